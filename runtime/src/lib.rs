@@ -1,0 +1,1 @@
+//! Run code inside a Linux network namespace.
