@@ -1,1 +1,30 @@
-//! Run code inside a Linux network namespace.
+#![doc = include_str!("../README.md")]
+#[cfg(not(target_os = "linux"))]
+compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
+
+mod call;
+mod create;
+mod error;
+mod fate;
+mod guard;
+#[allow(unsafe_code)] // A borrowed closure, run on another thread: see the module's documentation.
+mod handover;
+mod home;
+mod netns;
+mod permission;
+mod sys;
+mod thread;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use call::{Call, Outcome, pinned, with_netns};
+pub use error::{Error, ErrorKind};
+pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
+pub use guard::{NetNsGuard, PinnedThread, retire_current_thread};
+pub use home::Change;
+//MACROS
+//pub use in_netns_macros::in_netns;
+pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use thread::{PoolStats, pool_stats, set_keep_alive};

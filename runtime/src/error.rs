@@ -1,0 +1,178 @@
+//! What went wrong: one opaque type, with a kind to branch on and a message to read.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+/// What kind of failure an [`Error`] is.
+///
+/// More kinds may come: match with a `_` arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No namespace under that name, path or process id.
+    NotFound,
+    /// It exists, and it is not a network namespace.
+    NotANetNs,
+    /// A socket was expected.
+    NotASocket,
+    /// Not a name that `/run/netns` can hold: see [`NetNs::from_name`](crate::NetNs::from_name).
+    InvalidName,
+    /// A namespace of that name exists already.
+    AlreadyExists,
+    /// A capability is missing: the message says which, and in which user namespace.
+    PermissionDenied,
+    /// The kernel says that it is in use.
+    Busy,
+    /// A limit on descriptors, memory or namespaces was reached.
+    LimitReached,
+    /// A thread could not be started.
+    ThreadSpawn,
+    /// The thread is poisoned: an earlier restore failed, and it enters nothing more.
+    Poisoned,
+    /// Not possible here: the message says why, and what is.
+    Unsupported,
+    /// Anything else: [`source`](std::error::Error::source) has what the kernel said.
+    Other,
+}
+
+impl ErrorKind {
+    fn of(errno: Errno) -> ErrorKind {
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => ErrorKind::NotFound,
+            Errno::EPERM | Errno::EACCES => ErrorKind::PermissionDenied,
+            Errno::EEXIST => ErrorKind::AlreadyExists,
+            Errno::EBUSY => ErrorKind::Busy,
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSPC | Errno::EUSERS => ErrorKind::LimitReached,
+            Errno::ENOSYS | Errno::EOPNOTSUPP => ErrorKind::Unsupported,
+            _ => ErrorKind::Other,
+        }
+    }
+}
+
+/// Why a namespace could not be opened, made, entered or left.
+///
+/// The message names the operation and its object, and the way out where there is one. What the kernel said is the
+/// [`source`](std::error::Error::source). Cloning is cheap.
+///
+/// ```
+/// use in_netns::{ErrorKind, NetNs};
+///
+/// let error = NetNs::from_name("no-such-name").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// assert!(error.to_string().contains("/run/netns/no-such-name"));
+///
+/// let error = std::io::Error::from(error);
+/// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: String,
+    explanation: Option<String>,
+    source: Option<io::Error>,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// An error that no syscall reported.
+    pub(crate) fn new(kind: ErrorKind, operation: impl Into<String>, explanation: impl Into<String>) -> Error {
+        Error(Arc::new(Inner { kind, operation: operation.into(), explanation: Some(explanation.into()), source: None }))
+    }
+
+    /// What the kernel said to `operation`, which names its object: ``open the network namespace `blue` ``.
+    pub(crate) fn from_errno(operation: impl Into<String>, errno: Errno) -> Error {
+        Error::from_io(ErrorKind::of(errno), operation, errno.into())
+    }
+
+    /// As [`Error::from_errno`], where the kind is known better than by the number.
+    pub(crate) fn from_io(kind: ErrorKind, operation: impl Into<String>, source: io::Error) -> Error {
+        Error(Arc::new(Inner { kind, operation: operation.into(), explanation: None, source: Some(source) }))
+    }
+
+    /// Adds what it means, or the way out. Keeps an explanation that is there already.
+    pub(crate) fn explain(self, explanation: impl FnOnce(ErrorKind) -> Option<String>) -> Error {
+        let Inner { kind, operation, explanation: known, source } = match Arc::try_unwrap(self.0) {
+            Ok(inner) => inner,
+            Err(shared) => return Error(shared),
+        };
+        let explanation = known.or_else(|| explanation(kind));
+        Error(Arc::new(Inner { kind, operation, explanation, source }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, operation, explanation, .. } = &*self.0;
+        write!(out, "cannot {operation}: ")?;
+        match explanation {
+            Some(explanation) => out.write_str(explanation),
+            None => write!(out, "{kind}"),
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            ErrorKind::NotFound => "not found",
+            ErrorKind::NotANetNs => "not a network namespace",
+            ErrorKind::NotASocket => "not a socket",
+            ErrorKind::InvalidName => "invalid name",
+            ErrorKind::AlreadyExists => "it exists already",
+            ErrorKind::PermissionDenied => "permission denied",
+            ErrorKind::Busy => "in use",
+            ErrorKind::LimitReached => "a limit was reached",
+            ErrorKind::ThreadSpawn => "no thread could be started",
+            ErrorKind::Poisoned => "the thread is poisoned",
+            ErrorKind::Unsupported => "not supported here",
+            ErrorKind::Other => "the kernel refused",
+        })
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, source, .. } = &*self.0;
+        out.debug_struct("Error")
+            .field("kind", kind)
+            .field("message", &format_args!("{self}"))
+            .field("source", source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// Keeps the kind as near as `io::ErrorKind` has it, the message and the source.
+    fn from(error: Error) -> io::Error {
+        let kind = match error.kind() {
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::NotANetNs | ErrorKind::NotASocket | ErrorKind::InvalidName => io::ErrorKind::InvalidInput,
+            ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::Busy => io::ErrorKind::ResourceBusy,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::Poisoned => io::ErrorKind::Other,
+            ErrorKind::LimitReached | ErrorKind::ThreadSpawn | ErrorKind::Other => {
+                error.0.source.as_ref().map_or(io::ErrorKind::Other, io::Error::kind)
+            }
+        };
+        io::Error::new(kind, error)
+    }
+}

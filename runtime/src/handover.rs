@@ -1,0 +1,425 @@
+//! The hand-over: a borrowed closure, run on another thread while its owner waits.
+//!
+//! **Promised:** [`Caller::hand_over`] returns only when the other thread has run the job or refused it, and has let go of it. So a
+//! job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a thread that sleeps.
+//!
+//! **Why our own:** the peers either start a thread for each call (`std::thread::scope`) or ask for `'static` closures
+//! (channels). The protocol is two words, each written by one side and waited for by the other:
+//!
+//! ```text
+//! order:   NONE ─(callee sleeps)→ ASLEEP     NONE | ASLEEP ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
+//! answer:  PENDING ─(caller sleeps)→ ASLEEP  PENDING | ASLEEP ─(callee)→ DONE | DECLINED  … ─(caller)→ PENDING
+//! ```
+//!
+//! The cells beside them belong to the side that may write the word next: `job` to the callee from `POSTED` to its answer, to the
+//! caller otherwise; `sleeper` to the callee once the caller has said `ASLEEP`, to the caller otherwise. There is one [`Caller`] and
+//! one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
+//!
+//! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The model
+//! check (`cfg(loom)`, at the end of this file) looks at every interleaving of hand-overs, sleeps, refusals and the end.
+
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
+
+/// What the callee is asked to do, with the `A` that it keeps.
+pub(crate) type Job<'j, A> = dyn FnMut(&mut A) + Send + 'j;
+
+const NONE: u32 = 0;
+const POSTED: u32 = 1;
+const CLOSED: u32 = 2;
+
+const PENDING: u32 = 0;
+const DONE: u32 = 1;
+const DECLINED: u32 = 2;
+
+/// Of both words.
+const ASLEEP: u32 = 3;
+
+struct Mailbox<A> {
+    order: AtomicU32,
+    answer: AtomicU32,
+    job: UnsafeCell<Option<NonNull<Job<'static, A>>>>,
+    sleeper: UnsafeCell<Option<Thread>>,
+}
+
+// SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word that the
+// other side released. What passes through them is `Send`: the job by its type, `Thread` by its own. The `A` never passes.
+unsafe impl<A> Send for Mailbox<A> {}
+// SAFETY: as above.
+unsafe impl<A> Sync for Mailbox<A> {}
+
+/// Makes a mailbox, and gives out its two sides.
+pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
+    let shared = Arc::new(Mailbox {
+        order: AtomicU32::new(NONE),
+        answer: AtomicU32::new(PENDING),
+        job: UnsafeCell::new(None),
+        sleeper: UnsafeCell::new(None),
+    });
+    let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
+    (Caller { shared, callee: None, spin: Spin::new(spin) }, callee)
+}
+
+/// The side that hands over. Dropping it tells the callee that nothing more will come.
+pub(crate) struct Caller<A> {
+    shared: Arc<Mailbox<A>>,
+    callee: Option<Thread>,
+    spin: Spin,
+}
+
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was run.
+    Done,
+    /// It was not, and never will be.
+    Declined,
+}
+
+impl<A> Caller<A> {
+    /// Says which thread the callee is, so that it can be woken. Before the first hand-over.
+    pub(crate) fn introduce(&mut self, callee: Thread) {
+        self.callee = Some(callee);
+    }
+
+    /// Has the callee run `job`, and waits until it has.
+    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>) -> Answer {
+        // Unwinding out of here would free what the callee still uses.
+        let _no_unwinding = AbortOnUnwind;
+        let job = NonNull::from(job);
+        // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until it
+        // answers, and this function does not return before that.
+        let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
+        self.shared.answer.store(PENDING, Ordering::Relaxed);
+        // SAFETY: no job is posted, so the cell is the caller's.
+        self.shared.job.with_mut(|cell| unsafe { *cell = Some(job) });
+        self.post(POSTED);
+        match self.await_answer() {
+            DONE => Answer::Done,
+            _ => Answer::Declined,
+        }
+    }
+
+    fn post(&self, order: u32) {
+        if self.shared.order.swap(order, Ordering::AcqRel) == ASLEEP {
+            if let Some(callee) = &self.callee {
+                callee.unpark();
+            }
+        }
+    }
+
+    fn await_answer(&mut self) -> u32 {
+        let Mailbox { answer, sleeper, .. } = &*self.shared;
+        if let Some(given) = self.spin.watch(answer, |now| now != PENDING) {
+            return given;
+        }
+        // SAFETY: the callee looks at this cell only after `ASLEEP`, so it is the caller's.
+        sleeper.with_mut(|cell| unsafe { *cell = Some(current()) });
+        match answer.compare_exchange(PENDING, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => loop {
+                park();
+                let now = answer.load(Ordering::Acquire);
+                if now != ASLEEP {
+                    return now;
+                }
+            },
+            Err(given) => given,
+        }
+    }
+}
+
+impl<A> Drop for Caller<A> {
+    fn drop(&mut self) {
+        self.post(CLOSED);
+    }
+}
+
+/// The side that runs what it is handed.
+pub(crate) struct Callee<A> {
+    shared: Arc<Mailbox<A>>,
+    spin: Spin,
+}
+
+/// What there is to do.
+pub(crate) enum Order<'c, A> {
+    /// A job, to be run or declined.
+    Job(Received<'c, A>),
+    /// The caller is gone: nothing more will come.
+    Closed,
+    /// Nothing came in time.
+    Nothing,
+}
+
+impl<A> Callee<A> {
+    /// Waits for the next order: for `patience`, or for ever.
+    pub(crate) fn next(&mut self, patience: Option<Duration>) -> Order<'_, A> {
+        match self.await_order(patience) {
+            POSTED => {
+                // The order is taken. The caller writes the word again only after the answer.
+                self.shared.order.store(NONE, Ordering::Relaxed);
+                // SAFETY: from `POSTED` until the answer the cell is the callee's.
+                let job = self.shared.job.with_mut(|cell| unsafe { (*cell).take() });
+                match job {
+                    Some(job) => Order::Job(Received { mailbox: &self.shared, job }),
+                    None => unreachable!("an order is posted with its job"),
+                }
+            }
+            CLOSED => Order::Closed,
+            _ => Order::Nothing,
+        }
+    }
+
+    fn await_order(&mut self, patience: Option<Duration>) -> u32 {
+        let order = &self.shared.order;
+        if let Some(given) = self.spin.watch(order, |now| now != NONE) {
+            return given;
+        }
+        if let Err(given) = order.compare_exchange(NONE, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+            return given;
+        }
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        loop {
+            if let ControlFlow::Break(()) = doze(deadline) {
+                // Not to be found asleep any more; but the order may have come this instant.
+                return match order.compare_exchange(ASLEEP, NONE, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => NONE,
+                    Err(given) => given,
+                };
+            }
+            let now = order.load(Ordering::Acquire);
+            if now != ASLEEP {
+                return now;
+            }
+        }
+    }
+}
+
+/// Sleeps until woken, or until the deadline has passed: then it breaks. May wake for no reason.
+fn doze(deadline: Option<Instant>) -> ControlFlow<()> {
+    match deadline {
+        None => park(),
+        Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+            Some(rest) if !rest.is_zero() => park_timeout(rest),
+            _ => return ControlFlow::Break(()),
+        },
+    }
+    ControlFlow::Continue(())
+}
+
+/// A job that was handed over. The caller waits until it is run or declined; dropping it declines.
+pub(crate) struct Received<'c, A> {
+    mailbox: &'c Mailbox<A>,
+    job: NonNull<Job<'static, A>>,
+}
+
+impl<A> Received<'_, A> {
+    /// Runs the job, then tells the caller. The job does not unwind: it catches what user code throws.
+    pub(crate) fn run(mut self, argument: &mut A) {
+        let no_unwinding = AbortOnUnwind;
+        // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
+        let job = unsafe { self.job.as_mut() };
+        job(argument);
+        std::mem::forget(no_unwinding);
+        self.mailbox.tell(DONE);
+        std::mem::forget(self);
+    }
+}
+
+impl<A> Drop for Received<'_, A> {
+    fn drop(&mut self) {
+        self.mailbox.tell(DECLINED);
+    }
+}
+
+impl<A> Mailbox<A> {
+    /// Answers the caller. The caller may be gone the moment that the word is written, so nothing of the job is touched after.
+    fn tell(&self, answer: u32) {
+        let told = self.answer.compare_exchange(PENDING, answer, Ordering::AcqRel, Ordering::Acquire);
+        if told.is_err() {
+            // The caller sleeps. Take its handle before the answer: after it the cell is the caller's again.
+            // SAFETY: after `ASLEEP`, and until the answer, the cell is the callee's.
+            let sleeper = self.sleeper.with_mut(|cell| unsafe { (*cell).take() });
+            self.answer.store(answer, Ordering::Release);
+            if let Some(sleeper) = sleeper {
+                sleeper.unpark();
+            }
+        }
+    }
+}
+
+/// Stands where unwinding would leave a dangling borrow behind. Its own `Drop` runs only then.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// How long to watch a word before sleeping, at most: in turns of a `spin_loop` hint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpinLimit(pub(crate) u32);
+
+/// Watching a word before sleeping, for as long as that has lately been worth it.
+struct Spin {
+    limit: u32,
+    turns: u32,
+}
+
+impl Spin {
+    /// Even where watching has been in vain, it is tried for a moment: this is how better times are noticed.
+    const LEAST: u32 = 16;
+
+    fn new(SpinLimit(limit): SpinLimit) -> Spin {
+        Spin { limit, turns: limit }
+    }
+
+    /// Watches `word` until it is as wanted, or for as long as it pays.
+    fn watch(&mut self, word: &AtomicU32, wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        for _ in 0..self.turns {
+            let now = word.load(Ordering::Acquire);
+            if wanted(now) {
+                self.turns = (self.turns * 2).min(self.limit);
+                return Some(now);
+            }
+            spin_loop();
+        }
+        self.turns = (self.turns / 2).max(Spin::LEAST.min(self.limit));
+        let now = word.load(Ordering::Acquire);
+        wanted(now).then_some(now)
+    }
+}
+
+#[cfg(not(loom))]
+mod sync {
+    pub(super) use std::hint::spin_loop;
+    pub(super) use std::sync::Arc;
+    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
+    pub(super) use std::thread::{Thread, current, park, park_timeout};
+
+    /// `std`'s cell with the face of loom's, which sees each access.
+    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(super) fn new(value: T) -> Self {
+            UnsafeCell(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+}
+
+#[cfg(loom)]
+mod sync {
+    pub(super) use loom::cell::UnsafeCell;
+    pub(super) use loom::hint::spin_loop;
+    pub(super) use loom::sync::Arc;
+    pub(super) use loom::sync::atomic::{AtomicU32, Ordering};
+    pub(super) use loom::thread::{Thread, current, park};
+
+    /// Loom has no clock: a timeout is a wake-up for no reason.
+    pub(super) fn park_timeout(_: std::time::Duration) {
+        loom::thread::yield_now();
+    }
+}
+
+/// The model check: `RUSTFLAGS="--cfg loom" cargo test -p in-netns --release --lib handover`.
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+
+    /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
+    fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
+        let mut sum = 0;
+        for _ in 0..jobs {
+            match side.next(None) {
+                Order::Job(job) => job.run(&mut sum),
+                Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+            }
+        }
+        assert!(matches!(side.next(None), Order::Closed));
+        sum
+    }
+
+    fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
+        loom::model(move || test(SpinLimit(limit)));
+    }
+
+    fn borrows_twice(limit: SpinLimit) {
+        let (mut caller, side) = mailbox(limit);
+        let thread = loom::thread::spawn(move || callee(side, 2));
+        caller.introduce(thread.thread().clone());
+        for turn in 1..=2 {
+            // On the stack, seen by loom: a callee that used it after its answer would be found out.
+            let seen = loom::cell::Cell::new(0);
+            let borrowed = SendRef(&seen);
+            let answer = caller.hand_over(&mut move |sum: &mut u32| {
+                let SendRef(seen) = borrowed;
+                seen.set(turn);
+                *sum += turn;
+            });
+            assert_eq!(answer, Answer::Done);
+            assert_eq!(seen.get(), turn);
+        }
+        drop(caller);
+        assert_eq!(thread.join().unwrap(), 3);
+    }
+
+    #[derive(Clone, Copy)]
+    struct SendRef<'a>(&'a loom::cell::Cell<u32>);
+    // SAFETY: only the side whose turn it is uses the cell; loom checks that.
+    unsafe impl Send for SendRef<'_> {}
+
+    #[test]
+    fn a_borrow_is_over_when_hand_over_returns_asleep() {
+        model(0, borrows_twice);
+    }
+
+    #[test]
+    fn a_borrow_is_over_when_hand_over_returns_spinning() {
+        model(1, borrows_twice);
+    }
+
+    #[test]
+    fn a_declined_job_is_never_run() {
+        model(0, |limit| {
+            let (mut caller, mut side) = mailbox::<()>(limit);
+            let thread = loom::thread::spawn(move || match side.next(None) {
+                Order::Job(job) => drop(job),
+                Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+            });
+            caller.introduce(thread.thread().clone());
+            let answer = caller.hand_over(&mut |(): &mut ()| unreachable!("declined"));
+            assert_eq!(answer, Answer::Declined);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_callee_out_of_patience_misses_no_order() {
+        model(0, |limit| {
+            let (mut caller, mut side) = mailbox::<u32>(limit);
+            let thread = loom::thread::spawn(move || {
+                let mut sum = 0;
+                loop {
+                    match side.next(Some(Duration::ZERO)) {
+                        Order::Job(job) => job.run(&mut sum),
+                        Order::Closed => return sum,
+                        Order::Nothing => loom::thread::yield_now(),
+                    }
+                }
+            });
+            caller.introduce(thread.thread().clone());
+            assert_eq!(caller.hand_over(&mut |sum: &mut u32| *sum += 1), Answer::Done);
+            drop(caller);
+            assert_eq!(thread.join().unwrap(), 1);
+        });
+    }
+}

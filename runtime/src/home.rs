@@ -1,0 +1,187 @@
+//! Home: the namespaces that pinned threads start in and go back to, and what a thread looks like there.
+//!
+//! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's UTS, IPC,
+//! cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
+//! [`Home::inspect`] calls pristine cannot be told from the template thread by anything that `Change` names.
+//!
+//! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
+//! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle and a
+//! `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace, capabilities) is
+//! compared with the template, and a thread that differs is retired.
+//!
+//! **What breaks otherwise:** restoring the network namespace alone leaks the mount namespace that a callback unshared to
+//! whoever gets the thread next (container-libs #1109).
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use crate::error::Error;
+use crate::netns::NetNs;
+use crate::sys::{self, Capabilities, Kind, Resource, Tid, Who};
+
+/// See the [module's documentation](self).
+pub(crate) struct Home {
+    net: NetNs,
+    /// The template thread, which [`Home::inspect`] compares with.
+    template: Tid,
+    capabilities: Capabilities,
+    way_back: WayBack,
+    /// The namespaces that no `setns` restores, as they are at home: any change is final.
+    marks: Vec<(Kind, PathBuf)>,
+    /// Whether `kcmp(2)` works here. Where it does not, nothing is ever pristine.
+    comparable: bool,
+}
+
+/// How a thread goes back.
+enum WayBack {
+    /// One `setns` on the template's thread descriptor, for all these kinds at once.
+    AtOnce(OwnedFd, CloneFlags),
+    /// One `setns` a namespace.
+    OneByOne(Vec<(Kind, OwnedFd)>),
+}
+
+/// What a thread has that the template has not. Nothing undoes it, so the thread is retired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Its `fs_struct` is its own (`unshare(2)` with `CLONE_FS` or `CLONE_NEWNS`): root, working directory and umask may differ.
+    Filesystem,
+    /// It is in another mount namespace.
+    MountNamespace,
+    /// Its table of file descriptors is its own (`CLONE_FILES`).
+    FileTable,
+    /// Its effective, permitted or inheritable capabilities differ.
+    Capabilities,
+    /// It is in another UTS, IPC, cgroup or pid-for-children namespace, to which home's user namespace has no way back.
+    Namespace,
+    /// It cannot be told: `kcmp(2)` is not to be had here, or `/proc` not readable. Nothing is assumed in its favour.
+    Unknown,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Change::Filesystem => "it stopped sharing root, working directory and umask",
+            Change::MountNamespace => "it changed its mount namespace",
+            Change::FileTable => "it stopped sharing the file descriptor table",
+            Change::Capabilities => "its capabilities changed",
+            Change::Namespace => "it changed a namespace that cannot be restored",
+            Change::Unknown => "whether it changed cannot be told here (kcmp(2) or /proc is missing)",
+        })
+    }
+}
+
+impl Home {
+    /// What the calling thread, the template, sees as home.
+    pub(crate) fn here() -> Result<Home, Error> {
+        let template = sys::current_tid();
+        let net = NetNs::current()?;
+        let capabilities = sys::capabilities_of(template)
+            .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
+        let comparable = sys::share(Resource::Fs, template, template).unwrap_or(false);
+        let (way_back, final_kinds) = WayBack::find(template)?;
+        let mut marks = Vec::new();
+        for kind in final_kinds.into_iter().chain([Kind::Mount]) {
+            let mark = sys::namespace_of(Who::Me, kind).map_err(|source| {
+                let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
+                Error::from_io(crate::ErrorKind::Other, operation, source)
+            })?;
+            marks.push((kind, mark));
+        }
+        Ok(Home { net, template, capabilities, way_back, marks, comparable })
+    }
+
+    /// The network namespace.
+    pub(crate) fn net(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Takes the calling thread back, whatever it did to its namespaces.
+    pub(crate) fn restore(&self) -> Result<(), Error> {
+        let failed = |errno| {
+            let operation = format!("go back home to {} (setns)", self.net);
+            Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
+        };
+        match &self.way_back {
+            WayBack::AtOnce(template, kinds) => sys::setns(template, *kinds).map_err(failed),
+            WayBack::OneByOne(handles) => {
+                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())).map_err(failed)
+            }
+        }
+    }
+
+    /// Compares the calling thread, restored, with the template.
+    pub(crate) fn inspect(&self) -> Result<(), Change> {
+        let me = sys::current_tid();
+        let shares = |resource, change| match sys::share(resource, self.template, me) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(change),
+            Err(_) => Err(Change::Unknown),
+        };
+        if !self.comparable {
+            return Err(Change::Unknown);
+        }
+        shares(Resource::Fs, Change::Filesystem)?;
+        shares(Resource::Files, Change::FileTable)?;
+        match sys::capabilities_of(me) {
+            Ok(mine) if mine == self.capabilities => {}
+            Ok(_) => return Err(Change::Capabilities),
+            Err(_) => return Err(Change::Unknown),
+        }
+        // `fs_struct` shared does not mean mount namespace shared: `setns` on a pidfd with `CLONE_NEWNS` and another flag
+        // changes the one and leaves the other (measured on Linux 6.18).
+        for (kind, at_home) in &self.marks {
+            match sys::namespace_of(Who::Me, *kind) {
+                Ok(now) if now == *at_home => {}
+                Ok(_) if *kind == Kind::Mount => return Err(Change::MountNamespace),
+                Ok(_) => return Err(Change::Namespace),
+                Err(_) => return Err(Change::Unknown),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WayBack {
+    /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS namespace
+    /// of a parent user namespace, it would refuse later; those kinds come back second.
+    ///
+    /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
+    /// kept its parent's network), each restore is to fail and be reported.
+    fn find(template: Tid) -> Result<(WayBack, Vec<Kind>), Error> {
+        let mut refused = Vec::new();
+        match sys::pidfd_of_thread(template) {
+            Ok(pidfd) => {
+                let mut kinds = CloneFlags::CLONE_NEWNET;
+                for kind in &Kind::RESTORABLE[1..] {
+                    match sys::setns(&pidfd, kind.flag()) {
+                        Ok(()) => kinds |= kind.flag(),
+                        Err(_) => refused.push(*kind),
+                    }
+                }
+                Ok((WayBack::AtOnce(pidfd, kinds), refused))
+            }
+            // Before Linux 6.9 (EINVAL), before 5.3 or under a filter (ENOSYS, EPERM).
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+                let mut handles = Vec::new();
+                for kind in Kind::RESTORABLE {
+                    let handle = kind.open(Who::Me).map_err(|errno| {
+                        let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
+                        Error::from_errno(operation, errno)
+                    })?;
+                    if kind == Kind::Net || sys::setns(&handle, kind.flag()).is_ok() {
+                        handles.push((kind, handle));
+                    } else {
+                        refused.push(kind);
+                    }
+                }
+                Ok((WayBack::OneByOne(handles), refused))
+            }
+            Err(errno) => Err(Error::from_errno("open a descriptor of the template thread (pidfd_open)", errno)),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A network namespace, held by a descriptor.
+//!
+//! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever happens to
+//! the name, path or process that it was found by; two handles are equal if and only if they hold the same namespace.
+//!
+//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be moved, a
+//! process id used again; and opening `/proc` on every call costs more than the switch itself.
+
+mod named;
+mod target;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use crate::error::{Error, ErrorKind};
+use crate::sys::{self, Kind, Who};
+
+pub(crate) use named::Reserved;
+pub use target::IntoNetNs;
+
+/// A network namespace.
+///
+/// A handle is an open descriptor: it keeps the namespace alive. Cloning shares the descriptor and costs no syscall. Handles
+/// compare and hash by the identity of the namespace, not by how it was found.
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::NetNs;
+///
+/// let blue = NetNs::new()?;
+/// let red = NetNs::new()?;
+/// assert_ne!(blue, red);
+/// assert_eq!(blue.run(NetNs::current)??, blue);
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+///
+/// # References
+///
+/// `network_namespaces(7)`, `namespaces(7)`, `ip-netns(8)`.
+#[derive(Clone)]
+pub struct NetNs(Arc<Held>);
+
+struct Held {
+    fd: OwnedFd,
+    id: NetNsId,
+}
+
+/// The identity of a network namespace: device and inode of the namespace filesystem.
+///
+/// It is unique among the namespaces that exist. The kernel may use the number again once the namespace is gone, so an id is
+/// a lasting name only while something, such as a [`NetNs`], holds the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetNsId {
+    device: u64,
+    inode: u64,
+}
+
+impl NetNsId {
+    /// The device number of the namespace filesystem.
+    #[must_use]
+    pub fn device(self) -> u64 {
+        self.device
+    }
+
+    /// The inode number: the one that `/proc/PID/ns/net` shows, and `lsns(8)`.
+    #[must_use]
+    pub fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
+impl fmt::Display for NetNsId {
+    /// As the links in `/proc/PID/ns` have it: `net:[4026531840]`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "net:[{}]", self.inode)
+    }
+}
+
+impl NetNs {
+    /// The network namespace that the calling thread is in.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left.
+    pub fn current() -> Result<NetNs, Error> {
+        let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
+        let fd = Kind::Net.open(Who::Me).map_err(|errno| {
+            Error::from_errno(operation(), errno).explain(|kind| {
+                (kind == ErrorKind::NotFound).then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
+            })
+        })?;
+        NetNs::checked(fd, operation)
+    }
+
+    /// The namespace that `ip netns` knows by this name: `/run/netns/NAME`.
+    ///
+    /// A name is 1 to 255 bytes, without `/` and NUL, and neither `.` nor `..`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`], before anything is looked at; [`ErrorKind::NotFound`]; [`ErrorKind::NotANetNs`] where the
+    /// file is there and its mount is not: the namespace was deleted elsewhere, or this mount namespace does not show it.
+    ///
+    /// # References
+    ///
+    /// `ip-netns(8)`.
+    pub fn from_name(name: &str) -> Result<NetNs, Error> {
+        let path = named::path_of(name, "open")?;
+        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display()))
+    }
+
+    /// The namespace behind a path: a bind mount, or a file such as `/proc/PID/ns/net`.
+    ///
+    /// The file is opened without blocking and close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], [`ErrorKind::NotANetNs`], [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`].
+    pub fn from_path(path: impl AsRef<Path>) -> Result<NetNs, Error> {
+        let path = path.as_ref();
+        NetNs::open(path, || format!("open the network namespace {}", path.display()))
+    }
+
+    /// The namespace that the leader of a process is in.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where it
+    /// belongs to somebody else.
+    pub fn from_pid(pid: u32) -> Result<NetNs, Error> {
+        let path = format!("/proc/{pid}/ns/net");
+        NetNs::open(Path::new(&path), || format!("open the network namespace of process {pid} ({path})"))
+            .map_err(Error::explain_looking_at_process)
+    }
+
+    /// The namespace that a descriptor is open on, such as one received over a socket.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotANetNs`]: the descriptor, then, is closed.
+    pub fn from_fd(fd: OwnedFd) -> Result<NetNs, Error> {
+        NetNs::checked(fd, || "use a descriptor as a network namespace")
+    }
+
+    /// The namespace that a socket was created in, whichever thread or process uses it now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotASocket`]; [`ErrorKind::PermissionDenied`] without `CAP_NET_ADMIN` over the socket's namespace.
+    ///
+    /// # References
+    ///
+    /// `SIOCGSKNS` in `linux/sockios.h`.
+    pub fn of_socket(socket: impl AsFd) -> Result<NetNs, Error> {
+        let operation = || "ask a socket for its network namespace (SIOCGSKNS)";
+        match sys::netns_of_socket(socket) {
+            Ok(fd) => NetNs::checked(fd, operation),
+            Err(Errno::ENOTTY | Errno::ENOTSOCK | Errno::EINVAL | Errno::EBADF) => {
+                Err(Error::new(ErrorKind::NotASocket, operation(), "the descriptor is not a socket"))
+            }
+            Err(errno) => Err(Error::from_errno(operation(), errno).explain_looking_at_socket()),
+        }
+    }
+
+    /// The identity of the namespace.
+    #[must_use]
+    pub fn id(&self) -> NetNsId {
+        self.0.id
+    }
+
+    /// Whether the calling thread is in this namespace now.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::current`].
+    pub fn is_current(&self) -> Result<bool, Error> {
+        Ok(NetNs::current()? == *self)
+    }
+
+    /// Opens a file and checks it, with the reader told what an ordinary file in its place means.
+    fn open<O: Into<String>>(path: &Path, operation: impl Fn() -> O) -> Result<NetNs, Error> {
+        let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
+            // A socket, or a device without a driver, cannot be opened; and it is there.
+            Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
+            Errno::ENOENT if path.starts_with(named::DIRECTORY) => Error::from_errno(operation(), errno)
+                .explain(|_| Some("no such name: `ip netns list` and `NetNs::list_named` show what there is".into())),
+            _ => Error::from_errno(operation(), errno),
+        })?;
+        NetNs::checked(fd, operation)
+    }
+
+    /// Makes a handle of a descriptor, if a network namespace is what it is.
+    pub(crate) fn checked<O: Into<String>>(fd: OwnedFd, operation: impl Fn() -> O) -> Result<NetNs, Error> {
+        let failed = |errno| Error::from_errno(operation(), errno);
+        if !sys::is_namespace_file(&fd).map_err(failed)? {
+            return Err(not_a_netns(
+                operation(),
+                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \
+                 show it (`NetNs::delete_named` removes it)",
+            ));
+        }
+        match sys::namespace_type(&fd).map_err(failed)? {
+            CloneFlags::CLONE_NEWNET => {}
+            other => return Err(not_a_netns(operation(), &format!("a namespace of another kind ({other:?})"))),
+        }
+        let (device, inode) = sys::identity(&fd).map_err(failed)?;
+        Ok(NetNs(Arc::new(Held { fd, id: NetNsId { device, inode } })))
+    }
+
+    /// Moves the calling thread here. The one way in, for pinned threads and for [`NetNs::join`].
+    pub(crate) fn enter_for_good(&self) -> Result<(), Error> {
+        sys::setns(self, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::from_errno(format!("enter {self} (setns)"), errno).explain_entering(self.as_fd()))
+    }
+}
+
+fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {
+    Error::new(ErrorKind::NotANetNs, operation, format!("not a network namespace: {what}"))
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl PartialEq for NetNs {
+    fn eq(&self, other: &NetNs) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for NetNs {}
+
+impl Hash for NetNs {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+impl fmt::Display for NetNs {
+    /// As [`NetNsId`]: `net:[4026531840]`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id().fmt(out)
+    }
+}
+
+impl fmt::Debug for NetNs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "NetNs({self})")
+    }
+}

@@ -1,0 +1,154 @@
+//! The syscalls, all of them, with safe faces.
+//!
+//! Everything above this module speaks of namespaces and threads; what the kernel wants to hear is decided here alone.
+//! [`raw`] holds the calls that `nix` does not wrap, and with them the only `unsafe` of this layer.
+
+#[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
+mod raw;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{self, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, CpuSet};
+use nix::sys::stat::{self, Mode};
+use nix::sys::statfs::{self, NSFS_MAGIC};
+use nix::unistd::{Pid, gettid};
+
+pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
+pub(crate) use nix::sched::{setns, unshare};
+pub(crate) use raw::{
+    CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of, netns_of_socket,
+    namespace_type, owning_user_namespace, pidfd_of_thread, set_capabilities, share,
+};
+
+/// A thread id, as `gettid(2)` gives it.
+pub(crate) type Tid = Pid;
+
+/// The calling thread's id.
+pub(crate) fn current_tid() -> Tid {
+    gettid()
+}
+
+/// The id of the process, which is also the thread id of its leader.
+pub(crate) fn process_id() -> Tid {
+    nix::unistd::getpid()
+}
+
+/// Opens what may be a namespace file: close-on-exec, and without waiting for whoever else might open a FIFO.
+pub(crate) fn open_namespace_file(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    fcntl::open(path, flags, Mode::empty())
+}
+
+/// Whether the descriptor is on the namespace filesystem. Asked before any `ioctl_nsfs(2)`, so that a device is never
+/// sent a request that means something else to it.
+pub(crate) fn is_namespace_file(fd: impl AsFd) -> nix::Result<bool> {
+    Ok(statfs::fstatfs(fd)?.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
+pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
+    stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
+}
+
+/// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
+///
+/// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
+pub(crate) fn namespace_of(thread: Who, kind: Kind) -> io::Result<PathBuf> {
+    fs::read_link(thread.proc_path().join("ns").join(kind.file()))
+}
+
+/// Whose `/proc` files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The calling thread: `/proc/thread-self`. (`/proc/self` would be the process leader.)
+    Me,
+    /// The process leader: `/proc/self`.
+    Leader,
+}
+
+impl Who {
+    fn proc_path(self) -> &'static Path {
+        Path::new(match self {
+            Who::Me => "/proc/thread-self",
+            Who::Leader => "/proc/self",
+        })
+    }
+}
+
+/// The kinds of namespace that a thread can change for itself and that `/proc` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Net,
+    Uts,
+    Ipc,
+    Cgroup,
+    PidForChildren,
+    Mount,
+}
+
+impl Kind {
+    /// Those that `setns(2)` can take a thread back to while it shares its filesystem attributes with others; the
+    /// network namespace comes first.
+    pub(crate) const RESTORABLE: [Kind; 5] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup, Kind::PidForChildren];
+
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Kind::Net => "net",
+            Kind::Uts => "uts",
+            Kind::Ipc => "ipc",
+            Kind::Cgroup => "cgroup",
+            Kind::PidForChildren => "pid_for_children",
+            Kind::Mount => "mnt",
+        }
+    }
+
+    pub(crate) fn flag(self) -> CloneFlags {
+        match self {
+            Kind::Net => CloneFlags::CLONE_NEWNET,
+            Kind::Uts => CloneFlags::CLONE_NEWUTS,
+            Kind::Ipc => CloneFlags::CLONE_NEWIPC,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            Kind::PidForChildren => CloneFlags::CLONE_NEWPID,
+            Kind::Mount => CloneFlags::CLONE_NEWNS,
+        }
+    }
+
+    /// Opens the namespace of this kind that `thread` is in.
+    pub(crate) fn open(self, thread: Who) -> nix::Result<OwnedFd> {
+        open_namespace_file(&thread.proc_path().join("ns").join(self.file()))
+    }
+}
+
+/// Gives the calling thread the processor affinity that another thread of the process has.
+pub(crate) fn copy_affinity_from(thread: Tid) -> nix::Result<()> {
+    let wanted: CpuSet = nix::sched::sched_getaffinity(thread)?;
+    nix::sched::sched_setaffinity(Pid::from_raw(0), &wanted)
+}
+
+/// Names the calling thread: what `/proc/self/task/TID/comm` shows, 15 bytes of it.
+pub(crate) fn name_current_thread(name: &std::ffi::CStr) -> nix::Result<()> {
+    nix::sys::prctl::set_name(name)
+}
+
+/// Waits until a descriptor is readable, for ever.
+pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// The inode number of a thread's directory under `/proc/self/task`, or `None` where the thread is gone.
+///
+/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
+pub(crate) fn task_inode(thread: Tid) -> Option<u64> {
+    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| task.ino())
+}

@@ -1,0 +1,162 @@
+//! The syscalls that `nix` does not wrap. Every block here hands the kernel a number, or a pointer to a local that
+//! outlives the call; descriptors come back as [`OwnedFd`].
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
+use nix::sched::CloneFlags;
+
+use super::Tid;
+
+/// `PIDFD_THREAD` of `pidfd_open(2)`, since Linux 6.9: the descriptor is of one thread, not of its process.
+const PIDFD_THREAD: c_uint = libc::O_EXCL as c_uint;
+
+/// A descriptor of one thread of this process. It becomes readable when the thread is gone, namespaces and all.
+///
+/// `EINVAL` before Linux 6.9.
+pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, thread.as_raw(), PIDFD_THREAD) };
+    owned_descriptor(result)
+}
+
+/// What `kcmp(2)` can compare, of that which a thread can stop sharing with the rest of its process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Resource {
+    /// `KCMP_FILES`: the table of file descriptors.
+    Files = 2,
+    /// `KCMP_FS`: root, working directory and umask.
+    Fs = 3,
+}
+
+/// Whether two threads share a resource (`kcmp(2)`).
+pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<bool> {
+    let kind = resource as c_int;
+    // SAFETY: kcmp takes numbers and touches no memory of ours; the last two are unused for these kinds.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), kind, 0, 0) };
+    Errno::result(result).map(|order| order == 0)
+}
+
+/// `NS_GET_NSTYPE` and `NS_GET_USERNS` of `ioctl_nsfs(2)`; `SIOCGSKNS` of `linux/sockios.h`.
+const NS_GET_USERNS: c_ulong = 0xb701;
+const NS_GET_NSTYPE: c_ulong = 0xb703;
+const SIOCGSKNS: c_ulong = 0x894c;
+
+/// What kind of namespace a descriptor of the namespace filesystem is.
+pub(crate) fn namespace_type(namespace: impl AsFd) -> nix::Result<CloneFlags> {
+    plain_ioctl(namespace, NS_GET_NSTYPE).map(CloneFlags::from_bits_retain)
+}
+
+/// The user namespace that owns a namespace. `EPERM` where it is not within the caller's own.
+pub(crate) fn owning_user_namespace(namespace: impl AsFd) -> nix::Result<OwnedFd> {
+    owned_descriptor(plain_ioctl(namespace, NS_GET_USERNS)?.into())
+}
+
+/// The network namespace that a socket was created in.
+pub(crate) fn netns_of_socket(socket: impl AsFd) -> nix::Result<OwnedFd> {
+    owned_descriptor(plain_ioctl(socket, SIOCGSKNS)?.into())
+}
+
+/// An `ioctl(2)` without an argument.
+fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
+    // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an argument.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request as _) };
+    Errno::result(result)
+}
+
+/// Takes the descriptor that a syscall returned, or its error.
+fn owned_descriptor(result: c_long) -> nix::Result<OwnedFd> {
+    let fd = Errno::result(result)?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets `IFF_UP` on the loopback interface of the namespace in which `socket` was made (`netdevice(7)`).
+pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: (libc::IFF_UP | libc::IFF_RUNNING) as _ },
+    };
+    request.ifr_name[0] = b'l' as _;
+    request.ifr_name[1] = b'o' as _;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call is over.
+    let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(result).map(drop)
+}
+
+/// The number of `CAP_SYS_ADMIN` in `capabilities(7)`.
+pub(crate) const CAP_SYS_ADMIN: u8 = 21;
+
+/// The capability sets of one thread, a bit for each capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+}
+
+impl Capabilities {
+    pub(crate) fn has(self, capability: u8) -> bool {
+        self.effective & (1 << capability) != 0
+    }
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words a set.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityWords {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// The capability sets of a thread (`capget(2)`).
+pub(crate) fn capabilities_of(thread: Tid) -> nix::Result<Capabilities> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: thread.as_raw() };
+    let mut words = [CapabilityWords::default(); 2];
+    // SAFETY: version 3 writes two words a set, which `words` has room for; both locals outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) };
+    Errno::result(result)?;
+    let [low, high] = words;
+    let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    Ok(Capabilities {
+        effective: join(low.effective, high.effective),
+        permitted: join(low.permitted, high.permitted),
+        inheritable: join(low.inheritable, high.inheritable),
+    })
+}
+
+/// Sets the calling thread's capability sets (`capset(2)`).
+pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let word = |shift: u32| CapabilityWords {
+        effective: (wanted.effective >> shift) as u32,
+        permitted: (wanted.permitted >> shift) as u32,
+        inheritable: (wanted.inheritable >> shift) as u32,
+    };
+    let words = [word(0), word(32)];
+    // SAFETY: version 3 reads two words a set; both locals outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, words.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Has `handler` called in the child of every later `fork(3)`. It may only do what a signal handler may.
+pub(crate) fn after_fork_in_child(handler: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: a function lives for ever, and the caller sees to it that this one is async-signal-safe.
+    match unsafe { libc::pthread_atfork(None, None, Some(handler)) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
