@@ -16,13 +16,14 @@
 //! one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
 //!
 //! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The model
-//! check (`cfg(loom)`, at the end of this file) looks at every interleaving of hand-overs, sleeps, refusals and the end.
+//! check (`tests/tests/handover_model.rs`, this very file with loom's types in place of `std`'s) looks at every interleaving of
+//! hand-overs, sleeps, refusals and the end.
 
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
+use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
 
 /// What the callee is asked to do, with the `A` that it keeps.
 pub(crate) type Job<'j, A> = dyn FnMut(&mut A) + Send + 'j;
@@ -292,134 +293,5 @@ impl Spin {
         self.turns = (self.turns / 2).max(Spin::LEAST.min(self.limit));
         let now = word.load(Ordering::Acquire);
         wanted(now).then_some(now)
-    }
-}
-
-#[cfg(not(loom))]
-mod sync {
-    pub(super) use std::hint::spin_loop;
-    pub(super) use std::sync::Arc;
-    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
-    pub(super) use std::thread::{Thread, current, park, park_timeout};
-
-    /// `std`'s cell with the face of loom's, which sees each access.
-    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        pub(super) fn new(value: T) -> Self {
-            UnsafeCell(std::cell::UnsafeCell::new(value))
-        }
-
-        pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-            access(self.0.get())
-        }
-    }
-}
-
-#[cfg(loom)]
-mod sync {
-    pub(super) use loom::cell::UnsafeCell;
-    pub(super) use loom::hint::spin_loop;
-    pub(super) use loom::sync::Arc;
-    pub(super) use loom::sync::atomic::{AtomicU32, Ordering};
-    pub(super) use loom::thread::{Thread, current, park};
-
-    /// Loom has no clock: a timeout is a wake-up for no reason.
-    pub(super) fn park_timeout(_: std::time::Duration) {
-        loom::thread::yield_now();
-    }
-}
-
-/// The model check: `RUSTFLAGS="--cfg loom" cargo test -p in-netns --release --lib handover`.
-#[cfg(all(test, loom))]
-mod model {
-    use super::*;
-
-    /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
-    fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
-        let mut sum = 0;
-        for _ in 0..jobs {
-            match side.next(None) {
-                Order::Job(job) => job.run(&mut sum),
-                Order::Closed | Order::Nothing => unreachable!("a job comes first"),
-            }
-        }
-        assert!(matches!(side.next(None), Order::Closed));
-        sum
-    }
-
-    fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
-        loom::model(move || test(SpinLimit(limit)));
-    }
-
-    fn borrows_twice(limit: SpinLimit) {
-        let (mut caller, side) = mailbox(limit);
-        let thread = loom::thread::spawn(move || callee(side, 2));
-        caller.introduce(thread.thread().clone());
-        for turn in 1..=2 {
-            // On the stack, seen by loom: a callee that used it after its answer would be found out.
-            let seen = loom::cell::Cell::new(0);
-            let borrowed = SendRef(&seen);
-            let answer = caller.hand_over(&mut move |sum: &mut u32| {
-                let SendRef(seen) = borrowed;
-                seen.set(turn);
-                *sum += turn;
-            });
-            assert_eq!(answer, Answer::Done);
-            assert_eq!(seen.get(), turn);
-        }
-        drop(caller);
-        assert_eq!(thread.join().unwrap(), 3);
-    }
-
-    #[derive(Clone, Copy)]
-    struct SendRef<'a>(&'a loom::cell::Cell<u32>);
-    // SAFETY: only the side whose turn it is uses the cell; loom checks that.
-    unsafe impl Send for SendRef<'_> {}
-
-    #[test]
-    fn a_borrow_is_over_when_hand_over_returns_asleep() {
-        model(0, borrows_twice);
-    }
-
-    #[test]
-    fn a_borrow_is_over_when_hand_over_returns_spinning() {
-        model(1, borrows_twice);
-    }
-
-    #[test]
-    fn a_declined_job_is_never_run() {
-        model(0, |limit| {
-            let (mut caller, mut side) = mailbox::<()>(limit);
-            let thread = loom::thread::spawn(move || match side.next(None) {
-                Order::Job(job) => drop(job),
-                Order::Closed | Order::Nothing => unreachable!("a job comes first"),
-            });
-            caller.introduce(thread.thread().clone());
-            let answer = caller.hand_over(&mut |(): &mut ()| unreachable!("declined"));
-            assert_eq!(answer, Answer::Declined);
-            thread.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn a_callee_out_of_patience_misses_no_order() {
-        model(0, |limit| {
-            let (mut caller, mut side) = mailbox::<u32>(limit);
-            let thread = loom::thread::spawn(move || {
-                let mut sum = 0;
-                loop {
-                    match side.next(Some(Duration::ZERO)) {
-                        Order::Job(job) => job.run(&mut sum),
-                        Order::Closed => return sum,
-                        Order::Nothing => loom::thread::yield_now(),
-                    }
-                }
-            });
-            caller.introduce(thread.thread().clone());
-            assert_eq!(caller.hand_over(&mut |sum: &mut u32| *sum += 1), Answer::Done);
-            drop(caller);
-            assert_eq!(thread.join().unwrap(), 1);
-        });
     }
 }

@@ -12,6 +12,7 @@ mod handover;
 mod home;
 mod netns;
 mod permission;
+mod sync;
 mod sys;
 mod thread;
 

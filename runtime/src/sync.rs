@@ -1,0 +1,19 @@
+//! What [`handover`](crate::handover) synchronises with. The model check puts loom's types in the place of these.
+
+pub(crate) use std::hint::spin_loop;
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use std::thread::{Thread, current, park, park_timeout};
+
+/// `std`'s cell with the face of loom's, which sees each access.
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+        access(self.0.get())
+    }
+}

@@ -1,0 +1,117 @@
+//! The model check of the hand-over: every interleaving of its two sides, by loom.
+//!
+//! The file under test is the runtime's own, with loom's atomics, cells and threads in the place of `std`'s.
+#![allow(missing_docs, unsafe_code, unreachable_pub)]
+
+#[path = "../../runtime/src/handover.rs"]
+mod handover;
+
+mod sync {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use loom::thread::{Thread, current, park};
+
+    /// Loom has no clock: a sleep that times out is one that ends for no reason.
+    pub(crate) fn park_timeout(_: std::time::Duration) {
+        loom::thread::yield_now();
+    }
+}
+
+use std::time::Duration;
+
+use handover::{Answer, Callee, Order, SpinLimit, mailbox};
+
+/// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
+fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
+    let mut sum = 0;
+    for _ in 0..jobs {
+        match side.next(None) {
+            Order::Job(job) => job.run(&mut sum),
+            Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+        }
+    }
+    assert!(matches!(side.next(None), Order::Closed));
+    sum
+}
+
+fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
+    loom::model(move || test(SpinLimit(limit)));
+}
+
+fn borrows_twice(limit: SpinLimit) {
+    let (mut caller, side) = mailbox(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
+    caller.introduce(thread.thread().clone());
+    for turn in 1..=2 {
+        // On the stack, seen by loom: a callee that used it after its answer would be found out.
+        let seen = loom::cell::Cell::new(0);
+        let borrowed = SendRef(&seen);
+        let answer = caller.hand_over(&mut move |sum: &mut u32| {
+            borrowed.cell().set(turn);
+            *sum += turn;
+        });
+        assert_eq!(answer, Answer::Done);
+        assert_eq!(seen.get(), turn);
+    }
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 3);
+}
+
+#[derive(Clone, Copy)]
+struct SendRef<'a>(&'a loom::cell::Cell<u32>);
+// SAFETY: only the side whose turn it is uses the cell; loom checks that.
+unsafe impl Send for SendRef<'_> {}
+
+impl<'a> SendRef<'a> {
+    fn cell(self) -> &'a loom::cell::Cell<u32> {
+        self.0
+    }
+}
+
+#[test]
+fn a_borrow_is_over_when_hand_over_returns_asleep() {
+    model(0, borrows_twice);
+}
+
+#[test]
+fn a_borrow_is_over_when_hand_over_returns_spinning() {
+    model(1, borrows_twice);
+}
+
+#[test]
+fn a_declined_job_is_never_run() {
+    model(0, |limit| {
+        let (mut caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || match side.next(None) {
+            Order::Job(job) => drop(job),
+            Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+        });
+        caller.introduce(thread.thread().clone());
+        let answer = caller.hand_over(&mut |(): &mut ()| unreachable!("declined"));
+        assert_eq!(answer, Answer::Declined);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_callee_out_of_patience_misses_no_order() {
+    model(0, |limit| {
+        let (mut caller, mut side) = mailbox::<u32>(limit);
+        let thread = loom::thread::spawn(move || {
+            let mut sum = 0;
+            loop {
+                match side.next(Some(Duration::ZERO)) {
+                    Order::Job(job) => job.run(&mut sum),
+                    Order::Closed => return sum,
+                    Order::Nothing => loom::thread::yield_now(),
+                }
+            }
+        });
+        caller.introduce(thread.thread().clone());
+        assert_eq!(caller.hand_over(&mut |sum: &mut u32| *sum += 1), Answer::Done);
+        drop(caller);
+        assert_eq!(thread.join().unwrap(), 1);
+    });
+}
