@@ -300,10 +300,16 @@ impl<F> Visit<F> {
         F: FnOnce(&mut PinnedThread) -> R,
     {
         let Visit { target, body, inspect } = self;
-        let entered = target.as_ref().map_or(Ok(()), |target| thread.go(target));
-        let value = entered.map(|()| panic::catch_unwind(AssertUnwindSafe(|| body(thread))));
-        let end = thread.end_lease();
-        let mut report = Report { value, end, changed: None, departure: None, thread_id: 0 };
+        let mut report = match target.as_ref().map_or(Ok(()), |target| thread.go(target)) {
+            Ok(()) => {
+                let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
+                Report { value: Ok(value), end: thread.end_lease(), changed: None, departure: None, thread_id: 0 }
+            }
+            Err(error) => {
+                let end = thread.end_lease_at_the_door();
+                return Report { value: Err(error), end, changed: None, departure: None, thread_id: 0 };
+            }
+        };
         match &report.end {
             End::Restored => {
                 if inspect == Inspect::Now {

@@ -182,6 +182,12 @@ impl PinnedThread {
         }
     }
 
+    /// The end of a lease whose namespace could not be entered. The thread is where it was, and has run nobody's code.
+    pub(crate) fn end_lease_at_the_door(&mut self) -> End {
+        self.stage = Stage::Pristine;
+        End::Restored
+    }
+
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
         let found = self.home.inspect();

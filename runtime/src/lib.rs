@@ -20,6 +20,10 @@ mod thread;
 #[path = "private.rs"]
 pub mod __private;
 
+/// TEMPORARY
+#[macro_export]
+macro_rules! rootless { () => {} }
+
 pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};
 pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};

@@ -1,0 +1,88 @@
+//! Handles: equal if and only if they hold the same namespace, however they were found.
+#![allow(missing_docs)]
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use in_netns::{IntoNetNs, NetNs, NetNsId};
+use in_netns_tests::alone;
+
+in_netns::rootless!();
+
+fn assert_send_sync_static<T: Send + Sync + Clone + 'static>() {}
+
+#[test]
+fn a_handle_goes_anywhere() {
+    assert_send_sync_static::<NetNs>();
+    assert_send_sync_static::<NetNsId>();
+    assert_send_sync_static::<in_netns::Error>();
+}
+
+#[test]
+fn case_25_every_way_to_the_same_namespace_gives_an_equal_handle() {
+    let pid = std::process::id();
+    let home = NetNs::from_pid(pid).unwrap();
+    let file = File::open("/proc/self/ns/net").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ways = [
+        NetNs::current().unwrap(),
+        NetNs::from_path("/proc/self/ns/net").unwrap(),
+        NetNs::of_socket(&socket).unwrap(),
+        "/proc/self/ns/net".into_netns().unwrap(),
+        String::from("/proc/self/ns/net").into_netns().unwrap(),
+        (&String::from("/proc/self/ns/net")).into_netns().unwrap(),
+        Path::new("/proc/self/ns/net").into_netns().unwrap(),
+        PathBuf::from("/proc/self/ns/net").into_netns().unwrap(),
+        file.as_fd().into_netns().unwrap(),
+        OwnedFd::from(file).into_netns().unwrap(),
+        nix::unistd::Pid::this().into_netns().unwrap(),
+        (&home).into_netns().unwrap(),
+        home.clone().into_netns().unwrap(),
+    ];
+    for way in &ways {
+        assert_eq!(way, &home);
+        assert_eq!(way.id(), home.id());
+        assert_eq!(way.to_string(), std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string());
+    }
+    let set: HashSet<_> = ways.into_iter().collect();
+    assert_eq!(set.len(), 1);
+}
+
+#[test]
+fn case_25_handles_on_different_namespaces_differ() {
+    let spaces: HashSet<_> = (0..16).map(|_| NetNs::new().unwrap()).collect();
+    assert_eq!(spaces.len(), 16);
+    let ids: HashSet<_> = spaces.iter().map(NetNs::id).collect();
+    assert_eq!(ids.len(), 16);
+}
+
+/// A borrowed descriptor is duplicated: what its number means later is nobody's concern.
+#[test]
+fn case_25_a_closed_descriptors_number_is_never_taken_for_the_namespace() {
+    let _alone = alone();
+    let other = NetNs::new().unwrap();
+    let file = File::open("/proc/self/ns/net").unwrap();
+    let number = file.as_raw_fd();
+    let ns = file.as_fd().into_netns().unwrap();
+    drop(file);
+    let reused = other.as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(reused.as_raw_fd(), number, "the number is used again");
+    assert_ne!(ns, other);
+    assert!(ns.is_current().unwrap());
+    assert!(ns.run(|| ns.is_current()).unwrap().unwrap());
+}
+
+/// An id does not keep the namespace, a handle does: its number cannot be used again meanwhile.
+#[test]
+fn a_handle_keeps_the_namespace() {
+    let ns = NetNs::new().unwrap();
+    let listener = ns.run(|| std::net::TcpListener::bind("127.0.0.1:80")).unwrap().unwrap();
+    drop(listener);
+    for _ in 0..50 {
+        assert_ne!(NetNs::new().unwrap().id(), ns.id());
+    }
+    assert!(ns.run(|| ns.is_current()).unwrap().unwrap());
+}

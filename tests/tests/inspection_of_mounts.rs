@@ -1,0 +1,32 @@
+//! A mount namespace changed behind `kcmp(2)`'s back. Alone in its process, whose root and working directory it takes along.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::process::Command;
+
+use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate};
+use in_netns_tests::{enter_process, in_new_mount_namespace};
+use nix::sched::CloneFlags;
+
+in_netns::rootless!();
+
+/// `setns` on a process with several flags changes the mount namespace and leaves `fs_struct` shared, so that
+/// `kcmp(KCMP_FS)` sees no difference.
+#[test]
+fn case_18_a_mount_namespace_entered_with_the_fs_struct_still_shared() {
+    let ns = NetNs::new().unwrap();
+    let mut other = in_new_mount_namespace(Command::new("sleep").arg("60")).spawn().unwrap();
+    let mount_namespace = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    let outcome = Call::new(&ns)
+        .outcome(|| {
+            let before = mount_namespace();
+            enter_process(other.id(), CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).unwrap();
+            assert_ne!(before, mount_namespace(), "the kernel lets it");
+        })
+        .unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    outcome.value.unwrap();
+    let ThreadFate::Retired(RetireReason::Changed(change)) = outcome.thread else { panic!("{:?}", outcome.thread) };
+    assert_eq!(change, Change::MountNamespace);
+}

@@ -1,0 +1,195 @@
+//! Nothing is left behind: descriptors, threads, mounts. Each test counts what the whole process has, so they take turns.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use in_netns::{Call, Error, ErrorKind, IntoNetNs, NetNs, pool_stats, set_keep_alive, with_netns};
+use in_netns_tests::{alone, descriptors, give_up_sys_admin, here, key, threads, wait_until};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use proptest::prelude::*;
+
+in_netns::rootless!();
+
+/// Checks that `work`, done `times` over, leaves descriptors and threads as they were.
+#[track_caller]
+fn leaves_nothing(what: &str, times: usize, work: impl Fn()) {
+    // Whatever is made once and kept, such as the template thread, is made now.
+    work();
+    wait_until("no thread is on its way out", || pool_stats().leased == 0 && pool_stats().threads == pool_stats().idle);
+    let (open, alive) = (descriptors(), threads().len());
+    for _ in 0..times {
+        work();
+    }
+    assert_eq!(descriptors(), open, "{what}: descriptors");
+    wait_until(&format!("{what}: threads are as many as before"), || threads().len() <= alive);
+}
+
+#[test]
+fn case_17_ten_thousand_successes() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    leaves_nothing("pooled", 10_000, || with_netns(&ns, || ()).unwrap());
+    leaves_nothing("fresh", 10_000, || Call::new(&ns).fresh().run(|| ()).unwrap());
+    leaves_nothing("by process", 10_000, || with_netns(nix::unistd::getpid(), || ()).unwrap());
+    leaves_nothing("panics", 1_000, || {
+        let call = std::panic::AssertUnwindSafe(|| with_netns(&ns, || std::panic::resume_unwind(Box::new(()))));
+        std::panic::catch_unwind(call).map(|called: Result<(), _>| called).unwrap_err();
+    });
+    leaves_nothing("new namespaces", 100, || drop(NetNs::new().unwrap()));
+}
+
+#[test]
+fn case_17_ten_thousand_failures_of_each_kind() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let fails = |ns: &dyn Fn() -> Result<NetNs, Error>| drop(with_netns_result(ns()).unwrap_err());
+    leaves_nothing("no such name", 10_000, || fails(&|| "no-such-name".into_netns()));
+    leaves_nothing("not a namespace", 10_000, || fails(&|| "/etc/passwd".into_netns()));
+    leaves_nothing("another kind of namespace", 10_000, || fails(&|| "/proc/self/ns/mnt".into_netns()));
+    leaves_nothing("an invalid name", 10_000, || fails(&|| "..".into_netns()));
+    leaves_nothing("no such process", 10_000, || fails(&|| NetNs::from_pid(u32::MAX)));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            give_up_sys_admin();
+            leaves_nothing("denied", 10_000, || drop(Call::new(&ns).fresh().run(|| ()).unwrap_err()));
+        });
+    });
+}
+
+#[test]
+fn poisonings_leave_no_descriptor_and_no_thread() {
+    let _alone = alone();
+    in_netns::set_poison_hook(|_| {});
+    let ns = NetNs::new().unwrap();
+    leaves_nothing("poisoned", 500, || with_netns(&ns, give_up_sys_admin).unwrap());
+    leaves_nothing("poisoned, fresh", 500, || Call::new(&ns).fresh().run(give_up_sys_admin).unwrap());
+}
+
+fn with_netns_result(ns: Result<NetNs, Error>) -> Result<(), Error> {
+    with_netns(ns?, || ())
+}
+
+/// The limit, and its way back.
+fn limited(resource: Resource, soft: u64) -> impl Drop {
+    let before = getrlimit(resource).unwrap();
+    setrlimit(resource, soft, before.1).unwrap();
+    scopeguard::guard((), move |()| setrlimit(resource, before.0, before.1).unwrap())
+}
+
+#[test]
+fn case_26_no_descriptor_left_is_an_error_and_passes() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    with_netns(&ns, || ()).unwrap();
+    let most = u64::from(*descriptors().keys().last().unwrap());
+    {
+        // Everything up to the limit is taken, whatever holes there were.
+        let _limit = limited(Resource::RLIMIT_NOFILE, most + 8);
+        let mut taken = Vec::new();
+        while let Ok(file) = fs::File::open("/dev/null") {
+            taken.push(file);
+        }
+        let error = with_netns("/proc/self/ns/net", || ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+        assert_eq!(NetNs::new().unwrap_err().kind(), ErrorKind::LimitReached);
+        // A handle that is held needs none.
+        assert_eq!(with_netns(&ns, || 1).unwrap(), 1);
+        // Nor does a thread that cannot go back.
+        in_netns::set_poison_hook(|_| {});
+        with_netns(&ns, give_up_sys_admin).unwrap();
+    }
+    assert_eq!(in_netns_tests::threads_in(&ns), [] as [u32; 0]);
+    with_netns("/proc/self/ns/net", || ()).unwrap();
+}
+
+
+#[test]
+fn case_27_no_child_sees_a_descriptor_of_the_crates() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            for _ in 0..1_000 {
+                with_netns(&ns, || ()).unwrap();
+                with_netns("/proc/self/ns/net", || ()).unwrap();
+                Call::new(&ns).fresh().run(|| ()).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut children = 0;
+        while !done.load(Ordering::Relaxed) && !caller.is_finished() || children == 0 {
+            let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+            let listing = String::from_utf8(listing.stdout).unwrap();
+            assert!(!listing.contains("net:[") && !listing.contains("pidfd"), "{listing}");
+            children += 1;
+        }
+    });
+}
+
+#[test]
+fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let before = set_keep_alive(Duration::from_millis(200));
+    thread::scope(|scope| {
+        for _ in 0..200 {
+            scope.spawn(|| assert_eq!(with_netns(&ns, here).unwrap(), key(ns.id())));
+        }
+    });
+    // Threads that went idle before this test was one of many go by the earlier keep-alive.
+    wait_until("the idle threads exit", || pool_stats().threads == 0);
+    set_keep_alive(before);
+    let stats = pool_stats();
+    assert_eq!((stats.threads, stats.idle, stats.leased), (0, 0, 0));
+    let named = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("in-netns"));
+    let ours = || -> Vec<_> {
+        fs::read_dir("/proc/self/task").unwrap().filter_map(|task| Some(task.ok()?.path()).filter(|task| named(task))).collect()
+    };
+    wait_until("only the template is left", || ours().len() == 1);
+    let switches = |task: &Path| -> String {
+        let status = fs::read_to_string(task.join("status")).unwrap();
+        status.lines().filter(|line| line.contains("ctxt_switches")).collect()
+    };
+    let template = &ours()[0];
+    let earlier = switches(template);
+    // Idle for a while on purpose: that nothing happens has no condition to wait for.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(switches(template), earlier, "the template thread woke up");
+}
+
+/// Every name and path that `text` can be taken for.
+fn try_everything(text: &str) {
+    let expected = |error: &Error| {
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotANetNs | ErrorKind::InvalidName | ErrorKind::Other)
+    };
+    for result in [NetNs::from_name(text), NetNs::from_path(text), text.into_netns(), NetNs::from_path(format!("/proc/{text}"))] {
+        if let Err(error) = result {
+            assert!(expected(&error), "{text:?}: {error:?}");
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn any_name_or_path_is_answered_and_leaves_nothing(text in any::<String>()) {
+        let _alone = alone();
+        let (names, open) = (NetNs::list_named().unwrap(), descriptors());
+        try_everything(&text);
+        prop_assert_eq!(NetNs::list_named().unwrap(), names);
+        prop_assert_eq!(descriptors().len(), open.len());
+    }
+
+    #[test]
+    fn paths_that_look_like_paths(text in "[./a-c]{0,40}|/proc/(self|thread-self)/(ns|fd|task)/[a-z0-9]{0,5}") {
+        try_everything(&text);
+    }
+}
