@@ -1,0 +1,74 @@
+//! A kernel without `PIDFD_THREAD` (before 6.9), or without `kcmp(2)`: a seccomp filter makes this one answer as those do. Every
+//! promise is kept.
+//!
+//! Arguments: `pidfd`, `kcmp`.
+
+use std::collections::BTreeMap;
+
+use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
+use in_netns_tests::{give_up_sys_admin, here, is_alive, key, threads_in, threads_outside_home, tid};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+
+in_netns::rootless!();
+
+/// Has the kernel answer `errno` to a syscall that meets the rules.
+fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
+    let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let refuse = SeccompAction::Errno((errno as i32).unsigned_abs());
+    let filter = SeccompFilter::new(BTreeMap::from([(syscall, rules)]), SeccompAction::Allow, refuse, arch).expect("a filter");
+    let program: BpfProgram = filter.try_into().expect("a program");
+    seccompiler::apply_filter_all_threads(&program).expect("seccomp");
+}
+
+fn main() {
+    let without: Vec<String> = std::env::args().skip(1).collect();
+    let lacks = |what: &str| without.iter().any(|missing| missing == what);
+    if lacks("pidfd") {
+        let flag = u64::from(libc::O_EXCL.unsigned_abs());
+        let thread_flag = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).expect("a condition");
+        answer(libc::SYS_pidfd_open, vec![SeccompRule::new(vec![thread_flag]).expect("a rule")], Errno::EINVAL);
+    }
+    if lacks("kcmp") {
+        answer(libc::SYS_kcmp, vec![], Errno::ENOSYS);
+    }
+    set_poison_hook(|_| {});
+
+    let ns = NetNs::new().expect("a namespace");
+    for _ in 0..500 {
+        assert_eq!(with_netns(&ns, here).expect("a call"), key(ns.id()));
+        assert_eq!(threads_in(&ns), [] as [u32; 0], "P3");
+    }
+
+    // Without a comparison nothing is taken for pristine: a thread a call, and every promise kept.
+    let outcome = Call::new(&ns).outcome(tid).expect("a call");
+    match outcome.thread {
+        ThreadFate::Reusable => assert!(!lacks("kcmp")),
+        ThreadFate::Retired(RetireReason::Changed(Change::Unknown)) => assert!(lacks("kcmp")),
+        other => panic!("{other:?}"),
+    }
+
+    let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
+    let home = with_netns(&ns, uts).expect("a call");
+    with_netns(&ns, || unshare(CloneFlags::CLONE_NEWUTS)).expect("a call").expect("unshare");
+    assert_eq!(with_netns(&ns, uts).expect("a call"), home, "the UTS namespace is left behind, or the thread is");
+
+    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_NEWNS).expect("unshare")).expect("a call");
+    assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(_))), "{:?}", outcome.thread);
+
+    let poisoned = pool_stats().poisoned_total;
+    for _ in 0..100 {
+        let on = with_netns(&ns, || {
+            give_up_sys_admin();
+            tid()
+        })
+        .expect("a call");
+        assert!(!is_alive(on), "P3: gone before the call returns");
+        assert_eq!(threads_in(&ns), [] as [u32; 0]);
+    }
+    assert_eq!(pool_stats().poisoned_total, poisoned + 100);
+    assert_eq!(threads_outside_home(), [] as [u32; 0]);
+    with_netns(&ns, || ()).expect("the next call works");
+}

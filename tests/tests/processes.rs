@@ -1,0 +1,43 @@
+//! What needs a process of its own: each helper program checks itself, and says on stderr what failed.
+#![allow(missing_docs)]
+
+use std::process::Command;
+
+in_netns::rootless!();
+
+#[track_caller]
+fn passes(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+}
+
+#[test]
+fn case_26_no_thread_to_be_had_is_an_error_and_passes() {
+    passes(env!("CARGO_BIN_EXE_no_threads"), &[]);
+}
+
+#[test]
+fn nothing_is_inherited_from_the_thread_of_the_first_call() {
+    passes(env!("CARGO_BIN_EXE_first_call_elsewhere"), &[]);
+}
+
+#[test]
+fn a_forked_child_gets_threads_of_its_own() {
+    passes(env!("CARGO_BIN_EXE_forked"), &[]);
+}
+
+#[test]
+fn every_promise_is_kept_without_thread_descriptors() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd"]);
+}
+
+#[test]
+fn every_promise_is_kept_without_kcmp() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["kcmp"]);
+}
+
+#[test]
+fn every_promise_is_kept_without_either() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd", "kcmp"]);
+}
