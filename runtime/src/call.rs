@@ -9,16 +9,18 @@
 //! returns, the pinned thread is home or gone (P3); the body's value, its panic and a failed restore are three facts, and
 //! none hides another (P5).
 
+use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::{self, Builder};
 
 use crate::error::Error;
 use crate::fate::{Poisoning, RetireReason, ThreadFate, report_poisoning};
 use crate::guard::{End, PinnedThread};
-use crate::handover::Answer;
+use crate::handover::{Answer, Halfway};
 use crate::home::Change;
 use crate::netns::{IntoNetNs, NetNs};
-use crate::sys;
+use crate::sys::{self, Tid};
 use crate::thread::{Departure, Pool, WORKER_NAME, spawn_failed};
 
 /// Runs a closure inside a network namespace, and returns its value.
@@ -294,35 +296,33 @@ struct Report<R> {
 }
 
 impl<F> Visit<F> {
-    /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &'static Pool, thread: &mut PinnedThread) -> Report<R>
+    /// The life of a call, on the pinned thread's side. `halfway` is for the inspection that can be done from elsewhere.
+    fn make<R>(self, pool: &'static Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_, PinnedThread>>) -> Report<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
         let Visit { target, body, inspect } = self;
-        let mut report = match target.as_ref().map_or(Ok(()), |target| thread.go(target)) {
-            Ok(()) => {
-                let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
-                Report { value: Ok(value), end: thread.end_lease(), changed: None, departure: None, thread_id: 0 }
-            }
-            Err(error) => {
-                let end = thread.end_lease_at_the_door();
-                return Report { value: Err(error), end, changed: None, departure: None, thread_id: 0 };
-            }
-        };
+        if let Err(error) = target.as_ref().map_or(Ok(()), |target| thread.go(target)) {
+            return Report { value: Err(error), end: thread.end_lease_at_the_door(), changed: None, departure: None, thread_id: 0 };
+        }
+        let value = Ok(panic::catch_unwind(AssertUnwindSafe(|| body(thread))));
+        let halfway = halfway.filter(|_| inspect == Inspect::Later);
+        halfway.inspect(|halfway| halfway.reached());
+        let end = thread.end_lease();
+        let mut report = Report { value, end, changed: None, departure: None, thread_id: 0 };
         match &report.end {
             End::Restored => {
+                if halfway.is_some_and(Halfway::is_helped) {
+                    thread.inspected_by_owner();
+                }
                 if inspect == Inspect::Now {
                     report.changed = thread.inspect().err();
-                }
-                if report.changed.is_some() {
-                    pool.count_retired();
                 }
             }
             End::Asked => pool.count_retired(),
             End::Poisoned { is_home, .. } => {
                 pool.count_poisoned();
-                report.thread_id = sys::current_tid().as_raw().unsigned_abs();
+                report.thread_id = thread.id().as_raw().unsigned_abs();
                 report.departure = (!is_home).then(Departure::of_current);
             }
         }
@@ -337,23 +337,30 @@ where
     R: Send,
 {
     let pool = Pool::of_process()?;
-    let thread_name = thread_name.and_then(|name| std::ffi::CString::new(name).ok());
+    let thread_name = thread_name.and_then(|name| CString::new(name).ok());
     let mut visit = Some(visit);
     let mut report = None;
-    let mut job = |thread: &mut PinnedThread| {
+    let thread_id = AtomicI32::new(0);
+    let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_, PinnedThread>| {
         let Some(visit) = visit.take() else { return };
+        thread_id.store(thread.id().as_raw(), Ordering::Relaxed);
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        report = Some(visit.make(pool, thread));
+        report = Some(visit.make(pool, thread, Some(halfway)));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
     };
+    // The inspection is done here, beside the restore there: this thread has nothing else to do.
+    let mut found = Ok(());
     let mut lease = pool.lease()?;
-    while lease.hand_over(&mut job) == Answer::Declined {
+    while lease.hand_over(&mut job, || found = pool.inspect_from_anywhere(Tid::from_raw(thread_id.load(Ordering::Relaxed))))
+        == Answer::Declined
+    {
         lease = pool.lease()?;
     }
-    let Some(report) = report else { unreachable!("a job that was run leaves a report") };
-    if matches!(report.end, End::Restored) && report.changed.is_none() {
-        lease.give_back();
+    let Some(mut report) = report else { unreachable!("a job that was run leaves a report") };
+    report.changed = report.changed.or(found.err());
+    if matches!(report.end, End::Restored) {
+        lease.give_back(report.changed.map_or(Ok(()), Err));
     }
     Ok(report)
 }
@@ -374,9 +381,11 @@ where
         let alive = pool.count_thread();
         let body = move || {
             let _alive = alive;
-            visit.make(pool, &mut PinnedThread::pin_current(home))
+            visit.make(pool, &mut PinnedThread::pin_current(home), None)
         };
         let thread = builder.spawn_scoped(scope, body).map_err(|source| spawn_failed("a thread for one call", source))?;
-        thread.join().map_err(|payload| panic::resume_unwind(payload))
+        let report = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        report.changed.inspect(|_| pool.count_retired());
+        Ok(report)
     })
 }

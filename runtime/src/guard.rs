@@ -61,6 +61,7 @@ use std::marker::PhantomData;
 use crate::error::{Error, ErrorKind};
 use crate::home::{Change, Home};
 use crate::netns::NetNs;
+use crate::sys::{self, Tid};
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
@@ -83,6 +84,7 @@ enum Standing {
 /// [`pinned`](crate::pinned) hands one to its closure. It cannot be made, kept or sent elsewhere.
 pub struct PinnedThread {
     home: &'static Home,
+    id: Tid,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     stage: Stage,
@@ -94,7 +96,7 @@ impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         STANDING.set(Standing::Pinned);
-        PinnedThread { home, poison: None, stage: Stage::Pristine, _not_send: PhantomData }
+        PinnedThread { home, id: sys::current_tid(), poison: None, stage: Stage::Pristine, _not_send: PhantomData }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -157,6 +159,11 @@ impl PinnedThread {
         self.poison.get_or_insert_with(|| error.clone());
     }
 
+    /// The kernel's id of the thread.
+    pub(crate) fn id(&self) -> Tid {
+        self.id
+    }
+
     /// Where the thread is in the life of a lease.
     pub(crate) fn stage(&self) -> Stage {
         self.stage
@@ -188,9 +195,17 @@ impl PinnedThread {
         End::Restored
     }
 
+    /// The lease's owner has done its part of the inspection.
+    pub(crate) fn inspected_by_owner(&mut self) {
+        if self.stage == Stage::Restored {
+            self.stage = Stage::HalfInspected;
+        }
+    }
+
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
-        let found = self.home.inspect();
+        let others = if self.stage == Stage::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
+        let found = others.and_then(|()| self.home.inspect_from_within());
         self.stage = if found.is_ok() { Stage::Pristine } else { Stage::Leaving };
         found
     }
@@ -211,6 +226,8 @@ pub(crate) enum Stage {
     Leased,
     /// The lease has ended and the thread is home; whether it is pristine is not known yet.
     Restored,
+    /// Likewise, and the lease's owner looks after what can be seen from its own thread.
+    HalfInspected,
     /// It will exit: poisoned, changed, or asked to.
     Leaving,
 }

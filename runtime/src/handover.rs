@@ -8,8 +8,12 @@
 //!
 //! ```text
 //! order:   NONE ─(callee sleeps)→ ASLEEP     NONE | ASLEEP ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
-//! answer:  PENDING ─(caller sleeps)→ ASLEEP  PENDING | ASLEEP ─(callee)→ DONE | DECLINED  … ─(caller)→ PENDING
+//! answer:  PENDING ─(caller sleeps)→ ASLEEP  any ─(callee)→ DONE | DECLINED               … ─(caller)→ PENDING
+//!          PENDING ─(callee)→ HALFWAY ─(caller)→ HELPING
 //! ```
+//!
+//! A caller that is awake when the callee says `HALFWAY` has time for work of its own, done beside the rest of the job: it says
+//! `HELPING`, and then the callee can rely on that work being done before the caller returns.
 //!
 //! The cells beside them belong to the side that may write the word next: `job` to the callee from `POSTED` to its answer, to the
 //! caller otherwise; `sleeper` to the callee once the caller has said `ASLEEP`, to the caller otherwise. There is one [`Caller`] and
@@ -26,7 +30,7 @@ use std::time::{Duration, Instant};
 use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
 
 /// What the callee is asked to do, with the `A` that it keeps.
-pub(crate) type Job<'j, A> = dyn FnMut(&mut A) + Send + 'j;
+pub(crate) type Job<'j, A> = dyn FnMut(&mut A, &Halfway<'_, A>) + Send + 'j;
 
 const NONE: u32 = 0;
 const POSTED: u32 = 1;
@@ -35,6 +39,9 @@ const CLOSED: u32 = 2;
 const PENDING: u32 = 0;
 const DONE: u32 = 1;
 const DECLINED: u32 = 2;
+const HALFWAY: u32 = 4;
+const HELPING: u32 = 5;
+const ASLEEP_AFTER_HELP: u32 = 6;
 
 /// Of both words.
 const ASLEEP: u32 = 3;
@@ -87,7 +94,9 @@ impl<A> Caller<A> {
     }
 
     /// Has the callee run `job`, and waits until it has.
-    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>) -> Answer {
+    ///
+    /// `help` is called at most once, while the job is past its [`Halfway`] point. It need not be called at all.
+    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>, help: impl FnOnce()) -> Answer {
         // Unwinding out of here would free what the callee still uses.
         let _no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
@@ -98,7 +107,19 @@ impl<A> Caller<A> {
         // SAFETY: no job is posted, so the cell is the caller's.
         self.shared.job.with_mut(|cell| unsafe { *cell = Some(job) });
         self.post(POSTED);
-        match self.await_answer() {
+        let mut help = Some(help);
+        let mut given = PENDING;
+        while matches!(given, PENDING | HALFWAY | HELPING) {
+            given = match given {
+                HALFWAY => {
+                    // The callee may have called it off just now, or answered.
+                    let claim = self.shared.answer.compare_exchange(HALFWAY, HELPING, Ordering::AcqRel, Ordering::Acquire);
+                    claim.map_or_else(|now| now, |_| help.take().map_or(PENDING, |help| { help(); HELPING }))
+                }
+                before => self.await_change(before),
+            };
+        }
+        match given {
             DONE => Answer::Done,
             _ => Answer::Declined,
         }
@@ -112,18 +133,20 @@ impl<A> Caller<A> {
         }
     }
 
-    fn await_answer(&mut self) -> u32 {
+    /// Waits until the answer is no longer `before`, and gives what it is then.
+    fn await_change(&mut self, before: u32) -> u32 {
         let Mailbox { answer, sleeper, .. } = &*self.shared;
-        if let Some(given) = self.spin.watch(answer, |now| now != PENDING) {
+        if let Some(given) = self.spin.watch(answer, |now| now != before) {
             return given;
         }
         // SAFETY: the callee looks at this cell only after `ASLEEP`, so it is the caller's.
         sleeper.with_mut(|cell| unsafe { *cell = Some(current()) });
-        match answer.compare_exchange(PENDING, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+        let asleep = if before == HELPING { ASLEEP_AFTER_HELP } else { ASLEEP };
+        match answer.compare_exchange(before, asleep, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => loop {
                 park();
                 let now = answer.load(Ordering::Acquire);
-                if now != ASLEEP {
+                if now != asleep {
                     return now;
                 }
             },
@@ -222,10 +245,29 @@ impl<A> Received<'_, A> {
         let no_unwinding = AbortOnUnwind;
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
-        job(argument);
+        job(argument, &Halfway { mailbox: self.mailbox });
         std::mem::forget(no_unwinding);
         self.mailbox.tell(DONE);
         std::mem::forget(self);
+    }
+}
+
+/// For the job to say that what is left of it can be helped with.
+pub(crate) struct Halfway<'c, A> {
+    mailbox: &'c Mailbox<A>,
+}
+
+impl<A> Halfway<'_, A> {
+    /// Lets the caller help, if it is awake.
+    pub(crate) fn reached(&self) {
+        // Not taken amiss where the caller sleeps: it is woken for the answer alone.
+        let _ = self.mailbox.answer.compare_exchange(PENDING, HALFWAY, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Whether the caller helps. Once it is asked, the caller cannot begin any more.
+    pub(crate) fn is_helped(&self) -> bool {
+        let called_off = self.mailbox.answer.compare_exchange(HALFWAY, PENDING, Ordering::AcqRel, Ordering::Acquire);
+        matches!(called_off, Err(HELPING | ASLEEP_AFTER_HELP))
     }
 }
 
@@ -238,15 +280,19 @@ impl<A> Drop for Received<'_, A> {
 impl<A> Mailbox<A> {
     /// Answers the caller. The caller may be gone the moment that the word is written, so nothing of the job is touched after.
     fn tell(&self, answer: u32) {
-        let told = self.answer.compare_exchange(PENDING, answer, Ordering::AcqRel, Ordering::Acquire);
-        if told.is_err() {
-            // The caller sleeps. Take its handle before the answer: after it the cell is the caller's again.
-            // SAFETY: after `ASLEEP`, and until the answer, the cell is the callee's.
-            let sleeper = self.sleeper.with_mut(|cell| unsafe { (*cell).take() });
-            self.answer.store(answer, Ordering::Release);
-            if let Some(sleeper) = sleeper {
-                sleeper.unpark();
+        let mut seen = self.answer.load(Ordering::Acquire);
+        while seen != ASLEEP && seen != ASLEEP_AFTER_HELP {
+            match self.answer.compare_exchange(seen, answer, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
             }
+        }
+        // The caller sleeps. Take its handle before the answer: after it the cell is the caller's again.
+        // SAFETY: after `ASLEEP`, and until the answer, the cell is the callee's.
+        let sleeper = self.sleeper.with_mut(|cell| unsafe { (*cell).take() });
+        self.answer.store(answer, Ordering::Release);
+        if let Some(sleeper) = sleeper {
+            sleeper.unpark();
         }
     }
 }

@@ -21,7 +21,7 @@ mod sync {
 
 use std::time::Duration;
 
-use handover::{Answer, Callee, Order, SpinLimit, mailbox};
+use handover::{Answer, Callee, Halfway, Order, SpinLimit, mailbox};
 
 /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
@@ -48,10 +48,10 @@ fn borrows_twice(limit: SpinLimit) {
         // On the stack, seen by loom: a callee that used it after its answer would be found out.
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
-        let answer = caller.hand_over(&mut move |sum: &mut u32| {
+        let answer = caller.hand_over(&mut move |sum: &mut u32, _| {
             borrowed.cell().set(turn);
             *sum += turn;
-        });
+        }, || ());
         assert_eq!(answer, Answer::Done);
         assert_eq!(seen.get(), turn);
     }
@@ -89,7 +89,7 @@ fn a_declined_job_is_never_run() {
             Order::Closed | Order::Nothing => unreachable!("a job comes first"),
         });
         caller.introduce(thread.thread().clone());
-        let answer = caller.hand_over(&mut |(): &mut ()| unreachable!("declined"));
+        let answer = caller.hand_over(&mut |(): &mut (), _| unreachable!("declined"), || ());
         assert_eq!(answer, Answer::Declined);
         thread.join().unwrap();
     });
@@ -110,8 +110,39 @@ fn a_callee_out_of_patience_misses_no_order() {
             }
         });
         caller.introduce(thread.thread().clone());
-        assert_eq!(caller.hand_over(&mut |sum: &mut u32| *sum += 1), Answer::Done);
+        assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 1, || ()), Answer::Done);
         drop(caller);
         assert_eq!(thread.join().unwrap(), 1);
     });
+}
+
+/// The callee counts on help if and only if it is given, and it is over when the hand-over returns.
+fn helps(limit: SpinLimit) {
+    let (mut caller, mut side) = mailbox::<Option<bool>>(limit);
+    let thread = loom::thread::spawn(move || {
+        let mut counted_on = None;
+        match side.next(None) {
+            Order::Job(job) => job.run(&mut counted_on),
+            Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+        }
+        counted_on
+    });
+    caller.introduce(thread.thread().clone());
+    let mut helped = false;
+    let mut job = |counted_on: &mut Option<bool>, halfway: &Halfway<'_, _>| {
+        halfway.reached();
+        *counted_on = Some(halfway.is_helped());
+    };
+    assert_eq!(caller.hand_over(&mut job, || helped = true), Answer::Done);
+    assert_eq!(thread.join().unwrap(), Some(helped));
+}
+
+#[test]
+fn help_is_counted_on_if_and_only_if_it_is_given_asleep() {
+    model(0, helps);
+}
+
+#[test]
+fn help_is_counted_on_if_and_only_if_it_is_given_spinning() {
+    model(1, helps);
 }

@@ -11,8 +11,8 @@ use super::worker::{Worker, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::guard::PinnedThread;
 use crate::handover::{Answer, Job, SpinLimit};
-use crate::home::Home;
-use crate::sys;
+use crate::home::{Change, Home};
+use crate::sys::{self, Tid};
 
 /// How long an idle thread waits for its next lease, unless [`set_keep_alive`] says otherwise.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -49,6 +49,13 @@ struct Waiting {
     idle: Vec<Worker>,
     /// Workers found changed while somebody held them. They are not taken back.
     condemned: Vec<WorkerId>,
+}
+
+impl Waiting {
+    fn withdraw(&mut self, id: WorkerId) -> Option<Worker> {
+        let at = self.idle.iter().position(|worker| worker.id == id)?;
+        Some(self.idle.remove(at))
+    }
 }
 
 /// Milliseconds. Outside the pools: it is set for a process and its children.
@@ -125,6 +132,11 @@ impl Pool {
         self.home.get()
     }
 
+    /// Inspects a worker as far as another thread can.
+    pub(crate) fn inspect_from_anywhere(&'static self, thread: Tid) -> Result<(), Change> {
+        self.home().map_or(Err(Change::Unknown), |home| home.inspect_from_anywhere(thread))
+    }
+
     /// None at all where the process has one CPU: whoever watches keeps the other from running. The number is that of
     /// `std::thread::available_parallelism` (affinity and cgroup quota) when the first worker starts.
     pub(super) fn spin_limit(&self) -> SpinLimit {
@@ -146,39 +158,42 @@ impl Pool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_back(&self, worker: Worker) {
+    /// Takes a worker back, unless its lease's owner or the worker itself found it changed.
+    fn take_back(&self, worker: Worker, found: Result<(), Change>) {
         let mut waiting = self.waiting();
-        if waiting.condemned.contains(&worker.id) {
-            // Told to go, which it is waiting to hear.
-            drop(waiting);
-            drop(worker);
-        } else {
+        let condemned = waiting.condemned.contains(&worker.id);
+        if found.is_ok() && !condemned {
             waiting.idle.push(worker);
+            return;
         }
+        if !condemned {
+            waiting.condemned.push(worker.id);
+            self.count_retired();
+        }
+        drop(waiting);
+        // This tells it to go.
+        drop(worker);
     }
 
     /// Takes an idle worker out for good. `false` where it is leased.
     pub(super) fn withdraw(&self, id: WorkerId) -> bool {
-        let mut waiting = self.waiting();
-        let found = waiting.idle.iter().position(|worker| worker.id == id);
-        let worker = found.map(|at| waiting.idle.remove(at));
-        drop(waiting);
+        let worker = self.waiting().withdraw(id);
         worker.is_some()
     }
 
-    /// As [`Pool::withdraw`]; a worker that is leased is not taken back either.
+    /// As [`Pool::withdraw`], for a worker that found itself changed. One that is leased is not taken back either.
     pub(super) fn condemn(&self, id: WorkerId) -> bool {
         let mut waiting = self.waiting();
-        let found = waiting.idle.iter().position(|worker| worker.id == id);
-        let worker = found.map(|at| waiting.idle.remove(at));
-        if worker.is_none() {
+        let worker = waiting.withdraw(id);
+        if !waiting.condemned.contains(&id) {
             waiting.condemned.push(id);
+            self.count_retired();
         }
         drop(waiting);
         worker.is_some()
     }
 
-    /// Forgets a condemned worker that is gone.
+    /// Forgets a worker that is gone.
     pub(super) fn pardon(&self, id: WorkerId) {
         self.waiting().condemned.retain(|condemned| *condemned != id);
     }
@@ -243,14 +258,16 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Has the worker run a job, and waits for it. `Declined`: the worker was found changed since its last lease; lease another.
-    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>) -> Answer {
-        self.worker.as_mut().map_or(Answer::Declined, |worker| worker.hand_over(job))
+    ///
+    /// `help` may be called, once the job says that it is [`Halfway`](crate::handover::Halfway).
+    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce()) -> Answer {
+        self.worker.as_mut().map_or(Answer::Declined, |worker| worker.hand_over(job, help))
     }
 
-    /// Ends the lease of a worker that is restored.
-    pub(crate) fn give_back(mut self) {
+    /// Ends the lease of a worker that is restored, with what its owner found of it.
+    pub(crate) fn give_back(mut self, found: Result<(), Change>) {
         if let Some(worker) = self.worker.take() {
-            self.pool.take_back(worker);
+            self.pool.take_back(worker, found);
         }
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Worker {
 pub(super) struct WorkerId(pub(super) u64);
 
 impl Worker {
-    pub(super) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>) -> Answer {
-        self.side.hand_over(job)
+    pub(super) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce()) -> Answer {
+        self.side.hand_over(job, help)
     }
 }
 
@@ -54,39 +54,33 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
                 thread.begin();
                 job.run(&mut thread);
             }
-            // The lease was dropped: by a resident's owner, in the middle of it.
-            Order::Closed => {
-                thread.end_lease();
-                return;
-            }
+            Order::Closed => break,
             Order::Nothing => {
                 if pool.withdraw(id) {
-                    return;
+                    break;
                 }
             }
         }
         // The caller has been told, so this is off its path.
         match thread.stage() {
             Stage::Leased | Stage::Pristine => {}
-            Stage::Restored => {
+            Stage::Restored | Stage::HalfInspected => {
                 if thread.inspect().is_err() {
-                    pool.count_retired();
-                    return refuse_the_rest(pool, id, side);
+                    if !pool.condemn(id) {
+                        decline_the_rest(side);
+                    }
+                    break;
                 }
             }
-            Stage::Leaving => return,
+            Stage::Leaving => break,
         }
     }
+    pool.pardon(id);
 }
 
-/// The end of a worker that is found changed after its lease: it takes itself out of the idle ones, or refuses the next caller
-/// who was faster.
-fn refuse_the_rest(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
-    if pool.condemn(id) {
-        return;
-    }
+/// Somebody was faster, and leased a thread that has just been found changed: there will be another one for them.
+fn decline_the_rest(mut side: Callee<PinnedThread>) {
     while let Order::Job(job) = side.next(None) {
         drop(job);
     }
-    pool.pardon(id);
 }
