@@ -11,17 +11,15 @@
 
 use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::{self, Builder};
 
 use crate::error::Error;
-use crate::fate::{Poisoning, RetireReason, ThreadFate, report_poisoning};
-use crate::guard::{End, PinnedThread};
-use crate::handover::{Answer, Halfway};
-use crate::home::Change;
+use crate::fate::{RetireReason, ThreadFate};
+use crate::guard::PinnedThread;
+use crate::handover::Halfway;
 use crate::netns::{IntoNetNs, NetNs};
-use crate::sys::{self, Tid};
-use crate::thread::{Departure, Pool, WORKER_NAME, spawn_failed};
+use crate::sys;
+use crate::thread::{Farewell, Handed, Inspect, Pool, WORKER_NAME, spawn_failed};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -225,23 +223,11 @@ impl Call {
     {
         let Call { target, fresh, thread_name } = self;
         let visit = Visit { target: target.transpose()?, body, inspect };
-        let report = if fresh { on_fresh_thread(visit, thread_name)? } else { on_leased_thread(visit, thread_name)? };
-        let Report { value, end, changed, departure, thread_id } = report;
-        // The namespace is let go of, and then the bad news told, before anything is returned.
-        if let Some(departure) = departure {
-            departure.wait();
-        }
-        let thread = match end {
-            End::Poisoned { error, .. } => {
-                report_poisoning(&Poisoning { thread_id, error: error.clone() });
-                ThreadFate::Retired(RetireReason::Poisoned(error))
-            }
-            End::Asked => ThreadFate::Retired(RetireReason::Asked),
-            End::Restored => match changed {
-                Some(change) => ThreadFate::Retired(RetireReason::Changed(change)),
-                None if fresh => ThreadFate::Retired(RetireReason::Fresh),
-                None => ThreadFate::Reusable,
-            },
+        let (value, farewell) =
+            if fresh { on_fresh_thread(visit, thread_name)? } else { on_leased_thread(visit, thread_name)? };
+        let thread = match farewell.settle() {
+            ThreadFate::Reusable if fresh => ThreadFate::Retired(RetireReason::Fresh),
+            fate => fate,
         };
         value.map(|value| Outcome { value, thread })
     }
@@ -268,15 +254,6 @@ impl<R> Outcome<R> {
     }
 }
 
-/// When to inspect the thread.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Inspect {
-    /// Before the caller is told: it wants to know.
-    Now,
-    /// When the caller has been told.
-    Later,
-}
-
 /// What is to be done on the pinned thread.
 struct Visit<F> {
     target: Option<NetNs>,
@@ -284,54 +261,26 @@ struct Visit<F> {
     inspect: Inspect,
 }
 
-/// What the pinned thread has to say afterwards.
-struct Report<R> {
-    /// An error: the namespace was not entered, and the body not run.
-    value: Result<thread::Result<R>, Error>,
-    end: End,
-    changed: Option<Change>,
-    /// Of a thread that could not be brought home, and is to be waited for.
-    departure: Option<Departure>,
-    thread_id: u32,
-}
+/// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
+type Brought<R> = (Result<thread::Result<R>, Error>, Farewell);
 
 impl<F> Visit<F> {
-    /// The life of a call, on the pinned thread's side. `halfway` is for the inspection that can be done from elsewhere.
-    fn make<R>(self, pool: &'static Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_, PinnedThread>>) -> Report<R>
+    /// The life of a call, on the pinned thread's side.
+    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_, PinnedThread>>) -> Brought<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
         let Visit { target, body, inspect } = self;
         if let Err(error) = target.as_ref().map_or(Ok(()), |target| thread.go(target)) {
-            return Report { value: Err(error), end: thread.end_lease_at_the_door(), changed: None, departure: None, thread_id: 0 };
+            return (Err(error), Farewell::at_the_door(thread));
         }
-        let value = Ok(panic::catch_unwind(AssertUnwindSafe(|| body(thread))));
-        let halfway = halfway.filter(|_| inspect == Inspect::Later);
-        halfway.inspect(|halfway| halfway.reached());
-        let end = thread.end_lease();
-        let mut report = Report { value, end, changed: None, departure: None, thread_id: 0 };
-        match &report.end {
-            End::Restored => {
-                if halfway.is_some_and(Halfway::is_helped) {
-                    thread.inspected_by_owner();
-                }
-                if inspect == Inspect::Now {
-                    report.changed = thread.inspect().err();
-                }
-            }
-            End::Asked => pool.count_retired(),
-            End::Poisoned { is_home, .. } => {
-                pool.count_poisoned();
-                report.thread_id = thread.id().as_raw().unsigned_abs();
-                report.departure = (!is_home).then(Departure::of_current);
-            }
-        }
-        report
+        let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
+        (Ok(value), Farewell::say(pool, thread, inspect, halfway))
     }
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Report<R>, Error>
+fn on_leased_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -339,34 +288,26 @@ where
     let pool = Pool::of_process()?;
     let thread_name = thread_name.and_then(|name| CString::new(name).ok());
     let mut visit = Some(visit);
-    let mut report = None;
-    let thread_id = AtomicI32::new(0);
+    let mut brought = None;
     let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_, PinnedThread>| {
         let Some(visit) = visit.take() else { return };
-        thread_id.store(thread.id().as_raw(), Ordering::Relaxed);
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        report = Some(visit.make(pool, thread, Some(halfway)));
+        brought = Some(visit.make(pool, thread, Some(halfway)));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
     };
-    // The inspection is done here, beside the restore there: this thread has nothing else to do.
-    let mut found = Ok(());
     let mut lease = pool.lease()?;
-    while lease.hand_over(&mut job, || found = pool.inspect_from_anywhere(Tid::from_raw(thread_id.load(Ordering::Relaxed))))
-        == Answer::Declined
-    {
+    let mut found = lease.hand_over(&mut job);
+    while found == Handed::Declined {
         lease = pool.lease()?;
+        found = lease.hand_over(&mut job);
     }
-    let Some(mut report) = report else { unreachable!("a job that was run leaves a report") };
-    report.changed = report.changed.or(found.err());
-    if matches!(report.end, End::Restored) {
-        lease.give_back(report.changed.map_or(Ok(()), Err));
-    }
-    Ok(report)
+    let Some((value, farewell)) = brought else { unreachable!("a job that was run brings something back") };
+    Ok((value, farewell.end(lease, found)))
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Report<R>, Error>
+fn on_fresh_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -383,9 +324,9 @@ where
             let _alive = alive;
             visit.make(pool, &mut PinnedThread::pin_current(home), None)
         };
-        let thread = builder.spawn_scoped(scope, body).map_err(|source| spawn_failed("a thread for one call", source))?;
-        let report = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        report.changed.inspect(|_| pool.count_retired());
-        Ok(report)
+        let thread =
+            builder.spawn_scoped(scope, body).map_err(|source| spawn_failed("a thread for one call", source))?;
+        let (value, farewell) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok((value, farewell))
     })
 }

@@ -42,7 +42,8 @@ impl NetNs {
                 })
             })?;
             // Any socket carries the request; this one needs no address family beyond IPv4.
-            loopback_up().map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
+            loopback_up()
+                .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
             NetNs::current()
             // The end of the lease takes the thread home.
         })?

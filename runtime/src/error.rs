@@ -87,7 +87,12 @@ impl Error {
 
     /// An error that no syscall reported.
     pub(crate) fn new(kind: ErrorKind, operation: impl Into<String>, explanation: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, operation: operation.into(), explanation: Some(explanation.into()), source: None }))
+        Error(Arc::new(Inner {
+            kind,
+            operation: operation.into(),
+            explanation: Some(explanation.into()),
+            source: None,
+        }))
     }
 
     /// What the kernel said to `operation`, which names its object: ``open the network namespace `blue` ``.

@@ -61,7 +61,7 @@ use std::marker::PhantomData;
 use crate::error::{Error, ErrorKind};
 use crate::home::{Change, Home};
 use crate::netns::NetNs;
-use crate::sys::{self, Tid};
+use crate::sys;
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
@@ -84,7 +84,7 @@ enum Standing {
 /// [`pinned`](crate::pinned) hands one to its closure. It cannot be made, kept or sent elsewhere.
 pub struct PinnedThread {
     home: &'static Home,
-    id: Tid,
+    id: u32,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     stage: Stage,
@@ -96,7 +96,13 @@ impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         STANDING.set(Standing::Pinned);
-        PinnedThread { home, id: sys::current_tid(), poison: None, stage: Stage::Pristine, _not_send: PhantomData }
+        PinnedThread {
+            home,
+            id: sys::current_tid().as_raw().unsigned_abs(),
+            poison: None,
+            stage: Stage::Pristine,
+            _not_send: PhantomData,
+        }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -145,6 +151,11 @@ impl PinnedThread {
         STANDING.set(Standing::Retiring);
     }
 
+    /// Whether the thread is to go when its lease ends.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.is_poisoned() || STANDING.get() == Standing::Retiring
+    }
+
     /// The one way into a namespace for user code.
     pub(crate) fn go(&mut self, ns: &NetNs) -> Result<(), Error> {
         if self.is_poisoned() {
@@ -160,7 +171,7 @@ impl PinnedThread {
     }
 
     /// The kernel's id of the thread.
-    pub(crate) fn id(&self) -> Tid {
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 

@@ -51,6 +51,8 @@ struct Mailbox<A> {
     answer: AtomicU32,
     job: UnsafeCell<Option<NonNull<Job<'static, A>>>>,
     sleeper: UnsafeCell<Option<Thread>>,
+    /// From the job to whoever helps it, written before `HALFWAY`.
+    note: AtomicU32,
 }
 
 // SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word that the
@@ -66,6 +68,7 @@ pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
         answer: AtomicU32::new(PENDING),
         job: UnsafeCell::new(None),
         sleeper: UnsafeCell::new(None),
+        note: AtomicU32::new(0),
     });
     let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
     (Caller { shared, callee: None, spin: Spin::new(spin) }, callee)
@@ -95,8 +98,8 @@ impl<A> Caller<A> {
 
     /// Has the callee run `job`, and waits until it has.
     ///
-    /// `help` is called at most once, while the job is past its [`Halfway`] point. It need not be called at all.
-    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>, help: impl FnOnce()) -> Answer {
+    /// `help` is called at most once, while the job is past its [`Halfway`] point, with the job's note. It need not be called at all.
+    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>, help: impl FnOnce(u32)) -> Answer {
         // Unwinding out of here would free what the callee still uses.
         let _no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
@@ -113,8 +116,14 @@ impl<A> Caller<A> {
             given = match given {
                 HALFWAY => {
                     // The callee may have called it off just now, or answered.
-                    let claim = self.shared.answer.compare_exchange(HALFWAY, HELPING, Ordering::AcqRel, Ordering::Acquire);
-                    claim.map_or_else(|now| now, |_| help.take().map_or(PENDING, |help| { help(); HELPING }))
+                    match self.shared.answer.compare_exchange(HALFWAY, HELPING, Ordering::AcqRel, Ordering::Acquire) {
+                        Ok(_) => {
+                            let note = self.shared.note.load(Ordering::Relaxed);
+                            help.take().into_iter().for_each(|help| help(note));
+                            HELPING
+                        }
+                        Err(now) => now,
+                    }
                 }
                 before => self.await_change(before),
             };
@@ -259,7 +268,8 @@ pub(crate) struct Halfway<'c, A> {
 
 impl<A> Halfway<'_, A> {
     /// Lets the caller help, if it is awake.
-    pub(crate) fn reached(&self) {
+    pub(crate) fn reached(&self, note: u32) {
+        self.mailbox.note.store(note, Ordering::Relaxed);
         // Not taken amiss where the caller sleeps: it is woken for the answer alone.
         let _ = self.mailbox.answer.compare_exchange(PENDING, HALFWAY, Ordering::AcqRel, Ordering::Relaxed);
     }

@@ -124,7 +124,8 @@ impl Home {
     /// directory, umask and file descriptors, and which capabilities it has.
     ///
     /// Its own code must have run to the end; its namespaces may still be on their way back.
-    pub(crate) fn inspect_from_anywhere(&self, thread: Tid) -> Result<(), Change> {
+    pub(crate) fn inspect_from_anywhere(&self, thread: u32) -> Result<(), Change> {
+        let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
         let shares = |resource, change| match sys::share(resource, self.template, thread) {
             Ok(true) => Ok(()),
             Ok(false) => Err(change),
@@ -149,7 +150,8 @@ impl Home {
     /// with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(&self) -> Result<(), Change> {
         if sys::first_mount().is_none_or(|now| now != self.first_mount.load(Ordering::Relaxed)) {
-            Home::compare_mark(Kind::Mount, &self.mount_namespace).map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
+            Home::compare_mark(Kind::Mount, &self.mount_namespace)
+                .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
             // Home's first mount is another now; the namespace is the same.
             self.first_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
         }

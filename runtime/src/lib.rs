@@ -12,9 +12,11 @@ mod handover;
 mod home;
 mod netns;
 mod permission;
+mod resident;
 mod sync;
 mod sys;
 mod thread;
+mod walk;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -22,7 +24,9 @@ pub mod __private;
 
 /// TEMPORARY
 #[macro_export]
-macro_rules! rootless { () => {} }
+macro_rules! rootless {
+    () => {};
+}
 
 pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};
@@ -32,4 +36,6 @@ pub use home::Change;
 //MACROS
 //pub use in_netns_macros::in_netns;
 pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use resident::Worker;
 pub use thread::{PoolStats, pool_stats, set_keep_alive};
+pub use walk::{par_walk, walk};

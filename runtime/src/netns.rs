@@ -92,7 +92,8 @@ impl NetNs {
         let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
         let fd = Kind::Net.open(Who::Me).map_err(|errno| {
             Error::from_errno(operation(), errno).explain(|kind| {
-                (kind == ErrorKind::NotFound).then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
+                (kind == ErrorKind::NotFound)
+                    .then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
             })
         })?;
         NetNs::checked(fd, operation)

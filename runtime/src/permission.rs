@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind};
 use crate::sys;
 
 /// The way out that is the same everywhere.
-const WAY_OUT: &str = "run as root, grant the capability, or enter a user namespace of one's own first (`in_netns::rootless`)";
+const WAY_OUT: &str =
+    "run as root, grant the capability, or enter a user namespace of one's own first (`in_netns::rootless`)";
 
 impl Error {
     /// `EPERM` from entering `target`: `setns(2)` asks for `CAP_SYS_ADMIN` twice, in the caller's own user namespace and

@@ -22,8 +22,8 @@ use nix::unistd::{Pid, gettid};
 pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) use nix::sched::{setns, unshare};
 pub(crate) use raw::{
-    CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of, first_mount, netns_of_socket,
-    namespace_type, owning_user_namespace, pidfd_of_thread, set_capabilities, share,
+    CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of, first_mount,
+    namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_thread, set_capabilities, share,
 };
 
 /// A thread id, as `gettid(2)` gives it.

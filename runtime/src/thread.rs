@@ -10,12 +10,13 @@
 //! thread is kept that nobody has needed for the keep-alive.
 
 mod departure;
+mod farewell;
 mod pool;
 mod template;
 mod worker;
 
-pub(crate) use departure::Departure;
+pub(crate) use farewell::{Farewell, Inspect};
+pub(crate) use pool::{Handed, Lease, Pool};
 pub use pool::{PoolStats, pool_stats, set_keep_alive};
-pub(crate) use pool::Pool;
 pub(crate) use template::spawn_failed;
 pub(crate) use worker::NAME as WORKER_NAME;

@@ -48,10 +48,13 @@ fn borrows_twice(limit: SpinLimit) {
         // On the stack, seen by loom: a callee that used it after its answer would be found out.
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
-        let answer = caller.hand_over(&mut move |sum: &mut u32, _| {
-            borrowed.cell().set(turn);
-            *sum += turn;
-        }, || ());
+        let answer = caller.hand_over(
+            &mut move |sum: &mut u32, _| {
+                borrowed.cell().set(turn);
+                *sum += turn;
+            },
+            |_| (),
+        );
         assert_eq!(answer, Answer::Done);
         assert_eq!(seen.get(), turn);
     }
@@ -89,7 +92,7 @@ fn a_declined_job_is_never_run() {
             Order::Closed | Order::Nothing => unreachable!("a job comes first"),
         });
         caller.introduce(thread.thread().clone());
-        let answer = caller.hand_over(&mut |(): &mut (), _| unreachable!("declined"), || ());
+        let answer = caller.hand_over(&mut |(): &mut (), _| unreachable!("declined"), |_| ());
         assert_eq!(answer, Answer::Declined);
         thread.join().unwrap();
     });
@@ -110,7 +113,7 @@ fn a_callee_out_of_patience_misses_no_order() {
             }
         });
         caller.introduce(thread.thread().clone());
-        assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 1, || ()), Answer::Done);
+        assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 1, |_| ()), Answer::Done);
         drop(caller);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -130,10 +133,10 @@ fn helps(limit: SpinLimit) {
     caller.introduce(thread.thread().clone());
     let mut helped = false;
     let mut job = |counted_on: &mut Option<bool>, halfway: &Halfway<'_, _>| {
-        halfway.reached();
+        halfway.reached(7);
         *counted_on = Some(halfway.is_helped());
     };
-    assert_eq!(caller.hand_over(&mut job, || helped = true), Answer::Done);
+    assert_eq!(caller.hand_over(&mut job, |note| helped = note == 7), Answer::Done);
     assert_eq!(thread.join().unwrap(), Some(helped));
 }
 

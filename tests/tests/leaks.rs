@@ -107,7 +107,6 @@ fn case_26_no_descriptor_left_is_an_error_and_passes() {
     with_netns("/proc/self/ns/net", || ()).unwrap();
 }
 
-
 #[test]
 fn case_27_no_child_sees_a_descriptor_of_the_crates() {
     let _alone = alone();
@@ -149,7 +148,10 @@ fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
     assert_eq!((stats.threads, stats.idle, stats.leased), (0, 0, 0));
     let named = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("in-netns"));
     let ours = || -> Vec<_> {
-        fs::read_dir("/proc/self/task").unwrap().filter_map(|task| Some(task.ok()?.path()).filter(|task| named(task))).collect()
+        fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| Some(task.ok()?.path()).filter(|task| named(task)))
+            .collect()
     };
     wait_until("only the template is left", || ours().len() == 1);
     let switches = |task: &Path| -> String {
@@ -168,7 +170,9 @@ fn try_everything(text: &str) {
     let expected = |error: &Error| {
         matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotANetNs | ErrorKind::InvalidName | ErrorKind::Other)
     };
-    for result in [NetNs::from_name(text), NetNs::from_path(text), text.into_netns(), NetNs::from_path(format!("/proc/{text}"))] {
+    for result in
+        [NetNs::from_name(text), NetNs::from_path(text), text.into_netns(), NetNs::from_path(format!("/proc/{text}"))]
+    {
         if let Err(error) = result {
             assert!(expected(&error), "{text:?}: {error:?}");
             assert!(!error.to_string().is_empty());

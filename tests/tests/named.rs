@@ -45,7 +45,12 @@ fn case_24_what_we_create_is_there_for_ip_and_gone_when_deleted() {
     assert!(NetNs::list_named().unwrap().contains(&name));
     assert_ne!(ip_lists(&name), Some(false));
     if let Some(output) = ip(&["netns", "exec", &name, "readlink", "/proc/self/ns/net"]) {
-        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), ns.to_string(), "{:?}", String::from_utf8(output.stderr));
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap().trim(),
+            ns.to_string(),
+            "{:?}",
+            String::from_utf8(output.stderr)
+        );
     }
     NetNs::delete_named(&name).unwrap();
     assert!(!fs::exists(file(&name)).unwrap());

@@ -6,7 +6,9 @@ use std::panic;
 use std::sync::{Arc, Mutex};
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, pinned, pool_stats, set_poison_hook, with_netns};
-use in_netns_tests::{alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until};
+use in_netns_tests::{
+    alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+};
 
 in_netns::rootless!();
 

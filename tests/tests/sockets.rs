@@ -89,10 +89,8 @@ fn case_22_a_process_started_inside_is_inside_and_inherits_no_descriptor() {
 #[test]
 fn two_servers_on_port_80_need_no_luck() {
     let spaces: Vec<_> = (0..4).map(|_| NetNs::new().unwrap()).collect();
-    let listeners: Vec<_> = spaces
-        .iter()
-        .map(|ns| ns.run(|| TcpListener::bind("0.0.0.0:80").unwrap()).unwrap())
-        .collect();
+    let listeners: Vec<_> =
+        spaces.iter().map(|ns| ns.run(|| TcpListener::bind("0.0.0.0:80").unwrap()).unwrap()).collect();
     for (ns, listener) in spaces.iter().zip(&listeners) {
         assert_eq!(&NetNs::of_socket(listener).unwrap(), ns);
     }

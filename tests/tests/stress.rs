@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use in_netns::{Call, NetNs, pinned, pool_stats, retire_current_thread, set_poison_hook, with_netns};
-use in_netns_tests::{descriptors, give_up_sys_admin, here, home, key, threads, threads_in, threads_outside_home, wait_until};
+use in_netns_tests::{
+    descriptors, give_up_sys_admin, here, home, key, threads, threads_in, threads_outside_home, wait_until,
+};
 use nix::sched::{CloneFlags, unshare};
 
 in_netns::rootless!();
@@ -54,7 +56,8 @@ fn one(turn: usize, ns: &NetNs, other: &NetNs, poisonings: &AtomicU64) {
         .unwrap(),
         5 => Call::new(ns).fresh().run(inside).unwrap(),
         6 => {
-            let dirty = [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS];
+            let dirty =
+                [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS];
             with_netns(ns, || unshare(dirty[turn / 12 % dirty.len()]).unwrap()).unwrap();
         }
         7 => assert!(with_netns(ns, retire_current_thread).unwrap()),

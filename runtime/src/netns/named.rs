@@ -103,7 +103,7 @@ impl Reserved {
         OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0)
+            .mode(0o000)
             .open(&path)
             .map_err(|error| failed(errno_of(&error)))?;
         Ok(Reserved { path, operation })

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
+use nix::libc::{self, c_int, c_long, c_short, c_uint, c_ulong};
 use nix::sched::CloneFlags;
 
 use super::Tid;
@@ -99,12 +99,17 @@ fn owned_descriptor(result: c_long) -> nix::Result<OwnedFd> {
 
 /// Sets `IFF_UP` on the loopback interface of the namespace in which `socket` was made (`netdevice(7)`).
 pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
-    let mut request = libc::ifreq {
-        ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: (libc::IFF_UP | libc::IFF_RUNNING) as _ },
-    };
-    request.ifr_name[0] = b'l' as _;
-    request.ifr_name[1] = b'o' as _;
+    #[repr(C)]
+    struct Request {
+        name: [u8; libc::IFNAMSIZ],
+        flags: c_short,
+        /// The rest of the union in `struct ifreq`.
+        rest: [u8; 22],
+    }
+    /// `IFF_UP` and `IFF_RUNNING`.
+    const UP: c_short = 0x1 | 0x40;
+    let mut request = Request { name: [0; libc::IFNAMSIZ], flags: UP, rest: [0; 22] };
+    request.name[..2].copy_from_slice(b"lo");
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call is over.
     let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) };
@@ -145,6 +150,12 @@ struct CapabilityWords {
     inheritable: u32,
 }
 
+/// The low word of a set, and the high one.
+#[allow(clippy::cast_possible_truncation)] // What the shift leaves fits.
+fn words_of(set: u64) -> [u32; 2] {
+    [(set & u64::from(u32::MAX)) as u32, (set >> 32) as u32]
+}
+
 /// The capability sets of a thread (`capget(2)`).
 pub(crate) fn capabilities_of(thread: Tid) -> nix::Result<Capabilities> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: thread.as_raw() };
@@ -164,12 +175,12 @@ pub(crate) fn capabilities_of(thread: Tid) -> nix::Result<Capabilities> {
 /// Sets the calling thread's capability sets (`capset(2)`).
 pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
-    let word = |shift: u32| CapabilityWords {
-        effective: (wanted.effective >> shift) as u32,
-        permitted: (wanted.permitted >> shift) as u32,
-        inheritable: (wanted.inheritable >> shift) as u32,
+    let word = |at: usize| CapabilityWords {
+        effective: words_of(wanted.effective)[at],
+        permitted: words_of(wanted.permitted)[at],
+        inheritable: words_of(wanted.inheritable)[at],
     };
-    let words = [word(0), word(32)];
+    let words = [word(0), word(1)];
     // SAFETY: version 3 reads two words a set; both locals outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, words.as_ptr()) };
     Errno::result(result).map(drop)

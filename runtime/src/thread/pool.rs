@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind};
 use crate::guard::PinnedThread;
 use crate::handover::{Answer, Job, SpinLimit};
 use crate::home::{Change, Home};
-use crate::sys::{self, Tid};
+use crate::sys;
 
-/// How long an idle thread waits for its next lease, unless [`set_keep_alive`] says otherwise.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long an idle thread waits for its next lease, in milliseconds. For a process and its forked children alike.
+static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 /// How long to watch for the other side before sleeping, where there are two CPUs to meet on: about 10 µs.
 const SPIN: SpinLimit = SpinLimit(1000);
@@ -58,9 +58,6 @@ impl Waiting {
     }
 }
 
-/// Milliseconds. Outside the pools: it is set for a process and its children.
-static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(KEEP_ALIVE.as_millis() as u64);
-
 impl Pool {
     const fn new() -> Pool {
         Pool {
@@ -81,7 +78,8 @@ impl Pool {
     pub(crate) fn of_process() -> Result<&'static Pool, Error> {
         let generation = GENERATION.load(Ordering::Relaxed);
         POOLS.get(generation).ok_or_else(|| {
-            let why = format!("this process was forked {generation} deep, without an exec, from one that used in-netns");
+            let why =
+                format!("this process was forked {generation} deep, without an exec, from one that used in-netns");
             Error::new(ErrorKind::Unsupported, "lease a pinned thread", why)
         })
     }
@@ -132,11 +130,6 @@ impl Pool {
         self.home.get()
     }
 
-    /// Inspects a worker as far as another thread can.
-    pub(crate) fn inspect_from_anywhere(&'static self, thread: Tid) -> Result<(), Change> {
-        self.home().map_or(Err(Change::Unknown), |home| home.inspect_from_anywhere(thread))
-    }
-
     /// None at all where the process has one CPU: whoever watches keeps the other from running. The number is that of
     /// `std::thread::available_parallelism` (affinity and cgroup quota) when the first worker starts.
     pub(super) fn spin_limit(&self) -> SpinLimit {
@@ -144,10 +137,6 @@ impl Pool {
             Ok(cpus) if cpus.get() > 1 => SPIN,
             _ => SpinLimit(0),
         })
-    }
-
-    pub(super) fn keep_alive(&self) -> Duration {
-        Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
     }
 
     pub(super) fn next_worker_id(&self) -> WorkerId {
@@ -257,19 +246,41 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Has the worker run a job, and waits for it. `Declined`: the worker was found changed since its last lease; lease another.
+    /// Has the worker run a job, and waits for it.
     ///
-    /// `help` may be called, once the job says that it is [`Halfway`](crate::handover::Halfway).
-    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce()) -> Answer {
-        self.worker.as_mut().map_or(Answer::Declined, |worker| worker.hand_over(job, help))
+    /// Where the job says that it is [`Halfway`](crate::handover::Halfway), this thread inspects the worker meanwhile, unless it
+    /// sleeps.
+    pub(crate) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>) -> Handed {
+        let Lease { pool, worker: Some(worker) } = self else { return Handed::Declined };
+        let mut found = None;
+        let inspect = |thread| found = pool.home().map(|home| home.inspect_from_anywhere(thread));
+        match worker.hand_over(job, inspect) {
+            Answer::Done => Handed::Done(found),
+            Answer::Declined => Handed::Declined,
+        }
     }
 
-    /// Ends the lease of a worker that is restored, with what its owner found of it.
-    pub(crate) fn give_back(mut self, found: Result<(), Change>) {
+    /// Ends the lease of a worker that is restored. Where its owner found a change, the worker goes, and the change is
+    /// returned.
+    pub(crate) fn give_back(mut self, handed: Handed) -> Option<Change> {
+        let found = match handed {
+            Handed::Done(Some(found)) => found,
+            Handed::Done(None) | Handed::Declined => Ok(()),
+        };
         if let Some(worker) = self.worker.take() {
             self.pool.take_back(worker, found);
         }
+        found.err()
     }
+}
+
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It was run; and this is what its owner found of the thread, if it did look.
+    Done(Option<Result<(), Change>>),
+    /// It was not: the worker was found changed since its last lease. Lease another.
+    Declined,
 }
 
 impl Drop for Lease {
@@ -318,6 +329,10 @@ pub fn pool_stats() -> PoolStats {
         poisoned_total: pool.poisoned_total.load(Ordering::Relaxed),
         retired_total: pool.retired_total.load(Ordering::Relaxed),
     }
+}
+
+pub(super) fn keep_alive() -> Duration {
+    Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
 }
 
 /// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the finest.

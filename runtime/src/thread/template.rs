@@ -40,7 +40,10 @@ impl Template {
                 }
             }
         };
-        Builder::new().name("in-netns-tmpl".into()).spawn(live).map_err(|source| spawn_failed("the template thread", source))?;
+        Builder::new()
+            .name("in-netns-tmpl".into())
+            .spawn(live)
+            .map_err(|source| spawn_failed("the template thread", source))?;
         let home = arrival.recv().unwrap_or_else(|_| Err(template_died()))?;
         Ok((Template { requests }, home))
     }
@@ -54,7 +57,11 @@ impl Template {
 }
 
 fn template_died() -> Error {
-    Error::new(ErrorKind::ThreadSpawn, "start a pinned thread", "the template thread is gone, which only a signal that kills threads can cause")
+    Error::new(
+        ErrorKind::ThreadSpawn,
+        "start a pinned thread",
+        "the template thread is gone, which only a signal that kills threads can cause",
+    )
 }
 
 /// What the kernel or `std` said when a thread was asked for.
@@ -86,7 +93,9 @@ fn align_with_leader() -> Result<(), Error> {
         }
     }
     let apart = |resource| matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
-    if apart(Resource::Fs) || sys::namespace_of(Who::Me, Kind::Mount).ok() != sys::namespace_of(Who::Leader, Kind::Mount).ok() {
+    if apart(Resource::Fs)
+        || sys::namespace_of(Who::Me, Kind::Mount).ok() != sys::namespace_of(Who::Leader, Kind::Mount).ok()
+    {
         return first_call_elsewhere("the calling thread has unshared its filesystem attributes or mount namespace");
     }
     if apart(Resource::Files) {

@@ -2,7 +2,7 @@
 
 use std::thread::Builder;
 
-use super::pool::Pool;
+use super::pool::{Pool, keep_alive};
 use super::template::spawn_failed;
 use crate::error::Error;
 use crate::guard::{PinnedThread, Stage};
@@ -22,7 +22,7 @@ pub(super) struct Worker {
 pub(super) struct WorkerId(pub(super) u64);
 
 impl Worker {
-    pub(super) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce()) -> Answer {
+    pub(super) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce(u32)) -> Answer {
         self.side.hand_over(job, help)
     }
 }
@@ -49,7 +49,7 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
     let mut thread = PinnedThread::pin_current(home);
     loop {
         let idle = thread.stage() != Stage::Leased;
-        match side.next(idle.then(|| pool.keep_alive())) {
+        match side.next(idle.then(keep_alive)) {
             Order::Job(job) => {
                 thread.begin();
                 job.run(&mut thread);

@@ -17,7 +17,9 @@ fn inherited() -> (Vec<String>, Vec<String>, CpuSet) {
     let links = ["net", "uts", "ipc", "cgroup", "mnt"]
         .map(|kind| fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("a namespace").display().to_string());
     let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
-    let lines = status.lines().filter(|line| line.starts_with("SigBlk") || line.starts_with("CapEff") || line.starts_with("Umask"));
+    let lines = status
+        .lines()
+        .filter(|line| line.starts_with("SigBlk") || line.starts_with("CapEff") || line.starts_with("Umask"));
     let affinity = sched_getaffinity(Pid::from_raw(0)).expect("an affinity");
     (links.to_vec(), lines.map(str::to_owned).collect(), affinity)
 }
@@ -47,8 +49,13 @@ fn main() {
 
     // What it can be given back.
     let (worker, fresh_home) = elsewhere(|| {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP)
-            .expect("unshare");
+        unshare(
+            CloneFlags::CLONE_NEWNET
+                | CloneFlags::CLONE_NEWUTS
+                | CloneFlags::CLONE_NEWIPC
+                | CloneFlags::CLONE_NEWCGROUP,
+        )
+        .expect("unshare");
         SigSet::all().thread_block().expect("sigmask");
         drop_effective(caps::Capability::CAP_NET_RAW);
         let mut one_cpu = CpuSet::new();

@@ -10,7 +10,9 @@ use in_netns_tests::{give_up_sys_admin, here, is_alive, key, threads_in, threads
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 in_netns::rootless!();
 
@@ -18,7 +20,8 @@ in_netns::rootless!();
 fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
     let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
     let refuse = SeccompAction::Errno((errno as i32).unsigned_abs());
-    let filter = SeccompFilter::new(BTreeMap::from([(syscall, rules)]), SeccompAction::Allow, refuse, arch).expect("a filter");
+    let filter =
+        SeccompFilter::new(BTreeMap::from([(syscall, rules)]), SeccompAction::Allow, refuse, arch).expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
     seccompiler::apply_filter_all_threads(&program).expect("seccomp");
 }
@@ -28,7 +31,8 @@ fn main() {
     let lacks = |what: &str| without.iter().any(|missing| missing == what);
     if lacks("pidfd") {
         let flag = u64::from(libc::O_EXCL.unsigned_abs());
-        let thread_flag = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).expect("a condition");
+        let thread_flag =
+            SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).expect("a condition");
         answer(libc::SYS_pidfd_open, vec![SeccompRule::new(vec![thread_flag]).expect("a rule")], Errno::EINVAL);
     }
     if lacks("kcmp") {
