@@ -325,28 +325,35 @@ pub(crate) struct SpinLimit(pub(crate) u32);
 /// Watching a word before sleeping, for as long as that has lately been worth it.
 struct Spin {
     limit: u32,
-    turns: u32,
+    /// How many times in a row watching has been in vain.
+    misses: u32,
 }
 
 impl Spin {
-    /// Even where watching has been in vain, it is tried for a moment: this is how better times are noticed.
-    const LEAST: u32 = 16;
+    /// So many times in a row it may be in vain, …
+    const PATIENCE: u32 = 4;
+    /// … and then only one time in so many is tried in earnest: this is how better times are noticed, …
+    const PROBE: u32 = 32;
+    /// … and the others for a moment.
+    const MOMENT: u32 = 4;
 
     fn new(SpinLimit(limit): SpinLimit) -> Spin {
-        Spin { limit, turns: limit }
+        Spin { limit, misses: 0 }
     }
 
     /// Watches `word` until it is as wanted, or for as long as it pays.
     fn watch(&mut self, word: &AtomicU32, wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        for _ in 0..self.turns {
+        let in_earnest = self.misses < Spin::PATIENCE || self.misses % Spin::PROBE == 0;
+        let turns = if in_earnest { self.limit } else { Spin::MOMENT.min(self.limit) };
+        for _ in 0..turns {
             let now = word.load(Ordering::Acquire);
             if wanted(now) {
-                self.turns = (self.turns * 2).min(self.limit);
+                self.misses = 0;
                 return Some(now);
             }
             spin_loop();
         }
-        self.turns = (self.turns / 2).max(Spin::LEAST.min(self.limit));
+        self.misses = self.misses.wrapping_add(1);
         let now = word.load(Ordering::Acquire);
         wanted(now).then_some(now)
     }
