@@ -12,6 +12,8 @@ mod handover;
 mod home;
 mod netns;
 mod permission;
+mod privileges;
+pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
@@ -28,4 +30,5 @@ pub use home::Change;
 //MACROS
 //pub use in_netns_macros::in_netns;
 pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use privileges::{Cause, Privileges, privileges};
 pub use thread::{PoolStats, pool_stats, set_keep_alive};
