@@ -329,3 +329,46 @@ fn sys_value(name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
     text.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    //! The causes that not every kernel can be brought to have; all others are met for real in `tests/tests/privileges.rs`.
+
+    use super::*;
+
+    fn refused(step: Step, errno: Errno) -> Refusal {
+        Refusal { step, errno }
+    }
+
+    #[test]
+    fn debian_has_a_switch_of_its_own() {
+        let facts = Facts { debian_clone: Some(0), ..Facts::default() };
+        let cause = facts.cause_of(refused(Step::UserNamespace, Errno::EPERM));
+        assert_eq!(cause, Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE });
+        assert!(cause.explanation().contains("`sudo sysctl kernel.unprivileged_userns_clone=1`"), "{cause}");
+        let on = Facts { debian_clone: Some(1), ..facts };
+        assert_eq!(on.cause_of(refused(Step::UserNamespace, Errno::EPERM)), Cause::other(Errno::EPERM));
+    }
+
+    #[test]
+    fn apparmor_refuses_the_map_or_what_comes_after() {
+        let facts = Facts { apparmor: Some(1), filtered: true, ..Facts::default() };
+        for (step, errno) in [(Step::Mapping, Errno::EACCES), (Step::Mapping, Errno::EPERM), (Step::Capability, Errno::EPERM)] {
+            assert_eq!(facts.cause_of(refused(step, errno)), Cause::AppArmor);
+        }
+        // A container on such a machine: the filter comes first.
+        assert_eq!(facts.cause_of(refused(Step::UserNamespace, Errno::EPERM)), Cause::Seccomp);
+        let way_out = Cause::AppArmor.way_out();
+        assert!(way_out.contains("`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`"), "{way_out}");
+        let off = Facts { apparmor: Some(0), filtered: false, ..facts };
+        assert_eq!(off.cause_of(refused(Step::Mapping, Errno::EACCES)), Cause::other(Errno::EACCES));
+    }
+
+    #[test]
+    fn the_number_of_user_namespaces_is_a_limit_unless_it_is_none() {
+        let full = refused(Step::UserNamespace, Errno::ENOSPC);
+        let facts = |max| Facts { max_user_namespaces: Some(max), ..Facts::default() };
+        assert_eq!(facts(0).cause_of(full), Cause::UserNamespacesDisabled { sysctl: MAX_USER });
+        assert_eq!(facts(7).cause_of(full), Cause::Limit { sysctl: MAX_USER });
+    }
+}
