@@ -23,18 +23,10 @@
 //! ```
 //! in_netns::rootless!();
 //!
-//! # fn main() {
-//! # fn a_port_of_its_own() {
-//! # /*
-//! #[test]
-//! # */
-//! // fn a_port_of_its_own() {
-//! let ns = in_netns::NetNs::new().unwrap();
-//! ns.run(|| std::net::TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
-//! // }
-//! # }
-//! # a_port_of_its_own();
-//! # }
+//! // Then, in a test:
+//! let ns = in_netns::NetNs::new()?;
+//! let server = ns.run(|| std::net::TcpListener::bind("0.0.0.0:80"))??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # References
