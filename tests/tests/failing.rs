@@ -22,11 +22,13 @@ const FAIL: [(&str, &str); 5] = [
     ("fails_by_panicking_otherwise", "panic did not contain expected string"),
 ];
 
-/// The crate, and the program of its tests.
+/// The program of the crate's tests.
 struct Crate {
-    scratch: Scratch,
     built: String,
 }
+
+/// Where the crate is: with all else that is built.
+const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-crate");
 
 impl Crate {
     /// One for all tests here: it is built once.
@@ -34,34 +36,34 @@ impl Crate {
         static CRATE: OnceLock<Crate> = OnceLock::new();
         CRATE.get_or_init(|| {
             let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-            let scratch = Scratch::new();
+            fs::create_dir_all(DIRECTORY).unwrap();
             let manifest = format!(
                 "[package]\nname = \"failing\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\
                  [lib]\npath = {:?}\n[dependencies]\nin-netns = {{ path = {:?} }}\n[workspace]\n",
                 here.join("failing/lib.rs"),
                 here.join("../runtime"),
             );
-            fs::write(scratch.path().join("Cargo.toml"), manifest).unwrap();
+            fs::write(Path::new(DIRECTORY).join("Cargo.toml"), manifest).unwrap();
             // The versions that are here already.
-            fs::copy(here.join("../Cargo.lock"), scratch.path().join("Cargo.lock")).unwrap();
-            let build = cargo(&scratch).args(["--no-run", "--message-format=json"]).output().unwrap();
+            fs::copy(here.join("../Cargo.lock"), Path::new(DIRECTORY).join("Cargo.lock")).unwrap();
+            let build = cargo().args(["--no-run", "--message-format=json"]).output().unwrap();
             let messages = String::from_utf8_lossy(&build.stdout);
             assert!(build.status.success(), "{messages}{}", String::from_utf8_lossy(&build.stderr));
             let (_, rest) = messages.rsplit_once("\"executable\":\"").expect("the path of the program");
             let built = rest.split('"').next().unwrap_or_default().to_owned();
-            Crate { scratch, built }
+            Crate { built }
         })
     }
 
-    fn program(&self) -> Command {
-        Command::new(self.scratch.program(&self.built))
+    fn program(scratch: &Scratch) -> Command {
+        Command::new(scratch.program(&Crate::get().built))
     }
 }
 
-fn cargo(scratch: &Scratch) -> Command {
+fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--offline", "--lib", "--manifest-path"]).arg(scratch.path().join("Cargo.toml"));
-    cargo.env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/failing"));
+    cargo.args(["test", "--offline", "--lib", "--manifest-path"]).arg(Path::new(DIRECTORY).join("Cargo.toml"));
+    cargo.env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-target"));
     cargo
 }
 
@@ -94,15 +96,16 @@ fn assert_as_they_should(output: &Output) {
 
 #[test]
 fn cargo_test_fails_where_a_body_fails() {
-    let krate = Crate::get();
-    let output = cargo(&krate.scratch).output().unwrap();
+    Crate::get();
+    let output = cargo().output().unwrap();
     // cargo's own exit code is that of the tests.
     assert_as_they_should(&output);
 }
 
 #[test]
 fn so_it_does_for_an_ordinary_user() {
-    let output = as_ordinary_user(&mut Crate::get().program()).output().unwrap();
+    let scratch = Scratch::new();
+    let output = as_ordinary_user(&mut Crate::program(&scratch)).output().unwrap();
     assert_as_they_should(&output);
 }
 
@@ -115,7 +118,8 @@ fn without_privilege(program: &Command) -> Command {
 
 #[test]
 fn a_test_that_lacks_the_privilege_fails_and_says_why() {
-    let output = without_privilege(&Crate::get().program()).output().unwrap();
+    let scratch = Scratch::new();
+    let output = without_privilege(&Crate::program(&scratch)).output().unwrap();
     let (results, text) = results(&output);
     assert_eq!(output.status.code(), Some(101), "{text}");
     for test in PASS {
@@ -128,7 +132,8 @@ fn a_test_that_lacks_the_privilege_fails_and_says_why() {
 
 #[test]
 fn it_is_skipped_on_request_and_that_is_seen() {
-    let output = without_privilege(&Crate::get().program()).env("IN_NETNS_SKIP", "1").output().unwrap();
+    let scratch = Scratch::new();
+    let output = without_privilege(&Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
     let (results, text) = results(&output);
     for (test, ..) in FAIL.iter().take(3).map(|(test, message)| (*test, *message)).chain([("passes", ""), ("passes_with_ok", "")]) {
         assert_eq!(results[test], "ok", "{test}: {text}");
@@ -140,6 +145,7 @@ fn it_is_skipped_on_request_and_that_is_seen() {
 
 #[test]
 fn with_the_privilege_nothing_is_skipped() {
-    let output = as_ordinary_user(&mut Crate::get().program()).env("IN_NETNS_SKIP", "1").output().unwrap();
+    let scratch = Scratch::new();
+    let output = as_ordinary_user(&mut Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
     assert_as_they_should(&output);
 }
