@@ -120,6 +120,7 @@ pub fn output_of(command: &mut Command) -> String {
 ///
 /// Where the command cannot be started, or ends before.
 #[must_use]
+#[allow(clippy::zombie_processes)] // It is the caller's to end; where this panics, it has ended.
 pub fn start_until(command: &mut Command, until: &str) -> (Child, String) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut output = String::new();

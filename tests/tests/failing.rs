@@ -39,16 +39,16 @@ impl Crate {
             fs::create_dir_all(DIRECTORY).unwrap();
             let manifest = format!(
                 "[package]\nname = \"failing\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\
-                 [lib]\npath = {:?}\n[dependencies]\nin-netns = {{ path = {:?} }}\n[workspace]\n",
-                here.join("failing/lib.rs"),
-                here.join("../runtime"),
+                 [lib]\npath = '{}'\n[dependencies]\nin-netns = {{ path = '{}' }}\n[workspace]\n",
+                here.join("failing/lib.rs").display(),
+                here.join("../runtime").display(),
             );
             fs::write(Path::new(DIRECTORY).join("Cargo.toml"), manifest).unwrap();
             // The versions that are here already.
             fs::copy(here.join("../Cargo.lock"), Path::new(DIRECTORY).join("Cargo.lock")).unwrap();
-            let build = cargo().args(["--no-run", "--message-format=json"]).output().unwrap();
-            let messages = String::from_utf8_lossy(&build.stdout);
-            assert!(build.status.success(), "{messages}{}", String::from_utf8_lossy(&build.stderr));
+            let compiled = cargo().args(["--no-run", "--message-format=json"]).output().unwrap();
+            let messages = String::from_utf8_lossy(&compiled.stdout);
+            assert!(compiled.status.success(), "{messages}{}", String::from_utf8_lossy(&compiled.stderr));
             let (_, rest) = messages.rsplit_once("\"executable\":\"").expect("the path of the program");
             let built = rest.split('"').next().unwrap_or_default().to_owned();
             Crate { built }
