@@ -287,9 +287,8 @@ fn single_id_map(outside: u32) -> Text {
 
 /// Gives the process a `/run/netns` of its own. The rest of `/run` stays as it is.
 fn make_names_private() -> nix::Result<()> {
-    // Nothing done here reaches the mounts of others; what they unmount goes away here too, so that no name that they
-    // delete is kept alive from here.
-    mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
+    // Nothing done here reaches the mounts of others, and what they unmount goes away here too: a mount namespace of a new
+    // user namespace has them as slaves (`mount_namespaces(7)`).
     match mount_tmpfs(c"/run/netns") {
         Err(Errno::ENOENT) => rebuild_run(),
         other => other,
@@ -339,7 +338,7 @@ fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
         libc::S_IFDIR => {
             // SAFETY: reads a string.
             Errno::result(unsafe { libc::mkdir(place.as_ptr(), 0o755) })?;
-            mount(Some(source), place, None, libc::MS_BIND | libc::MS_REC).inspect_err(|_| {
+            mount(source, place, None, libc::MS_BIND | libc::MS_REC).inspect_err(|_| {
                 // SAFETY: reads a string; the directory is the one just made.
                 unsafe { libc::rmdir(place.as_ptr()) };
             })
@@ -348,7 +347,7 @@ fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
         _ => {
             // SAFETY: reads a string.
             Errno::result(unsafe { libc::mknod(place.as_ptr(), libc::S_IFREG | 0o600, 0) })?;
-            mount(Some(source), place, None, libc::MS_BIND).inspect_err(|_| {
+            mount(source, place, None, libc::MS_BIND).inspect_err(|_| {
                 // SAFETY: reads a string; the file is the one just made.
                 unsafe { libc::unlink(place.as_ptr()) };
             })
@@ -357,15 +356,14 @@ fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
 }
 
 fn mount_tmpfs(place: &CStr) -> nix::Result<()> {
-    mount(Some(c"tmpfs"), place, Some(c"mode=0755"), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
+    mount(c"tmpfs", place, Some(c"mode=0755"), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
 }
 
 /// `mount(2)`: of a filesystem where there are options for it, of what is there already where there are none.
-fn mount(source: Option<&CStr>, place: &CStr, tmpfs: Option<&CStr>, flags: c_ulong) -> nix::Result<()> {
-    let source = source.map_or(ptr::null(), CStr::as_ptr);
+fn mount(source: &CStr, place: &CStr, tmpfs: Option<&CStr>, flags: c_ulong) -> nix::Result<()> {
     let (kind, options) = tmpfs.map_or((ptr::null(), ptr::null()), |options| (c"tmpfs".as_ptr(), options.as_ptr().cast()));
     // SAFETY: each pointer is null or a string that outlives the call.
-    Errno::result(unsafe { libc::mount(source, place.as_ptr(), kind, flags, options) }).map(drop)
+    Errno::result(unsafe { libc::mount(source.as_ptr(), place.as_ptr(), kind, flags, options) }).map(drop)
 }
 
 fn write_file(path: &CStr, content: &[u8]) -> nix::Result<()> {
