@@ -236,8 +236,6 @@ impl Cause {
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     root_without_setfcap: bool,
-    /// A filter refuses even the `unshare` that does nothing.
-    unshare_filtered: bool,
     filtered: bool,
     max_user_namespaces: Option<u64>,
     debian_clone: Option<u64>,
@@ -249,7 +247,6 @@ impl Facts {
         let setfcap = sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SETFCAP));
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
-            unshare_filtered: sys::unshare(CloneFlags::empty()).is_err(),
             filtered: seccomp_filters(),
             max_user_namespaces: sys_value(MAX_USER),
             debian_clone: sys_value(DEBIAN_CLONE),
@@ -258,10 +255,9 @@ impl Facts {
     }
 
     fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
-        let Facts { root_without_setfcap, unshare_filtered, filtered, max_user_namespaces, debian_clone, apparmor } = self;
+        let Facts { root_without_setfcap, filtered, max_user_namespaces, debian_clone, apparmor } = self;
         let apparmor = apparmor == Some(1);
         match (step, errno) {
-            _ if unshare_filtered => Cause::Seccomp,
             (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
                 Some(0) => Cause::UserNamespacesDisabled { sysctl: MAX_USER },
                 _ => Cause::Limit { sysctl: MAX_USER },
