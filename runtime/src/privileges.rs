@@ -141,7 +141,7 @@ impl fmt::Display for Cause {
                 write!(out, "CAP_SYS_ADMIN is missing, and user namespaces are disabled ({sysctl} is 0)")
             }
             Cause::AppArmor => {
-                write!(out, "CAP_SYS_ADMIN is missing, and AppArmor restricts user namespaces ({APPARMOR} is 1)")
+                write!(out, "CAP_SYS_ADMIN is missing, and AppArmor restricts user namespaces ({APPARMOR})")
             }
             Cause::Seccomp => out.write_str("a seccomp filter forbids it, as in a container"),
             Cause::Limit { sysctl } => match sys_value(sysctl) {
@@ -256,7 +256,7 @@ impl Facts {
 
     fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
         let Facts { root_without_setfcap, filtered, max_user_namespaces, debian_clone, apparmor } = self;
-        let apparmor = apparmor == Some(1);
+        let apparmor = apparmor.is_some_and(|restricted| restricted != 0);
         match (step, errno) {
             (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
                 Some(0) => Cause::UserNamespacesDisabled { sysctl: MAX_USER },

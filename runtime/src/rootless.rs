@@ -29,6 +29,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Tests that cannot have it
+//!
+//! A test under `#[in_netns(new)]` that cannot have its namespace *fails*, with the reason and the way out. Where that is known and
+//! wanted, `IN_NETNS_SKIP=1` in the environment has such tests skipped, with a line on stderr for each: they return before
+//! their body, so that one that should panic fails all the same.
+//!
 //! # References
 //!
 //! `user_namespaces(7)`, `mount_namespaces(7)`, `unshare(1)` (`unshare --map-root-user --net --mount`).

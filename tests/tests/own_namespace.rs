@@ -9,7 +9,7 @@ use in_netns_tests::{tasks_in, wait_until};
 
 in_netns::rootless!();
 
-/// `#[test] #[in_netns(new)] fn NAME() BODY`, spelled out.
+/// `#[test] #[in_netns(new)] fn NAME() { BODY }`, spelled out. With the attribute: `#[in_netns::in_netns(new)] fn $name() { $body }`.
 macro_rules! test_in_new_netns {
     ($name:ident, $body:expr) => {
         #[test]

@@ -96,6 +96,25 @@ fn without_a_directory_for_names_run_is_rebuilt() {
     assert_eq!((facts["named"], facts["unnamed"]), ("true", "true"), "{output}");
 }
 
+/// Something is missing, and all that does without it works: here, the mount namespace.
+#[test]
+fn without_a_mount_namespace_there_are_no_names_and_the_error_says_so() {
+    let scratch = Scratch::new();
+    let program = scratch.program(BORN_ROOTLESS);
+    let arrange = "set -e; echo 0 > /proc/sys/user/max_mnt_namespaces
+        exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", arrange]).arg(program);
+    let output = command.args(["named", "x"]).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success());
+    assert!(stderr.contains("could not get a /run/netns of its own there"), "{stdout}{stderr}");
+    let facts = facts(&stdout);
+    assert_eq!(facts["mnt"], namespace("mnt"));
+    assert_ne!(facts["net"], namespace("net"));
+    assert_eq!(facts["anonymous"], "made", "{stdout}");
+}
+
 #[test]
 fn after_a_kill_nothing_is_left() {
     let scratch = Scratch::new();

@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments[..] {
         ["facts"] => facts(),
         ["named", name] => {
+            println!("anonymous={}", NetNs::new().map_or_else(|error| error.to_string(), |_| "made".to_owned()));
             println!("made={}", NetNs::create_named(name)?);
             println!("listed={:?}", NetNs::list_named()?);
             std::io::stdin().read_to_end(&mut Vec::new())?;
