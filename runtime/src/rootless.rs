@@ -7,7 +7,7 @@
 //! then (loopback up), a mount namespace with a `/run/netns` of its own, and UTS, IPC and cgroup namespaces. It is root there,
 //! and in nobody else's eyes. All of it vanishes with the process, named namespaces too, even after `SIGKILL`. Where the
 //! privilege is there already, nothing happens. Where it cannot be had, nothing happens either, and the first call that needs it
-//! fails with the reason ([`Cause`](crate::Cause)).
+//! fails with the reason ([`Cause`]).
 //!
 //! **Why together:** a thread can go back only to a namespace that its user namespace owns. A process that enters a user
 //! namespace and keeps its network namespace can make namespaces and enter them, and never goes home again.
