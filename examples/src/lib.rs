@@ -1,1 +1,3 @@
-//! Runnable programs, one per use: see the folder `examples/`.
+//! Runnable programs, one per use: see the folder `examples/`. What they share is here.
+
+pub mod netlink;

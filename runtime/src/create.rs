@@ -34,13 +34,8 @@ impl NetNs {
     /// `unshare(2)` with `CLONE_NEWNET`.
     pub fn new() -> Result<NetNs, Error> {
         pinned(|_| {
-            sys::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
-                let error = Error::from_errno("make a network namespace (unshare)", errno);
-                error.explain_making().explain(|kind| {
-                    (kind == ErrorKind::LimitReached)
-                        .then(|| "no more of them are allowed here: see `sysctl user.max_net_namespaces`".into())
-                })
-            })?;
+            sys::unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
             // Any socket carries the request; this one needs no address family beyond IPv4.
             loopback_up()
                 .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;

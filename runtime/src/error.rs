@@ -105,6 +105,14 @@ impl Error {
         Error(Arc::new(Inner { kind, operation: operation.into(), explanation: None, source: Some(source) }))
     }
 
+    /// The same failure, of another kind than its number has.
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Error(Arc::new(Inner { kind, ..inner })),
+            Err(shared) => Error(shared),
+        }
+    }
+
     /// Adds what it means, or the way out. Keeps an explanation that is there already.
     pub(crate) fn explain(self, explanation: impl FnOnce(ErrorKind) -> Option<String>) -> Error {
         let Inner { kind, operation, explanation: known, source } = match Arc::try_unwrap(self.0) {

@@ -12,7 +12,9 @@ mod handover;
 mod home;
 mod netns;
 mod permission;
+mod privileges;
 mod resident;
+pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
@@ -22,12 +24,6 @@ mod walk;
 #[path = "private.rs"]
 pub mod __private;
 
-/// TEMPORARY
-#[macro_export]
-macro_rules! rootless {
-    () => {};
-}
-
 pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};
 pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
@@ -36,6 +32,7 @@ pub use home::Change;
 //MACROS
 //pub use in_netns_macros::in_netns;
 pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use privileges::{Cause, Privileges, privileges};
 pub use resident::Worker;
 pub use thread::{PoolStats, pool_stats, set_keep_alive};
 pub use walk::{par_walk, walk};

@@ -1,48 +1,70 @@
-//! What is missing where the kernel says `EPERM`: which capability, in which user namespace, and how to get it.
+//! What an error says where the kernel refuses: which capability is missing, in which user namespace, and the way out.
 //!
-//! Asked only after a failure, so it may cost what it likes.
+//! Asked only after a failure, so it may cost what it likes. Causes and ways out are [`Cause`]'s; here is what they mean for an
+//! operation.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use crate::error::{Error, ErrorKind};
-use crate::sys;
+use nix::errno::Errno;
 
-/// The way out that is the same everywhere.
-const WAY_OUT: &str =
-    "run as root, grant the capability, or enter a user namespace of one's own first (`in_netns::rootless`)";
+use crate::error::{Error, ErrorKind};
+use crate::privileges::{Cause, may_administer};
+use crate::sys;
+use crate::sys::before_main::{self, State, Step};
 
 impl Error {
     /// `EPERM` from entering `target`: `setns(2)` asks for `CAP_SYS_ADMIN` twice, in the caller's own user namespace and
     /// in the one that owns the target.
     pub(crate) fn explain_entering(self, target: BorrowedFd<'_>) -> Error {
+        let errno = self.errno();
         self.explain_denied(|| {
-            if lacks_sys_admin() {
-                return format!("this thread lacks CAP_SYS_ADMIN in {}: {WAY_OUT}", own_user_namespace());
+            let own = own_user_namespace();
+            if !may_administer() {
+                return lacks_sys_admin(&own, errno);
             }
             match owner_of(target) {
-                Some(owner) => format!("it belongs to {owner}, and this thread has CAP_SYS_ADMIN in {} only", own_user_namespace()),
+                Some(owner) if owner == own => Cause::of_errno(errno).explanation(),
+                Some(owner) => format!("it belongs to {owner}, and this thread has CAP_SYS_ADMIN in {own} only"),
                 None => format!(
-                    "it belongs to a user namespace above {}, and CAP_SYS_ADMIN is missing there: a process that entered a user \
-                     namespace can use the network namespaces that were made in it (`in_netns::rootless` makes both at once)",
-                    own_user_namespace()
+                    "it belongs to a user namespace above {own}, and CAP_SYS_ADMIN is missing there: a process that entered a user \
+                     namespace can use the network namespaces that were made in it (`in_netns::rootless` makes both at once)"
                 ),
             }
+        })
+    }
+
+    /// A refusal of `unshare(2)`, which asks for `CAP_SYS_ADMIN` in the caller's own user namespace, and for room within a limit.
+    pub(crate) fn explain_unshare(self) -> Error {
+        let errno = self.errno();
+        self.explain(|kind| match kind {
+            ErrorKind::PermissionDenied if !may_administer() => Some(lacks_sys_admin(&own_user_namespace(), errno)),
+            ErrorKind::PermissionDenied | ErrorKind::LimitReached | ErrorKind::Unsupported => {
+                Some(format!("{} (in {})", Cause::of_errno(errno).explanation(), own_user_namespace()))
+            }
+            _ => None,
         })
     }
 
     /// `EPERM` from an operation that asks for `CAP_SYS_ADMIN` in the caller's own user namespace, or in the one that owns
     /// its mount namespace.
     pub(crate) fn explain_making(self) -> Error {
+        let errno = self.errno();
         self.explain_denied(|| {
-            if lacks_sys_admin() {
-                format!("this thread lacks CAP_SYS_ADMIN in {}: {WAY_OUT}", own_user_namespace())
-            } else {
-                format!(
-                    "this thread has CAP_SYS_ADMIN in {}, but not in the user namespace that owns what it works on (the mount \
-                     namespace, for `/run/netns`), or a security module or seccomp filter forbids it",
-                    own_user_namespace()
-                )
+            let own = own_user_namespace();
+            if !may_administer() {
+                return lacks_sys_admin(&own, errno);
+            }
+            match before_main::state() {
+                State::Entered(Some(defect)) if defect.step == Step::Names => format!(
+                    "this process entered {own}, and could not get a /run/netns of its own there ({}): namespaces without a name \
+                     (`NetNs::new`) work",
+                    defect.errno.desc()
+                ),
+                _ => format!(
+                    "this thread has CAP_SYS_ADMIN in {own}, but not in the user namespace that owns what it works on (the mount \
+                     namespace, for `/run/netns`), or a security module or seccomp filter forbids it"
+                ),
             }
         })
     }
@@ -71,10 +93,16 @@ impl Error {
     fn explain_denied(self, explanation: impl FnOnce() -> String) -> Error {
         self.explain(|kind| (kind == ErrorKind::PermissionDenied).then(explanation))
     }
+
+    /// What the kernel said.
+    pub(crate) fn errno(&self) -> Errno {
+        let source = std::error::Error::source(self).and_then(|source| source.downcast_ref::<std::io::Error>());
+        source.and_then(std::io::Error::raw_os_error).map_or(Errno::UnknownErrno, Errno::from_raw)
+    }
 }
 
-fn lacks_sys_admin() -> bool {
-    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| !mine.has(sys::CAP_SYS_ADMIN))
+fn lacks_sys_admin(own: &str, errno: Errno) -> String {
+    format!("this thread lacks CAP_SYS_ADMIN in {own}; {}", Cause::of_errno(errno).explanation())
 }
 
 /// `user:[4026531837]`: the user namespace of the process. (A thread of a multithreaded process has no other.)

@@ -116,8 +116,9 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The number of `CAP_SYS_ADMIN` in `capabilities(7)`.
+/// The numbers of `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;
+pub(crate) const CAP_SETFCAP: u8 = 31;
 
 /// The capability sets of one thread, a bit for each capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,64 @@
+//! What the examples do, checked.
+#![allow(missing_docs, dead_code)]
+
+#[path = "../examples/interfaces.rs"]
+mod interfaces;
+#[path = "../examples/linked.rs"]
+mod linked;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use in_netns::NetNs;
+use in_netns_examples::netlink::Interface;
+
+#[test]
+fn two_namespaces_talk_over_a_cable() {
+    let [left, right] = linked::two().unwrap();
+    let at = Ipv4Addr::new(10, 0, 0, 2);
+    for (heard, from) in
+        [linked::talk_over_tcp(&left, &right, at).unwrap(), linked::talk_over_udp(&left, &right, at).unwrap()]
+    {
+        assert!(heard.starts_with("over "), "{heard}");
+        assert_eq!(from.ip(), Ipv4Addr::new(10, 0, 0, 1));
+    }
+}
+
+#[test]
+fn a_router_passes_on_between_two_networks() {
+    let [left, router, right] = linked::two_and_a_router().unwrap();
+    let at = Ipv4Addr::new(10, 0, 2, 1);
+    for (heard, from) in
+        [linked::talk_over_tcp(&left, &right, at).unwrap(), linked::talk_over_udp(&left, &right, at).unwrap()]
+    {
+        assert!(heard.starts_with("over "), "{heard}");
+        assert_eq!(from.ip(), Ipv4Addr::new(10, 0, 1, 1));
+    }
+    // And it was the router that did: nobody listens there any more, which one is told as long as it forwards.
+    let knock = || {
+        left.run(|| TcpStream::connect_timeout(&(at, 80).into(), Duration::from_millis(200)))
+            .unwrap()
+            .unwrap_err()
+            .kind()
+    };
+    assert_eq!(knock(), ErrorKind::ConnectionRefused);
+    router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "0")).unwrap().unwrap();
+    assert_ne!(knock(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn interfaces_are_those_of_the_namespace() {
+    let [left, _right] = linked::two().unwrap();
+    let loopback = Interface {
+        name: "lo".to_owned(),
+        up: true,
+        addresses: vec![("127.0.0.1".parse().unwrap(), 8), ("::1".parse().unwrap(), 128)],
+    };
+    assert_eq!(interfaces::interfaces_of(&NetNs::new().unwrap()).unwrap(), std::slice::from_ref(&loopback));
+    let listed = interfaces::interfaces_of(&left).unwrap();
+    assert_eq!((listed.len(), &listed[0]), (2, &loopback));
+    assert_eq!((listed[1].name.as_str(), listed[1].up), ("eth0", true));
+    assert_eq!(listed[1].addresses[0], ("10.0.0.1".parse().unwrap(), 24));
+}

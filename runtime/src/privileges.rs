@@ -1,0 +1,372 @@
+//! What this process may do, and why not: found by doing it.
+//!
+//! The facts about causes and ways out are here and nowhere else; the messages of [`Error`](crate::Error)s quote them.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::thread::Builder;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use crate::sys::before_main::{self, Refusal, State, Step};
+use crate::sys::{self, Kind, Who};
+
+/// What the calling thread may do with network namespaces: see [`privileges`].
+#[derive(Clone, Debug)]
+pub struct Privileges {
+    make: Result<(), Cause>,
+    enter: Result<(), Cause>,
+    go_back: Result<(), Cause>,
+}
+
+/// Finds out whether network namespaces can be made and entered here, and if not, why.
+///
+/// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the calling
+/// thread nor anything else moves. Where the capability is missing it also tries, in a child process that exits at once,
+/// whether a user namespace could be had. It takes about two milliseconds.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// let privileges = in_netns::privileges();
+/// println!("{privileges}");
+/// if let Some(cause) = privileges.cause() {
+///     println!("what to do: {}", cause.way_out());
+/// }
+/// # assert!(privileges.can_make() && privileges.can_enter() && privileges.can_go_back());
+/// ```
+#[must_use]
+pub fn privileges() -> Privileges {
+    let same = |cause: Cause| Privileges { make: Err(cause.clone()), enter: Err(cause.clone()), go_back: Err(cause) };
+    match Builder::new().name("in-netns-probe".into()).spawn(probe).map(std::thread::JoinHandle::join) {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => same(Cause::Other { os_error: None }),
+        Err(error) => same(Cause::Other { os_error: error.raw_os_error() }),
+    }
+}
+
+impl Privileges {
+    /// Whether a network namespace can be made.
+    #[must_use]
+    pub fn can_make(&self) -> bool {
+        self.make.is_ok()
+    }
+
+    /// Whether a network namespace can be entered that belongs to the process's own user namespace.
+    #[must_use]
+    pub fn can_enter(&self) -> bool {
+        self.enter.is_ok()
+    }
+
+    /// Whether a thread can go back home from there. Where it cannot, calls work, and each leaves a poisoned thread.
+    #[must_use]
+    pub fn can_go_back(&self) -> bool {
+        self.go_back.is_ok()
+    }
+
+    /// Why something of this cannot be done. `None`: all of it can.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        let Privileges { make, enter, go_back } = self;
+        [make, enter, go_back].into_iter().find_map(|can| can.as_ref().err())
+    }
+}
+
+impl fmt::Display for Privileges {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(cause) = self.cause() else {
+            return out.write_str("network namespaces can be made and entered");
+        };
+        let missing = match (self.can_make(), self.can_enter()) {
+            (false, false) => "network namespaces can be neither made nor entered",
+            (false, true) => "network namespaces can be entered, but not made",
+            (true, false) => "network namespaces can be made, but not entered",
+            (true, true) => "network namespaces can be made and entered, but not left for home",
+        };
+        write!(out, "{missing}: {}", cause.explanation())
+    }
+}
+
+/// Why the kernel refuses. The [`Display`](fmt::Display) form says what is wrong, [`Cause::way_out`] what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// `CAP_SYS_ADMIN` is missing, and a user namespace, where one has it, could be had.
+    NoCapability,
+    /// `CAP_SYS_ADMIN` is missing, and a switch of the system forbids user namespaces.
+    #[non_exhaustive]
+    UserNamespacesDisabled {
+        /// The switch: `user.max_user_namespaces`, or `kernel.unprivileged_userns_clone` of Debian and others.
+        sysctl: &'static str,
+    },
+    /// `CAP_SYS_ADMIN` is missing, and `AppArmor` (Ubuntu since 23.10) makes a user namespace useless.
+    AppArmor,
+    /// A seccomp filter forbids it, such as that of a container.
+    Seccomp,
+    /// As many namespaces exist as may.
+    #[non_exhaustive]
+    Limit {
+        /// The limit: `user.max_net_namespaces` or `user.max_user_namespaces`.
+        sysctl: &'static str,
+    },
+    /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user namespace (Linux 5.12).
+    RootWithoutSetfcap,
+    /// `CAP_SYS_ADMIN` is missing, and it was too late to enter a user namespace: there were threads already.
+    Threads,
+    /// The process has entered a user namespace and kept a network namespace that does not belong to it.
+    HomeNotOwned,
+    /// Something else: a security module, a chroot, a kernel without namespaces.
+    #[non_exhaustive]
+    Other {
+        /// What the kernel said, as `errno(3)` numbers it.
+        os_error: Option<i32>,
+    },
+}
+
+const MAX_USER: &str = "user.max_user_namespaces";
+const MAX_NET: &str = "user.max_net_namespaces";
+const DEBIAN_CLONE: &str = "kernel.unprivileged_userns_clone";
+const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::NoCapability => out.write_str("CAP_SYS_ADMIN is missing"),
+            Cause::UserNamespacesDisabled { sysctl } => {
+                write!(out, "CAP_SYS_ADMIN is missing, and user namespaces are disabled ({sysctl} is 0)")
+            }
+            Cause::AppArmor => {
+                write!(out, "CAP_SYS_ADMIN is missing, and AppArmor restricts user namespaces ({APPARMOR})")
+            }
+            Cause::Seccomp => out.write_str("a seccomp filter forbids it, as in a container"),
+            Cause::Limit { sysctl } => match sys_value(sysctl) {
+                Some(limit) => write!(out, "no more namespaces are allowed ({sysctl} is {limit} here, and counts above it too)"),
+                None => write!(out, "no more namespaces are allowed ({sysctl})"),
+            },
+            Cause::RootWithoutSetfcap => out.write_str(
+                "CAP_SYS_ADMIN is missing, and uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may",
+            ),
+            Cause::Threads => out.write_str(
+                "CAP_SYS_ADMIN is missing, and the process had threads when it was to enter a user namespace, which takes a single one",
+            ),
+            Cause::HomeNotOwned => {
+                out.write_str("home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there")
+            }
+            Cause::Other { os_error: Some(os_error) } => {
+                write!(out, "the kernel refused: {}", io::Error::from_raw_os_error(*os_error))
+            }
+            Cause::Other { os_error: None } => out.write_str("it could not be tried"),
+        }
+    }
+}
+
+impl Cause {
+    /// The one line that helps: a command, a line of code, an option.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        match self {
+            Cause::NoCapability => "write `in_netns::rootless!();` at the top of the test file or binary, or run as root".into(),
+            Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
+                format!("`sudo sysctl {MAX_USER}=100000`, or run as root")
+            }
+            Cause::UserNamespacesDisabled { sysctl } => format!("`sudo sysctl {sysctl}=1`, or run as root"),
+            Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, or run as root"),
+            Cause::Seccomp => "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`".into(),
+            Cause::Limit { sysctl } => {
+                format!("`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of some (`lsns`)")
+            }
+            Cause::RootWithoutSetfcap => {
+                "run as an ordinary user, or keep CAP_SETFCAP (container: `--cap-add SETFCAP`, or `--cap-add SYS_ADMIN`)".into()
+            }
+            Cause::Threads => {
+                "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` first in `main`".into()
+            }
+            Cause::HomeNotOwned => {
+                "enter both at once, as `in_netns::rootless!();` and `unshare --map-root-user --net` do".into()
+            }
+            Cause::Other { .. } => {
+                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and CONFIG_USER_NS".into()
+            }
+        }
+    }
+
+    /// What is wrong, and what to do: for a message.
+    pub(crate) fn explanation(&self) -> String {
+        format!("{self}: {}", self.way_out())
+    }
+
+    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its own user
+    /// namespace.
+    pub(crate) fn of_errno(errno: Errno) -> Cause {
+        let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
+        match errno {
+            Errno::ENOSPC => Cause::Limit { sysctl: MAX_NET },
+            _ if denied && !may_administer() => Cause::of_missing_capability(known_trial()),
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if seccomp_filters() => Cause::Seccomp,
+            _ => Cause::other(errno),
+        }
+    }
+
+    /// Of a missing `CAP_SYS_ADMIN`, when this is what became of a try at a user namespace.
+    fn of_missing_capability(trial: Result<(), Refusal>) -> Cause {
+        match (trial, before_main::state()) {
+            (Err(refusal), _) => Cause::of_refusal(refusal),
+            // The trial is a process of its own: what the process itself met is not seen in it.
+            (Ok(()), State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
+            (Ok(()), _) => Cause::NoCapability,
+        }
+    }
+
+    /// Of a refusal on the way into a user namespace.
+    pub(crate) fn of_refusal(refusal: Refusal) -> Cause {
+        Facts::gather().cause_of(refusal)
+    }
+
+    fn other(errno: Errno) -> Cause {
+        Cause::Other { os_error: Some(errno as i32) }
+    }
+}
+
+/// What tells the causes of a refusal apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    root_without_setfcap: bool,
+    filtered: bool,
+    max_user_namespaces: Option<u64>,
+    debian_clone: Option<u64>,
+    apparmor: Option<u64>,
+}
+
+impl Facts {
+    fn gather() -> Facts {
+        let setfcap = sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SETFCAP));
+        Facts {
+            root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
+            filtered: seccomp_filters(),
+            max_user_namespaces: sys_value(MAX_USER),
+            debian_clone: sys_value(DEBIAN_CLONE),
+            apparmor: sys_value(APPARMOR),
+        }
+    }
+
+    fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
+        let Facts { root_without_setfcap, filtered, max_user_namespaces, debian_clone, apparmor } = self;
+        let apparmor = apparmor.is_some_and(|restricted| restricted != 0);
+        match (step, errno) {
+            (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
+                Some(0) => Cause::UserNamespacesDisabled { sysctl: MAX_USER },
+                _ => Cause::Limit { sysctl: MAX_USER },
+            },
+            (Step::Unshare, Errno::ENOSPC) => Cause::Limit { sysctl: MAX_NET },
+            (Step::Unshare, Errno::EINVAL) => Cause::Threads,
+            (Step::UserNamespace, Errno::EPERM) if debian_clone == Some(0) => {
+                Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE }
+            }
+            (Step::Mapping, Errno::EPERM) if root_without_setfcap => Cause::RootWithoutSetfcap,
+            // AppArmor lets the namespace be made, and refuses what one wants it for; a filter sees the making.
+            (Step::Mapping | Step::Capability, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
+            (_, Errno::EPERM | Errno::ENOSYS) if filtered => Cause::Seccomp,
+            (_, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
+            _ => Cause::other(errno),
+        }
+    }
+}
+
+/// On a thread that will do nothing else.
+fn probe() -> Privileges {
+    let enter = |namespace: &std::os::fd::OwnedFd| sys::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET);
+    let here = Kind::Net.open(Who::Me);
+    let made = sys::unshare(CloneFlags::CLONE_NEWNET);
+    let new = made.and_then(|()| Kind::Net.open(Who::Me));
+    // From home to home, where nothing could be made: the kernel asks for the same.
+    let back = here.and_then(|here| enter(&here));
+    let forth = new.as_ref().map_or(back, enter);
+
+    // Probed once, so that the three cannot contradict each other, and only where it matters.
+    let trial = if may_administer() { Ok(()) } else { before_main::try_user_namespace() };
+    let cause = |errno| match errno {
+        Errno::EPERM | Errno::EACCES if !may_administer() => Cause::of_missing_capability(trial),
+        _ => Cause::of_errno(errno),
+    };
+    Privileges {
+        make: made.map_err(cause),
+        enter: forth.map_err(cause),
+        go_back: back.map_err(|errno| match cause(errno) {
+            Cause::Other { .. } | Cause::Seccomp if errno == Errno::EPERM && forth.is_ok() => Cause::HomeNotOwned,
+            other => other,
+        }),
+    }
+}
+
+/// The trial, made once for all messages: an error is no occasion to start a process each time.
+fn known_trial() -> Result<(), Refusal> {
+    static TRIAL: OnceLock<Result<(), Refusal>> = OnceLock::new();
+    *TRIAL.get_or_init(before_main::try_user_namespace)
+}
+
+/// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.
+pub(crate) fn may_administer() -> bool {
+    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SYS_ADMIN))
+}
+
+/// Whether seccomp filters are at work on the calling thread (`proc_pid_status(5)`).
+fn seccomp_filters() -> bool {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+/// What `sysctl(8)` prints for a name, where this kernel has it and it is a number.
+fn sys_value(name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    //! The causes that not every kernel can be brought to have; all others are met for real in `tests/tests/privileges.rs`.
+
+    use super::*;
+
+    fn refused(step: Step, errno: Errno) -> Refusal {
+        Refusal { step, errno }
+    }
+
+    #[test]
+    fn debian_has_a_switch_of_its_own() {
+        let facts = Facts { debian_clone: Some(0), ..Facts::default() };
+        let cause = facts.cause_of(refused(Step::UserNamespace, Errno::EPERM));
+        assert_eq!(cause, Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE });
+        assert!(cause.explanation().contains("`sudo sysctl kernel.unprivileged_userns_clone=1`"), "{cause}");
+        let on = Facts { debian_clone: Some(1), ..facts };
+        assert_eq!(on.cause_of(refused(Step::UserNamespace, Errno::EPERM)), Cause::other(Errno::EPERM));
+    }
+
+    #[test]
+    fn apparmor_refuses_the_map_or_what_comes_after() {
+        let facts = Facts { apparmor: Some(1), filtered: true, ..Facts::default() };
+        for (step, errno) in
+            [(Step::Mapping, Errno::EACCES), (Step::Mapping, Errno::EPERM), (Step::Capability, Errno::EPERM)]
+        {
+            assert_eq!(facts.cause_of(refused(step, errno)), Cause::AppArmor);
+        }
+        // A container on such a machine: the filter comes first.
+        assert_eq!(facts.cause_of(refused(Step::UserNamespace, Errno::EPERM)), Cause::Seccomp);
+        let way_out = Cause::AppArmor.way_out();
+        assert!(way_out.contains("`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`"), "{way_out}");
+        let off = Facts { apparmor: Some(0), filtered: false, ..facts };
+        assert_eq!(off.cause_of(refused(Step::Mapping, Errno::EACCES)), Cause::other(Errno::EACCES));
+    }
+
+    #[test]
+    fn the_number_of_user_namespaces_is_a_limit_unless_it_is_none() {
+        let full = refused(Step::UserNamespace, Errno::ENOSPC);
+        let facts = |max| Facts { max_user_namespaces: Some(max), ..Facts::default() };
+        assert_eq!(facts(0).cause_of(full), Cause::UserNamespacesDisabled { sysctl: MAX_USER });
+        assert_eq!(facts(7).cause_of(full), Cause::Limit { sysctl: MAX_USER });
+    }
+}

@@ -1,0 +1,471 @@
+//! What runs before `main`: entering a user namespace of one's own, with the namespaces that belong to it.
+//!
+//! **Promised:** either the process stands, as root, in a user namespace of its own *together with* a network namespace that belongs to
+//! it, or nothing about it has changed. Nothing is printed; what came of it is kept for whoever asks ([`state`]).
+//!
+//! **Why before `main`:** `unshare(2)` with `CLONE_NEWUSER` wants a process with one thread, and a test harness has threads by the
+//! time the first test runs.
+//!
+//! **Why a trial first:** on some systems (`AppArmor` on Ubuntu) the namespace can be had and is of no use: the capabilities in
+//! it are refused, and even the id map. `unshare` cannot be undone, so a child process goes ahead and tells how it fared.
+//!
+//! **How:** before `main`, `std`'s streams, threads, arguments and environment are not to be relied on, and the program's
+//! allocator is not to be called. This file uses syscalls, constants and its own stack.
+
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_long, c_ulong};
+
+use super::current_tid;
+use super::raw::{CAP_SYS_ADMIN, bring_loopback_up, capabilities_of};
+
+/// What came of entering namespaces of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody asked.
+    Untried,
+    /// `CAP_SYS_ADMIN` was there already.
+    NotNeeded,
+    /// Done; at worst without something that one can do without.
+    Entered(Option<Refusal>),
+    /// Not done, and nothing changed.
+    Refused(Refusal),
+}
+
+/// Where the kernel said no, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) step: Step,
+    pub(crate) errno: Errno,
+}
+
+/// The steps of the way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// In the trial: starting a process for it.
+    Trial = 1,
+    /// In the trial: `unshare(2)` with `CLONE_NEWUSER`.
+    UserNamespace,
+    /// Mapping oneself to root in it (`user_namespaces(7)`).
+    Mapping,
+    /// In the trial: using `CAP_SYS_ADMIN` there.
+    Capability,
+    /// All namespaces at once, for the process itself.
+    Unshare,
+    /// A private `/run/netns`.
+    Names,
+    /// The loopback of the new home.
+    Loopback,
+}
+
+impl Step {
+    const ALL: [Step; 7] =
+        [Step::Trial, Step::UserNamespace, Step::Mapping, Step::Capability, Step::Unshare, Step::Names, Step::Loopback];
+
+    fn refused(self, errno: Errno) -> Refusal {
+        Refusal { step: self, errno }
+    }
+}
+
+impl Refusal {
+    /// In 24 bits, and never 0: it crosses between processes and rests in an atomic.
+    fn encode(self) -> u32 {
+        (self.step as u32) << 16 | (self.errno as u32 & 0xffff)
+    }
+
+    fn decode(word: u32) -> Option<Refusal> {
+        let step = Step::ALL.into_iter().find(|step| *step as u32 == word >> 16 & 0xff)?;
+        let errno = Errno::from_raw(c_int::try_from(word & 0xffff).unwrap_or(0));
+        Some(Refusal { step, errno })
+    }
+}
+
+static STATE: AtomicU32 = AtomicU32::new(UNTRIED);
+
+const UNTRIED: u32 = 0;
+const NOT_NEEDED: u32 = 1 << 24;
+const ENTERED: u32 = 2 << 24;
+const REFUSED: u32 = 3 << 24;
+
+/// What came of it so far.
+pub(crate) fn state() -> State {
+    let word = STATE.load(Ordering::Acquire);
+    match (word & 0xff00_0000, Refusal::decode(word & 0x00ff_ffff)) {
+        (NOT_NEEDED, _) => State::NotNeeded,
+        (ENTERED, defect) => State::Entered(defect),
+        (REFUSED, Some(refusal)) => State::Refused(refusal),
+        _ => State::Untried,
+    }
+}
+
+/// The function that `in_netns::rootless!()` registers. However often it is registered, it acts once.
+pub(crate) extern "C" fn before_main() {
+    if state() == State::Untried {
+        enter_own_namespaces();
+    }
+}
+
+/// Enters, where the privilege is missing. Tries again where it was refused before.
+pub(crate) fn enter_own_namespaces() -> State {
+    if let entered @ State::Entered(_) = state() {
+        return entered;
+    }
+    let word = match enter() {
+        Ok(Way::NotNeeded) => NOT_NEEDED,
+        Ok(Way::Entered(defect)) => ENTERED | defect.map_or(0, Refusal::encode),
+        Err(refusal) => REFUSED | refusal.encode(),
+    };
+    STATE.store(word, Ordering::Release);
+    state()
+}
+
+enum Way {
+    NotNeeded,
+    Entered(Option<Refusal>),
+}
+
+fn enter() -> Result<Way, Refusal> {
+    const NEEDED: c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
+    const NAMES: c_int = NEEDED | libc::CLONE_NEWNS;
+    const ALL: c_int = NAMES | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
+    if capabilities_of(current_tid()).is_ok_and(|mine| mine.has(CAP_SYS_ADMIN)) {
+        return Ok(Way::NotNeeded);
+    }
+    try_user_namespace()?;
+    let me = Identity::mine();
+    // What belongs to the new user namespace can be restored from it: the more the better. A kind that the kernel has not, or
+    // not any more, is left out.
+    let mut tried = Err(Errno::EINVAL);
+    for flags in [ALL, ALL & !libc::CLONE_NEWCGROUP, NAMES, NEEDED] {
+        tried = unshare(flags);
+        if tried.is_ok() {
+            break;
+        }
+    }
+    tried.map_err(|errno| Step::Unshare.refused(errno))?;
+    // There is no way back from here. Each of these is worth having without the others.
+    let mapped = me.become_root().map_err(|errno| Step::Mapping.refused(errno));
+    let named = make_names_private().map_err(|errno| Step::Names.refused(errno));
+    let looped = loopback_up().map_err(|errno| Step::Loopback.refused(errno));
+    Ok(Way::Entered(mapped.and(looped).and(named).err()))
+}
+
+/// Whether this process could have a user namespace of its own and use it, found by trying in a child process.
+///
+/// The child is of no concern to anybody: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
+pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
+    const GOOD: u32 = u32::MAX;
+
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address of the kernel's choice takes nothing from anybody.
+    let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Step::Trial.refused(Errno::last()));
+    }
+    // SAFETY: the page is zeroed, aligned, shared with the child alone, and unmapped below, after the last use.
+    let answer = unsafe { &*page.cast::<AtomicU32>() };
+
+    let before = block_signals();
+    // SAFETY: no flags and no stack: the child is a copy of this process, with one thread. Some other thread may have held a
+    // lock at this moment, so the child allocates nothing and calls nothing that locks: it makes system calls, and exits.
+    let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    if child == 0 {
+        let result = own_user_namespace();
+        answer.store(result.map_or_else(Refusal::encode, |()| GOOD), Ordering::Release);
+        // SAFETY: ends the child, without running anything that the parent registered for its exit.
+        unsafe { libc::_exit(0) }
+    }
+    let started = Errno::result(child).map(wait_for).map_err(|errno| Step::Trial.refused(errno));
+    unblock_signals(&before);
+    let word = answer.load(Ordering::Acquire);
+    // SAFETY: mapped above with this length, and `answer` is not used any more.
+    unsafe { libc::munmap(page, size_of::<AtomicU32>()) };
+    started?;
+    match word {
+        GOOD => Ok(()),
+        // A child that was killed before it could say anything left the page as it was.
+        _ => Err(Refusal::decode(word).unwrap_or(Step::Trial.refused(Errno::ECANCELED))),
+    }
+}
+
+/// The trial, in the child.
+fn own_user_namespace() -> Result<(), Refusal> {
+    let me = Identity::mine();
+    unshare(libc::CLONE_NEWUSER).map_err(|errno| Step::UserNamespace.refused(errno))?;
+    me.become_root().map_err(|errno| Step::Mapping.refused(errno))?;
+    match unshare(libc::CLONE_NEWUTS) {
+        Err(errno @ (Errno::EPERM | Errno::EACCES)) => Err(Step::Capability.refused(errno)),
+        // Done, or no more of these to be had: the capability was there.
+        _ => Ok(()),
+    }
+}
+
+fn wait_for(child: c_long) {
+    let Ok(child) = libc::pid_t::try_from(child) else { return };
+    loop {
+        // SAFETY: no status is asked for. `__WALL`: also for a child that announces its end by no signal.
+        let result = unsafe { libc::waitpid(child, ptr::null_mut(), libc::__WALL) };
+        if Errno::result(result) != Err(Errno::EINTR) {
+            return;
+        }
+    }
+}
+
+/// Blocks every signal, so that the child runs none of the program's handlers. Returns what was blocked before.
+fn block_signals() -> libc::sigset_t {
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut all = before;
+    // SAFETY: it fills a set of ours.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: one set is read, the other written; both are ours.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    // SAFETY: all zeros is a set, the empty one; the call above wrote the real one.
+    unsafe { before.assume_init() }
+}
+
+fn unblock_signals(before: &libc::sigset_t) {
+    // SAFETY: reads a set that outlives the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, ptr::null_mut()) };
+}
+
+fn unshare(flags: c_int) -> nix::Result<()> {
+    // SAFETY: it takes a number, and touches no memory of ours.
+    Errno::result(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Who the process is outside.
+struct Identity {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+impl Identity {
+    /// To be asked before `unshare`: afterwards nobody is anybody until the map is written.
+    fn mine() -> Identity {
+        // SAFETY: it cannot fail and touches nothing.
+        let uid = unsafe { libc::geteuid() };
+        // SAFETY: as above.
+        let gid = unsafe { libc::getegid() };
+        Identity { uid, gid }
+    }
+
+    /// Maps this identity, and no other, to root of the new user namespace.
+    fn become_root(&self) -> nix::Result<()> {
+        match write_file(c"/proc/self/setgroups", b"deny") {
+            // Before Linux 3.19 there is no such file, and no such condition on `gid_map`.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        write_file(c"/proc/self/uid_map", single_id_map(self.uid).as_bytes())?;
+        write_file(c"/proc/self/gid_map", single_id_map(self.gid).as_bytes())
+    }
+}
+
+/// Brings the loopback of the new home up.
+fn loopback_up() -> nix::Result<()> {
+    // SAFETY: it takes numbers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let carrier = Errno::result(socket).map(Descriptor)?;
+    // SAFETY: `carrier` keeps the descriptor open until after the call.
+    bring_loopback_up(unsafe { BorrowedFd::borrow_raw(carrier.0) })
+}
+
+fn single_id_map(outside: u32) -> Text {
+    let mut map = Text::new();
+    map.push(b"0 ");
+    map.push_number(outside);
+    map.push(b" 1\n");
+    map
+}
+
+/// Gives the process a `/run/netns` of its own. The rest of `/run` stays as it is.
+fn make_names_private() -> nix::Result<()> {
+    // Nothing done here reaches the mounts of others, and what they unmount goes away here too: a mount namespace of a new
+    // user namespace has them as slaves (`mount_namespaces(7)`).
+    match mount_tmpfs(c"/run/netns") {
+        Err(Errno::ENOENT) => rebuild_run(),
+        other => other,
+    }
+}
+
+/// Where `/run/netns` is missing and `/run` not ours to write: a new `/run`, with everything in it that the old one has.
+fn rebuild_run() -> nix::Result<()> {
+    let old = Descriptor::open_directory(c"/run")?;
+    mount_tmpfs(c"/run")?;
+    let rebuilt = old.each_entry(|name| {
+        // An entry that cannot be shown is missing then, which is no reason to do without all the others.
+        let _ = show_again(&old, name);
+    });
+    // SAFETY: reads a constant string.
+    let made = rebuilt.and_then(|()| Errno::result(unsafe { libc::mkdir(c"/run/netns".as_ptr(), 0o755) }));
+    if made.is_err() {
+        // SAFETY: reads a constant string. The new `/run` goes, and the old one is seen again.
+        unsafe { libc::umount2(c"/run".as_ptr(), libc::MNT_DETACH) };
+    }
+    made.map(drop)
+}
+
+/// Shows an entry of the old `/run` in the new one: a link again, and anything else as itself.
+fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
+    let mut place = Text::new();
+    place.push(b"/run/");
+    place.push(name.to_bytes());
+    let place = place.as_c_str()?;
+
+    let mut source = Text::new();
+    source.push(b"/proc/self/fd/");
+    source.push_number(old.0.unsigned_abs());
+    source.push(b"/");
+    source.push(name.to_bytes());
+    let source = source.as_c_str()?;
+
+    match old.kind_of(name)? {
+        libc::S_IFLNK => {
+            let mut target = [0_u8; libc::PATH_MAX as usize];
+            // SAFETY: reads a string, and writes less than the buffer holds, so that a zero stays at the end.
+            let length = unsafe { libc::readlink(source.as_ptr(), target.as_mut_ptr().cast(), target.len() - 1) };
+            Errno::result(length)?;
+            // SAFETY: two strings that end within their buffers.
+            Errno::result(unsafe { libc::symlink(target.as_ptr().cast(), place.as_ptr()) }).map(drop)
+        }
+        libc::S_IFDIR => {
+            // SAFETY: reads a string.
+            Errno::result(unsafe { libc::mkdir(place.as_ptr(), 0o755) })?;
+            mount(source, place, None, libc::MS_BIND | libc::MS_REC).inspect_err(|_| {
+                // SAFETY: reads a string; the directory is the one just made.
+                unsafe { libc::rmdir(place.as_ptr()) };
+            })
+        }
+        // A socket, a FIFO, a device: what is mounted on can be an ordinary file.
+        _ => {
+            // SAFETY: reads a string.
+            Errno::result(unsafe { libc::mknod(place.as_ptr(), libc::S_IFREG | 0o600, 0) })?;
+            mount(source, place, None, libc::MS_BIND).inspect_err(|_| {
+                // SAFETY: reads a string; the file is the one just made.
+                unsafe { libc::unlink(place.as_ptr()) };
+            })
+        }
+    }
+}
+
+fn mount_tmpfs(place: &CStr) -> nix::Result<()> {
+    mount(c"tmpfs", place, Some(c"mode=0755"), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
+}
+
+/// `mount(2)`: of a filesystem where there are options for it, of what is there already where there are none.
+fn mount(source: &CStr, place: &CStr, tmpfs: Option<&CStr>, flags: c_ulong) -> nix::Result<()> {
+    let (kind, options) =
+        tmpfs.map_or((ptr::null(), ptr::null()), |options| (c"tmpfs".as_ptr(), options.as_ptr().cast()));
+    // SAFETY: each pointer is null or a string that outlives the call.
+    Errno::result(unsafe { libc::mount(source.as_ptr(), place.as_ptr(), kind, flags, options) }).map(drop)
+}
+
+fn write_file(path: &CStr, content: &[u8]) -> nix::Result<()> {
+    let file = Descriptor::open(path, libc::O_WRONLY)?;
+    // SAFETY: reads as much as the slice holds.
+    let written = Errno::result(unsafe { libc::write(file.0, content.as_ptr().cast(), content.len()) })?;
+    // The kernel takes such a file's content whole, or not at all.
+    if usize::try_from(written) == Ok(content.len()) { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// An open descriptor. (`OwnedFd` is `std`'s.)
+struct Descriptor(c_int);
+
+impl Descriptor {
+    fn open(path: &CStr, flags: c_int) -> nix::Result<Descriptor> {
+        // SAFETY: reads a string.
+        Errno::result(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) }).map(Descriptor)
+    }
+
+    fn open_directory(path: &CStr) -> nix::Result<Descriptor> {
+        Descriptor::open(path, libc::O_RDONLY | libc::O_DIRECTORY)
+    }
+
+    /// What kind of file an entry is: `S_IFDIR` and so on.
+    fn kind_of(&self, name: &CStr) -> nix::Result<libc::mode_t> {
+        let mut found = MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: reads a string, and writes into a `stat` of ours.
+        Errno::result(unsafe { libc::fstatat(self.0, name.as_ptr(), found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) })?;
+        // SAFETY: zeroes are a `stat`, and the kernel has written the real one.
+        Ok(unsafe { found.assume_init() }.st_mode & libc::S_IFMT)
+    }
+
+    /// Calls `visit` with the name of every entry but `.` and `..` (`getdents64(2)`; `readdir` allocates).
+    fn each_entry(&self, mut visit: impl FnMut(&CStr)) -> nix::Result<()> {
+        /// Before the name in `struct linux_dirent64`: inode (8 bytes), offset (8), length of the record (2), type (1).
+        const LENGTH_AT: usize = 16;
+        const NAME_AT: usize = 19;
+        let mut buffer = [0_u8; 4096];
+        loop {
+            // SAFETY: writes at most as much as the buffer holds.
+            let filled = unsafe { libc::syscall(libc::SYS_getdents64, self.0, buffer.as_mut_ptr(), buffer.len()) };
+            let filled = usize::try_from(Errno::result(filled)?).unwrap_or(0);
+            let mut records = buffer.get(..filled).unwrap_or_default();
+            if records.is_empty() {
+                return Ok(());
+            }
+            while let Some(&[low, high]) = records.get(LENGTH_AT..LENGTH_AT + 2) {
+                let length = usize::from(u16::from_ne_bytes([low, high]));
+                let name = records.get(NAME_AT..length).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+                if let Some(name) = name.filter(|name| *name != c"." && *name != c"..") {
+                    visit(name);
+                }
+                records = records.get(length..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: the number is ours, and not used any more.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// A short text on the stack: a number's digits, a path. What does not fit spoils it.
+struct Text {
+    bytes: [u8; Text::ROOM],
+    length: usize,
+}
+
+impl Text {
+    /// For `/proc/self/fd/2147483647/` and a name of 255 bytes, and the zero at the end.
+    const ROOM: usize = 300;
+
+    fn new() -> Text {
+        Text { bytes: [0; Text::ROOM], length: 0 }
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        for byte in more {
+            if let Some(place) = self.bytes.get_mut(self.length) {
+                *place = *byte;
+            }
+            self.length += 1;
+        }
+    }
+
+    fn push_number(&mut self, number: u32) {
+        if number >= 10 {
+            self.push_number(number / 10);
+        }
+        self.push(&[b'0' + (number % 10) as u8]);
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn as_c_str(&self) -> nix::Result<&CStr> {
+        let whole = self.bytes.get(..=self.length).ok_or(Errno::ENAMETOOLONG)?;
+        CStr::from_bytes_with_nul(whole).map_err(|_| Errno::EINVAL)
+    }
+}

@@ -1,0 +1,67 @@
+//! A program that stays as it was started, and tells what it may do and what the crate says about it.
+//!
+//! Arguments are done in order:
+//!
+//! - `thread`: starts a thread that stays
+//! - `enter`: calls `rootless::enter`
+//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`, with `ENOSYS`
+//! - `filter-user`: one that refuses it for user namespaces alone
+//! - `filter-setns`: one that refuses `setns(2)`
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+
+use in_netns::NetNs;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "thread" => drop(std::thread::spawn(std::thread::park)),
+            "enter" => match in_netns::rootless::enter() {
+                Ok(entry) => println!("enter={entry:?}"),
+                Err(error) => println!("enter={:?} {error}", error.kind()),
+            },
+            "filter-unshare" => refuse(libc::SYS_unshare, &[], libc::EPERM)?,
+            "filter-unshare-enosys" => refuse(libc::SYS_unshare, &[], libc::ENOSYS)?,
+            "filter-user" => refuse(libc::SYS_unshare, &[libc::CLONE_NEWUSER], libc::EPERM)?,
+            "filter-setns" => refuse(libc::SYS_setns, &[], libc::EPERM)?,
+            other => return Err(format!("what is {other}?").into()),
+        }
+    }
+    in_netns_tests::print_namespaces();
+    let privileges = in_netns::privileges();
+    println!("make={} enter={} back={}", privileges.can_make(), privileges.can_enter(), privileges.can_go_back());
+    println!("cause={:?}", privileges.cause());
+    println!("privileges={privileges}");
+    match NetNs::new() {
+        Ok(_) => println!("new=made"),
+        Err(error) => println!("new={:?} {error}", error.kind()),
+    }
+    match in_netns::with_netns("/proc/self/ns/net", || println!("body was run")) {
+        Ok(()) => println!("with=entered"),
+        Err(error) => println!("with={:?} {error}", error.kind()),
+    }
+    Ok(())
+}
+
+/// Refuses a syscall, where its first argument has these flags.
+fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> Result<(), Box<dyn Error>> {
+    let mut rules = Vec::new();
+    for flag in flags {
+        let flag = u64::from(flag.cast_unsigned());
+        let has_flag = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
+        rules.push(SeccompRule::new(vec![has_flag])?);
+    }
+    let filter = SeccompFilter::new(
+        [(syscall, rules)].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.cast_unsigned()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(apply_filter(&program)?)
+}

@@ -1,0 +1,156 @@
+//! A failing test fails: a crate of its own, run by `cargo test`, with bodies that fail in every way there is.
+//!
+//! The same crate shows what becomes of a test that lacks the privilege: it fails, and says why; `IN_NETNS_SKIP=1` skips it, and says so.
+//!
+//! It builds, so it needs the toolchain; the built tests are run as root and as an ordinary user from here.
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use in_netns_tests::{Scratch, as_ordinary_user};
+
+const PASS: [&str; 3] = ["passes", "passes_by_panicking", "passes_with_ok"];
+const FAIL: [(&str, &str); 5] = [
+    ("fails_by_assertion", "the assertion's own message"),
+    ("fails_by_err", "the error's own message"),
+    ("fails_by_joined_child", "the child's own message"),
+    ("fails_by_not_panicking", "test did not panic as expected"),
+    ("fails_by_panicking_otherwise", "panic did not contain expected string"),
+];
+
+/// The program of the crate's tests.
+struct Crate {
+    built: String,
+}
+
+/// Where the crate is: with all else that is built.
+const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-crate");
+
+impl Crate {
+    /// One for all tests here: it is built once.
+    fn get() -> &'static Crate {
+        static CRATE: OnceLock<Crate> = OnceLock::new();
+        CRATE.get_or_init(|| {
+            let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+            fs::create_dir_all(DIRECTORY).unwrap();
+            let manifest = format!(
+                "[package]\nname = \"failing\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\
+                 [lib]\npath = '{}'\n[dependencies]\nin-netns = {{ path = '{}' }}\n[workspace]\n",
+                here.join("failing/lib.rs").display(),
+                here.join("../runtime").display(),
+            );
+            fs::write(Path::new(DIRECTORY).join("Cargo.toml"), manifest).unwrap();
+            // The versions that are here already.
+            fs::copy(here.join("../Cargo.lock"), Path::new(DIRECTORY).join("Cargo.lock")).unwrap();
+            let compiled = cargo().args(["--no-run", "--message-format=json"]).output().unwrap();
+            let messages = String::from_utf8_lossy(&compiled.stdout);
+            assert!(compiled.status.success(), "{messages}{}", String::from_utf8_lossy(&compiled.stderr));
+            let (_, rest) = messages.rsplit_once("\"executable\":\"").expect("the path of the program");
+            let built = rest.split('"').next().unwrap_or_default().to_owned();
+            Crate { built }
+        })
+    }
+
+    fn program(scratch: &Scratch) -> Command {
+        Command::new(scratch.program(&Crate::get().built))
+    }
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--offline", "--lib", "--manifest-path"]).arg(Path::new(DIRECTORY).join("Cargo.toml"));
+    cargo.env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-target"));
+    cargo
+}
+
+/// What libtest says of each test, and everything that was printed.
+fn results(output: &Output) -> (BTreeMap<String, String>, String) {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("test tests::")?.split_once(" ... "));
+    let results = lines
+        .map(|(test, result)| (test.split(' ').next().unwrap_or_default().to_owned(), result.to_owned()))
+        .collect();
+    (results, text + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// The tests that pass do, those that fail do, each with a message of its own, and what the others print is captured.
+fn assert_as_they_should(output: &Output) {
+    let (results, text) = results(output);
+    assert_eq!(output.status.code(), Some(101), "{text}");
+    for test in PASS {
+        assert_eq!(results[test], "ok", "{test}: {text}");
+    }
+    for (test, message) in FAIL {
+        assert_eq!(results[test], "FAILED", "{test}: {text}");
+        let (_, report) =
+            text.split_once(&format!("---- tests::{test} stdout ----")).unwrap_or_else(|| panic!("{test}: {text}"));
+        let report = report.split("\n---- ").next().unwrap_or_default();
+        assert!(report.contains(message), "{test}: {report}");
+    }
+    assert_eq!(results["ignored"], "ignored, and so it is not run");
+    assert!(text.contains("printed before the failure") && !text.contains("captured"), "{text}");
+    // Under the name of the test, as libtest's own threads have it.
+    assert!(text.contains("thread 'tests::fails_by_assertion'"), "{text}");
+}
+
+#[test]
+fn cargo_test_fails_where_a_body_fails() {
+    Crate::get();
+    let output = cargo().output().unwrap();
+    // cargo's own exit code is that of the tests.
+    assert_as_they_should(&output);
+}
+
+#[test]
+fn so_it_does_for_an_ordinary_user() {
+    let scratch = Scratch::new();
+    let output = as_ordinary_user(&mut Crate::program(&scratch)).output().unwrap();
+    assert_as_they_should(&output);
+}
+
+/// As somebody who can have no user namespace: uid 0 without capabilities.
+fn without_privilege(program: &Command) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]).arg(program.get_program());
+    command
+}
+
+#[test]
+fn a_test_that_lacks_the_privilege_fails_and_says_why() {
+    let scratch = Scratch::new();
+    let output = without_privilege(&Crate::program(&scratch)).output().unwrap();
+    let (results, text) = results(&output);
+    assert_eq!(output.status.code(), Some(101), "{text}");
+    for test in PASS {
+        assert_eq!(results[test], "FAILED", "{test}: {text}");
+    }
+    assert!(text.contains("this thread lacks CAP_SYS_ADMIN in user:["), "{text}");
+    assert!(text.contains("uid 0 without CAP_SETFCAP may not map itself into a user namespace"), "{text}");
+    assert!(!text.contains("skipped"), "{text}");
+}
+
+#[test]
+fn it_is_skipped_on_request_and_that_is_seen() {
+    let scratch = Scratch::new();
+    let output = without_privilege(&Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
+    let (results, text) = results(&output);
+    for (test, ..) in
+        FAIL.iter().take(3).map(|(test, message)| (*test, *message)).chain([("passes", ""), ("passes_with_ok", "")])
+    {
+        assert_eq!(results[test], "ok", "{test}: {text}");
+        assert!(text.contains(&format!("in-netns: skipped {test} (IN_NETNS_SKIP=1): ")), "{test}: {text}");
+    }
+    // A test that is to panic has not: it cannot be skipped by returning.
+    assert_eq!(results["passes_by_panicking"], "FAILED", "{text}");
+}
+
+#[test]
+fn with_the_privilege_nothing_is_skipped() {
+    let scratch = Scratch::new();
+    let output = as_ordinary_user(&mut Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
+    assert_as_they_should(&output);
+}

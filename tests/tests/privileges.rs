@@ -1,0 +1,149 @@
+//! Each cause of a refusal, brought about for real, and what the crate says about it.
+//!
+//! Those that this kernel has not (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested beside the code that tells
+//! causes apart.
+#![allow(missing_docs)]
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use in_netns_tests::{Scratch, as_ordinary_user, facts, namespace, output_of};
+
+const STANDS: &str = env!("CARGO_BIN_EXE_stands");
+
+/// As root of a user namespace, with network and mount namespace: `sh -c SCRIPT PROGRAM`.
+fn as_root_of_its_own(script: &str) -> String {
+    let scratch = Scratch::new();
+    let program = scratch.program(STANDS);
+    let script = format!("set -e; {script}");
+    output_of(Command::new("unshare").args(["--map-root-user", "--net", "--mount", "sh", "-c", &script]).arg(program))
+}
+
+/// Gives up every capability, and stays uid 0.
+const POWERLESS: &str = "exec setpriv --bounding-set=-all --inh-caps=-all";
+
+fn assert_refused(facts: &HashMap<&str, &str>, cause: &str, parts: &[&str]) {
+    assert_eq!(facts["cause"], format!("Some({cause})"), "{facts:?}");
+    assert_eq!(facts["make"].split(' ').next(), Some("false"), "{facts:?}");
+    for part in parts {
+        assert!(facts["privileges"].contains(part), "{part} is missing: {}", facts["privileges"]);
+        assert!(facts["new"].contains(part), "{part} is missing: {}", facts["new"]);
+    }
+}
+
+#[test]
+fn with_everything_there_is_no_cause() {
+    let output = as_root_of_its_own("exec \"$0\"");
+    let facts = facts(&output);
+    assert_eq!(facts["make"], "true enter=true back=true");
+    assert_eq!((facts["cause"], facts["privileges"]), ("None", "network namespaces can be made and entered"));
+    assert_eq!((facts["new"], facts["with"]), ("made", "entered"));
+}
+
+/// Case 16.
+#[test]
+fn no_capability() {
+    let scratch = Scratch::new();
+    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))));
+    let facts = facts(&output);
+    assert_refused(&facts, "NoCapability", &["CAP_SYS_ADMIN is missing", "`in_netns::rootless!();`", "run as root"]);
+    assert_eq!(facts["make"], "false enter=false back=false");
+    for error in [facts["new"], facts["with"]] {
+        let which = format!("this thread lacks CAP_SYS_ADMIN in {}", namespace("user"));
+        assert!(error.starts_with("PermissionDenied ") && error.contains(&which), "{error}");
+    }
+    assert!(!output.contains("body was run"));
+    // Probing has moved nothing.
+    assert_eq!((facts["user"], facts["net"]), (&*namespace("user"), &*namespace("net")));
+}
+
+#[test]
+fn user_namespaces_disabled() {
+    let output = as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"));
+    let facts = facts(&output);
+    let way_out = "`sudo sysctl user.max_user_namespaces=100000`";
+    let cause = "UserNamespacesDisabled { sysctl: \"user.max_user_namespaces\" }";
+    assert_refused(&facts, cause, &["user namespaces are disabled (user.max_user_namespaces is 0)", way_out]);
+    assert!(facts["enter"].starts_with("LimitReached ") && facts["enter"].contains(way_out), "{output}");
+}
+
+#[test]
+fn limit_of_network_namespaces() {
+    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"");
+    let facts = facts(&output);
+    let cause = "Limit { sysctl: \"user.max_net_namespaces\" }";
+    assert_refused(
+        &facts,
+        cause,
+        &["no more namespaces are allowed (user.max_net_namespaces is 0 here", "`sysctl user.max_net_namespaces="],
+    );
+    assert!(facts["new"].starts_with("LimitReached ") && facts["new"].contains(facts["user"]), "{output}");
+    assert_eq!(facts["make"], "false enter=true back=true");
+    assert_eq!(facts["with"], "entered");
+}
+
+/// The limit is met by the process itself, for the trial makes no network namespace.
+#[test]
+fn limit_of_network_namespaces_on_the_way_to_rootless() {
+    let arrange = "set -e; echo 0 > /proc/sys/user/max_net_namespaces
+        exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" enter";
+    let scratch = Scratch::new();
+    let output = output_of(
+        Command::new("unshare")
+            .args(["--user", "--map-user=1000", "--map-group=1000", "--mount", "--keep-caps", "sh", "-c", arrange])
+            .arg(scratch.program(STANDS)),
+    );
+    let facts = facts(&output);
+    assert!(facts["enter"].starts_with("LimitReached "), "{output}");
+    let parts = ["user.max_net_namespaces"];
+    assert_refused(&facts, "Limit { sysctl: \"user.max_net_namespaces\" }", &parts);
+}
+
+#[test]
+fn seccomp_as_in_a_container() {
+    let way_out = "`--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`";
+    let parts = ["a seccomp filter forbids it, as in a container", way_out];
+    for filter in ["filter-unshare", "filter-unshare-enosys"] {
+        // With the capability, and without.
+        for who in ["exec", POWERLESS] {
+            let output = as_root_of_its_own(&format!("{who} \"$0\" {filter}"));
+            assert_refused(&facts(&output), "Seccomp", &parts);
+        }
+    }
+    // A filter on user namespaces alone, as systemd's RestrictNamespaces= has it.
+    let scratch = Scratch::new();
+    // (An ordinary user may not install one without `no_new_privs`, which the filter's library sets.)
+    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["filter-user", "enter"]));
+    let facts = facts(&output);
+    assert_refused(&facts, "Seccomp", &parts);
+    assert!(facts["enter"].starts_with("PermissionDenied ") && facts["enter"].contains(way_out), "{output}");
+}
+
+#[test]
+fn seccomp_on_entering_alone() {
+    let output = as_root_of_its_own("exec \"$0\" filter-setns");
+    let facts = facts(&output);
+    assert_eq!((facts["make"], facts["cause"]), ("true enter=false back=false", "Some(Seccomp)"));
+    assert!(facts["with"].starts_with("PermissionDenied ") && facts["with"].contains("seccomp"), "{output}");
+}
+
+#[test]
+fn root_that_may_not_map_itself() {
+    let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" enter"));
+    let facts = facts(&output);
+    let parts = ["uid 0 without CAP_SETFCAP may not map itself", "run as an ordinary user, or keep CAP_SETFCAP"];
+    assert_refused(&facts, "RootWithoutSetfcap", &parts);
+    assert!(facts["enter"].contains(parts[0]), "{output}");
+    // And it has not been moved half-way.
+    assert_eq!(facts["uid"], "0 gid=0");
+}
+
+/// Case 8 (a), foreseen.
+#[test]
+fn home_of_another_user_namespace() {
+    let scratch = Scratch::new();
+    let output = output_of(Command::new("unshare").arg("--map-root-user").arg(scratch.program(STANDS)));
+    let facts = facts(&output);
+    assert_eq!((facts["make"], facts["cause"]), ("true enter=true back=false", "Some(HomeNotOwned)"));
+    assert!(facts["privileges"].contains("`unshare --map-root-user --net`"), "{output}");
+}
