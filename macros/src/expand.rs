@@ -6,6 +6,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote_spanned};
 use syn::spanned::Spanned as _;
+use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
 use syn::{Attribute, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
 
@@ -79,25 +80,33 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         statements,
     } = function;
     let bindings = take_bindings(&mut sig, &args.target, &krate);
-    let mut body = TokenStream::new();
-    brace.surround(&mut body, |tokens| tokens.extend(statements));
+    let in_braces = |content: TokenStream| {
+        let mut block = TokenStream::new();
+        brace.surround(&mut block, |tokens| tokens.extend(content));
+        block
+    };
+    let body = in_braces(statements);
+    let closure_block = in_braces(quote_spanned! {site=>
+        #receiver
+        #bindings
+        match () { () => #body }
+    });
+    let open = brace.span.open();
+    let closure = quote_spanned!(open=> move || #output #closure_block);
+    let block = in_braces(quote_spanned! {site=>
+        #(#inner_attrs)*
+        #[inline(never)]
+        fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
+            __body()
+        }
+        let __ns = #krate::IntoNetNs::into_netns(#namespace);
+        #call(__ns, #options, move || #helper(#closure))
+    });
 
     quote_spanned! {site=>
         #(#attrs)*
         #track_caller
-        #vis #sig {
-            #(#inner_attrs)*
-            #[inline(never)]
-            fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
-                __body()
-            }
-            let __ns = #krate::IntoNetNs::into_netns(#namespace);
-            #call(__ns, #options, move || #helper(move || #output {
-                #receiver
-                #bindings
-                match () { () => #body }
-            }))
-        }
+        #vis #sig #block
     }
 }
 
@@ -215,6 +224,9 @@ fn take_bindings(sig: &mut Signature, target: &Target, krate: &TokenStream) -> T
     let mut bindings = TokenStream::new();
     for (index, parameter) in model::parameters(&mut sig.inputs).enumerate() {
         let passage = Passage::of(parameter, target);
+        if passage == Passage::Captured && matches!(*parameter.ty, Type::Reference(_)) {
+            bindings.extend(check_reference(parameter, krate));
+        }
         if passage != Passage::Captured {
             bindings.extend(take_binding(parameter, passage, index, krate));
         }
@@ -256,10 +268,7 @@ fn take_binding(
 
     // Whole first: a pattern alone would capture only what it binds.
     let name = format_ident!("__arg{}", index, span = at(parameter.pat.span()));
-    let pattern = std::mem::replace(
-        &mut *parameter.pat,
-        Pat::Verbatim(name.to_token_stream()),
-    );
+    let pattern = std::mem::replace(&mut *parameter.pat, Pat::Verbatim(name.to_token_stream()));
     let mut value = name.clone();
     value.set_span(span);
     quote_spanned! {site=>
@@ -267,6 +276,43 @@ fn take_binding(
         let #name = #argument(#value);
         #(#attrs)*
         let #pattern = #name;
+    }
+}
+
+/// Has the compiler point at a reference that may not go into the closure. It goes there by itself, so that the lints
+/// about what the body does with it still see that.
+///
+/// ```ignore (shows tokens, not a program)
+/// // Input:
+/// fn f(a: &A)
+///
+/// // Output, in the closure:
+/// let _ = ::in_netns::__private::receiver::<&A>;
+/// ```
+fn check_reference(parameter: &PatType, krate: &TokenStream) -> Option<TokenStream> {
+    let PatType { attrs, ty, .. } = parameter;
+    if ImplTraits::of(ty) {
+        // Such a type cannot be written here. The error, if there is one, is then at the closure.
+        return None;
+    }
+    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+    Some(quote_spanned!(at(type_name(ty))=> #(#cfgs)* let _ = #krate::__private::receiver::<#ty>;))
+}
+
+/// Whether there is an `impl Trait` in a type.
+struct ImplTraits(bool);
+
+impl ImplTraits {
+    fn of(ty: &Type) -> bool {
+        let mut found = Self(false);
+        found.visit_type(ty);
+        found.0
+    }
+}
+
+impl<'ast> Visit<'ast> for ImplTraits {
+    fn visit_type_impl_trait(&mut self, _: &'ast syn::TypeImplTrait) {
+        self.0 = true;
     }
 }
 

@@ -75,11 +75,11 @@ impl Function {
     /// The compiler refuses it on `main` and on other ABIs than Rust's. On an exported symbol it would add a hidden
     /// parameter that a caller from elsewhere does not pass.
     pub(crate) fn can_track_caller(&self) -> bool {
-        let rust_abi = self.sig.abi.as_ref().is_none_or(|abi| {
-            abi.name
-                .as_ref()
-                .is_some_and(|name| name.value() == "Rust")
-        });
+        let rust_abi = self
+            .sig
+            .abi
+            .as_ref()
+            .is_none_or(|abi| abi.name.as_ref().is_some_and(|name| name.value() == "Rust"));
         let excluded = ["track_caller", "no_mangle", "export_name", "naked"];
         rust_abi
             && self.sig.ident != "main"
@@ -104,6 +104,9 @@ pub(crate) enum Passage {
 
 impl Passage {
     pub(crate) fn of(parameter: &PatType, target: &Target) -> Self {
+        if matches!(*parameter.ty, Type::Reference(_)) {
+            return Self::Captured;
+        }
         let Target::Given(namespace) = target else {
             return Self::Moved;
         };
@@ -273,7 +276,10 @@ fn not_a_function(input: ParseStream) -> Error {
     };
     let rest: TokenStream = input.fork().parse().unwrap_or_default();
     let leading = words.parse2(rest).unwrap_or_default();
-    match leading.iter().find(|word| ITEMS.iter().any(|item| word == item)) {
+    match leading
+        .iter()
+        .find(|word| ITEMS.iter().any(|item| word == item))
+    {
         Some(word) => Error::new(word.span(), format!("{goes_on}, not on `{word}`")),
         None => input.error(goes_on),
     }

@@ -4,9 +4,18 @@
 //! also where a lint is expected and does not come.
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
+#![allow(
+    clippy::redundant_pub_crate,
+    reason = "the opposite of `unreachable_pub`"
+)]
 #![deny(unused, rust_2018_idioms, rust_2024_compatibility, future_incompatible)]
-#![deny(missing_docs, unused_qualifications, unused_results, unreachable_pub, unused_lifetimes)]
-#![deny(single_use_lifetimes, trivial_casts, trivial_numeric_casts, let_underscore_drop)]
+#![deny(missing_docs, unused_qualifications, unused_results, unused_lifetimes)]
+#![deny(
+    single_use_lifetimes,
+    trivial_casts,
+    trivial_numeric_casts,
+    let_underscore_drop
+)]
 #![forbid(unsafe_code, dead_code, non_snake_case, unused_variables, unused_mut)]
 
 in_netns::rootless!();
@@ -52,7 +61,9 @@ mod clean {
     pub(crate) fn nothing() {}
 
     #[in_netns(new)]
-    pub(crate) fn ignores(_: u8, _unused: u8, _list: Vec<u8>) -> u8 { 1 }
+    pub(crate) fn ignores(_: u8, _unused: u8, _list: Vec<u8>) -> u8 {
+        1
+    }
 
     #[in_netns(new)]
     pub(crate) fn diverges() -> ! {
@@ -81,9 +92,9 @@ mod clean {
     }
 
     #[in_netns(ns)]
-    pub(crate) fn generic<T: Clone + Send>(ns: &NetNs, value: &T) -> [T; 2]
+    pub(crate) fn generic<T>(ns: &NetNs, value: &T) -> [T; 2]
     where
-        T: Sync,
+        T: Clone + Send + Sync,
     {
         [value.clone(), value.clone()]
     }

@@ -40,7 +40,7 @@ fn unused_mut() {
     #[in_netns(new)]
     fn local() -> u8 {
         let mut local = 1;
-        local
+        local.min(1)
     }
     assert_eq!(parameter(1) + local(), 2);
 }
@@ -62,7 +62,7 @@ fn unused_must_use() {
     #[expect(unused_must_use)]
     #[in_netns(new)]
     fn f() {
-        Ok::<u8, u8>(1);
+        "1".parse::<u8>();
     }
     f();
 }
@@ -97,10 +97,10 @@ fn non_snake_case() {
 fn dead() {}
 
 #[test]
-fn dead_code() {
+fn dead_code_in_a_function() {
     #[expect(dead_code)]
     #[in_netns(new)]
-    fn in_a_function() {}
+    fn dead() {}
 }
 
 #[test]

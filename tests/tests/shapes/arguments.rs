@@ -51,7 +51,10 @@ fn patterns() {
     ) -> String {
         caller.is_elsewhere();
         b += 1;
-        format!("{a} {b} {x} {renamed} {first} {last} {c} {d} {}", whole.x + whole.y)
+        format!(
+            "{a} {b} {x} {renamed} {first} {last} {c} {d} {}",
+            whole.x + whole.y
+        )
     }
     let text = f(
         Caller::here(),
@@ -132,7 +135,21 @@ fn with_lint_attributes() {
 fn many() {
     #[in_netns(new)]
     #[allow(clippy::too_many_arguments, clippy::many_single_char_names)]
-    fn f(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8, m: u8) -> u8 {
+    fn f(
+        a: u8,
+        b: u8,
+        c: u8,
+        d: u8,
+        e: u8,
+        f: u8,
+        g: u8,
+        h: u8,
+        i: u8,
+        j: u8,
+        k: u8,
+        l: u8,
+        m: u8,
+    ) -> u8 {
         a + b + c + d + e + f + g + h + i + j + k + l + m
     }
     assert_eq!(f(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1), 13);
@@ -142,7 +159,17 @@ fn many() {
 fn named_like_what_the_expansion_uses() {
     #[allow(non_snake_case, clippy::too_many_arguments)]
     #[in_netns(ns)]
-    fn f(ns: &NetNs, body: u8, options: u8, arg0: u8, _: u8, arg4: u8, R: u8, core: u8, argument: u8) -> u8 {
+    fn f(
+        ns: &NetNs,
+        body: u8,
+        options: u8,
+        arg0: u8,
+        _: u8,
+        arg4: u8,
+        R: u8,
+        core: u8,
+        argument: u8,
+    ) -> u8 {
         let in_netns = 1;
         let _ = ns;
         body + options + arg0 + arg4 + R + core + argument + in_netns
@@ -192,7 +219,11 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(used: &'static str, rest: &'static str, sender: &Sender<(&'static str, ThreadId)>) -> Self {
+    fn new(
+        used: &'static str,
+        rest: &'static str,
+        sender: &Sender<(&'static str, ThreadId)>,
+    ) -> Self {
         Self {
             used: Dropped(used, sender.clone()),
             rest: Dropped(rest, sender.clone()),

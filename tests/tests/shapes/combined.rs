@@ -191,10 +191,10 @@ mod rstest_cases {
         assert_eq!(left + right, step + 1);
     }
 
-    #[allow(clippy::unnecessary_wraps)]
     #[rstest]
     #[in_netns(new)]
-    fn values(#[values(1, 2)] number: u8) -> io::Result<()> {
+    fn values(#[values("1", "2")] number: &str) -> io::Result<()> {
+        let number: u8 = number.parse().map_err(io::Error::other)?;
         assert!(number < 3);
         Ok(())
     }

@@ -121,7 +121,12 @@ fn the_namespace_may_use_a_name_inside_a_text() {
         Ok(())
     }
     assert!(f("a").unwrap_err().to_string().contains("namespace-a"));
-    assert!(g(("b".to_owned(), 1)).unwrap_err().to_string().contains("namespace-b"));
+    assert!(
+        g(("b".to_owned(), 1))
+            .unwrap_err()
+            .to_string()
+            .contains("namespace-b")
+    );
 }
 
 #[test]
@@ -253,7 +258,7 @@ fn fresh_is_taken_alone_and_with_others() {
     fn new(caller: Caller) {
         caller.is_elsewhere();
     }
-    #[in_netns(ns, error = "panic", fresh,)]
+    #[in_netns(ns, error = "panic", fresh)]
     fn given(ns: &NetNs, caller: Caller) {
         caller.is_elsewhere();
     }
@@ -324,7 +329,13 @@ macro_rules! with_fragments {
 fn inside_macro_rules() {
     struct Target(NetNs);
 
-    with_fragments!(blocks, NetNs::new().unwrap(), Option<u8>, { Some(1) }, ::in_netns);
+    with_fragments!(
+        blocks,
+        NetNs::new().unwrap(),
+        Option<u8>,
+        { Some(1) },
+        ::in_netns
+    );
     with_fragments!(fails, MISSING, io::Result<u8>, { Ok(1) }, in_netns);
     with_fragments! {
         /// Documented.

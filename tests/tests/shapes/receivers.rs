@@ -81,7 +81,10 @@ impl Pod {
     #[in_netns(new)]
     fn without(caller: Caller, other: &Self) -> Self {
         caller.is_elsewhere();
-        Self { name: Self::shout(&other.name), ..Self::new("") }
+        Self {
+            name: Self::shout(&other.name),
+            ..Self::new("")
+        }
     }
 
     fn shout(text: &str) -> String {
@@ -98,7 +101,9 @@ impl Pod {
     #[in_netns(&self.ns)]
     fn in_a_closure(&self, caller: Caller) -> Vec<String> {
         caller.is_elsewhere();
-        (0..2).map(|number| format!("{}{number}", self.name)).collect()
+        (0..2)
+            .map(|number| format!("{}{number}", self.name))
+            .collect()
     }
 }
 

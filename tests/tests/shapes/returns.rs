@@ -100,7 +100,10 @@ fn never_in_one_arm() {
         std::panic::resume_unwind(Box::new("payload"))
     }
     let value: Result<u8, _> = std::panic::catch_unwind(|| if true { f() } else { 1 });
-    assert_eq!(*value.unwrap_err().downcast_ref::<&str>().unwrap(), "payload");
+    assert_eq!(
+        *value.unwrap_err().downcast_ref::<&str>().unwrap(),
+        "payload"
+    );
 }
 
 #[test]
@@ -115,6 +118,7 @@ fn no_final_expression() {
             number *= 2;
         }
     }
+    #[allow(clippy::needless_return)]
     #[in_netns(new)]
     fn g() -> u32 {
         return 5;
@@ -163,7 +167,12 @@ fn an_impl_trait_inside_a_result() {
 fn impl_traits_in_a_tuple_and_a_box() {
     #[in_netns(new)]
     #[allow(clippy::type_complexity)]
-    fn f(caller: Caller) -> (impl fmt::Display, Box<dyn Iterator<Item = impl fmt::Debug> + Send>) {
+    fn f(
+        caller: Caller,
+    ) -> (
+        impl fmt::Display,
+        Box<dyn Iterator<Item = impl fmt::Debug> + Send>,
+    ) {
         caller.is_elsewhere();
         ("shown", Box::new([1_u8, 2].into_iter()))
     }
@@ -210,6 +219,7 @@ fn a_borrow_of_an_argument() {
 
 #[test]
 fn a_mutable_borrow_of_an_argument() {
+    #[allow(clippy::ptr_arg)]
     #[in_netns(new)]
     fn f(caller: Caller, list: &mut Vec<u8>) -> Option<&mut u8> {
         caller.is_elsewhere();

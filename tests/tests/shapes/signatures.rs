@@ -48,7 +48,11 @@ fn const_parameters() {
 #[test]
 fn impl_trait_arguments() {
     #[in_netns(new)]
-    fn f(caller: Caller, mut next: impl FnMut() -> u8 + Send, shown: &(impl Display + Sync)) -> String {
+    fn f(
+        caller: Caller,
+        mut next: impl FnMut() -> u8 + Send,
+        shown: &(impl Display + Sync),
+    ) -> String {
         caller.is_elsewhere();
         format!("{} {} {shown}", next(), next())
     }
@@ -63,7 +67,11 @@ fn impl_trait_arguments() {
 #[test]
 fn trait_objects() {
     #[in_netns(new)]
-    fn f(caller: Caller, shown: &(dyn Debug + Sync), make: Box<dyn FnOnce() -> u8 + Send>) -> String {
+    fn f(
+        caller: Caller,
+        shown: &(dyn Debug + Sync),
+        make: Box<dyn FnOnce() -> u8 + Send>,
+    ) -> String {
         caller.is_elsewhere();
         format!("{shown:?} {}", make())
     }
@@ -113,7 +121,7 @@ fn nested_functions_and_closures() {
         #[in_netns(new)]
         fn inner(outer: Caller, number: u8) -> u8 {
             outer.is_elsewhere();
-            return number + STEP;
+            number + STEP
         }
         fn plain(caller: Caller) -> Local {
             caller.is_elsewhere();
