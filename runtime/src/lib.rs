@@ -29,8 +29,8 @@ pub use error::{Error, ErrorKind};
 pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use guard::{NetNsGuard, PinnedThread, retire_current_thread};
 pub use home::Change;
-//MACROS
-//pub use in_netns_macros::in_netns;
+#[cfg(feature = "macros")]
+pub use in_netns_macros::in_netns;
 pub use netns::{IntoNetNs, NetNs, NetNsId};
 pub use privileges::{Cause, Privileges, privileges};
 pub use resident::Worker;

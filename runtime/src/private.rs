@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::call::Call;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{IntoNetNs, NetNs};
 
@@ -12,6 +13,93 @@ pub struct NewNetNs;
 impl IntoNetNs for NewNetNs {
     fn into_netns(self) -> Result<NetNs, Error> {
         NetNs::new()
+    }
+}
+
+/// The options of an attribute.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Options {
+    fresh: bool,
+}
+
+impl Options {
+    /// Those of an attribute without options.
+    #[allow(clippy::new_without_default)] // The expansion begins with this one, and nobody else does.
+    pub const fn new() -> Options {
+        Options { fresh: false }
+    }
+
+    /// Whether to use a thread for this call alone.
+    pub const fn fresh(self, yes: bool) -> Options {
+        Options { fresh: yes }
+    }
+}
+
+/// Runs a body whose return type takes a failure to enter.
+pub fn call_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> R + Send,
+    R: FromNetNsError + Send,
+{
+    call(ns, options, body).unwrap_or_else(R::from_netns_error)
+}
+
+/// Runs a body whose failure to enter is a panic, at the caller's location.
+///
+/// # Panics
+///
+/// With the error's message.
+#[track_caller]
+pub fn call_or_panic<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    match call(ns, options, body) {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    let Options { fresh } = options;
+    let call = Call::new(ns?);
+    if fresh { call.fresh().run(body) } else { call.run(body) }
+}
+
+/// Takes an argument into the body, on another thread. Here the compiler points where it may not go.
+#[inline(always)]
+#[allow(clippy::inline_always)] // It is not there, as far as a debugger or a panic can see.
+pub fn argument<T: Send>(value: T) -> T {
+    value
+}
+
+/// Takes `self` into the body, on another thread, whole.
+#[inline(always)]
+#[allow(clippy::inline_always)] // As above.
+pub fn receiver<T: Send>(_: &T) {}
+
+/// A return type that takes a failure to enter.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry a failure to enter the network namespace",
+    label = "a failure to enter would be returned as this type",
+    note = "return a `Result` whose error type implements `From<in_netns::Error>`",
+    note = "or let a failure to enter panic: `#[in_netns(…, error = \"panic\")]`"
+)]
+pub trait FromNetNsError {
+    /// The value that is returned when the body was not run.
+    fn from_netns_error(error: Error) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
+    fn from_netns_error(error: Error) -> Self {
+        Err(E::from(error))
     }
 }
 

@@ -1,0 +1,270 @@
+//! The annotated function: its signature parsed, its body left as the user's own tokens.
+
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::ext::IdentExt as _;
+use syn::parse::{Parse, ParseStream, Parser as _};
+use syn::punctuated::Punctuated;
+use syn::visit::Visit;
+use syn::{
+    Attribute, Error, Expr, FnArg, Pat, PatIdent, PatType, Path, Result, ReturnType, Signature, Token, Type,
+    Visibility, braced, token,
+};
+
+use crate::args::{ErrorAction, Target};
+
+/// A function with a body.
+pub(crate) struct Function {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) brace: token::Brace,
+    /// `#![…]` at the head of the body. They hold for the whole body, and only a function's own block may carry them.
+    pub(crate) inner_attrs: Vec<Attribute>,
+    /// The body without its braces.
+    pub(crate) statements: TokenStream,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        if !is_function(input) {
+            return Err(not_a_function(input));
+        }
+        let sig: Signature = input.parse()?;
+        if input.peek(Token![;]) {
+            return Err(Error::new(
+                sig.ident.span(),
+                format!("`{}` has no body here: put `#[in_netns]` on the functions that implement it", sig.ident),
+            ));
+        }
+        let content;
+        let brace = braced!(content in input);
+        Ok(Self {
+            attrs,
+            vis,
+            sig,
+            brace,
+            inner_attrs: content.call(Attribute::parse_inner)?,
+            statements: content.parse()?,
+        })
+    }
+}
+
+impl Function {
+    /// What a failure to enter becomes where the user did not say: returned where the return type is written
+    /// `Result<…>`, a panic elsewhere.
+    pub(crate) fn default_error_action(&self) -> ErrorAction {
+        match &self.sig.output {
+            ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
+            _ => ErrorAction::Panic,
+        }
+    }
+
+    /// Whether the body names `self`, be it inside a macro call.
+    pub(crate) fn body_mentions_self(&self) -> bool {
+        mentions(&self.statements, &|word| word == "self")
+    }
+
+    /// Whether `#[track_caller]` may be added, and is not there already.
+    ///
+    /// The compiler refuses it on `main` and on other ABIs than Rust's. On an exported symbol it would add a hidden
+    /// parameter that a caller from elsewhere does not pass.
+    pub(crate) fn can_track_caller(&self) -> bool {
+        let rust_abi =
+            self.sig.abi.as_ref().is_none_or(|abi| abi.name.as_ref().is_some_and(|name| name.value() == "Rust"));
+        let excluded = ["track_caller", "no_mangle", "export_name", "naked"];
+        rust_abi
+            && self.sig.ident != "main"
+            && !self
+                .attrs
+                .iter()
+                .any(|attr| mentions(&attr.to_token_stream(), &|word| excluded.iter().any(|name| word == name)))
+    }
+}
+
+/// How a parameter gets into the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// As a whole, whatever the body uses of it, so that what remains is dropped inside too.
+    Moved,
+    /// The same, and the namespace expression has borrowed it: it is used, whether or not the body does so.
+    Lent,
+    /// As far as the body uses it: the namespace expression, which comes first, may use it up.
+    Captured,
+}
+
+impl Passage {
+    pub(crate) fn of(parameter: &PatType, target: &Target) -> Self {
+        if matches!(*parameter.ty, Type::Reference(_)) {
+            return Self::Captured;
+        }
+        let Target::Given(namespace) = target else {
+            return Self::Moved;
+        };
+        let tokens = namespace.to_token_stream();
+        match &*parameter.pat {
+            Pat::Ident(name) if is_plain(name) => {
+                let name = &name.ident;
+                if !mentions_in_text(&tokens, std::slice::from_ref(name)) {
+                    Self::Moved
+                } else if borrows(namespace) || !mentions(&tokens, &|word| word == name) {
+                    Self::Lent
+                } else {
+                    Self::Captured
+                }
+            }
+            // A pattern's parts exist outside the body only if the pattern stays in the signature.
+            pattern if mentions_in_text(&tokens, &Bindings::of(pattern).0) => Self::Captured,
+            _ => Self::Moved,
+        }
+    }
+}
+
+/// `name` or `mut name`, and nothing more.
+pub(crate) fn is_plain(name: &PatIdent) -> bool {
+    name.by_ref.is_none() && name.subpat.is_none()
+}
+
+/// The parameters other than `self`.
+pub(crate) fn parameters(inputs: &mut Punctuated<FnArg, Token![,]>) -> impl Iterator<Item = &mut PatType> {
+    inputs.iter_mut().filter_map(|input| match input {
+        FnArg::Typed(parameter) => Some(parameter),
+        FnArg::Receiver(_) => None,
+    })
+}
+
+/// Whether the last segment of the type's path is `name`.
+pub(crate) fn named(ty: &Type, name: &str) -> bool {
+    match ty {
+        Type::Group(group) => named(&group.elem, name),
+        Type::Paren(paren) => named(&paren.elem, name),
+        Type::Path(path) => last_segment_is(&path.path, name),
+        _ => false,
+    }
+}
+
+pub(crate) fn last_segment_is(path: &Path, name: &str) -> bool {
+    path.segments.last().is_some_and(|segment| segment.ident == name)
+}
+
+/// Whether the expression is `&place`, which uses nothing up: `&pod.path`, `&self.netns`, `&list[0]`.
+fn borrows(namespace: &Expr) -> bool {
+    fn is_place(expr: &Expr) -> bool {
+        match expr {
+            Expr::Path(_) => true,
+            Expr::Field(field) => is_place(&field.base),
+            Expr::Index(index) => is_place(&index.expr) && matches!(*index.index, Expr::Lit(_)),
+            Expr::Paren(paren) => is_place(&paren.expr),
+            Expr::Group(group) => is_place(&group.expr),
+            _ => false,
+        }
+    }
+    match namespace {
+        Expr::Reference(reference) => reference.mutability.is_none() && is_place(&reference.expr),
+        Expr::Paren(paren) => borrows(&paren.expr),
+        Expr::Group(group) => borrows(&group.expr),
+        _ => false,
+    }
+}
+
+/// The names that a pattern binds. A constant in it is taken for one too, which does no harm.
+struct Bindings(Vec<Ident>);
+
+impl Bindings {
+    fn of(pattern: &Pat) -> Self {
+        let mut names = Self(Vec::new());
+        names.visit_pat(pattern);
+        names
+    }
+}
+
+impl<'ast> Visit<'ast> for Bindings {
+    fn visit_pat_ident(&mut self, name: &'ast PatIdent) {
+        self.0.push(name.ident.clone());
+        syn::visit::visit_pat_ident(self, name);
+    }
+
+    /// A pattern macro may bind any of the names that it is given.
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        names_in(&call.tokens, &mut self.0);
+    }
+}
+
+fn names_in(tokens: &TokenStream, names: &mut Vec<Ident>) {
+    for token in tokens.clone() {
+        match token {
+            TokenTree::Ident(name) => names.push(name),
+            TokenTree::Group(group) => names_in(&group.stream(), names),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+fn mentions(tokens: &TokenStream, wanted: &dyn Fn(&Ident) -> bool) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(word) => wanted(&word),
+        TokenTree::Group(group) => mentions(&group.stream(), wanted),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+/// As [`mentions`], and inside literals too: `format!("{name}")` names a variable in its text.
+fn mentions_in_text(tokens: &TokenStream, names: &[Ident]) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(word) => names.contains(&word),
+        TokenTree::Group(group) => mentions_in_text(&group.stream(), names),
+        TokenTree::Literal(literal) => {
+            let text = literal.to_string();
+            names.iter().any(|name| text.contains(&name.unraw().to_string()))
+        }
+        TokenTree::Punct(_) => false,
+    })
+}
+
+fn is_function(input: ParseStream) -> bool {
+    fn qualifiers(input: ParseStream) -> Result<()> {
+        input.parse::<Option<Token![const]>>()?;
+        input.parse::<Option<Token![async]>>()?;
+        input.parse::<Option<Token![unsafe]>>()?;
+        input.parse::<Option<syn::Abi>>()?;
+        input.parse::<Token![fn]>()?;
+        Ok(())
+    }
+    qualifiers(&input.fork()).is_ok()
+}
+
+/// Names what the attribute was put on, at its own keyword.
+fn not_a_function(input: ParseStream) -> Error {
+    const ITEMS: [&str; 13] = [
+        "struct",
+        "enum",
+        "union",
+        "trait",
+        "impl",
+        "mod",
+        "const",
+        "static",
+        "type",
+        "use",
+        "extern",
+        "macro_rules",
+        "macro",
+    ];
+    let goes_on = "`#[in_netns]` goes on a function with a body";
+    let words = |input: ParseStream| {
+        let mut words = Vec::new();
+        while let Ok(word) = input.call(Ident::parse_any) {
+            words.push(word);
+        }
+        input.parse::<TokenStream>()?;
+        Ok(words)
+    };
+    let rest: TokenStream = input.fork().parse().unwrap_or_default();
+    let leading = words.parse2(rest).unwrap_or_default();
+    match leading.iter().find(|word| ITEMS.iter().any(|item| word == item)) {
+        Some(word) => Error::new(word.span(), format!("{goes_on}, not on `{word}`")),
+        None => input.error(goes_on),
+    }
+}

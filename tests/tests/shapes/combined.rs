@@ -1,0 +1,223 @@
+//! Together with the attributes of others, above and below.
+
+use std::io;
+
+use in_netns::{NetNs, in_netns};
+
+use super::Caller;
+
+mod test {
+    use super::*;
+
+    #[test]
+    #[in_netns(new)]
+    fn above() {
+        not_on_the_thread_of_the_test("above");
+    }
+
+    #[in_netns(new)]
+    #[test]
+    fn below() {
+        not_on_the_thread_of_the_test("below");
+    }
+
+    /// The thread that libtest starts for a test bears its name.
+    #[track_caller]
+    fn not_on_the_thread_of_the_test(name: &str) {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        assert!(thread != "main" && !thread.ends_with(name), "on {thread}");
+    }
+
+    #[test]
+    #[in_netns(new)]
+    fn that_returns_a_result() -> io::Result<()> {
+        let number: u8 = "1".parse().map_err(io::Error::other)?;
+        assert_eq!(number, 1);
+        Ok(())
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    #[in_netns(new)]
+    fn that_should_panic() {
+        assert_eq!(1, 2, "left == right");
+    }
+
+    #[in_netns(new)]
+    #[test]
+    #[should_panic(expected = "from below")]
+    fn that_should_panic_below() {
+        panic!("from below");
+    }
+
+    #[test]
+    #[should_panic(expected = "in-netns-shapes-no-such-namespace")]
+    #[in_netns("in-netns-shapes-no-such-namespace")]
+    fn whose_namespace_is_missing() {}
+
+    #[test]
+    #[ignore = "shows that the attribute is kept"]
+    #[in_netns(new)]
+    fn ignored() {
+        unreachable!("`#[ignore]` was lost, or ignored tests were asked for");
+    }
+
+    #[in_netns(new)]
+    #[test]
+    #[ignore = "shows that the attribute is kept"]
+    fn ignored_below() {
+        unreachable!("`#[ignore]` was lost, or ignored tests were asked for");
+    }
+}
+
+mod tokio_test {
+    use super::*;
+
+    #[tokio::test]
+    #[in_netns(new)]
+    async fn above() {
+        tokio::task::yield_now().await;
+        let here = Caller::here();
+        tokio::spawn(async move { here.is_here() }).await.unwrap();
+    }
+
+    #[tokio::test]
+    #[in_netns(new)]
+    async fn above_a_result() -> io::Result<()> {
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+mod tracing_instrument {
+    use super::*;
+
+    #[tracing::instrument(skip(caller), fields(number))]
+    #[in_netns(new)]
+    fn above(caller: Caller, number: u8, text: &str) -> io::Result<usize> {
+        caller.is_elsewhere();
+        Ok(text.len() + usize::from(number))
+    }
+
+    #[in_netns(new)]
+    #[tracing::instrument(skip(caller), ret, err)]
+    fn below(caller: Caller, mut number: u8, (left, _): (u8, u8)) -> io::Result<u8> {
+        caller.is_elsewhere();
+        number += left;
+        Ok(number)
+    }
+
+    struct Pod(NetNs);
+
+    impl Pod {
+        #[tracing::instrument(skip_all)]
+        #[in_netns(&self.0)]
+        fn method(&self, caller: Caller) -> &NetNs {
+            caller.is_elsewhere();
+            &self.0
+        }
+    }
+
+    #[test]
+    fn above_and_below() {
+        let pod = Pod(NetNs::new().unwrap());
+        assert_eq!(above(Caller::here(), 1, "ab").unwrap(), 3);
+        assert_eq!(below(Caller::here(), 1, (2, 0)).unwrap(), 3);
+        assert!(*pod.method(Caller::here()) == pod.0);
+    }
+}
+
+mod async_trait_impl {
+    use super::*;
+
+    #[async_trait::async_trait]
+    trait Probe {
+        async fn asynchronous(&self) -> u8;
+
+        fn synchronous(&self, caller: Caller) -> u8;
+
+        #[in_netns(new)]
+        fn provided(&self, caller: Caller) -> u8 {
+            caller.is_elsewhere();
+            1
+        }
+    }
+
+    struct Pod(NetNs);
+
+    #[async_trait::async_trait]
+    impl Probe for Pod {
+        async fn asynchronous(&self) -> u8 {
+            self.synchronous(Caller::here())
+        }
+
+        #[in_netns(&self.0)]
+        fn synchronous(&self, caller: Caller) -> u8 {
+            caller.is_elsewhere();
+            2
+        }
+    }
+
+    #[tokio::test]
+    async fn synchronous_methods() {
+        let pod = Pod(NetNs::new().unwrap());
+        assert_eq!(pod.asynchronous().await, 2);
+        assert_eq!(pod.provided(Caller::here()), 1);
+    }
+}
+
+mod rstest_cases {
+    use super::*;
+    use rstest::{fixture, rstest};
+
+    #[fixture]
+    fn step() -> u8 {
+        2
+    }
+
+    #[rstest]
+    #[case(1, 3)]
+    #[case::named(2, 4)]
+    #[in_netns(new)]
+    fn above(#[case] number: u8, step: u8, #[case] expected: u8) {
+        assert_eq!(number + step, expected);
+    }
+
+    #[in_netns(new)]
+    #[rstest]
+    #[case((1, 2))]
+    fn below(#[case] (left, right): (u8, u8), step: u8) {
+        assert_eq!(left + right, step + 1);
+    }
+
+    #[rstest]
+    #[in_netns(new)]
+    fn values(#[values("1", "2")] number: &str) -> io::Result<()> {
+        let number: u8 = number.parse().map_err(io::Error::other)?;
+        assert!(number < 3);
+        Ok(())
+    }
+}
+
+mod serial {
+    use super::*;
+    use serial_test::serial;
+
+    #[test]
+    #[serial]
+    #[in_netns(new)]
+    fn above() -> io::Result<()> {
+        Ok(())
+    }
+
+    #[in_netns(new)]
+    #[test]
+    #[serial(key)]
+    fn below() {}
+
+    #[test]
+    #[in_netns(new)]
+    #[serial(key)]
+    fn between() {}
+}

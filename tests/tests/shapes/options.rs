@@ -1,0 +1,339 @@
+//! The namespace expression and the options.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use in_netns::{Error, IntoNetNs, NetNs, in_netns};
+
+use super::Caller;
+
+const MISSING: &str = "in-netns-shapes-no-such-namespace";
+
+#[test]
+fn the_namespace_is_evaluated_once_and_on_the_calling_thread() {
+    static EVALUATED: AtomicUsize = AtomicUsize::new(0);
+
+    fn target(caller: Caller) -> NetNs {
+        caller.is_here();
+        EVALUATED.fetch_add(1, Ordering::Relaxed);
+        NetNs::new().unwrap()
+    }
+    #[in_netns(target(caller))]
+    fn f(caller: Caller) -> usize {
+        caller.is_elsewhere();
+        EVALUATED.load(Ordering::Relaxed)
+    }
+    assert_eq!(f(Caller::here()), 1);
+    assert_eq!(EVALUATED.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_namespace_may_be_a_parameter_taken_by_value() {
+    #[in_netns(ns)]
+    fn owned(ns: NetNs, caller: Caller) {
+        caller.is_elsewhere();
+    }
+    #[in_netns(ns)]
+    fn generic<N: IntoNetNs>(ns: N, caller: Caller) {
+        caller.is_elsewhere();
+    }
+    #[in_netns(ns)]
+    fn unnamed_type(ns: impl IntoNetNs, caller: Caller) {
+        caller.is_elsewhere();
+    }
+    let ns = NetNs::new().unwrap();
+    generic(&ns, Caller::here());
+    unnamed_type(&ns, Caller::here());
+    owned(ns, Caller::here());
+}
+
+#[test]
+fn the_namespace_may_borrow_what_the_body_moves() {
+    struct Pod {
+        ns: NetNs,
+        name: String,
+    }
+    impl Pod {
+        fn ns(&self) -> &NetNs {
+            &self.ns
+        }
+    }
+    #[in_netns(&pod.ns)]
+    fn place(pod: Pod, caller: Caller) -> Pod {
+        caller.is_elsewhere();
+        pod
+    }
+    #[in_netns(pod.ns())]
+    fn method(pod: Pod, caller: Caller) -> String {
+        caller.is_elsewhere();
+        pod.name
+    }
+    #[in_netns(ns)]
+    fn part_of_a_pattern(Pod { ns, mut name }: Pod, caller: Caller) -> String {
+        caller.is_elsewhere();
+        name.push('!');
+        name
+    }
+    #[in_netns(&(pod).ns)]
+    fn in_parentheses(mut pod: Pod, caller: Caller) -> Pod {
+        caller.is_elsewhere();
+        pod.name.push('?');
+        pod
+    }
+    let pod = Pod { ns: NetNs::new().unwrap(), name: "a".to_owned() };
+    let pod = in_parentheses(place(pod, Caller::here()), Caller::here());
+    let again = Pod { ns: pod.ns.clone(), name: part_of_a_pattern(pod, Caller::here()) };
+    assert_eq!(method(again, Caller::here()), "a?!");
+}
+
+#[test]
+fn the_namespace_may_be_of_a_type_that_is_not_send() {
+    struct Lazy(Cell<Option<NetNs>>);
+
+    impl IntoNetNs for Lazy {
+        fn into_netns(self) -> Result<NetNs, Error> {
+            self.0.take().map_or_else(NetNs::new, Ok)
+        }
+    }
+    #[in_netns(lazy)]
+    fn f(lazy: Lazy, caller: Caller) {
+        caller.is_elsewhere();
+    }
+    f(Lazy(Cell::new(None)), Caller::here());
+}
+
+#[test]
+fn the_namespace_may_use_a_name_inside_a_text() {
+    #[in_netns(format!("{MISSING}-{name}"))]
+    fn f(name: &str) -> io::Result<()> {
+        Ok(())
+    }
+    #[in_netns(format!("{MISSING}-{left}"))]
+    fn g((left, _): (String, u8)) -> io::Result<()> {
+        Ok(())
+    }
+    assert!(f("a").unwrap_err().to_string().contains("namespace-a"));
+    assert!(g(("b".to_owned(), 1)).unwrap_err().to_string().contains("namespace-b"));
+}
+
+#[test]
+fn the_namespace_may_leave_the_function() {
+    #[in_netns(made?)]
+    fn f(made: Result<NetNs, io::Error>, caller: Caller) -> io::Result<()> {
+        caller.is_elsewhere();
+        Ok(())
+    }
+    f(NetNs::new().map_err(io::Error::from), Caller::here()).unwrap();
+    let error = f(Err(io::Error::other("early")), Caller::here()).unwrap_err();
+    assert_eq!(error.to_string(), "early");
+}
+
+/// What the panic hook was told: the message and the line.
+fn panic_of(f: impl FnOnce()) -> String {
+    panic::catch_unwind(AssertUnwindSafe(f)).unwrap_err().downcast_ref::<String>().unwrap().clone()
+}
+
+#[test]
+fn a_failure_is_returned_where_the_type_is_written_result() {
+    #[in_netns(MISSING)]
+    fn io_result(ran: &mut bool) -> io::Result<u8> {
+        *ran = true;
+        Ok(1)
+    }
+    #[in_netns(MISSING)]
+    fn own_error() -> Result<u8, Error> {
+        Ok(1)
+    }
+    #[in_netns(MISSING)]
+    fn boxed() -> std::result::Result<u8, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(1)
+    }
+    let mut ran = false;
+    let error = io_result(&mut ran).unwrap_err();
+    assert!(!ran);
+    assert!(error.to_string().contains(MISSING), "{error}");
+    assert!(own_error().unwrap_err().to_string().contains(MISSING));
+    assert!(boxed().unwrap_err().to_string().contains(MISSING));
+}
+
+#[test]
+fn a_failure_panics_elsewhere_with_the_error_as_message() {
+    #[in_netns(MISSING)]
+    fn f(ran: &mut bool) -> Option<u8> {
+        *ran = true;
+        None
+    }
+    let mut ran = false;
+    let message = panic_of(|| {
+        f(&mut ran);
+    });
+    assert!(!ran);
+    assert!(message.contains(MISSING), "{message}");
+}
+
+#[test]
+fn a_failure_panics_where_asked() {
+    type Alias = io::Result<u8>;
+
+    #[in_netns(MISSING, error = "panic")]
+    fn result() -> io::Result<u8> {
+        Ok(1)
+    }
+    #[in_netns(MISSING, error = "panic")]
+    fn without_from() -> Result<u8, std::num::ParseIntError> {
+        "1".parse()
+    }
+    #[in_netns(MISSING)]
+    fn alias() -> Alias {
+        Ok(1)
+    }
+    assert!(panic_of(|| _ = result()).contains(MISSING));
+    assert!(panic_of(|| _ = without_from()).contains(MISSING));
+    assert!(panic_of(|| _ = alias()).contains(MISSING));
+}
+
+#[test]
+fn a_failure_is_returned_where_asked() {
+    type Alias = io::Result<u8>;
+
+    #[in_netns(MISSING, error = "return")]
+    fn f() -> Alias {
+        Ok(1)
+    }
+    assert!(f().unwrap_err().to_string().contains(MISSING));
+}
+
+/// The file and line of the panic, as the panic hook is told.
+fn place_of_panic(f: impl FnOnce() + Send + 'static) -> (String, u32) {
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    let place = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&place);
+    let worker = thread::Builder::new().name("panics".to_owned());
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if thread::current().name() == Some("panics") {
+            let location = info.location().unwrap();
+            *told.lock().unwrap() = Some((location.file().to_owned(), location.line()));
+        } else {
+            before(info);
+        }
+    }));
+    worker.spawn(f).unwrap().join().unwrap_err();
+    drop(panic::take_hook());
+    let place = place.lock().unwrap().take();
+    place.unwrap()
+}
+
+#[test]
+fn a_failure_panics_at_the_location_of_the_caller() {
+    #[in_netns(MISSING)]
+    fn f() {}
+
+    let (file, line) = place_of_panic(|| f());
+    assert_eq!((file.as_str(), line), (file!(), line!() - 1));
+}
+
+#[test]
+fn fresh_is_taken_alone_and_with_others() {
+    #[in_netns(new, fresh)]
+    fn new(caller: Caller) {
+        caller.is_elsewhere();
+    }
+    #[in_netns(ns, error = "panic", fresh)]
+    fn given(ns: &NetNs, caller: Caller) {
+        caller.is_elsewhere();
+    }
+    new(Caller::here());
+    given(&NetNs::new().unwrap(), Caller::here());
+}
+
+mod renamed {
+    pub(super) mod reexport {
+        pub(crate) use in_netns as another_name;
+    }
+
+    /// Takes the place of the crate for paths that are not written from the root.
+    #[allow(dead_code)]
+    mod in_netns {}
+
+    use self::reexport::another_name::in_netns as attribute;
+    use super::{Caller, MISSING};
+
+    #[attribute(new, crate = self::reexport::another_name)]
+    pub(super) fn new(caller: Caller) {
+        caller.is_elsewhere();
+    }
+
+    #[attribute(MISSING, crate = reexport::another_name)]
+    pub(super) fn fails() -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_crate_may_be_renamed() {
+    renamed::new(Caller::here());
+    assert!(renamed::fails().is_err());
+}
+
+macro_rules! with_fragments {
+    ($name:ident, $ns:expr, $output:ty, $body:block, $krate:path) => {
+        #[in_netns($ns, crate = $krate)]
+        fn $name(_caller: Caller) -> $output $body
+    };
+    ($(#[$attr:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) $(-> $output:ty)? { $($body:tt)* }) => {
+        $(#[$attr])*
+        #[in_netns(new)]
+        $vis fn $name($($arg: $ty),*) $(-> $output)? { $($body)* }
+    };
+    (item $item:item) => {
+        #[in_netns(new)]
+        $item
+    };
+    (methods $self:ident, $body:expr) => {
+        #[in_netns(&$self.0)]
+        fn method(&$self, caller: Caller) -> u8 {
+            caller.is_elsewhere();
+            $body
+        }
+    };
+    (hygienic $ns:expr, $arg:ident) => {
+        #[in_netns($ns)]
+        fn hygienic(number: u8, $arg: u8, mut other: u8) -> u8 {
+            other += 1;
+            number + $arg + other
+        }
+    };
+}
+
+#[test]
+fn inside_macro_rules() {
+    struct Target(NetNs);
+
+    with_fragments!(blocks, NetNs::new().unwrap(), Option<u8>, { Some(1) }, ::in_netns);
+    with_fragments!(fails, MISSING, io::Result<u8>, { Ok(1) }, in_netns);
+    with_fragments! {
+        /// Documented.
+        #[must_use]
+        pub(crate) fn tokens(number: u8, caller: Caller) -> u8 {
+            caller.is_elsewhere();
+            number
+        }
+    }
+    with_fragments!(item fn item(caller: Caller) { caller.is_elsewhere() });
+    impl Target {
+        with_fragments!(methods self, { let _ = self; 5 });
+    }
+    with_fragments!(hygienic NetNs::new().unwrap(), number2);
+
+    assert_eq!(blocks(Caller::here()), Some(1));
+    assert!(fails(Caller::here()).is_err());
+    assert_eq!(tokens(2, Caller::here()), 2);
+    item(Caller::here());
+    assert_eq!(Target(NetNs::new().unwrap()).method(Caller::here()), 5);
+    assert_eq!(hygienic(1, 2, 3), 7);
+}

@@ -1,0 +1,27 @@
+use std::error::Error;
+use std::io;
+use std::rc::Rc;
+
+use in_netns::in_netns;
+
+#[in_netns("blue")]
+fn value() -> Rc<u8> {
+    Rc::new(1)
+}
+
+#[in_netns("blue")]
+fn in_a_result() -> io::Result<Option<Rc<u8>>> {
+    Ok(None)
+}
+
+#[in_netns("blue")]
+fn boxed_error() -> Result<u8, Box<dyn Error>> {
+    Ok(1)
+}
+
+#[in_netns("blue")]
+fn impl_trait() -> impl Iterator<Item = Rc<u8>> {
+    Some(Rc::new(1)).into_iter()
+}
+
+fn main() {}

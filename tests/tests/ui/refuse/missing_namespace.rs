@@ -1,0 +1,24 @@
+use in_netns::in_netns;
+
+#[in_netns]
+fn without_parentheses() {}
+
+#[in_netns()]
+fn empty() {}
+
+#[in_netns(fresh)]
+fn only_an_option() {}
+
+#[in_netns(error = "panic", fresh)]
+fn only_options() {}
+
+#[in_netns(crate = in_netns)]
+fn only_the_crate() {}
+
+fn main() {
+    without_parentheses();
+    empty();
+    only_an_option();
+    only_options();
+    only_the_crate();
+}

@@ -1,0 +1,30 @@
+use in_netns::in_netns;
+
+#[in_netns("blue", fresh = true)]
+fn fresh_with_value() {}
+
+#[in_netns("blue", fresh(yes))]
+fn fresh_with_list() {}
+
+#[in_netns("blue", error)]
+fn error_without_value() {}
+
+#[in_netns("blue", error = )]
+fn error_with_nothing() {}
+
+#[in_netns("blue", error = "abort")]
+fn error_unknown() {}
+
+#[in_netns("blue", error = panic)]
+fn error_without_quotes() {}
+
+#[in_netns("blue", error("panic"))]
+fn error_with_list() {}
+
+#[in_netns("blue", crate)]
+fn crate_without_value() {}
+
+#[in_netns("blue", crate = "in_netns")]
+fn crate_with_quotes() {}
+
+fn main() {}
