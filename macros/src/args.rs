@@ -8,7 +8,7 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, Lit, LitStr, Path, Result, Token};
+use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 /// Where the options are listed for the user; kept next to the arms of [`Args::accept`].
 const OPTIONS: &str = "`fresh`, `error = \"panic\"`, `error = \"return\"`, `crate = path`";
@@ -113,15 +113,10 @@ impl Parse for Target {
 
 impl Parse for OnError {
     fn parse(input: ParseStream) -> Result<Self> {
-        let literal: Lit = input.parse()?;
-        let span = literal.span();
-        let text = match &literal {
-            Lit::Str(text) => LitStr::value(text),
-            _ => String::new(),
-        };
-        let action = match text.as_str() {
-            "panic" => ErrorAction::Panic,
-            "return" => ErrorAction::Return,
+        let span = input.span();
+        let action = match input.parse::<LitStr>().map(|text| text.value()).as_deref() {
+            Ok("panic") => ErrorAction::Panic,
+            Ok("return") => ErrorAction::Return,
             _ => {
                 return Err(Error::new(span, "expected `error = \"panic\"` or `error = \"return\"`"));
             }
@@ -135,7 +130,11 @@ struct CratePath(Path);
 
 impl Parse for CratePath {
     fn parse(input: ParseStream) -> Result<Self> {
-        input.call(Path::parse_mod_style).map(Self)
+        let span = input.span();
+        match input.call(Path::parse_mod_style) {
+            Ok(path) => Ok(Self(path)),
+            Err(_) => Err(Error::new(span, "expected a path: `crate = path`")),
+        }
     }
 }
 
@@ -153,7 +152,10 @@ enum RawValue {
 
 impl Parse for RawOption {
     fn parse(input: ParseStream) -> Result<Self> {
-        let name = input.call(Ident::parse_any)?;
+        let span = input.span();
+        let Ok(name) = input.call(Ident::parse_any) else {
+            return Err(Error::new(span, format!("expected an option: the options are {OPTIONS}")));
+        };
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             RawValue::Equals(until_comma(input)?)

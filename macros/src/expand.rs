@@ -3,7 +3,7 @@
 //! Everything of the user's keeps the user's spans, so that errors and lints point at the user's text. Everything
 //! else has mixed-site spans: its local names are invisible to the body, and the body's to it.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::visit::Visit;
@@ -58,15 +58,14 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
 
     let track_caller =
         (action == ErrorAction::Panic && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
-    let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = site);
+    let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = at(function.sig.ident.span()));
     let namespace = namespace(&args.target, &krate);
     let options = options(args, &krate);
-    let call = call(action, args, &function.sig, &krate);
     let output = closure_output(&function.sig.output);
     let receiver = receiver(&function, &krate);
 
     let Function { attrs, vis, mut sig, brace, inner_attrs, statements } = function;
-    let bindings = take_bindings(&mut sig, &args.target, &krate);
+    let bindings = take_bindings(&mut sig, &args.target, &statements, &krate);
     let in_braces = |content: TokenStream| {
         let mut block = TokenStream::new();
         brace.surround(&mut block, |tokens| tokens.extend(content));
@@ -80,6 +79,11 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     });
     let open = brace.span.open();
     let closure = quote_spanned!(open=> move || #output #closure_block);
+    // Where the compiler points when something else than an argument may not go into the closure.
+    let name = at(sig.ident.span());
+    let closure = quote_spanned!(name=> move || #helper(#closure));
+    let arguments = quote_spanned!(site=> __ns, #options, #closure);
+    let call = call(action, args, &sig, &krate, arguments);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -87,7 +91,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
             __body()
         }
         let __ns = #krate::IntoNetNs::into_netns(#namespace);
-        #call(__ns, #options, move || #helper(#closure))
+        #call
     });
 
     quote_spanned! {site=>
@@ -116,21 +120,34 @@ fn options(args: &Args, krate: &TokenStream) -> TokenStream {
     quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh))
 }
 
-/// The path of the runtime's function, placed on the return type: the bounds on what the body returns are bounds of that
-/// function, so this is where the compiler points when they do not hold.
-fn call(action: ErrorAction, args: &Args, sig: &Signature, krate: &TokenStream) -> TokenStream {
+/// The runtime's function that runs the closure, called at the return type: the bounds on what the body returns are
+/// bounds of that function, so this is where the compiler points when they do not hold.
+fn call(action: ErrorAction, args: &Args, sig: &Signature, krate: &TokenStream, arguments: TokenStream) -> TokenStream {
     let name = match action {
         ErrorAction::Panic => "call_or_panic",
         ErrorAction::Return => "call_or_return",
     };
-    let (start, end) = match (&sig.output, &args.error) {
+    let place = match (&sig.output, &args.error) {
         (ReturnType::Type(_, ty), _) => ends(ty),
         (ReturnType::Default, Some(error)) => (error.span, error.span),
         (ReturnType::Default, None) => (sig.ident.span(), sig.ident.span()),
     };
-    let name = Ident::new(name, at(end));
-    let krate = relocate(krate.clone(), start);
-    quote_spanned!(at(start)=> #krate::__private::#name)
+    call_at(place, krate, name, arguments)
+}
+
+/// A call of a function in `__private` that the compiler finds between the two places, which must be in this order.
+///
+/// Stable Rust cannot join two spans into one, but the compiler does so itself for a call: from the first token to the
+/// parentheses.
+fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, arguments: TokenStream) -> TokenStream {
+    let name = Ident::new(name, at(start));
+    let mut parentheses = Group::new(Delimiter::Parenthesis, arguments);
+    parentheses.set_span(at(end));
+    let krate = krate.clone().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(start));
+        token
+    });
+    quote_spanned!(at(start)=> #(#krate)*::__private::#name #parentheses)
 }
 
 /// The return type of the body's closure: the user's, with `_` for every `impl Trait`, which only a function may return.
@@ -181,8 +198,9 @@ fn receiver(function: &Function, krate: &TokenStream) -> Option<TokenStream> {
     if matches!(kind, ReceiverKind::Reference(..)) && !function.body_mentions_self() {
         return None;
     }
-    let span = at(self_token.span);
-    Some(quote_spanned!(span=> #krate::__private::receiver(&#self_token);))
+    let span = self_token.span;
+    let check = call_at((span, span), krate, "receiver", quote_spanned!(at(span)=> &#self_token));
+    Some(quote_spanned!(at(span)=> #check;))
 }
 
 /// Moves the patterns of the parameters from the signature into the closure.
@@ -205,15 +223,15 @@ fn receiver(function: &Function, krate: &TokenStream) -> Option<TokenStream> {
 ///
 /// So an argument goes inside as a whole and is dropped there, also where the body uses a part of it or nothing.
 /// The order of drops is that of a function: the body's own locals, then the arguments from last to first.
-fn take_bindings(sig: &mut Signature, target: &Target, krate: &TokenStream) -> TokenStream {
+fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, krate: &TokenStream) -> TokenStream {
     let mut bindings = TokenStream::new();
     for (index, parameter) in model::parameters(&mut sig.inputs).enumerate() {
-        let passage = Passage::of(parameter, target);
-        if passage == Passage::Captured && matches!(*parameter.ty, Type::Reference(_)) {
-            bindings.extend(check_reference(parameter, krate));
-        }
-        if passage != Passage::Captured {
-            bindings.extend(take_binding(parameter, passage, index, krate));
+        match Passage::of(parameter, target, body) {
+            passage @ (Passage::Moved | Passage::Lent) => {
+                bindings.extend(take_binding(parameter, passage, index, krate));
+            }
+            Passage::Reference => bindings.extend(check_reference(parameter, krate)),
+            Passage::Captured => {}
         }
     }
     bindings
@@ -221,9 +239,12 @@ fn take_bindings(sig: &mut Signature, target: &Target, krate: &TokenStream) -> T
 
 fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
-    let span = at(type_name(&parameter.ty));
+    let place = ends(&parameter.ty);
     let attrs = binding_attrs(parameter);
-    let argument = quote_spanned!(span=> #krate::__private::argument);
+    let argument = |mut value: Ident| {
+        value.set_span(place.0.resolved_at(value.span()));
+        call_at(place, krate, "argument", value.into_token_stream())
+    };
 
     if let Pat::Ident(name) = &mut *parameter.pat
         && model::is_plain(name)
@@ -235,12 +256,11 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
             // Using such a name would be the user's fault, were the parameter still the user's.
             passed.set_span(at(name.span()));
         }
-        let mut value = passed.clone();
-        value.set_span(type_name(&parameter.ty).resolved_at(passed.span()));
+        let value = argument(passed.clone());
         let used = (passage == Passage::Lent).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
         return quote_spanned! {site=>
             #(#attrs)*
-            let #mutability #name = #argument(#value);
+            let #mutability #name = #value;
             #used
         };
     }
@@ -248,11 +268,10 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
     // Whole first: a pattern alone would capture only what it binds.
     let name = format_ident!("__arg{}", index, span = at(parameter.pat.span()));
     let pattern = std::mem::replace(&mut *parameter.pat, Pat::Verbatim(name.to_token_stream()));
-    let mut value = name.clone();
-    value.set_span(span);
+    let value = argument(name.clone());
     quote_spanned! {site=>
         #(#attrs)*
-        let #name = #argument(#value);
+        let #name = #value;
         #(#attrs)*
         let #pattern = #name;
     }
@@ -274,8 +293,8 @@ fn check_reference(parameter: &PatType, krate: &TokenStream) -> Option<TokenStre
         // Such a type cannot be written here. The error, if there is one, is then at the closure.
         return None;
     }
-    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
-    Some(quote_spanned!(at(type_name(ty))=> #(#cfgs)* let _ = #krate::__private::receiver::<#ty>;))
+    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
+    Some(quote_spanned!(at(ends(ty).0)=> #(#cfgs)* let _ = #krate::__private::receiver::<#ty>;))
 }
 
 /// Whether there is an `impl Trait` in a type.
@@ -315,30 +334,9 @@ fn at(place: Span) -> Span {
     Span::mixed_site().located_at(place)
 }
 
-fn relocate(tokens: TokenStream, place: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            token.set_span(token.span().located_at(place));
-            token
-        })
-        .collect()
-}
-
-/// The first and the last token of a type. Stable Rust cannot join them into one span, but the compiler does so itself
-/// for a path that begins at the one and ends at the other.
+/// The first and the last token of a type.
 fn ends(ty: &Type) -> (Span, Span) {
     let mut spans = ty.to_token_stream().into_iter().map(|token| token.span());
     let first = spans.next().unwrap_or_else(Span::call_site);
     (first, spans.last().unwrap_or(first))
-}
-
-/// The one token that says most about a type: the last name of a path, else the first token.
-fn type_name(ty: &Type) -> Span {
-    match ty {
-        Type::Group(group) => type_name(&group.elem),
-        Type::Paren(paren) => type_name(&paren.elem),
-        Type::Path(path) => path.path.segments.last().map_or_else(|| ty.span(), |segment| segment.ident.span()),
-        _ => ty.span(),
-    }
 }

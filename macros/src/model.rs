@@ -91,33 +91,35 @@ pub(crate) enum Passage {
     Moved,
     /// The same, and the namespace expression has borrowed it: it is used, whether or not the body does so.
     Lent,
+    /// By itself, because a reference has nothing to drop.
+    Reference,
     /// As far as the body uses it: the namespace expression, which comes first, may use it up.
     Captured,
 }
 
 impl Passage {
-    pub(crate) fn of(parameter: &PatType, target: &Target) -> Self {
-        if matches!(*parameter.ty, Type::Reference(_)) {
-            return Self::Captured;
-        }
-        let Target::Given(namespace) = target else {
-            return Self::Moved;
+    pub(crate) fn of(parameter: &PatType, target: &Target, body: &TokenStream) -> Self {
+        let namespace = match target {
+            Target::New => TokenStream::new(),
+            Target::Given(expr) => expr.to_token_stream(),
         };
-        let tokens = namespace.to_token_stream();
-        match &*parameter.pat {
-            Pat::Ident(name) if is_plain(name) => {
-                let name = &name.ident;
-                if !mentions_in_text(&tokens, std::slice::from_ref(name)) {
-                    Self::Moved
-                } else if borrows(namespace) || !mentions(&tokens, &|word| word == name) {
-                    Self::Lent
-                } else {
-                    Self::Captured
-                }
+        let names = Bindings::of(&parameter.pat).0;
+        let in_namespace = mentions_in_text(&namespace, &names);
+
+        if matches!(*parameter.ty, Type::Reference(_)) {
+            return if in_namespace && !mentions_in_text(body, &names) { Self::Captured } else { Self::Reference };
+        }
+        if !in_namespace {
+            return Self::Moved;
+        }
+        match (&*parameter.pat, target) {
+            (Pat::Ident(name), Target::Given(expr))
+                if is_plain(name) && (borrows(expr) || !mentions_as_token(&namespace, &names)) =>
+            {
+                Self::Lent
             }
-            // A pattern's parts exist outside the body only if the pattern stays in the signature.
-            pattern if mentions_in_text(&tokens, &Bindings::of(pattern).0) => Self::Captured,
-            _ => Self::Moved,
+            // Also a pattern: its parts exist outside the body only if it stays in the signature.
+            _ => Self::Captured,
         }
     }
 }
@@ -210,7 +212,11 @@ fn mentions(tokens: &TokenStream, wanted: &dyn Fn(&Ident) -> bool) -> bool {
     })
 }
 
-/// As [`mentions`], and inside literals too: `format!("{name}")` names a variable in its text.
+fn mentions_as_token(tokens: &TokenStream, names: &[Ident]) -> bool {
+    mentions(tokens, &|word| names.contains(word))
+}
+
+/// As [`mentions_as_token`], and inside literals too: `format!("{name}")` names a variable in its text.
 fn mentions_in_text(tokens: &TokenStream, names: &[Ident]) -> bool {
     tokens.clone().into_iter().any(|token| match token {
         TokenTree::Ident(word) => names.contains(&word),

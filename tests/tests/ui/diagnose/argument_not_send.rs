@@ -31,7 +31,26 @@ fn impl_trait(call: impl Fn()) {
 
 struct Pod(NetNs, Cell<u8>);
 
+#[in_netns(pod.ns())]
+fn also_in_the_namespace(pod: Rc<Pod>) -> u8 {
+    pod.1.get()
+}
+
+#[in_netns(&pod.0)]
+fn reference_also_in_the_namespace(pod: &Pod) -> u8 {
+    pod.1.get()
+}
+
+#[in_netns(&pod.0)]
+fn reference_only_in_the_namespace(pod: &Pod) -> u8 {
+    1
+}
+
 impl Pod {
+    fn ns(&self) -> &NetNs {
+        &self.0
+    }
+
     #[in_netns(&self.0)]
     fn receiver(&self) -> u8 {
         self.1.get()
