@@ -15,7 +15,7 @@ use crate::model::{self, Function, Passage};
 
 /// Rewrites the function to run its body in the namespace.
 ///
-/// ```ignore (shows tokens, not a program)
+/// ```text
 /// // Input:
 /// #[in_netns(&self.netns)]
 /// fn probe(&self, mut tries: u32) -> io::Result<Report> {
@@ -152,7 +152,7 @@ fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, argument
 
 /// The return type of the body's closure: the user's, with `_` for every `impl Trait`, which only a function may return.
 ///
-/// ```ignore (shows tokens, not a program)
+/// ```text
 /// // Input:
 /// -> Result<impl Iterator<Item = u8>, Error>
 ///
@@ -186,7 +186,7 @@ fn closure_output(output: &ReturnType) -> TokenStream {
 ///
 /// A reference that the body does not use stays behind: it has nothing to drop, and need not be `Send`.
 ///
-/// ```ignore (shows tokens, not a program)
+/// ```text
 /// // Input:
 /// fn close(self) { drop(self.socket) }
 ///
@@ -205,7 +205,7 @@ fn receiver(function: &Function, krate: &TokenStream) -> Option<TokenStream> {
 
 /// Moves the patterns of the parameters from the signature into the closure.
 ///
-/// ```ignore (shows tokens, not a program)
+/// ```text
 /// // Input:
 /// fn f(a: A, mut b: B, (c, _): (C, D), _: E)
 ///
@@ -246,41 +246,42 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
         call_at(place, krate, "argument", value.into_token_stream())
     };
 
-    if let Pat::Ident(name) = &mut *parameter.pat
-        && model::is_plain(name)
-    {
-        let mutability = name.mutability.take();
-        let passed = &mut name.ident;
-        let name = passed.clone();
-        if passage == Passage::Moved && name.to_string().starts_with('_') {
-            // Using such a name would be the user's fault, were the parameter still the user's.
-            passed.set_span(at(name.span()));
+    match &mut *parameter.pat {
+        Pat::Ident(pattern) if model::is_plain(pattern) => {
+            let mutability = pattern.mutability.take();
+            let name = pattern.ident.clone();
+            if passage == Passage::Moved && name.to_string().starts_with('_') {
+                // Using such a name would be the user's fault, were the parameter still the user's.
+                pattern.ident.set_span(at(name.span()));
+            }
+            let value = argument(pattern.ident.clone());
+            let used = (passage == Passage::Lent)
+                .then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
+            quote_spanned! {site=>
+                #(#attrs)*
+                let #mutability #name = #value;
+                #used
+            }
         }
-        let value = argument(passed.clone());
-        let used = (passage == Passage::Lent).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
-        return quote_spanned! {site=>
-            #(#attrs)*
-            let #mutability #name = #value;
-            #used
-        };
-    }
-
-    // Whole first: a pattern alone would capture only what it binds.
-    let name = format_ident!("__arg{}", index, span = at(parameter.pat.span()));
-    let pattern = std::mem::replace(&mut *parameter.pat, Pat::Verbatim(name.to_token_stream()));
-    let value = argument(name.clone());
-    quote_spanned! {site=>
-        #(#attrs)*
-        let #name = #value;
-        #(#attrs)*
-        let #pattern = #name;
+        pattern => {
+            // Whole first: a pattern alone would capture only what it binds.
+            let name = format_ident!("__arg{}", index, span = at(pattern.span()));
+            let value = argument(name.clone());
+            let pattern = std::mem::replace(pattern, Pat::Verbatim(name.to_token_stream()));
+            quote_spanned! {site=>
+                #(#attrs)*
+                let #name = #value;
+                #(#attrs)*
+                let #pattern = #name;
+            }
+        }
     }
 }
 
 /// Has the compiler point at a reference that may not go into the closure. It goes there by itself, so that the lints
 /// about what the body does with it still see that.
 ///
-/// ```ignore (shows tokens, not a program)
+/// ```text
 /// // Input:
 /// fn f(a: &A)
 ///

@@ -14,6 +14,99 @@ mod refuse;
 use proc_macro::TokenStream;
 
 /// Runs a function's body inside a Linux network namespace.
+///
+/// The whole body runs there, on a thread that the crate owns. The thread of the caller never changes its namespace, and
+/// when the function returns, nothing of the call is left in the target.
+///
+/// ```ignore (the crate in-netns is not a dependency of its own macros)
+/// use std::io;
+/// use std::net::TcpListener;
+///
+/// use in_netns::{NetNs, in_netns};
+///
+/// #[in_netns("blue")] // /run/netns/blue
+/// fn listen() -> io::Result<TcpListener> {
+///     TcpListener::bind("0.0.0.0:80")
+/// }
+///
+/// struct Pod {
+///     netns: NetNs,
+/// }
+///
+/// impl Pod {
+///     #[in_netns(&self.netns)]
+///     fn routes(&self) -> io::Result<String> {
+///         std::fs::read_to_string("/proc/thread-self/net/route")
+///     }
+/// }
+/// ```
+///
+/// # The namespace
+///
+/// `#[in_netns(NS)]`: `NS` is any expression of a type that implements `IntoNetNs`: a `NetNs` or a reference to one, a
+/// name, a path, a descriptor, a process. It is evaluated once, on the calling thread, before the body. It may use the
+/// function's parameters and `self`, and what it borrows is free again when the body runs, so the body may move it:
+///
+/// ```ignore (the crate in-netns is not a dependency of its own macros)
+/// #[in_netns(&pod.netns)]
+/// fn stop(pod: Pod) -> io::Result<()> {
+///     pod.stop_all()
+/// }
+/// ```
+///
+/// `#[in_netns(new)]`: a new namespace with its loopback up. It is gone after the call. (For a variable of the name
+/// `new`, write `&new`.) In tests, above or below `#[test]`, it gives each test a network of its own:
+///
+/// ```ignore (the crate in-netns is not a dependency of its own macros)
+/// #[test]
+/// #[in_netns(new)]
+/// fn the_port_is_free() -> io::Result<()> {
+///     TcpListener::bind("127.0.0.1:80").map(drop)
+/// }
+/// ```
+///
+/// # Options
+///
+/// Options follow the namespace, in any order.
+///
+/// | option | meaning |
+/// |---|---|
+/// | `fresh` | a thread for this call alone, started from the caller's own, so that it inherits what belongs to that thread, such as the capture of a test's output. Implied by `new`, and by a test build (`cfg(test)`) of the crate in which the function stands |
+/// | `error = "return"` | a failure to enter the namespace becomes the function's own `Err`, through `From<in_netns::Error>` |
+/// | `error = "panic"` | a failure to enter the namespace is a panic, with the error as its message, at the place of the call |
+/// | `crate = path` | where the crate `in-netns` is found, if it is renamed or re-exported: `crate = my_crate::reexport::in_netns` |
+///
+/// Without `error`, a failure is returned where the return type is written `Result<…>` (its last path segment is
+/// `Result`, as in `io::Result<()>`), and is a panic elsewhere. The body has not run in either case.
+///
+/// # What crosses to the other thread
+///
+/// The arguments, `self` and the return value cross, so each has to be `Send`. A reference to `self` that the body does not
+/// use stays behind. Borrowed arguments and borrowed return values work: nothing needs to be `'static`.
+///
+/// An argument that is passed by value goes inside as a whole and is dropped there, in the order in which a function drops
+/// its arguments, also if the body uses a part of it or nothing. One exception: an argument that the namespace expression
+/// may use up (`#[in_netns(ns)]`, `#[in_netns(pod.netns())]`) goes inside only as far as the body uses it.
+///
+/// What the function returns leaves the namespace. An iterator or a closure that it returns does its work where it is
+/// called, outside. Functions that return a future are refused for that reason.
+///
+/// # Functions
+///
+/// Any function or method with a body is accepted: generic, `unsafe`, `extern "C"`, with any form of `self`, in traits and
+/// their implementations. Attributes, visibility and documentation stay as they are. `?` and `return` work as ever.
+/// Refused are `const fn`, `async fn`, variadic functions, and whatever is not a function with a body.
+///
+/// `#[track_caller]` is added where a failure would panic, if the function can have it. Inside the body,
+/// `Location::caller()` is not the function's caller: the body is a closure on another thread.
+///
+/// The body is called by a function named `__in_netns_body_` and the name of the annotated function, nested in that
+/// function. Tools find the body under this name in the binary, and people in backtraces.
+///
+/// # Panics
+///
+/// A panic of the body is resumed on the caller with its payload. A failure to enter panics as described under
+/// [Options](#options).
 #[proc_macro_attribute]
 pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = args::Mistakes::default();

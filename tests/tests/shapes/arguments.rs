@@ -246,3 +246,32 @@ fn an_argument_that_the_namespace_borrows_is_dropped_inside() {
     assert!(f(pod));
     Caller(drops.recv().unwrap().1).is_elsewhere();
 }
+
+impl Pair {
+    #[in_netns(new)]
+    fn part_of(self) -> &'static str {
+        self.used.0
+    }
+
+    #[in_netns(new)]
+    #[allow(clippy::unused_self)]
+    fn nothing_of(self) {}
+
+    #[in_netns(new)]
+    #[allow(clippy::boxed_local)]
+    fn part_of_box(self: Box<Self>) -> &'static str {
+        self.used.0
+    }
+}
+
+#[test]
+fn self_by_value_is_dropped_inside_as_a_whole() {
+    let (sender, drops) = channel();
+    assert_eq!(Pair::new("a", "b", &sender).part_of(), "a");
+    Pair::new("c", "d", &sender).nothing_of();
+    assert_eq!(Box::new(Pair::new("e", "f", &sender)).part_of_box(), "e");
+    drop(sender);
+    let (names, threads): (Vec<_>, Vec<_>) = drops.into_iter().unzip();
+    assert_eq!(names, ["a", "b", "c", "d", "e", "f"]);
+    assert!(!threads.contains(&thread::current().id()));
+}

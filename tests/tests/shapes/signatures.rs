@@ -93,6 +93,19 @@ fn unsafe_functions() {
 }
 
 #[test]
+#[allow(unsafe_code)]
+fn the_body_of_an_unsafe_function_is_an_unsafe_context() {
+    #[allow(unsafe_op_in_unsafe_fn)]
+    #[in_netns(new)]
+    unsafe fn f(caller: Caller, list: &[u8]) -> u8 {
+        caller.is_elsewhere();
+        *list.get_unchecked(1)
+    }
+    // SAFETY: the list has a second element.
+    assert_eq!(unsafe { f(Caller::here(), &[1, 2]) }, 2);
+}
+
+#[test]
 fn extern_functions() {
     #[allow(improper_ctypes_definitions)]
     #[in_netns(new)]
