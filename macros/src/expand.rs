@@ -255,8 +255,7 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
                 pattern.ident.set_span(at(name.span()));
             }
             let value = argument(pattern.ident.clone());
-            let used = (passage == Passage::Lent)
-                .then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
+            let used = (passage == Passage::Lent).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
             quote_spanned! {site=>
                 #(#attrs)*
                 let #mutability #name = #value;
