@@ -5,6 +5,7 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote_spanned};
+use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
@@ -60,7 +61,8 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         (action == ErrorAction::Panic && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
     let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = at(function.sig.ident.span()));
     let namespace = namespace(&args.target, &krate);
-    let options = options(args, &krate);
+    let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
+    let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
     let output = closure_output(&function.sig.output);
     let receiver = receiver(&function, &krate);
 
@@ -83,7 +85,13 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
     let arguments = quote_spanned!(site=> __ns, #options, #closure);
-    let call = call(action, args, &sig, &krate, arguments);
+    let name = match (action, can_be_skipped) {
+        (ErrorAction::Panic, false) => "call_or_panic",
+        (ErrorAction::Return, false) => "call_or_return",
+        (ErrorAction::Panic, true) => "test_or_panic",
+        (ErrorAction::Return, true) => "test_or_return",
+    };
+    let call = call(name, args, &sig, &krate, arguments);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -110,23 +118,25 @@ fn namespace(target: &Target, krate: &TokenStream) -> TokenStream {
 
 /// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion
 /// finds out where it stands: the attribute itself cannot see it.
-fn options(args: &Args, krate: &TokenStream) -> TokenStream {
+///
+/// A test that makes its own namespace can be skipped where that is not allowed, if it returns what a test returns.
+fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let fresh = if args.fresh || matches!(args.target, Target::New) {
         quote_spanned!(site=> true)
     } else {
         quote_spanned!(site=> ::core::cfg!(test))
     };
-    quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh))
+    let test = test.map(|name| {
+        let name = name.unraw().to_string();
+        quote_spanned!(site=> .test(::core::cfg!(test), ::core::concat!(::core::module_path!(), "::", #name)))
+    });
+    quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #test)
 }
 
 /// The runtime's function that runs the closure, called at the return type: the bounds on what the body returns are
 /// bounds of that function, so this is where the compiler points when they do not hold.
-fn call(action: ErrorAction, args: &Args, sig: &Signature, krate: &TokenStream, arguments: TokenStream) -> TokenStream {
-    let name = match action {
-        ErrorAction::Panic => "call_or_panic",
-        ErrorAction::Return => "call_or_return",
-    };
+fn call(name: &str, args: &Args, sig: &Signature, krate: &TokenStream, arguments: TokenStream) -> TokenStream {
     let place = match (&sig.output, &args.error) {
         (ReturnType::Type(_, ty), _) => ends(ty),
         (ReturnType::Default, Some(error)) => (error.span, error.span),

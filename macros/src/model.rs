@@ -7,8 +7,8 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::visit::Visit;
 use syn::{
-    Attribute, Error, Expr, FnArg, Pat, PatIdent, PatType, Path, Result, ReturnType, Signature, Token, Type,
-    Visibility, braced, token,
+    Attribute, Error, Expr, FnArg, GenericArgument, Pat, PatIdent, PatType, Path, PathArguments, Result, ReturnType,
+    Signature, Token, Type, Visibility, braced, token,
 };
 
 use crate::args::{ErrorAction, Target};
@@ -59,6 +59,14 @@ impl Function {
         match &self.sig.output {
             ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
             _ => ErrorAction::Panic,
+        }
+    }
+
+    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do.
+    pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
+        match &self.sig.output {
+            ReturnType::Default => action == ErrorAction::Panic,
+            ReturnType::Type(_, ty) => action == ErrorAction::Return && is_result_of_unit(ty),
         }
     }
 
@@ -145,6 +153,15 @@ pub(crate) fn named(ty: &Type, name: &str) -> bool {
         Type::Path(path) => last_segment_is(&path.path, name),
         _ => false,
     }
+}
+
+/// Whether the type is written `Result<(), …>`, whatever the path before it.
+fn is_result_of_unit(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    let Some(last) = path.path.segments.last() else { return false };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return false };
+    last.ident == "Result"
+        && matches!(arguments.args.first(), Some(GenericArgument::Type(Type::Tuple(unit))) if unit.elems.is_empty())
 }
 
 pub(crate) fn last_segment_is(path: &Path, name: &str) -> bool {

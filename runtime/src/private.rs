@@ -21,18 +21,25 @@ impl IntoNetNs for NewNetNs {
 #[must_use]
 pub struct Options {
     fresh: bool,
+    /// The name of the test that it is, in a test build.
+    test: Option<&'static str>,
 }
 
 impl Options {
     /// Those of an attribute without options.
     #[allow(clippy::new_without_default)] // The expansion begins with this one, and nobody else does.
     pub const fn new() -> Options {
-        Options { fresh: false }
+        Options { fresh: false, test: None }
     }
 
     /// Whether to use a thread for this call alone.
     pub const fn fresh(self, yes: bool) -> Options {
-        Options { fresh: yes }
+        Options { fresh: yes, ..self }
+    }
+
+    /// In a test build: the test that it is, which may be skipped.
+    pub const fn test(self, yes: bool, name: &'static str) -> Options {
+        Options { test: if yes { Some(name) } else { None }, ..self }
     }
 }
 
@@ -62,12 +69,63 @@ where
     }
 }
 
+/// As [`call_or_return`], for a test with a namespace of its own: see [`skips`].
+///
+/// # Errors
+///
+/// The body's, and a failure to enter.
+pub fn test_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> R + Send,
+    R: FromNetNsError + FromNothing + Send,
+{
+    match call(ns, options, body) {
+        Ok(value) => value,
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
+        Err(error) => R::from_netns_error(error),
+    }
+}
+
+/// As [`call_or_panic`], for a test with a namespace of its own: see [`skips`].
+///
+/// # Panics
+///
+/// With the error's message.
+#[track_caller]
+pub fn test_or_panic<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> R + Send,
+    R: FromNothing + Send,
+{
+    match call(ns, options, body) {
+        Ok(value) => value,
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What a test returns that has nothing to say.
+pub trait FromNothing {
+    /// The value of a test that was skipped.
+    fn nothing_to_say() -> Self;
+}
+
+impl FromNothing for () {
+    fn nothing_to_say() {}
+}
+
+impl<E> FromNothing for Result<(), E> {
+    fn nothing_to_say() -> Self {
+        Ok(())
+    }
+}
+
 fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    let Options { fresh } = options;
+    let Options { fresh, test: _ } = options;
     let call = Call::new(ns?);
     if fresh { call.fresh().run(body) } else { call.run(body) }
 }
@@ -110,8 +168,7 @@ pub const ENTER_BEFORE_MAIN: extern "C" fn() = crate::sys::before_main::before_m
 ///
 /// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is in the environment: skipping is for somebody to ask for, and
 /// to see.
-#[must_use]
-pub fn skips(test: &str, error: &Error) -> bool {
+fn skips(test: &str, error: &Error) -> bool {
     let namespaces_wanting = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::Unsupported => true,
         // Of namespaces. A test that has used up its descriptors is not to pass for that.

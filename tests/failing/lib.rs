@@ -4,92 +4,67 @@
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
+    use in_netns::in_netns;
+
     in_netns::rootless!();
 
-    /// `#[test] #[in_netns(new)]`, spelled out.
-    macro_rules! test_in_new_netns {
-        ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
-            #[test]
-            $(#[$attribute])*
-            fn $name() {
-                let run = in_netns::NetNs::new().and_then(|ns| in_netns::Call::new(ns).fresh().run(|| $body));
-                match run {
-                    Ok(value) => value,
-                    Err(error) if in_netns::__private::skips(stringify!($name), &error) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        };
-        ($(#[$attribute:meta])* fn $name:ident() -> $result:ty $body:block) => {
-            #[test]
-            $(#[$attribute])*
-            fn $name() -> $result {
-                let body = || -> $result { $body };
-                let run = in_netns::NetNs::new().and_then(|ns| in_netns::Call::new(ns).fresh().run(body));
-                match run {
-                    Ok(value) => value,
-                    Err(error) if in_netns::__private::skips(stringify!($name), &error) => Ok(()),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-        };
+    #[test]
+    #[in_netns(new)]
+    fn passes() {
+        println!("captured");
+        assert!(std::net::TcpListener::bind("127.0.0.1:80").is_ok());
     }
 
-    test_in_new_netns! {
-        fn passes() {
-            println!("captured");
-            assert!(std::net::TcpListener::bind("127.0.0.1:80").is_ok());
-        }
+    #[test]
+    #[should_panic(expected = "this very one")]
+    #[in_netns(new)]
+    fn passes_by_panicking() {
+        panic!("this very one");
     }
 
-    test_in_new_netns! {
-        #[should_panic(expected = "this very one")]
-        fn passes_by_panicking() {
-            panic!("this very one");
-        }
+    #[test]
+    #[in_netns(new)]
+    fn passes_with_ok() -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
     }
 
-    test_in_new_netns! {
-        fn passes_with_ok() -> Result<(), String> {
-            Ok(())
-        }
+    #[test]
+    #[ignore = "and so it is not run"]
+    #[in_netns(new)]
+    fn ignored() {
+        panic!("it was run");
     }
 
-    test_in_new_netns! {
-        #[ignore = "and so it is not run"]
-        fn ignored() {
-            panic!("it was run");
-        }
+    #[test]
+    #[in_netns(new)]
+    fn fails_by_assertion() {
+        println!("printed before the failure");
+        assert_eq!(1 + 1, 3, "the assertion's own message");
     }
 
-    test_in_new_netns! {
-        fn fails_by_assertion() {
-            println!("printed before the failure");
-            assert_eq!(1 + 1, 3, "the assertion's own message");
-        }
+    #[test]
+    #[in_netns(new)]
+    fn fails_by_err() -> Result<(), Box<dyn Error + Send + Sync>> {
+        Err("the error's own message".into())
     }
 
-    test_in_new_netns! {
-        fn fails_by_err() -> Result<(), String> {
-            Err("the error's own message".to_owned())
-        }
+    #[test]
+    #[in_netns(new)]
+    fn fails_by_joined_child() {
+        std::thread::spawn(|| panic!("the child's own message")).join().unwrap();
     }
 
-    test_in_new_netns! {
-        fn fails_by_joined_child() {
-            std::thread::spawn(|| panic!("the child's own message")).join().unwrap();
-        }
-    }
+    #[test]
+    #[should_panic(expected = "nothing of this kind")]
+    #[in_netns(new)]
+    fn fails_by_not_panicking() {}
 
-    test_in_new_netns! {
-        #[should_panic(expected = "nothing of this kind")]
-        fn fails_by_not_panicking() {}
-    }
-
-    test_in_new_netns! {
-        #[should_panic(expected = "this very one")]
-        fn fails_by_panicking_otherwise() {
-            panic!("another one");
-        }
+    #[test]
+    #[should_panic(expected = "this very one")]
+    #[in_netns(new)]
+    fn fails_by_panicking_otherwise() {
+        panic!("another one");
     }
 }

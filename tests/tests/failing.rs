@@ -142,7 +142,10 @@ fn it_is_skipped_on_request_and_that_is_seen() {
         FAIL.iter().take(3).map(|(test, message)| (*test, *message)).chain([("passes", ""), ("passes_with_ok", "")])
     {
         assert_eq!(results[test], "ok", "{test}: {text}");
-        assert!(text.contains(&format!("in-netns: skipped {test} (IN_NETNS_SKIP=1): ")), "{test}: {text}");
+        assert!(
+            text.contains(&format!("in-netns: skipped failing::tests::{test} (IN_NETNS_SKIP=1): ")),
+            "{test}: {text}"
+        );
     }
     // A test that is to panic has not: it cannot be skipped by returning.
     assert_eq!(results["passes_by_panicking"], "FAILED", "{text}");

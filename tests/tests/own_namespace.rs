@@ -9,19 +9,6 @@ use in_netns_tests::{tasks_in, wait_until};
 
 in_netns::rootless!();
 
-/// `#[test] #[in_netns(new)] fn NAME() { BODY }`, spelled out. With the attribute: `#[in_netns::in_netns(new)] fn $name() { $body }`.
-macro_rules! test_in_new_netns {
-    ($name:ident, $body:expr) => {
-        #[test]
-        fn $name() {
-            in_netns::Call::new(in_netns::NetNs::new().unwrap_or_else(|error| panic!("{error}")))
-                .fresh()
-                .run(|| $body)
-                .unwrap();
-        }
-    };
-}
-
 mod own {
     use std::fs;
     use std::io::{Read, Write};
@@ -66,7 +53,11 @@ mod own {
     macro_rules! ten {
         ($($tens:ident)*) => { $( mod $tens { ten!(one $tens: n0 n1 n2 n3 n4 n5 n6 n7 n8 n9); } )* };
         (one $tens:ident: $($name:ident)*) => { $(
-            test_in_new_netns!($name, super::has_port_80_to_itself(concat!(stringify!($tens), stringify!($name))));
+            #[test]
+            #[in_netns::in_netns(new)]
+            fn $name() {
+                super::has_port_80_to_itself(concat!(stringify!($tens), stringify!($name)));
+            }
         )* };
     }
 
