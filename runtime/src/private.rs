@@ -69,7 +69,7 @@ where
     }
 }
 
-/// As [`call_or_return`], for a test with a namespace of its own: see [`skips`].
+/// As [`call_or_return`], for a test with a namespace of its own: see `skips` below.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ where
     }
 }
 
-/// As [`call_or_panic`], for a test with a namespace of its own: see [`skips`].
+/// As [`call_or_panic`], for a test with a namespace of its own: see `skips` below.
 ///
 /// # Panics
 ///

@@ -32,7 +32,7 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn a_warm_call_allocates_nothing() {
-    set_keep_alive(Duration::from_secs(600));
+    set_keep_alive(Duration::from_mins(10));
     let ns = NetNs::new().unwrap();
     let worker = ns.worker();
     let calls = || {

@@ -258,7 +258,7 @@ fn move_to_changes_the_namespace_and_not_the_way_back() {
 #[test]
 fn a_body_may_borrow() {
     let ns = NetNs::new().unwrap();
-    let words = vec![String::from("borrowed"), String::from("too")];
+    let words = [String::from("borrowed"), String::from("too")];
     let mut count = 0;
     let longest = with_netns(&ns, || {
         count += words.len();

@@ -6,12 +6,10 @@
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use in_netns_tests::{Scratch, as_ordinary_user};
+use in_netns_tests::{Project, Scratch, as_ordinary_user};
 
 const PASS: [&str; 3] = ["passes", "passes_by_panicking", "passes_with_ok"];
 const FAIL: [(&str, &str); 5] = [
@@ -22,49 +20,14 @@ const FAIL: [(&str, &str); 5] = [
     ("fails_by_panicking_otherwise", "panic did not contain expected string"),
 ];
 
-/// The program of the crate's tests.
-struct Crate {
-    built: String,
+fn project() -> Project {
+    Project::write(env!("CARGO_TARGET_TMPDIR"), "failing", "[lib]\npath = 'TESTS/failing/lib.rs'")
 }
 
-/// Where the crate is: with all else that is built.
-const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-crate");
-
-impl Crate {
-    /// One for all tests here: it is built once.
-    fn get() -> &'static Crate {
-        static CRATE: OnceLock<Crate> = OnceLock::new();
-        CRATE.get_or_init(|| {
-            let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-            fs::create_dir_all(DIRECTORY).unwrap();
-            let manifest = format!(
-                "[package]\nname = \"failing\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\
-                 [lib]\npath = '{}'\n[dependencies]\nin-netns = {{ path = '{}' }}\n[workspace]\n",
-                here.join("failing/lib.rs").display(),
-                here.join("../runtime").display(),
-            );
-            fs::write(Path::new(DIRECTORY).join("Cargo.toml"), manifest).unwrap();
-            // The versions that are here already.
-            fs::copy(here.join("../Cargo.lock"), Path::new(DIRECTORY).join("Cargo.lock")).unwrap();
-            let compiled = cargo().args(["--no-run", "--message-format=json"]).output().unwrap();
-            let messages = String::from_utf8_lossy(&compiled.stdout);
-            assert!(compiled.status.success(), "{messages}{}", String::from_utf8_lossy(&compiled.stderr));
-            let (_, rest) = messages.rsplit_once("\"executable\":\"").expect("the path of the program");
-            let built = rest.split('"').next().unwrap_or_default().to_owned();
-            Crate { built }
-        })
-    }
-
-    fn program(scratch: &Scratch) -> Command {
-        Command::new(scratch.program(&Crate::get().built))
-    }
-}
-
-fn cargo() -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--offline", "--lib", "--manifest-path"]).arg(Path::new(DIRECTORY).join("Cargo.toml"));
-    cargo.env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/failing-target"));
-    cargo
+/// The crate's tests, for all tests here: built once.
+fn program(scratch: &Scratch) -> Command {
+    static BUILT: OnceLock<String> = OnceLock::new();
+    Command::new(scratch.program(BUILT.get_or_init(|| project().build("test", &["--lib", "--no-run"]))))
 }
 
 /// What libtest says of each test, and everything that was printed.
@@ -98,17 +61,17 @@ fn assert_as_they_should(output: &Output) {
 }
 
 #[test]
-fn cargo_test_fails_where_a_body_fails() {
-    Crate::get();
-    let output = cargo().output().unwrap();
+fn case_28_cargo_test_fails_where_a_body_fails() {
+    drop(program(&Scratch::new())); // Built, so that what is read below is libtest's.
+    let output = project().cargo("test").arg("--lib").output().unwrap();
     // cargo's own exit code is that of the tests.
     assert_as_they_should(&output);
 }
 
 #[test]
-fn so_it_does_for_an_ordinary_user() {
+fn case_28_so_it_does_for_an_ordinary_user() {
     let scratch = Scratch::new();
-    let output = as_ordinary_user(&mut Crate::program(&scratch)).output().unwrap();
+    let output = as_ordinary_user(&mut program(&scratch)).output().unwrap();
     assert_as_they_should(&output);
 }
 
@@ -122,7 +85,7 @@ fn without_privilege(program: &Command) -> Command {
 #[test]
 fn a_test_that_lacks_the_privilege_fails_and_says_why() {
     let scratch = Scratch::new();
-    let output = without_privilege(&Crate::program(&scratch)).output().unwrap();
+    let output = without_privilege(&program(&scratch)).output().unwrap();
     let (results, text) = results(&output);
     assert_eq!(output.status.code(), Some(101), "{text}");
     for test in PASS {
@@ -136,7 +99,7 @@ fn a_test_that_lacks_the_privilege_fails_and_says_why() {
 #[test]
 fn it_is_skipped_on_request_and_that_is_seen() {
     let scratch = Scratch::new();
-    let output = without_privilege(&Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
+    let output = without_privilege(&program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
     let (results, text) = results(&output);
     for (test, ..) in
         FAIL.iter().take(3).map(|(test, message)| (*test, *message)).chain([("passes", ""), ("passes_with_ok", "")])
@@ -154,6 +117,6 @@ fn it_is_skipped_on_request_and_that_is_seen() {
 #[test]
 fn with_the_privilege_nothing_is_skipped() {
     let scratch = Scratch::new();
-    let output = as_ordinary_user(&mut Crate::program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
+    let output = as_ordinary_user(&mut program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
     assert_as_they_should(&output);
 }

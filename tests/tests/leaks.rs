@@ -155,8 +155,8 @@ fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
     };
     wait_until("only the template is left", || ours().len() == 1);
     let switches = |task: &Path| -> String {
-        let status = fs::read_to_string(task.join("status")).unwrap();
-        status.lines().filter(|line| line.contains("ctxt_switches")).collect()
+        let text = fs::read_to_string(task.join("status")).unwrap();
+        text.lines().filter(|line| line.contains("ctxt_switches")).collect()
     };
     let template = &ours()[0];
     let earlier = switches(template);

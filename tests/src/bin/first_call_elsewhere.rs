@@ -17,11 +17,11 @@ fn inherited() -> (Vec<String>, Vec<String>, CpuSet) {
     let links = ["net", "uts", "ipc", "cgroup", "mnt"]
         .map(|kind| fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("a namespace").display().to_string());
     let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
-    let lines = status
+    let of_status = status
         .lines()
         .filter(|line| line.starts_with("SigBlk") || line.starts_with("CapEff") || line.starts_with("Umask"));
     let affinity = sched_getaffinity(Pid::from_raw(0)).expect("an affinity");
-    (links.to_vec(), lines.map(str::to_owned).collect(), affinity)
+    (links.to_vec(), of_status.map(str::to_owned).collect(), affinity)
 }
 
 fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {

@@ -1,0 +1,47 @@
+//! A crate of its own, built by cargo: for what depends on a whole build, such as its panic strategy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A crate that depends on the runtime, and on nothing else.
+pub struct Project {
+    directory: PathBuf,
+}
+
+impl Project {
+    /// Writes the manifest into `scratch`, a test's `CARGO_TARGET_TMPDIR`: `sections` are its own, with paths that begin at the
+    /// tests' folder.
+    pub fn write(scratch: &str, name: &str, sections: &str) -> Project {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = Path::new(scratch).join(name);
+        fs::create_dir_all(&directory).expect("the target directory is ours");
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2021\"\n{}\n\
+             [dependencies]\nin-netns = {{ path = '{}' }}\n[workspace]\n",
+            sections.replace("TESTS", &here.display().to_string()),
+            here.join("../runtime").display(),
+        );
+        fs::write(directory.join("Cargo.toml"), manifest).expect("a manifest");
+        // The versions that are here already.
+        fs::copy(here.join("../Cargo.lock"), directory.join("Cargo.lock")).expect("a lock file");
+        Project { directory }
+    }
+
+    /// `cargo COMMAND`, on this crate, without a network.
+    pub fn cargo(&self, command: &str) -> Command {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([command, "--offline", "--manifest-path"]).arg(self.directory.join("Cargo.toml"));
+        cargo.env("CARGO_TARGET_DIR", self.directory.join("target"));
+        cargo
+    }
+
+    /// Has a cargo command build, and finds the program that it built.
+    pub fn build(&self, command: &str, arguments: &[&str]) -> String {
+        let built = self.cargo(command).args(arguments).arg("--message-format=json").output().expect("cargo runs");
+        let messages = String::from_utf8_lossy(&built.stdout);
+        assert!(built.status.success(), "{messages}{}", String::from_utf8_lossy(&built.stderr));
+        let (_, rest) = messages.rsplit_once("\"executable\":\"").expect("the path of the program");
+        rest.split('"').next().unwrap_or_default().to_owned()
+    }
+}
