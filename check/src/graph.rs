@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf::{self, RelocationType};
 
 use crate::image::{Image, Kind, Node, Relocation, Symbol};
@@ -74,9 +74,11 @@ impl<'i, 'd> Graph<'i, 'd> {
         let mut decoder = Decoder::with_ip(64, bytes, self.image.address(node), DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let mut edges = Edges::default();
+        let mut held = Held::default();
         let mut next = 0;
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
+            let before = edges.references.len();
             let mut resolved = false;
             while let Some(relocation) = relocations.get(next).filter(|relocation| relocation.at < instruction.next_ip()) {
                 next += 1;
@@ -86,12 +88,18 @@ impl<'i, 'd> Graph<'i, 'd> {
                     edges.references.push(Edge { to, at: instruction.ip(), call });
                 }
             }
-            if !resolved && let Some(edge) = self.resolved_in_code(&instruction, node) {
-                edges.references.push(edge);
+            if !resolved {
+                if let Some(edge) = self.resolved_in_code(&instruction, node) {
+                    edges.references.push(edge);
+                } else if let Some(loaded) = held.called(&instruction) {
+                    let loaded = &mut edges.references[loaded];
+                    loaded.call = true;
+                    loaded.at = instruction.ip();
+                } else if calls_unknown(&instruction) {
+                    edges.indirect_calls.push(instruction.ip());
+                }
             }
-            if !resolved && calls_unknown(&instruction) {
-                edges.indirect_calls.push(instruction.ip());
-            }
+            held.follow(&instruction, (edges.references.len() > before).then_some(before));
         }
         edges
     }
@@ -147,6 +155,66 @@ impl<'i, 'd> Graph<'i, 'd> {
             .collect();
         Edges { references, indirect_calls: Vec::new() }
     }
+}
+
+/// The addresses that registers and stack slots hold, each by the edge that loaded it.
+///
+/// Unoptimised code loads the address of a function and then calls the register: that is a plain call, not one whose
+/// target only the register knows.
+#[derive(Default)]
+struct Held {
+    registers: HashMap<Register, usize>,
+    slots: HashMap<(Register, u64), usize>,
+}
+
+impl Held {
+    /// The edge that loaded what this instruction calls.
+    fn called(&self, instruction: &Instruction) -> Option<usize> {
+        let calls = matches!(instruction.flow_control(), FlowControl::IndirectCall | FlowControl::IndirectBranch);
+        match instruction.op0_kind() {
+            OpKind::Register if calls => self.registers.get(&instruction.op0_register()).copied(),
+            OpKind::Memory if calls => self.slots.get(&slot(instruction)?).copied(),
+            _ => None,
+        }
+    }
+
+    fn follow(&mut self, instruction: &Instruction, loaded: Option<usize>) {
+        if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            self.registers.clear();
+            return;
+        }
+        let moves = instruction.mnemonic() == Mnemonic::Mov;
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                let register = instruction.op0_register().full_register();
+                let from_slot = (moves && instruction.op1_kind() == OpKind::Memory)
+                    .then(|| slot(instruction).and_then(|slot| self.slots.get(&slot).copied()))
+                    .flatten();
+                let from_register = (moves && instruction.op1_kind() == OpKind::Register)
+                    .then(|| self.registers.get(&instruction.op1_register()).copied())
+                    .flatten();
+                match loaded.or(from_slot).or(from_register) {
+                    Some(edge) => self.registers.insert(register, edge),
+                    None => self.registers.remove(&register),
+                };
+            }
+            OpKind::Memory => {
+                let Some(slot) = slot(instruction) else { return };
+                match self.registers.get(&instruction.op1_register()) {
+                    Some(edge) if moves => self.slots.insert(slot, *edge),
+                    _ => self.slots.remove(&slot),
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The place on the stack that an instruction reads or writes.
+fn slot(instruction: &Instruction) -> Option<(Register, u64)> {
+    let base = instruction.memory_base();
+    let on_stack = matches!(base, Register::RSP | Register::RBP) && instruction.memory_index() == Register::None;
+    on_stack.then(|| (base, instruction.memory_displacement64()))
 }
 
 fn calls_unknown(instruction: &Instruction) -> bool {

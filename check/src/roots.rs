@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::Result;
 
 use crate::graph::Graph;
 use crate::image::Node;
@@ -21,6 +20,8 @@ pub struct Root {
     pub name: String,
     /// Where the search begins; empty where the program does not say what is called.
     pub functions: Vec<Node>,
+    /// The functions that take the body: their debug information says what it captured.
+    pub takers: Vec<Node>,
     pub contained: Contained,
     /// What the body is, where only its caller knows what it calls; and where it is given.
     pub opaque: Option<Opaque>,
@@ -61,7 +62,7 @@ impl Functions {
 }
 
 /// Finds every body of the program.
-pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Result<Vec<Root>> {
+pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
     // By name, so that one body that was compiled twice is one.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
@@ -75,6 +76,7 @@ pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Resu
             let given = functions.given_to(mangled);
             let contained = Contained(given.iter().any(|node| is_future(&names::path(graph.image.name(*node)))));
             let root = bodies.entry(name.to_owned()).or_insert_with(|| Root::new(name, contained));
+            root.takers.push(function);
             root.functions.push(function);
             root.functions.extend(given);
         } else if let Some(contained) = table.entry(&path) {
@@ -88,12 +90,17 @@ pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Resu
             bodies.insert(name, root);
         }
     }
-    Ok(bodies.into_values().collect())
+    bodies.into_values().collect()
 }
 
 impl Root {
+    /// A body that is these functions.
+    pub fn of(name: &str, functions: Vec<Node>, contained: Contained) -> Self {
+        Self { functions, ..Self::new(name, contained) }
+    }
+
     fn new(name: &str, contained: Contained) -> Self {
-        Self { name: name.to_owned(), functions: Vec::new(), contained, opaque: None }
+        Self { name: name.to_owned(), functions: Vec::new(), takers: Vec::new(), contained, opaque: None }
     }
 }
 
@@ -122,9 +129,10 @@ fn entered(
         }
         let mut root = Root::new(&name, contained);
         root.functions.extend(code);
+        root.takers.push(function);
         found.push((name, root));
     }
-    if found.is_empty() && !arguments.iter().any(|argument| names::krate(argument) == "in_netns" && names::is_closure(argument)) {
+    if found.is_empty() {
         let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
         let caller = graph.callers(function).into_iter().next();
         let name = caller.map_or_else(
