@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -27,15 +28,23 @@ struct Caged<'a> {
 /// Builds the canaries and looks for every one of their calls. Says how many there were.
 pub fn check(table: &Table, built: &Built, target: Option<&str>) -> Result<usize> {
     let cages = cage(table, &built.libraries)?;
-    let source = built.directory.join("canary.rs");
-    fs::write(&source, write(&cages)).with_context(|| format!("write {}", source.display()))?;
+    // Of this run alone: another may go on at the same time.
+    let folder = built.directory.join(format!("canaries-{}", std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
+    let found = look(table, built, target, &cages, &folder.join("canaries.rs"));
+    fs::remove_dir_all(&folder).with_context(|| format!("remove the folder {}", folder.display()))?;
+    found
+}
+
+fn look(table: &Table, built: &Built, target: Option<&str>, cages: &[Caged<'_>], source: &Path) -> Result<usize> {
+    fs::write(source, write(cages)).with_context(|| format!("write {}", source.display()))?;
     let externs: BTreeSet<_> = cages
         .iter()
         .filter_map(|caged| caged.library)
         .map(|(number, library)| (format!("canary_library_{number}"), library.rlib.clone()))
         .collect();
     let externs: Vec<_> = externs.into_iter().collect();
-    let path = build::compile(&source, &externs, built, target).context(
+    let path = build::compile(source, &externs, built, target).context(
         "build the canaries: a library that the table of sinks knows has changed, so that nothing can be said about \
          calls of it. Add canaries for its new version in a table of your own (--sinks), or report this",
     )?;

@@ -46,7 +46,13 @@ impl<'d> Debug<'d> {
 
     /// Where the code at `address` was written.
     pub fn place(&self, address: u64) -> Option<Place> {
-        let location = self.context.find_location(address).ok()??;
+        // Even here some functions are put into others: the outermost is the one whose code this is.
+        let mut frames = self.context.find_frames(address).skip_all_loads().ok()?;
+        let mut location = None;
+        while let Ok(Some(frame)) = frames.next() {
+            location = frame.location;
+        }
+        let location = location?;
         Some(Place { file: location.file?.to_owned(), line: location.line? })
     }
 

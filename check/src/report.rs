@@ -165,7 +165,7 @@ fn inside_std(path: &[PathStep], index: usize) -> bool {
         step.is_some_and(|step| matches!(crate::names::krate(&step.function), "std" | "core" | "alloc"))
     };
     let step = &path[index];
-    index > 0 && of_std(path.get(index - 1)) && of_std(Some(step)) && path.get(index + 1).is_some()
+    index > 0 && step.by.is_none() && of_std(path.get(index - 1)) && of_std(Some(step)) && path.get(index + 1).is_some()
 }
 
 /// A path without the generic arguments in it, which can be pages long; a type that implements a trait keeps its name.

@@ -133,16 +133,29 @@ fn entered(
         found.push((name, root));
     }
     if found.is_empty() {
-        let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
-        let caller = graph.callers(function).into_iter().next();
-        let name = caller.map_or_else(
-            || names::path(graph.image.name(function)),
-            |(caller, _)| names::path(graph.image.name(caller)),
-        );
-        let opaque = Opaque { r#type: r#type.map_or_else(String::new, |name| (*name).to_owned()), caller };
-        found.push((name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) }));
+        found.extend(opaque(graph, function, &arguments, contained));
     }
     found
+}
+
+/// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
+fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: Contained) -> Vec<(String, Root)> {
+    let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
+    let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
+    let body = |name: String, caller| {
+        let opaque = Opaque { r#type: r#type.clone(), caller };
+        (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) })
+    };
+    let callers = graph.callers(function);
+    if callers.is_empty() {
+        return vec![body(names::path(graph.image.name(function)), None)];
+    }
+    callers
+        .into_iter()
+        .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
+        .filter(|(name, _)| names::krate(name) != "in_netns")
+        .map(|(name, caller)| body(name, caller))
+        .collect()
 }
 
 /// The path of the function with the attribute, out of the path of the helper that its expansion nests in it.

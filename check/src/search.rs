@@ -178,10 +178,6 @@ impl Reached {
         self.order.iter().any(|node| path.is_match(&ground.seen(*node).path))
     }
 
-    pub fn contains(&self, node: Node) -> bool {
-        self.came.contains_key(&node)
-    }
-
     /// From the root to `node`.
     pub fn path_to(&self, node: Node) -> Vec<Step> {
         let mut steps = Vec::new();
