@@ -36,7 +36,7 @@ struct Entry {
 }
 
 /// One thing that is allowed.
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// As written, for messages.
     pub written: String,
     body: Regex,
@@ -47,11 +47,11 @@ pub struct Allowance {
     used: Cell<bool>,
 }
 
-pub struct Allowances(Vec<Allowance>);
+pub(crate) struct Allowances(Vec<Allowance>);
 
 impl Allowances {
     /// Reads those of every package of the workspace, and of the workspace itself.
-    pub fn read(metadata: &Metadata) -> Result<Self> {
+    pub(crate) fn read(metadata: &Metadata) -> Result<Self> {
         let mut all = Vec::new();
         let sections = metadata
             .workspace_packages()
@@ -59,32 +59,46 @@ impl Allowances {
             .map(|package| (format!("package `{}`", package.name), &package.metadata))
             .chain([("workspace".to_owned(), &metadata.workspace_metadata)]);
         for (of, section) in sections {
-            let Some(section) = section.get(KEY) else { continue };
+            let Some(section) = section.get(KEY) else {
+                continue;
+            };
             let section = Section::deserialize(section)
                 .with_context(|| format!("read `metadata.{KEY}` of the {of} in its Cargo.toml"))?;
             for entry in section.allow {
-                all.push(Allowance::new(entry).with_context(|| format!("read `metadata.{KEY}` of the {of} in its Cargo.toml"))?);
+                all.push(Allowance::new(entry).with_context(|| {
+                    format!("read `metadata.{KEY}` of the {of} in its Cargo.toml")
+                })?);
             }
         }
         Ok(Self(all))
     }
 
     /// Those for this body and verdict.
-    pub fn for_body(&self, body: &str, verdict: Verdict) -> Vec<&Allowance> {
-        self.0.iter().filter(|allowance| allowance.verdict == verdict && allowance.body.is_match(body)).collect()
+    pub(crate) fn for_body(&self, body: &str, verdict: Verdict) -> Vec<&Allowance> {
+        self.0
+            .iter()
+            .filter(|allowance| allowance.verdict == verdict && allowance.body.is_match(body))
+            .collect()
     }
 
     /// Those that allowed nothing, and may be out of date.
-    pub fn unused(&self) -> impl Iterator<Item = &Allowance> {
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &Allowance> {
         self.0.iter().filter(|allowance| !allowance.used.get())
     }
 }
 
 impl Allowance {
     fn new(entry: Entry) -> Result<Self> {
-        let Entry { body, verdict, via, reason } = entry;
+        let Entry {
+            body,
+            verdict,
+            via,
+            reason,
+        } = entry;
         if reason.trim().is_empty() {
-            bail!("the allowance of {verdict} for `{body}` has no reason: say why it is fine, for who reads it next");
+            bail!(
+                "the allowance of {verdict} for `{body}` has no reason: say why it is fine, for who reads it next"
+            );
         }
         Ok(Self {
             written: format!("{verdict} for `{body}`"),
@@ -96,7 +110,7 @@ impl Allowance {
         })
     }
 
-    pub fn mark_used(&self) {
+    pub(crate) fn mark_used(&self) {
         self.used.set(true);
     }
 }
@@ -119,18 +133,36 @@ mod tests {
     fn a_body_is_named_by_its_path_with_stars() {
         let all = Allowances(vec![
             entry("body = 'app::status::*'\nverdict = 'SPAWN'\nreason = 'it is joined'").unwrap(),
-            entry("body = 'app::f::{closure#0}'\nverdict = 'HANDOVER'\nreason = 'own runtime'").unwrap(),
+            entry("body = 'app::f::{closure#0}'\nverdict = 'HANDOVER'\nreason = 'own runtime'")
+                .unwrap(),
         ]);
-        assert_eq!(all.for_body("app::status::serve::{closure#0}", Verdict::Spawn).len(), 1);
-        assert!(all.for_body("app::status::serve", Verdict::Handover).is_empty());
-        assert_eq!(all.for_body("app::f::{closure#0}", Verdict::Handover).len(), 1);
+        assert_eq!(
+            all.for_body("app::status::serve::{closure#0}", Verdict::Spawn)
+                .len(),
+            1
+        );
+        assert!(
+            all.for_body("app::status::serve", Verdict::Handover)
+                .is_empty()
+        );
+        assert_eq!(
+            all.for_body("app::f::{closure#0}", Verdict::Handover).len(),
+            1
+        );
         all.for_body("app::f::{closure#0}", Verdict::Handover)[0].mark_used();
-        assert_eq!(all.unused().map(|allowance| allowance.written.as_str()).collect::<Vec<_>>(), ["SPAWN for `app::status::*`"]);
+        assert_eq!(
+            all.unused()
+                .map(|allowance| allowance.written.as_str())
+                .collect::<Vec<_>>(),
+            ["SPAWN for `app::status::*`"]
+        );
     }
 
     #[test]
     fn an_allowance_without_a_reason_is_refused() {
-        let error = entry("body = 'f'\nverdict = 'SPAWN'\nreason = ' '").err().unwrap();
+        let error = entry("body = 'f'\nverdict = 'SPAWN'\nreason = ' '")
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("no reason"), "{error}");
         assert!(entry("body = 'f'\nverdict = 'SPAWN'").is_err());
     }

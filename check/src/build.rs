@@ -12,7 +12,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::semver::Version;
-use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
+use cargo_metadata::{
+    Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind,
+};
 
 use crate::options::Options;
 
@@ -22,13 +24,17 @@ const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
 const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
 
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
-const COMPILE_FLAGS: [&str; 4] =
-    ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none", "-Csplit-debuginfo=off"];
+const COMPILE_FLAGS: [&str; 4] = [
+    "-Csymbol-mangling-version=v0",
+    "-Cdebuginfo=2",
+    "-Cstrip=none",
+    "-Csplit-debuginfo=off",
+];
 /// For every program: what refers to what.
 const LINK_FLAG: &str = "-Clink-arg=-Wl,--emit-relocs";
 
 /// Runs `rustc` with the flags of the check, where cargo called this program as its wrapper.
-pub fn wrapper() -> Option<Result<ExitCode>> {
+pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     std::env::var_os(WRAPPED)?;
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if let Some(inner) = std::env::var_os(INNER_WRAPPER) {
@@ -53,15 +59,17 @@ fn value_of<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a OsStr> {
 }
 
 fn compiles_for_the_program(arguments: &[OsString]) -> bool {
-    value_of(arguments, "--crate-name").is_some_and(|name| name != "build_script_build" && name != "___")
+    value_of(arguments, "--crate-name")
+        .is_some_and(|name| name != "build_script_build" && name != "___")
 }
 
 fn links_a_program(arguments: &[OsString]) -> bool {
-    value_of(arguments, "--crate-type") == Some(OsStr::new("bin")) || arguments.iter().any(|argument| argument == "--test")
+    value_of(arguments, "--crate-type") == Some(OsStr::new("bin"))
+        || arguments.iter().any(|argument| argument == "--test")
 }
 
 /// What was built.
-pub struct Built {
+pub(crate) struct Built {
     pub programs: Vec<Executable>,
     pub libraries: Vec<Library>,
     /// Where `rustc` finds libraries: Rust's, then native ones.
@@ -70,14 +78,14 @@ pub struct Built {
 }
 
 /// A program to check.
-pub struct Executable {
+pub(crate) struct Executable {
     pub target: String,
     pub kind: String,
     pub path: PathBuf,
 }
 
 /// A library that the programs are made of, for the canaries.
-pub struct Library {
+pub(crate) struct Library {
     pub package: String,
     pub version: Version,
     pub name: String,
@@ -86,7 +94,7 @@ pub struct Library {
 }
 
 /// Asks cargo what the workspace is.
-pub fn metadata(options: &Options) -> Result<Metadata> {
+pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.other_options(options.metadata_arguments());
     if let Some(path) = &options.manifest_path {
@@ -96,9 +104,12 @@ pub fn metadata(options: &Options) -> Result<Metadata> {
 }
 
 /// Builds what the options select.
-pub fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
+pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
     refuse_other_architectures(options)?;
-    let directory = options.target_dir.clone().unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
+    let directory = options
+        .target_dir
+        .clone()
+        .unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
     let directory = directory.join("netns-check");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
@@ -108,15 +119,26 @@ pub fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
         .arg(&directory)
         .args(options.build_arguments())
         .env(WRAPPED, "1")
-        .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
+        .env(
+            "RUSTC_WRAPPER",
+            std::env::current_exe().context("find the path of this program")?,
+        )
         .stdout(Stdio::piped());
     if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
         command.env(INNER_WRAPPER, inner);
     }
     let mut child = command.spawn().context("run `cargo build`")?;
-    let output = child.stdout.take().context("read what `cargo build` says")?;
+    let output = child
+        .stdout
+        .take()
+        .context("read what `cargo build` says")?;
     let linked = linked_packages(metadata);
-    let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory };
+    let mut built = Built {
+        programs: Vec::new(),
+        libraries: Vec::new(),
+        search: Vec::new(),
+        directory,
+    };
     let mut native = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
     for message in Message::parse_stream(BufReader::new(output)) {
@@ -125,7 +147,12 @@ pub fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
                 note_artifact(&artifact, metadata, &mut built, &mut optimised);
             }
             Message::BuildScriptExecuted(script) => {
-                native.extend(script.linked_paths.iter().map(|path| OsString::from(path.as_str())));
+                native.extend(
+                    script
+                        .linked_paths
+                        .iter()
+                        .map(|path| OsString::from(path.as_str())),
+                );
             }
             _ => {}
         }
@@ -161,7 +188,11 @@ fn note_artifact(
     optimised: &mut BTreeMap<String, String>,
 ) {
     let target = &artifact.target;
-    if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro)) {
+    if target
+        .kind
+        .iter()
+        .any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro))
+    {
         return;
     }
     let package = &metadata[&artifact.package_id];
@@ -169,15 +200,28 @@ fn note_artifact(
         optimised.insert(package.name.to_string(), artifact.profile.opt_level.clone());
     }
     if let Some(path) = &artifact.executable {
-        let kind = if artifact.profile.test { Some("test".to_owned()) } else { target.kind.first().map(ToString::to_string) };
+        let kind = if artifact.profile.test {
+            Some("test".to_owned())
+        } else {
+            target.kind.first().map(ToString::to_string)
+        };
         built.programs.push(Executable {
             target: target.name.clone(),
             kind: kind.unwrap_or_default(),
             path: path.clone().into_std_path_buf(),
         });
     }
-    let rlib = artifact.filenames.iter().find(|file| file.extension() == Some("rlib"));
-    if let (Some(rlib), true) = (rlib, target.crate_types.iter().any(|kind| matches!(kind, CrateType::Lib | CrateType::RLib))) {
+    let rlib = artifact
+        .filenames
+        .iter()
+        .find(|file| file.extension() == Some("rlib"));
+    if let (Some(rlib), true) = (
+        rlib,
+        target
+            .crate_types
+            .iter()
+            .any(|kind| matches!(kind, CrateType::Lib | CrateType::RLib)),
+    ) {
         built.libraries.push(Library {
             package: package.name.to_string(),
             version: package.version.clone(),
@@ -190,18 +234,29 @@ fn note_artifact(
 
 /// The packages that end up in a program, not only in what builds it.
 fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
-    let nodes: HashMap<_, _> =
-        metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+    let nodes: HashMap<_, _> = metadata
+        .resolve
+        .iter()
+        .flat_map(|resolve| &resolve.nodes)
+        .map(|node| (&node.id, node))
+        .collect();
     let mut linked: HashSet<PackageId> = HashSet::new();
     let mut waiting: Vec<&PackageId> = metadata.workspace_members.iter().collect();
     while let Some(id) = waiting.pop() {
-        let macros = metadata[id].targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro));
+        let macros = metadata[id]
+            .targets
+            .iter()
+            .any(|target| target.kind.contains(&TargetKind::ProcMacro));
         if macros || !linked.insert(id.clone()) {
             continue;
         }
         let Some(node) = nodes.get(id) else { continue };
         for dependency in &node.deps {
-            if dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Build) {
+            if dependency
+                .dep_kinds
+                .iter()
+                .any(|kind| kind.kind != DependencyKind::Build)
+            {
                 waiting.push(&dependency.pkg);
             }
         }
@@ -210,7 +265,10 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
 }
 
 fn refuse_other_architectures(options: &Options) -> Result<()> {
-    let triple = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
+    let triple = options
+        .target
+        .clone()
+        .or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
     let triple = match triple {
         Some(triple) => triple,
         None => host()?,
@@ -226,10 +284,14 @@ fn refuse_other_architectures(options: &Options) -> Result<()> {
 }
 
 fn host() -> Result<String> {
-    let output = rustc().arg("-vV").output().context("ask rustc for its host")?;
+    let output = rustc()
+        .arg("-vV")
+        .output()
+        .context("ask rustc for its host")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("ask rustc for its host: `rustc -vV` names none")
+    host.map(str::to_owned)
+        .context("ask rustc for its host: `rustc -vV` names none")
 }
 
 fn rustc() -> Command {
@@ -237,7 +299,9 @@ fn rustc() -> Command {
 }
 
 fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
-    let Some((package, level)) = optimised.first_key_value() else { return Ok(()) };
+    let Some((package, level)) = optimised.first_key_value() else {
+        return Ok(());
+    };
     let others = match optimised.len() - 1 {
         0 => String::new(),
         others => format!(" (and {others} more)"),
@@ -250,11 +314,20 @@ fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
 }
 
 /// Builds a program of one file against libraries that are built already.
-pub fn compile(source: &std::path::Path, libraries: &[(String, PathBuf)], built: &Built, target: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn compile(
+    source: &std::path::Path,
+    libraries: &[(String, PathBuf)],
+    built: &Built,
+    target: Option<&str>,
+) -> Result<PathBuf> {
     let output = source.with_extension("");
     let run = |extra: &[&str]| {
         let mut command = rustc();
-        command.arg(source).arg("-o").arg(&output).args(["--edition=2024", "--cap-lints=allow", "-Copt-level=0"]);
+        command.arg(source).arg("-o").arg(&output).args([
+            "--edition=2024",
+            "--cap-lints=allow",
+            "-Copt-level=0",
+        ]);
         command.args(COMPILE_FLAGS).arg(LINK_FLAG).args(extra);
         for (name, rlib) in libraries {
             let mut value = OsString::from(format!("{name}="));
@@ -271,11 +344,17 @@ pub fn compile(source: &std::path::Path, libraries: &[(String, PathBuf)], built:
     };
     let mut result = run(&[])?;
     // Libraries that abort on panic go into programs that do.
-    if !result.status.success() && String::from_utf8_lossy(&result.stderr).contains("panic strategy") {
+    if !result.status.success()
+        && String::from_utf8_lossy(&result.stderr).contains("panic strategy")
+    {
         result = run(&["-Cpanic=abort"])?;
     }
     if !result.status.success() {
-        bail!("compile {}:\n{}", source.display(), String::from_utf8_lossy(&result.stderr).trim_end());
+        bail!(
+            "compile {}:\n{}",
+            source.display(),
+            String::from_utf8_lossy(&result.stderr).trim_end()
+        );
     }
     Ok(output)
 }
@@ -294,8 +373,12 @@ mod tests {
         assert!(compiles_for_the_program(&library) && !links_a_program(&library));
         let program = arguments("--crate-name app src/main.rs --crate-type bin");
         assert!(compiles_for_the_program(&program) && links_a_program(&program));
-        assert!(links_a_program(&arguments("--crate-name app src/lib.rs --test")));
-        assert!(!compiles_for_the_program(&arguments("--crate-name build_script_build build.rs --crate-type bin")));
+        assert!(links_a_program(&arguments(
+            "--crate-name app src/lib.rs --test"
+        )));
+        assert!(!compiles_for_the_program(&arguments(
+            "--crate-name build_script_build build.rs --crate-type bin"
+        )));
         assert!(!compiles_for_the_program(&arguments("-vV")));
     }
 

@@ -13,7 +13,7 @@ use crate::image::{Image, Kind, Node, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edge {
+pub(crate) struct Edge {
     pub to: Node,
     /// Where it stands: an instruction, or a word of data.
     pub at: u64,
@@ -23,29 +23,32 @@ pub struct Edge {
 
 /// The edges out of one node.
 #[derive(Default)]
-pub struct Edges {
+pub(crate) struct Edges {
     pub references: Vec<Edge>,
     /// Calls whose target only a register or memory knows.
     pub indirect_calls: Vec<u64>,
 }
 
-pub struct Graph<'i, 'd> {
+pub(crate) struct Graph<'i, 'd> {
     pub image: &'i Image<'d>,
     known: RefCell<HashMap<Node, Rc<Edges>>>,
 }
 
 impl<'i, 'd> Graph<'i, 'd> {
-    pub fn new(image: &'i Image<'d>) -> Self {
-        Self { image, known: RefCell::default() }
+    pub(crate) fn new(image: &'i Image<'d>) -> Self {
+        Self {
+            image,
+            known: RefCell::default(),
+        }
     }
 
-    pub fn edges(&self, node: Node) -> Rc<Edges> {
+    pub(crate) fn edges(&self, node: Node) -> Rc<Edges> {
         if let Some(edges) = self.known.borrow().get(&node) {
             return Rc::clone(edges);
         }
         let edges = Rc::new(match self.image.kind(node) {
-            Kind::Function => self.from_code(node),
-            Kind::Data { .. } => self.from_data(node),
+            Kind::Function => self.read_code(node),
+            Kind::Data { .. } => self.read_data(node),
             Kind::Import => Edges::default(),
         });
         self.known.borrow_mut().insert(node, Rc::clone(&edges));
@@ -53,13 +56,17 @@ impl<'i, 'd> Graph<'i, 'd> {
     }
 
     /// The functions that refer to `target`, and where.
-    pub fn callers(&self, target: Node) -> Vec<(Node, u64)> {
+    pub(crate) fn callers(&self, target: Node) -> Vec<(Node, u64)> {
         let address = self.image.address(target);
         let mut callers = Vec::new();
         for relocation in self.image.all_relocations() {
             if approximate_target(relocation).is_some_and(|found| found.abs_diff(address) <= 8)
                 && let Some(caller) = self.image.function_at(relocation.at)
-                && let Some(edge) = self.edges(caller).references.iter().find(|edge| edge.to == target)
+                && let Some(edge) = self
+                    .edges(caller)
+                    .references
+                    .iter()
+                    .find(|edge| edge.to == target)
             {
                 callers.push((caller, edge.at));
             }
@@ -68,10 +75,11 @@ impl<'i, 'd> Graph<'i, 'd> {
         callers
     }
 
-    fn from_code(&self, node: Node) -> Edges {
+    fn read_code(&self, node: Node) -> Edges {
         let relocations = self.image.relocations(node);
         let bytes = self.image.bytes(node);
-        let mut decoder = Decoder::with_ip(64, bytes, self.image.address(node), DecoderOptions::NONE);
+        let mut decoder =
+            Decoder::with_ip(64, bytes, self.image.address(node), DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let mut edges = Edges::default();
         let mut held = Held::default();
@@ -80,12 +88,19 @@ impl<'i, 'd> Graph<'i, 'd> {
             decoder.decode_out(&mut instruction);
             let before = edges.references.len();
             let mut resolved = false;
-            while let Some(relocation) = relocations.get(next).filter(|relocation| relocation.at < instruction.next_ip()) {
+            while let Some(relocation) = relocations
+                .get(next)
+                .filter(|relocation| relocation.at < instruction.next_ip())
+            {
                 next += 1;
                 resolved = true;
                 if let Some(to) = self.target_in_code(relocation, instruction.next_ip()) {
                     let call = instruction.flow_control() != FlowControl::Next;
-                    edges.references.push(Edge { to, at: instruction.ip(), call });
+                    edges.references.push(Edge {
+                        to,
+                        at: instruction.ip(),
+                        call,
+                    });
                 }
             }
             if !resolved {
@@ -99,7 +114,10 @@ impl<'i, 'd> Graph<'i, 'd> {
                     edges.indirect_calls.push(instruction.ip());
                 }
             }
-            held.follow(&instruction, (edges.references.len() > before).then_some(before));
+            held.follow(
+                &instruction,
+                (edges.references.len() > before).then_some(before),
+            );
         }
         edges
     }
@@ -116,9 +134,13 @@ impl<'i, 'd> Graph<'i, 'd> {
             elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
                 // The processor counts from the end of the instruction, which is four bytes on, or more where an
                 // immediate follows.
-                symbol.wrapping_add_signed(relocation.addend).wrapping_add(next_instruction - relocation.at)
+                symbol
+                    .wrapping_add_signed(relocation.addend)
+                    .wrapping_add(next_instruction - relocation.at)
             }
-            elf::R_X86_64_64 | elf::R_X86_64_32 | elf::R_X86_64_32S => symbol.wrapping_add_signed(relocation.addend),
+            elf::R_X86_64_64 | elf::R_X86_64_32 | elf::R_X86_64_32S => {
+                symbol.wrapping_add_signed(relocation.addend)
+            }
             // Through the table of addresses: the entry is the symbol's.
             _ => symbol,
         };
@@ -134,11 +156,18 @@ impl<'i, 'd> Graph<'i, 'd> {
         if !branches || instruction.op0_kind() != OpKind::NearBranch64 {
             return None;
         }
-        let to = self.image.function_at(instruction.near_branch_target()).filter(|to| *to != node)?;
-        Some(Edge { to, at: instruction.ip(), call: true })
+        let to = self
+            .image
+            .function_at(instruction.near_branch_target())
+            .filter(|to| *to != node)?;
+        Some(Edge {
+            to,
+            at: instruction.ip(),
+            call: true,
+        })
     }
 
-    fn from_data(&self, node: Node) -> Edges {
+    fn read_data(&self, node: Node) -> Edges {
         let references = self
             .image
             .relocations(node)
@@ -148,12 +177,21 @@ impl<'i, 'd> Graph<'i, 'd> {
             .filter_map(|relocation| {
                 let to = match relocation.symbol {
                     Symbol::Import(import) => import,
-                    Symbol::Address(address) => self.image.node_at(address.wrapping_add_signed(relocation.addend))?,
+                    Symbol::Address(address) => self
+                        .image
+                        .node_at(address.wrapping_add_signed(relocation.addend))?,
                 };
-                Some(Edge { to, at: relocation.at, call: false })
+                Some(Edge {
+                    to,
+                    at: relocation.at,
+                    call: false,
+                })
             })
             .collect();
-        Edges { references, indirect_calls: Vec::new() }
+        Edges {
+            references,
+            indirect_calls: Vec::new(),
+        }
     }
 }
 
@@ -170,7 +208,10 @@ struct Held {
 impl Held {
     /// The edge that loaded what this instruction calls.
     fn called(&self, instruction: &Instruction) -> Option<usize> {
-        let calls = matches!(instruction.flow_control(), FlowControl::IndirectCall | FlowControl::IndirectBranch);
+        let calls = matches!(
+            instruction.flow_control(),
+            FlowControl::IndirectCall | FlowControl::IndirectBranch
+        );
         match instruction.op0_kind() {
             OpKind::Register if calls => self.registers.get(&instruction.op0_register()).copied(),
             OpKind::Memory if calls => self.slots.get(&slot(instruction)?).copied(),
@@ -179,7 +220,10 @@ impl Held {
     }
 
     fn follow(&mut self, instruction: &Instruction, loaded: Option<usize>) {
-        if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+        if matches!(
+            instruction.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall
+        ) {
             self.registers.clear();
             return;
         }
@@ -199,7 +243,9 @@ impl Held {
                 };
             }
             OpKind::Memory => {
-                let Some(slot) = slot(instruction) else { return };
+                let Some(slot) = slot(instruction) else {
+                    return;
+                };
                 match self.registers.get(&instruction.op1_register()) {
                     Some(edge) if moves => self.slots.insert(slot, *edge),
                     _ => self.slots.remove(&slot),
@@ -213,13 +259,15 @@ impl Held {
 /// The place on the stack that an instruction reads or writes.
 fn slot(instruction: &Instruction) -> Option<(Register, u64)> {
     let base = instruction.memory_base();
-    let on_stack = matches!(base, Register::RSP | Register::RBP) && instruction.memory_index() == Register::None;
+    let on_stack = matches!(base, Register::RSP | Register::RBP)
+        && instruction.memory_index() == Register::None;
     on_stack.then(|| (base, instruction.memory_displacement64()))
 }
 
 fn calls_unknown(instruction: &Instruction) -> bool {
     instruction.flow_control() == FlowControl::IndirectCall
-        && (instruction.op0_kind() == OpKind::Register || instruction.memory_base() != Register::RIP)
+        && (instruction.op0_kind() == OpKind::Register
+            || instruction.memory_base() != Register::RIP)
 }
 
 fn is_thread_local(kind: RelocationType) -> bool {
@@ -241,9 +289,13 @@ fn is_thread_local(kind: RelocationType) -> bool {
 
 /// Where a relocation leads, up to the length of an immediate.
 fn approximate_target(relocation: &Relocation) -> Option<u64> {
-    let Symbol::Address(symbol) = relocation.symbol else { return None };
+    let Symbol::Address(symbol) = relocation.symbol else {
+        return None;
+    };
     Some(match relocation.kind {
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => symbol.wrapping_add_signed(relocation.addend + 4),
+        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
+            symbol.wrapping_add_signed(relocation.addend + 4)
+        }
         elf::R_X86_64_64 => symbol.wrapping_add_signed(relocation.addend),
         _ => symbol,
     })

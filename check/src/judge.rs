@@ -13,7 +13,7 @@ use crate::verdict::Verdict;
 
 /// One body, judged.
 #[derive(Serialize)]
-pub struct Body {
+pub(crate) struct Body {
     pub name: String,
     #[serde(flatten)]
     pub place: Option<Place>,
@@ -26,7 +26,7 @@ pub struct Body {
 
 /// One verdict of one body.
 #[derive(Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub verdict: Verdict,
     /// Of the table; none where the verdict is about an argument or a foreign symbol.
     pub sink: Option<String>,
@@ -41,7 +41,7 @@ pub struct Finding {
 
 /// One function on a path.
 #[derive(Serialize)]
-pub struct PathStep {
+pub(crate) struct PathStep {
     pub function: String,
     /// Of the line that leads on; of the last, of its own first line.
     #[serde(flatten)]
@@ -52,7 +52,12 @@ pub struct PathStep {
 }
 
 /// Judges one body.
-pub fn judge(ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, root: &Root, allowances: &Allowances) -> Body {
+pub(crate) fn judge(
+    ground: &Ground<'_, '_, '_>,
+    debug: &Debug<'_>,
+    root: &Root,
+    allowances: &Allowances,
+) -> Body {
     let everything = Case::open(ground, debug, root, &[]);
     let mut findings = everything.findings();
     for finding in &mut findings {
@@ -67,7 +72,13 @@ pub fn judge(ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, root: &Root, allowa
         (None, Some(first)) => debug.place(ground.graph.image.address(*first)),
         (None, None) => None,
     };
-    Body { name: root.name.clone(), place, contained: root.contained.0, verdicts, findings }
+    Body {
+        name: root.name.clone(),
+        place,
+        contained: root.contained.0,
+        verdicts,
+        findings,
+    }
 }
 
 /// An allowance that names a way holds for that way only: with it closed, nothing may be left.
@@ -87,21 +98,34 @@ fn allow(
     if allowed.is_empty() {
         return;
     }
-    let closed: Vec<Regex> = allowed.iter().filter_map(|allowance| allowance.via.clone()).collect();
+    let closed: Vec<Regex> = allowed
+        .iter()
+        .filter_map(|allowance| allowance.via.clone())
+        .collect();
     let rest = Case::open(ground, debug, root, &closed).findings();
     for allowance in &allowed {
-        let closes = |step: &PathStep| allowance.via.as_ref().is_some_and(|via| via.is_match(&step.function));
-        if finding.path.iter().any(closes) {
+        let is_via = |step: &PathStep| {
+            allowance
+                .via
+                .as_ref()
+                .is_some_and(|via| via.is_match(&step.function))
+        };
+        if finding.path.iter().any(is_via) {
             allowance.mark_used();
         }
     }
-    match rest.into_iter().find(|other| other.verdict == finding.verdict) {
-        Some(other) => *finding = other,
-        None => {
-            let reasons: Vec<_> = allowed.iter().map(|allowance| allowance.reason.as_str()).collect();
-            finding.allowed = Some(reasons.join("; "));
-        }
+    if let Some(other) = rest
+        .into_iter()
+        .find(|other| other.verdict == finding.verdict)
+    {
+        *finding = other;
+        return;
     }
+    let reasons: Vec<_> = allowed
+        .iter()
+        .map(|allowance| allowance.reason.as_str())
+        .collect();
+    finding.allowed = Some(reasons.join("; "));
 }
 
 struct Case<'c, 'a, 'i, 'd, 'b> {
@@ -112,9 +136,26 @@ struct Case<'c, 'a, 'i, 'd, 'b> {
 }
 
 impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
-    fn open(ground: &'c Ground<'a, 'i, 'd>, debug: &'c Debug<'b>, root: &'c Root, closed: &[Regex]) -> Self {
-        let reached = search(ground, root, &Limits { stops: true, closed });
-        Self { ground, debug, root, reached }
+    fn open(
+        ground: &'c Ground<'a, 'i, 'd>,
+        debug: &'c Debug<'b>,
+        root: &'c Root,
+        closed: &[Regex],
+    ) -> Self {
+        let reached = search(
+            ground,
+            root,
+            &Limits {
+                stops: true,
+                closed,
+            },
+        );
+        Self {
+            ground,
+            debug,
+            root,
+            reached,
+        }
     }
 
     /// The nearest of each verdict.
@@ -122,14 +163,20 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let mut findings: Vec<Finding> = Vec::new();
         for &(index, node) in &self.reached.hits {
             let sink = self.ground.table.sink(index);
-            if findings.iter().any(|finding| finding.verdict == sink.verdict) {
+            if findings
+                .iter()
+                .any(|finding| finding.verdict == sink.verdict)
+            {
                 continue;
             }
             let mut path = self.reached.path_to(node);
             if sink.only_with.is_some() {
                 path.extend(tail(self.ground, node));
             }
-            let hinted = sink.hint_with.as_ref().is_none_or(|with| self.reached.any(self.ground, with));
+            let hinted = sink
+                .hint_with
+                .as_ref()
+                .is_none_or(|with| self.reached.any(self.ground, with));
             findings.push(Finding {
                 verdict: sink.verdict,
                 sink: Some(sink.id.clone()),
@@ -139,21 +186,41 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
                 allowed: None,
             });
         }
-        findings.extend(self.opaque().or_else(|| self.argument()).or_else(|| self.foreign()));
+        findings.extend(
+            self.opaque()
+                .or_else(|| self.argument())
+                .or_else(|| self.foreign()),
+        );
         findings.sort_by_key(|finding| finding.verdict);
         findings
     }
 
     fn unknown(&self, says: String, path: &[Step]) -> Finding {
-        Finding { verdict: Verdict::Unknown, sink: None, says, hint: None, path: self.describe(path), allowed: None }
+        Finding {
+            verdict: Verdict::Unknown,
+            sink: None,
+            says,
+            hint: None,
+            path: self.describe(path),
+            allowed: None,
+        }
     }
 
     /// The body itself is a value that can be anything.
     fn opaque(&self) -> Option<Finding> {
         let opaque = self.root.opaque.as_ref()?;
-        let path: Vec<_> = opaque.caller.map(|(node, _)| Step { node, came: None }).into_iter().collect();
-        let mut finding =
-            self.unknown(format!("the body is a `{}`: only its caller knows what that calls", opaque.r#type), &path);
+        let path: Vec<_> = opaque
+            .caller
+            .map(|(node, _)| Step { node, came: None })
+            .into_iter()
+            .collect();
+        let mut finding = self.unknown(
+            format!(
+                "the body is a `{}`: only its caller knows what that calls",
+                opaque.r#type
+            ),
+            &path,
+        );
         if let (Some(step), Some((_, at))) = (finding.path.first_mut(), opaque.caller) {
             step.place = self.debug.place(at);
         }
@@ -163,17 +230,32 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     /// A trait object or a function pointer that the body captured, and that something it reaches calls.
     fn argument(&self) -> Option<Finding> {
         let image = self.ground.graph.image;
-        let mut captured: Vec<Variable> =
-            self.root.takers.iter().flat_map(|taker| self.debug.captured(image.address(*taker))).collect();
+        let mut captured: Vec<Variable> = self
+            .root
+            .takers
+            .iter()
+            .flat_map(|taker| self.debug.captured(image.address(*taker)))
+            .collect();
         captured.dedup();
         captured.iter().find_map(|variable| {
-            let caller = self.reached.order.iter().copied().find(|node| self.calls(*node, variable))?;
+            let caller = self
+                .reached
+                .order
+                .iter()
+                .copied()
+                .find(|node| self.calls(*node, variable))?;
             let says = format!(
                 "calls its argument `{}: {}`: only the caller of the body knows what that calls",
                 variable.name, variable.r#type
             );
             let mut finding = self.unknown(says, &self.reached.path_to(caller));
-            let at = self.ground.graph.edges(caller).indirect_calls.first().copied();
+            let at = self
+                .ground
+                .graph
+                .edges(caller)
+                .indirect_calls
+                .first()
+                .copied();
             if let (Some(last), Some(at)) = (finding.path.last_mut(), at) {
                 last.place = self.debug.place(at);
             }
@@ -191,7 +273,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         if path.starts_with("core::ptr::drop_in_place") {
             return false;
         }
-        let own = self.root.functions.contains(&node) || (names::is_closure(path) && path.starts_with(&self.root.name));
+        let own = self.root.functions.contains(&node)
+            || (names::is_closure(path) && path.starts_with(&self.root.name));
         let key = callable(&variable.r#type);
         own || path.contains(key)
             || self
@@ -207,10 +290,19 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let unknown = self.reached.order.iter().copied().find(|node| {
             image.kind(*node) == Kind::Import
                 && self.ground.seen(*node).sinks.is_empty()
-                && !self.ground.table.knows_foreign(image.name(*node), image.library(*node))
+                && !self
+                    .ground
+                    .table
+                    .knows_foreign(image.name(*node), image.library(*node))
         })?;
-        let from = image.library(unknown).map_or_else(|| "a shared object".to_owned(), |library| format!("`{library}`"));
-        let says = format!("calls `{}` of {from}, which is not known to be safe", image.name(unknown));
+        let from = image.library(unknown).map_or_else(
+            || "a shared object".to_owned(),
+            |library| format!("`{library}`"),
+        );
+        let says = format!(
+            "calls `{}` of {from}, which is not known to be safe",
+            image.name(unknown)
+        );
         Some(self.unknown(says, &self.reached.path_to(unknown)))
     }
 
@@ -221,7 +313,11 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let mut through: Option<String> = None;
         for (index, step) in steps.iter().enumerate() {
             let function = self.ground.seen(step.node).path.clone();
-            let leads_on = steps.get(index + 1).and_then(|next| next.came).and_then(|came| came.by).map(|edge| edge.at);
+            let leads_on = steps
+                .get(index + 1)
+                .and_then(|next| next.came)
+                .and_then(|came| came.by)
+                .map(|edge| edge.at);
             match image.kind(step.node) {
                 Kind::Data { vtable } => {
                     let data = match (vtable, function.as_str()) {
@@ -232,13 +328,20 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
                     through = through.or(Some(data));
                 }
                 kind => {
-                    let by = through.take().map(|data| format!("through {data}")).or_else(|| self.manner(step));
+                    let by = through
+                        .take()
+                        .map(|data| format!("through {data}"))
+                        .or_else(|| self.manner(step));
                     let place = match (kind, leads_on) {
                         (Kind::Import, _) => None,
                         (_, Some(at)) => self.debug.place(at),
                         (_, None) => self.debug.place(image.address(step.node)),
                     };
-                    path.push(PathStep { function, place, by });
+                    path.push(PathStep {
+                        function,
+                        place,
+                        by,
+                    });
                 }
             }
         }
@@ -248,13 +351,20 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn manner(&self, step: &Step) -> Option<String> {
         let came = step.came?;
         let image = self.ground.graph.image;
-        let rust = |node: Node| image.name(node).starts_with("_R") || image.name(node).starts_with("_ZN");
+        let rust =
+            |node: Node| image.name(node).starts_with("_R") || image.name(node).starts_with("_ZN");
         let path = &self.ground.seen(step.node).path;
         match came.by {
             None => Some("given to it, to run inside".to_owned()),
-            Some(_) if path.starts_with("core::ptr::drop_in_place") => Some("by dropping".to_owned()),
+            Some(_) if path.starts_with("core::ptr::drop_in_place") => {
+                Some("by dropping".to_owned())
+            }
             Some(edge) if !edge.call => Some("through a function pointer".to_owned()),
-            Some(_) if rust(came.from) && !rust(step.node) && image.kind(step.node) == Kind::Function => {
+            Some(_)
+                if rust(came.from)
+                    && !rust(step.node)
+                    && image.kind(step.node) == Kind::Function =>
+            {
                 Some("into C".to_owned())
             }
             Some(_) => None,
@@ -266,7 +376,9 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 fn callable(r#type: &str) -> &str {
     if let Some(at) = r#type.find("dyn ") {
         let rest = &r#type[at..];
-        let end = rest[4..].find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').map_or(rest.len(), |end| end + 4);
+        let end = rest[4..]
+            .find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+            .map_or(rest.len(), |end| end + 4);
         return &rest[..end];
     }
     r#type.find("fn(").map_or(r#type, |at| &r#type[at..])
@@ -279,7 +391,10 @@ mod tests {
     #[test]
     fn a_call_is_known_by_its_trait_or_its_signature() {
         assert_eq!(callable("&&dyn app::Job"), "dyn app::Job");
-        assert_eq!(callable("alloc::boxed::Box<(dyn core::ops::function::Fn<(), Output=()> + Send)>"), "dyn core::ops::function::Fn");
+        assert_eq!(
+            callable("alloc::boxed::Box<(dyn core::ops::function::Fn<(), Output=()> + Send)>"),
+            "dyn core::ops::function::Fn"
+        );
         assert_eq!(callable("&fn(u32) -> u32"), "fn(u32) -> u32");
     }
 }

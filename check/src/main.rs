@@ -61,7 +61,9 @@ fn check(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if options.release {
-        bail!("--release optimises: an optimiser puts functions into each other, and with them the calls that are looked for. Leave it out");
+        bail!(
+            "--release optimises: an optimiser puts functions into each other, and with them the calls that are looked for. Leave it out"
+        );
     }
     let table = Table::load(options.sinks.as_deref())?;
     let metadata = build::metadata(options)?;
@@ -73,18 +75,36 @@ fn check(options: &Options) -> Result<ExitCode> {
     };
     status("Building", "unoptimised, for the check");
     let built = build::build(options, &metadata)?;
-    status("Checking", "that the table of sinks holds for these libraries");
+    status(
+        "Checking",
+        "that the table of sinks holds for these libraries",
+    );
     let canaries = canary::check(&table, &built, options.target.as_deref())?;
     let mut programs = Vec::new();
     for program in &built.programs {
-        status("Checking", &format!("{} `{}`", program.kind, program.target));
+        status(
+            "Checking",
+            &format!("{} `{}`", program.kind, program.target),
+        );
         programs.push(judge_program(program, &table, &allowances, options)?);
     }
-    let unused_allowances = allowances.unused().map(|allowance| allowance.written.clone()).collect();
-    let report = Report { version: 1, canaries, programs, unused_allowances };
+    let unused_allowances = allowances
+        .unused()
+        .map(|allowance| allowance.written.clone())
+        .collect();
+    let report = Report {
+        version: 1,
+        canaries,
+        programs,
+        unused_allowances,
+    };
     match options.format {
         Format::Json => report.json(&mut out)?,
-        Format::Human => report.human(&mut out, metadata.workspace_root.as_std_path(), options.verbose)?,
+        Format::Human => report.human(
+            &mut out,
+            metadata.workspace_root.as_std_path(),
+            options.verbose,
+        )?,
     }
     out.flush()?;
     let denied = report.denied(&options.deny);
@@ -109,12 +129,23 @@ fn judge_program(
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
     let functions = roots::Functions::new(&graph);
-    let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
+    let debug =
+        debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
     let ground = search::Ground::new(&graph, &functions, table);
     let bodies = roots::find(&graph, &functions, table)
         .iter()
-        .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
+        .filter(|root| {
+            options
+                .body
+                .as_ref()
+                .is_none_or(|text| root.name.contains(text))
+        })
         .map(|root| judge::judge(&ground, &debug, root, allowances))
         .collect();
-    Ok(Judged { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+    Ok(Judged {
+        target: built.target.clone(),
+        kind: built.kind.clone(),
+        path: built.path.clone(),
+        bodies,
+    })
 }

@@ -3,7 +3,7 @@
 use rustc_demangle::try_demangle;
 
 /// The path for people and for patterns: no crate hashes.
-pub fn path(mangled: &str) -> String {
+pub(crate) fn path(mangled: &str) -> String {
     match try_demangle(mangled) {
         Ok(name) => format!("{name:#}"),
         Err(_) => mangled.to_owned(),
@@ -11,7 +11,7 @@ pub fn path(mangled: &str) -> String {
 }
 
 /// The path that tells two crates of one name apart, written alike whether it names a function or a type.
-pub fn identity(mangled: &str) -> String {
+pub(crate) fn identity(mangled: &str) -> String {
     match try_demangle(mangled) {
         Ok(name) => name.to_string().replace("::<", "<"),
         Err(_) => mangled.to_owned(),
@@ -19,8 +19,10 @@ pub fn identity(mangled: &str) -> String {
 }
 
 /// A path without the generic arguments of the function itself, and those.
-pub fn split(path: &str) -> (&str, Vec<&str>) {
-    let Some(inner) = path.strip_suffix('>') else { return (path, Vec::new()) };
+pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
+    let Some(inner) = path.strip_suffix('>') else {
+        return (path, Vec::new());
+    };
     let bytes = inner.as_bytes();
     let mut depth = 0;
     for (index, &byte) in bytes.iter().enumerate().rev() {
@@ -29,7 +31,10 @@ pub fn split(path: &str) -> (&str, Vec<&str>) {
             b'>' if index == 0 || bytes[index - 1] != b'-' => depth += 1,
             b'<' if depth == 0 => {
                 let base = &inner[..index];
-                return (base.strip_suffix("::").unwrap_or(base), split_arguments(&inner[index + 1..]));
+                return (
+                    base.strip_suffix("::").unwrap_or(base),
+                    split_arguments(&inner[index + 1..]),
+                );
             }
             b'<' => depth -= 1,
             _ => {}
@@ -39,7 +44,7 @@ pub fn split(path: &str) -> (&str, Vec<&str>) {
 }
 
 /// The generic arguments of the function itself.
-pub fn generic_arguments(path: &str) -> Vec<&str> {
+pub(crate) fn generic_arguments(path: &str) -> Vec<&str> {
     split(path).1
 }
 
@@ -65,20 +70,26 @@ fn split_arguments(list: &str) -> Vec<&str> {
 }
 
 /// Whether a type is a closure, or the future of an async block.
-pub fn is_closure(r#type: &str) -> bool {
-    r#type.ends_with('}') && r#type.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))
+pub(crate) fn is_closure(r#type: &str) -> bool {
+    r#type.ends_with('}')
+        && r#type
+            .rsplit("::")
+            .next()
+            .is_some_and(|segment| segment.starts_with("{closure"))
 }
 
 /// Whether a type can be called and only its value says what that calls.
-pub fn is_indirect(r#type: &str) -> bool {
+pub(crate) fn is_indirect(r#type: &str) -> bool {
     r#type.contains("dyn ") || r#type.contains("fn(")
 }
 
 /// The crate that a path begins in, without its hash.
-pub fn krate(path: &str) -> &str {
+pub(crate) fn krate(path: &str) -> &str {
     let start = path.trim_start_matches(['<', '&', '*', '(', '[']);
     let start = start.strip_prefix("mut ").unwrap_or(start);
-    let end = start.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(start.len());
+    let end = start
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(start.len());
     &start[..end]
 }
 
@@ -91,9 +102,16 @@ mod tests {
         let path = "in_netns::with_netns<&str, app::f<u8, u16>::{closure#0}, (fn(u8) -> u8, Vec<(u8, u8)>)>";
         assert_eq!(
             generic_arguments(path),
-            ["&str", "app::f<u8, u16>::{closure#0}", "(fn(u8) -> u8, Vec<(u8, u8)>)"]
+            [
+                "&str",
+                "app::f<u8, u16>::{closure#0}",
+                "(fn(u8) -> u8, Vec<(u8, u8)>)"
+            ]
         );
-        assert_eq!(generic_arguments("<in_netns::Call<&str>>::run<app::f, fn() -> u8>"), ["app::f", "fn() -> u8"]);
+        assert_eq!(
+            generic_arguments("<in_netns::Call<&str>>::run<app::f, fn() -> u8>"),
+            ["app::f", "fn() -> u8"]
+        );
         assert!(generic_arguments("app::f::{closure#0}").is_empty());
     }
 

@@ -14,15 +14,19 @@ use crate::verdict::Verdict;
 ///
 /// Exit status: 0 where nothing is denied, 1 where a denied verdict was found, 2 where the check could not judge.
 #[derive(Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[command(bin_name = "cargo netns-check", version, about, long_about)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     selection: Selection,
 
     #[command(flatten)]
     features: Features,
 
-    /// Build for this target (x86_64 Linux alone is understood)
+    /// Build for this target (only Linux on `x86_64` is understood)
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
 
@@ -78,7 +82,7 @@ pub struct Options {
     #[arg(long, short)]
     pub quiet: bool,
 
-    /// Colours: NO_COLOR and the terminal decide, unless this does
+    /// Colours: `NO_COLOR` and the terminal decide, unless this does
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
 
@@ -96,6 +100,10 @@ pub struct Options {
 }
 
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[command(next_help_heading = "Programs")]
 struct Selection {
     /// Check the programs of this package
@@ -136,6 +144,10 @@ struct Selection {
 }
 
 #[derive(Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the options have these names in cargo"
+)]
 #[command(next_help_heading = "Features")]
 struct Features {
     /// Features to activate
@@ -153,7 +165,7 @@ struct Features {
 
 /// How the report is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people
     Human,
     /// One JSON document
@@ -162,7 +174,7 @@ pub enum Format {
 
 impl Options {
     /// Reads the command line. Cargo passes the name of the subcommand first.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let mut arguments: Vec<OsString> = std::env::args_os().collect();
         if arguments.get(1).is_some_and(|first| first == "netns-check") {
             arguments.remove(1);
@@ -171,13 +183,30 @@ impl Options {
     }
 
     /// What is passed on to `cargo build`.
-    pub fn build_arguments(&self) -> Vec<OsString> {
-        let Selection { package, workspace, bin, bins, example, examples, test, tests, all_targets } = &self.selection;
+    pub(crate) fn build_arguments(&self) -> Vec<OsString> {
+        let Selection {
+            package,
+            workspace,
+            bin,
+            bins,
+            example,
+            examples,
+            test,
+            tests,
+            all_targets,
+        } = &self.selection;
         let mut passed = Vec::new();
-        for (option, values) in
-            [("--package", package), ("--bin", bin), ("--example", example), ("--test", test)]
-        {
-            passed.extend(values.iter().flat_map(|value| [OsString::from(option), value.into()]));
+        for (option, values) in [
+            ("--package", package),
+            ("--bin", bin),
+            ("--example", example),
+            ("--test", test),
+        ] {
+            passed.extend(
+                values
+                    .iter()
+                    .flat_map(|value| [OsString::from(option), value.into()]),
+            );
         }
         for (option, given) in [
             ("--workspace", *workspace),
@@ -189,8 +218,16 @@ impl Options {
         ] {
             passed.extend(given.then(|| option.into()));
         }
-        for (option, value) in [("--target", &self.target), ("--profile", &self.profile), ("--jobs", &self.jobs)] {
-            passed.extend(value.iter().flat_map(|value| [OsString::from(option), value.into()]));
+        for (option, value) in [
+            ("--target", &self.target),
+            ("--profile", &self.profile),
+            ("--jobs", &self.jobs),
+        ] {
+            passed.extend(
+                value
+                    .iter()
+                    .flat_map(|value| [OsString::from(option), value.into()]),
+            );
         }
         if let Some(path) = &self.manifest_path {
             passed.extend(["--manifest-path".into(), path.into()]);
@@ -204,9 +241,16 @@ impl Options {
     }
 
     /// What `cargo metadata` has to know too.
-    pub fn metadata_arguments(&self) -> Vec<String> {
-        let Features { features, all_features, no_default_features } = &self.features;
-        let mut passed: Vec<String> = features.iter().map(|features| format!("--features={features}")).collect();
+    pub(crate) fn metadata_arguments(&self) -> Vec<String> {
+        let Features {
+            features,
+            all_features,
+            no_default_features,
+        } = &self.features;
+        let mut passed: Vec<String> = features
+            .iter()
+            .map(|features| format!("--features={features}"))
+            .collect();
         for (option, given) in [
             ("--all-features", *all_features),
             ("--no-default-features", *no_default_features),
@@ -240,8 +284,27 @@ mod tests {
 
     #[test]
     fn the_selection_is_passed_on_to_cargo() {
-        let options = Options::parse_from(["cargo-netns-check", "-p", "app", "--test", "t", "-F", "a,b", "--locked"]);
-        assert_eq!(options.build_arguments(), ["--package", "app", "--test", "t", "--features=a,b", "--locked"]);
+        let options = Options::parse_from([
+            "cargo-netns-check",
+            "-p",
+            "app",
+            "--test",
+            "t",
+            "-F",
+            "a,b",
+            "--locked",
+        ]);
+        assert_eq!(
+            options.build_arguments(),
+            [
+                "--package",
+                "app",
+                "--test",
+                "t",
+                "--features=a,b",
+                "--locked"
+            ]
+        );
         assert_eq!(options.metadata_arguments(), ["--features=a,b", "--locked"]);
     }
 }

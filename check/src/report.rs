@@ -13,7 +13,7 @@ use crate::verdict::Verdict;
 
 /// Everything that was found.
 #[derive(Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Of this document's form.
     pub version: u32,
     pub canaries: usize,
@@ -24,7 +24,7 @@ pub struct Report {
 
 /// One program.
 #[derive(Serialize)]
-pub struct Judged {
+pub(crate) struct Judged {
     pub target: String,
     pub kind: String,
     pub path: PathBuf,
@@ -33,42 +33,72 @@ pub struct Judged {
 
 impl Report {
     /// The findings that `--deny` is about.
-    pub fn denied(&self, deny: &[Verdict]) -> usize {
-        let findings = self.programs.iter().flat_map(|program| &program.bodies).flat_map(|body| &body.findings);
-        findings.filter(|finding| finding.allowed.is_none() && deny.contains(&finding.verdict)).count()
+    pub(crate) fn denied(&self, deny: &[Verdict]) -> usize {
+        let findings = self
+            .programs
+            .iter()
+            .flat_map(|program| &program.bodies)
+            .flat_map(|body| &body.findings);
+        findings
+            .filter(|finding| finding.allowed.is_none() && deny.contains(&finding.verdict))
+            .count()
     }
 
-    pub fn json(&self, out: &mut impl Write) -> Result<()> {
+    pub(crate) fn json(&self, out: &mut impl Write) -> Result<()> {
         serde_json::to_writer_pretty(&mut *out, self)?;
         writeln!(out)?;
         Ok(())
     }
 
     /// `root`: of the workspace, to which paths are relative.
-    pub fn human(&self, out: &mut impl Write, root: &Path, verbose: bool) -> io::Result<()> {
+    pub(crate) fn human(&self, out: &mut impl Write, root: &Path, verbose: bool) -> io::Result<()> {
         let page = Page { root, verbose };
         for program in &self.programs {
-            let Judged { target, kind, path: _, bodies } = program;
-            writeln!(out, "{BOLD}{kind} {target}{BOLD:#}: {} bodies", bodies.len())?;
+            let Judged {
+                target,
+                kind,
+                path: _,
+                bodies,
+            } = program;
+            writeln!(
+                out,
+                "{BOLD}{kind} {target}{BOLD:#}: {} bodies",
+                bodies.len()
+            )?;
             for body in bodies {
                 page.body(out, body)?;
             }
             writeln!(out)?;
         }
         for unused in &self.unused_allowances {
-            writeln!(out, "{YELLOW}unused allowance{YELLOW:#}: {unused}. Nothing here needs it: take it out")?;
+            writeln!(
+                out,
+                "{YELLOW}unused allowance{YELLOW:#}: {unused}. Nothing here needs it: take it out"
+            )?;
         }
         writeln!(out, "{}", self.summary())
     }
 
     fn summary(&self) -> String {
-        let bodies: Vec<_> = self.programs.iter().flat_map(|program| &program.bodies).collect();
+        let bodies: Vec<_> = self
+            .programs
+            .iter()
+            .flat_map(|program| &program.bodies)
+            .collect();
         let counts = Verdict::ALL.iter().filter_map(|verdict| {
-            let count = bodies.iter().filter(|body| body.verdicts.contains(verdict)).count();
+            let count = bodies
+                .iter()
+                .filter(|body| body.verdicts.contains(verdict))
+                .count();
             (count > 0).then(|| format!("{count} {verdict}"))
         });
         let counts: Vec<_> = counts.collect();
-        format!("{} bodies: {}; {} canaries found", bodies.len(), counts.join(", "), self.canaries)
+        format!(
+            "{} bodies: {}; {} canaries found",
+            bodies.len(),
+            counts.join(", "),
+            self.canaries
+        )
     }
 }
 
@@ -100,7 +130,12 @@ impl Page<'_> {
             .collect();
         let contained = if body.contained { " (contained)" } else { "" };
         let place = self.place(body.place.as_ref());
-        writeln!(out, "\n  {}  {BOLD}{}{BOLD:#}{contained}{place}", verdicts.join(", "), body.name)?;
+        writeln!(
+            out,
+            "\n  {}  {BOLD}{}{BOLD:#}{contained}{place}",
+            verdicts.join(", "),
+            body.name
+        )?;
         for finding in &body.findings {
             self.finding(out, finding)?;
         }
@@ -108,7 +143,14 @@ impl Page<'_> {
     }
 
     fn finding(&self, out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-        let Finding { verdict, sink: _, says, hint, path, allowed } = finding;
+        let Finding {
+            verdict,
+            sink: _,
+            says,
+            hint,
+            path,
+            allowed,
+        } = finding;
         let style = style(*verdict);
         writeln!(out, "    {style}{verdict}{style:#} {says}")?;
         if let Some(hint) = hint {
@@ -127,19 +169,36 @@ impl Page<'_> {
                 continue;
             }
             if left_out > 0 {
-                writeln!(out, "        {DIM}… {left_out} more in the standard library{DIM:#}")?;
+                writeln!(
+                    out,
+                    "        {DIM}… {left_out} more in the standard library{DIM:#}"
+                )?;
                 left_out = 0;
             }
-            let by = step.by.as_ref().map(|by| format!("{YELLOW}{by}{YELLOW:#} ")).unwrap_or_default();
-            let function = if self.verbose { step.function.clone() } else { shorten(&step.function) };
+            let by = step
+                .by
+                .as_ref()
+                .map(|by| format!("{YELLOW}{by}{YELLOW:#} "))
+                .unwrap_or_default();
+            let function = if self.verbose {
+                step.function.clone()
+            } else {
+                shorten(&step.function)
+            };
             let arrow = if index == 0 { "  " } else { "→ " };
-            writeln!(out, "      {arrow}{by}{function}{}", self.place(step.place.as_ref()))?;
+            writeln!(
+                out,
+                "      {arrow}{by}{function}{}",
+                self.place(step.place.as_ref())
+            )?;
         }
         Ok(())
     }
 
     fn place(&self, place: Option<&Place>) -> String {
-        place.map(|place| format!("  {DIM}{}:{}{DIM:#}", self.file(&place.file), place.line)).unwrap_or_default()
+        place
+            .map(|place| format!("  {DIM}{}:{}{DIM:#}", self.file(&place.file), place.line))
+            .unwrap_or_default()
     }
 
     /// A file by the shortest name that says which it is.
@@ -152,7 +211,10 @@ impl Page<'_> {
                 return rest.splitn(skip + 1, '/').last().unwrap_or(rest).to_owned();
             }
         }
-        match file.strip_prefix("/rustc/").and_then(|rest| rest.split_once('/')) {
+        match file
+            .strip_prefix("/rustc/")
+            .and_then(|rest| rest.split_once('/'))
+        {
             Some((_, library)) => library.to_owned(),
             None => file.to_owned(),
         }
@@ -162,10 +224,19 @@ impl Page<'_> {
 /// A function between two others of the standard library, reached by a plain call.
 fn inside_std(path: &[PathStep], index: usize) -> bool {
     let of_std = |step: Option<&PathStep>| {
-        step.is_some_and(|step| matches!(crate::names::krate(&step.function), "std" | "core" | "alloc"))
+        step.is_some_and(|step| {
+            matches!(
+                crate::names::krate(&step.function),
+                "std" | "core" | "alloc"
+            )
+        })
     };
     let step = &path[index];
-    index > 0 && step.by.is_none() && of_std(path.get(index - 1)) && of_std(Some(step)) && path.get(index + 1).is_some()
+    index > 0
+        && step.by.is_none()
+        && of_std(path.get(index - 1))
+        && of_std(Some(step))
+        && path.get(index + 1).is_some()
 }
 
 /// A path without the generic arguments in it, which can be pages long; a type that implements a trait keeps its name.
@@ -173,17 +244,15 @@ fn shorten(path: &str) -> String {
     let mut short = String::new();
     let mut depth = 0_usize;
     let mut previous = ' ';
-    let mut characters = path.chars().peekable();
-    while let Some(c) = characters.next() {
+    for c in path.chars() {
         match c {
             // `<T as Trait>::f` begins with one: it is kept.
-            '<' if depth == 0 && (short.is_empty() || short.ends_with(['<', '&', ' ', '('])) => short.push(c),
-            '<' => depth += 1,
-            '>' if previous == '-' => {
-                if depth == 0 {
-                    short.push(c);
-                }
+            '<' if depth == 0 && (short.is_empty() || short.ends_with(['<', '&', ' ', '('])) => {
+                short.push(c);
             }
+            '<' => depth += 1,
+            '>' if previous == '-' && depth > 0 => {}
+            '>' if previous == '-' => short.push(c),
             '>' if depth > 0 => {
                 depth -= 1;
                 if depth == 0 {
@@ -204,29 +273,60 @@ mod tests {
     use super::*;
 
     fn step(function: &str) -> PathStep {
-        PathStep { function: function.to_owned(), place: None, by: None }
+        PathStep {
+            function: function.to_owned(),
+            place: None,
+            by: None,
+        }
     }
 
     #[test]
     fn a_path_is_shortened_by_its_generic_arguments() {
-        assert_eq!(shorten("app::run::<app::main::{closure#0}, ()>"), "app::run<…>");
-        assert_eq!(shorten("<std::sync::mpsc::Sender<Box<dyn Fn() -> u8>>>::send"), "<std::sync::mpsc::Sender<…>>::send");
-        assert_eq!(shorten("<app::Threaded as app::Backend>::begin"), "<app::Threaded as app::Backend>::begin");
+        assert_eq!(
+            shorten("app::run::<app::main::{closure#0}, ()>"),
+            "app::run<…>"
+        );
+        assert_eq!(
+            shorten("<std::sync::mpsc::Sender<Box<dyn Fn() -> u8>>>::send"),
+            "<std::sync::mpsc::Sender<…>>::send"
+        );
+        assert_eq!(
+            shorten("<app::Threaded as app::Backend>::begin"),
+            "<app::Threaded as app::Backend>::begin"
+        );
         assert_eq!(shorten("pthread_create"), "pthread_create");
     }
 
     #[test]
     fn the_middle_of_the_standard_library_is_left_out_and_its_ends_are_not() {
-        let path = ["app::f", "std::thread::spawn", "<std::a>::b", "<std::sys::Thread>::new", "pthread_create"].map(step);
-        let left_out: Vec<_> = (0..path.len()).map(|index| inside_std(&path, index)).collect();
+        let path = [
+            "app::f",
+            "std::thread::spawn",
+            "<std::a>::b",
+            "<std::sys::Thread>::new",
+            "pthread_create",
+        ]
+        .map(step);
+        let left_out: Vec<_> = (0..path.len())
+            .map(|index| inside_std(&path, index))
+            .collect();
         assert_eq!(left_out, [false, false, true, true, false]);
     }
 
     #[test]
     fn a_file_is_named_by_what_it_belongs_to() {
-        let page = Page { root: Path::new("/home/me/app"), verbose: false };
+        let page = Page {
+            root: Path::new("/home/me/app"),
+            verbose: false,
+        };
         assert_eq!(page.file("/home/me/app/src/main.rs"), "src/main.rs");
-        assert_eq!(page.file("/home/me/.cargo/registry/src/index-1/tokio-1.47.0/src/lib.rs"), "tokio-1.47.0/src/lib.rs");
-        assert_eq!(page.file("/rustc/59807616/library/std/src/thread.rs"), "library/std/src/thread.rs");
+        assert_eq!(
+            page.file("/home/me/.cargo/registry/src/index-1/tokio-1.47.0/src/lib.rs"),
+            "tokio-1.47.0/src/lib.rs"
+        );
+        assert_eq!(
+            page.file("/rustc/59807616/library/std/src/thread.rs"),
+            "library/std/src/thread.rs"
+        );
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-
 use crate::graph::Graph;
 use crate::image::Node;
 use crate::names;
@@ -15,7 +14,7 @@ use crate::sinks::{Contained, Table};
 const BODY: &str = "__in_netns_body_";
 
 /// One body.
-pub struct Root {
+pub(crate) struct Root {
     /// Of the function with the attribute, or of the closure.
     pub name: String,
     /// Where the search begins; empty where the program does not say what is called.
@@ -28,32 +27,39 @@ pub struct Root {
 }
 
 /// A body that is itself a function pointer or a trait object.
-pub struct Opaque {
+pub(crate) struct Opaque {
     pub r#type: String,
     pub caller: Option<(Node, u64)>,
 }
 
 /// Every function by its identity: a generic argument names one so.
-pub struct Functions {
+pub(crate) struct Functions {
     by_identity: HashMap<String, Vec<Node>>,
 }
 
 impl Functions {
-    pub fn new(graph: &Graph<'_, '_>) -> Self {
+    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
         let mut by_identity: HashMap<String, Vec<Node>> = HashMap::new();
         for function in graph.image.functions() {
             let mangled = graph.image.name(function);
             if mangled.starts_with("_R") {
-                by_identity.entry(names::identity(mangled)).or_default().push(function);
+                by_identity
+                    .entry(names::identity(mangled))
+                    .or_default()
+                    .push(function);
             }
         }
         Self { by_identity }
     }
 
     /// The code of the closures, futures and functions among the generic arguments of a function.
-    pub fn given_to(&self, mangled: &str) -> Vec<Node> {
+    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
         let identity = names::identity(mangled);
-        names::generic_arguments(&identity).iter().flat_map(|argument| self.named(argument)).copied().collect()
+        names::generic_arguments(&identity)
+            .iter()
+            .flat_map(|argument| self.named(argument))
+            .copied()
+            .collect()
     }
 
     fn named(&self, r#type: &str) -> &[Node] {
@@ -62,7 +68,7 @@ impl Functions {
 }
 
 /// Finds every body of the program.
-pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
+pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
     // By name, so that one body that was compiled twice is one.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
@@ -74,8 +80,14 @@ pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<
         let path = names::path(mangled);
         if let Some(name) = annotated(&path) {
             let given = functions.given_to(mangled);
-            let contained = Contained(given.iter().any(|node| is_future(&names::path(graph.image.name(*node)))));
-            let root = bodies.entry(name.to_owned()).or_insert_with(|| Root::new(name, contained));
+            let contained = Contained(
+                given
+                    .iter()
+                    .any(|node| is_future(&names::path(graph.image.name(*node)))),
+            );
+            let root = bodies
+                .entry(name.to_owned())
+                .or_insert_with(|| Root::new(name, contained));
             root.takers.push(function);
             root.functions.push(function);
             root.functions.extend(given);
@@ -95,12 +107,21 @@ pub fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<
 
 impl Root {
     /// A body that is these functions.
-    pub fn of(name: &str, functions: Vec<Node>, contained: Contained) -> Self {
-        Self { functions, ..Self::new(name, contained) }
+    pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained) -> Self {
+        Self {
+            functions,
+            ..Self::new(name, contained)
+        }
     }
 
     fn new(name: &str, contained: Contained) -> Self {
-        Self { name: name.to_owned(), functions: Vec::new(), takers: Vec::new(), contained, opaque: None }
+        Self {
+            name: name.to_owned(),
+            functions: Vec::new(),
+            takers: Vec::new(),
+            contained,
+            opaque: None,
+        }
     }
 }
 
@@ -123,7 +144,10 @@ fn entered(
         }
         // The future that a body makes belongs to that body.
         let name = names::path(graph.image.name(*first));
-        if let Some((_, root)) = found.last_mut().filter(|(owner, _)| name.starts_with(owner.as_str())) {
+        if let Some((_, root)) = found
+            .last_mut()
+            .filter(|(owner, _)| name.starts_with(owner.as_str()))
+        {
             root.functions.extend(code);
             continue;
         }
@@ -139,12 +163,29 @@ fn entered(
 }
 
 /// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
-fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: Contained) -> Vec<(String, Root)> {
-    let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
+fn opaque(
+    graph: &Graph<'_, '_>,
+    function: Node,
+    arguments: &[&str],
+    contained: Contained,
+) -> Vec<(String, Root)> {
+    let r#type = arguments
+        .iter()
+        .find(|argument| names::is_indirect(argument))
+        .or(arguments.first());
     let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
     let body = |name: String, caller| {
-        let opaque = Opaque { r#type: r#type.clone(), caller };
-        (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) })
+        let opaque = Opaque {
+            r#type: r#type.clone(),
+            caller,
+        };
+        (
+            name.clone(),
+            Root {
+                opaque: Some(opaque),
+                ..Root::new(&name, contained)
+            },
+        )
     };
     let callers = graph.callers(function);
     if callers.is_empty() {
@@ -166,14 +207,23 @@ fn annotated(path: &str) -> Option<&str> {
 }
 
 fn is_future(path: &str) -> bool {
-    names::is_closure(path) && path.rsplit_once("::").is_some_and(|(parent, _)| names::is_closure(parent))
+    names::is_closure(path)
+        && path
+            .rsplit_once("::")
+            .is_some_and(|(parent, _)| names::is_closure(parent))
 }
 
 /// The attribute's own closure is given to the library too: one body is one.
-fn leads_into_annotated(graph: &Graph<'_, '_>, root: &Root, bodies: &BTreeMap<String, Root>) -> bool {
+fn leads_into_annotated(
+    graph: &Graph<'_, '_>,
+    root: &Root,
+    bodies: &BTreeMap<String, Root>,
+) -> bool {
     root.functions.iter().any(|function| {
         graph.edges(*function).references.iter().any(|edge| {
-            bodies.values().any(|body| root.name.starts_with(&body.name) && body.functions.contains(&edge.to))
+            bodies
+                .values()
+                .any(|body| root.name.starts_with(&body.name) && body.functions.contains(&edge.to))
         })
     })
 }

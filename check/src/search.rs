@@ -17,7 +17,7 @@ use crate::sinks::Table;
 use crate::verdict::Verdict;
 
 /// What all searches of one program share.
-pub struct Ground<'a, 'i, 'd> {
+pub(crate) struct Ground<'a, 'i, 'd> {
     pub graph: &'a Graph<'i, 'd>,
     pub functions: &'a Functions,
     pub table: &'a Table,
@@ -25,17 +25,26 @@ pub struct Ground<'a, 'i, 'd> {
 }
 
 /// What a node is to the table.
-pub struct Seen {
+pub(crate) struct Seen {
     pub path: String,
     pub sinks: Vec<usize>,
 }
 
 impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
-    pub fn new(graph: &'a Graph<'i, 'd>, functions: &'a Functions, table: &'a Table) -> Self {
-        Self { graph, functions, table, paths: std::cell::RefCell::default() }
+    pub(crate) fn new(
+        graph: &'a Graph<'i, 'd>,
+        functions: &'a Functions,
+        table: &'a Table,
+    ) -> Self {
+        Self {
+            graph,
+            functions,
+            table,
+            paths: std::cell::RefCell::default(),
+        }
     }
 
-    pub fn seen(&self, node: Node) -> std::rc::Rc<Seen> {
+    pub(crate) fn seen(&self, node: Node) -> std::rc::Rc<Seen> {
         let mut paths = self.paths.borrow_mut();
         let seen = paths.entry(node).or_insert_with(|| {
             let path = names::path(self.graph.image.name(node));
@@ -51,14 +60,14 @@ impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
 
 /// How a node was reached.
 #[derive(Clone, Copy)]
-pub struct Came {
+pub(crate) struct Came {
     pub from: Node,
     /// None: `from` is a function that got this closure, and runs it.
     pub by: Option<Edge>,
 }
 
 /// How far a search goes.
-pub struct Limits<'l> {
+pub(crate) struct Limits<'l> {
     /// Sinks that say so end the search.
     pub stops: bool,
     /// Functions of these paths are not entered.
@@ -66,7 +75,7 @@ pub struct Limits<'l> {
 }
 
 /// Everything that was reached.
-pub struct Reached {
+pub(crate) struct Reached {
     came: HashMap<Node, Option<Came>>,
     /// In the order of distance.
     pub order: Vec<Node>,
@@ -75,17 +84,21 @@ pub struct Reached {
 }
 
 /// One step of a path.
-pub struct Step {
+pub(crate) struct Step {
     pub node: Node,
     pub came: Option<Came>,
 }
 
-pub fn search(ground: &Ground<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reached {
+pub(crate) fn search(ground: &Ground<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reached {
     let mut search = Search {
         ground,
         contained: root.contained.0,
         limits,
-        reached: Reached { came: HashMap::new(), order: Vec::new(), hits: Vec::new() },
+        reached: Reached {
+            came: HashMap::new(),
+            order: Vec::new(),
+            hits: Vec::new(),
+        },
         queue: VecDeque::new(),
         gated: Vec::new(),
     };
@@ -114,7 +127,9 @@ impl Search<'_, '_, '_, '_> {
             }
             let ready = self.gated.iter().position(|(sink, _)| {
                 let condition = &self.ground.table.sink(*sink).only_with;
-                condition.as_ref().is_some_and(|condition| self.reached.any(self.ground, condition))
+                condition
+                    .as_ref()
+                    .is_some_and(|condition| self.reached.any(self.ground, condition))
             });
             let Some(ready) = ready else { break };
             let (sink, node) = self.gated.swap_remove(ready);
@@ -127,7 +142,12 @@ impl Search<'_, '_, '_, '_> {
             return;
         }
         let seen = self.ground.seen(node);
-        if self.limits.closed.iter().any(|closed| closed.is_match(&seen.path)) {
+        if self
+            .limits
+            .closed
+            .iter()
+            .any(|closed| closed.is_match(&seen.path))
+        {
             return;
         }
         self.reached.came.insert(node, came);
@@ -159,27 +179,45 @@ impl Search<'_, '_, '_, '_> {
             self.expand(node);
         } else if allowed || sink.verdict == Verdict::Scoped {
             // It runs inside, so it is looked at as the body is.
-            for given in self.ground.functions.given_to(self.ground.graph.image.name(node)) {
-                self.arrive(given, Some(Came { from: node, by: None }));
+            for given in self
+                .ground
+                .functions
+                .given_to(self.ground.graph.image.name(node))
+            {
+                self.arrive(
+                    given,
+                    Some(Came {
+                        from: node,
+                        by: None,
+                    }),
+                );
             }
         }
     }
 
     fn expand(&mut self, node: Node) {
         for edge in &self.ground.graph.edges(node).references {
-            self.arrive(edge.to, Some(Came { from: node, by: Some(*edge) }));
+            self.arrive(
+                edge.to,
+                Some(Came {
+                    from: node,
+                    by: Some(*edge),
+                }),
+            );
         }
     }
 }
 
 impl Reached {
     /// Whether a function of such a path was reached.
-    pub fn any(&self, ground: &Ground<'_, '_, '_>, path: &Regex) -> bool {
-        self.order.iter().any(|node| path.is_match(&ground.seen(*node).path))
+    pub(crate) fn any(&self, ground: &Ground<'_, '_, '_>, path: &Regex) -> bool {
+        self.order
+            .iter()
+            .any(|node| path.is_match(&ground.seen(*node).path))
     }
 
     /// From the root to `node`.
-    pub fn path_to(&self, node: Node) -> Vec<Step> {
+    pub(crate) fn path_to(&self, node: Node) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut at = Some(node);
         while let Some(node) = at {
@@ -193,7 +231,7 @@ impl Reached {
 }
 
 /// From a sink that stops, how it goes on to where a thread is made: its own spawn.
-pub fn tail(ground: &Ground<'_, '_, '_>, from: Node) -> Vec<Step> {
+pub(crate) fn tail(ground: &Ground<'_, '_, '_>, from: Node) -> Vec<Step> {
     let mut came: HashMap<Node, Option<Came>> = HashMap::from([(from, None)]);
     let mut queue = VecDeque::from([from]);
     let mut met = HashSet::new();
@@ -205,13 +243,23 @@ pub fn tail(ground: &Ground<'_, '_, '_>, from: Node) -> Vec<Step> {
                 sink.verdict == Verdict::Spawn && sink.only_with.is_none()
             };
             if seen.sinks.iter().any(makes_thread) {
-                let reached = Reached { came, order: Vec::new(), hits: Vec::new() };
+                let reached = Reached {
+                    came,
+                    order: Vec::new(),
+                    hits: Vec::new(),
+                };
                 return reached.path_to(node).into_iter().skip(1).collect();
             }
         }
         for edge in &ground.graph.edges(node).references {
             if met.insert(edge.to) && edge.to != from {
-                came.insert(edge.to, Some(Came { from: node, by: Some(*edge) }));
+                came.insert(
+                    edge.to,
+                    Some(Came {
+                        from: node,
+                        by: Some(*edge),
+                    }),
+                );
                 queue.push_back(edge.to);
             }
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What is said of one body. More than one may hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Clean,
     Spawn,
     Handover,
@@ -18,10 +18,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 6] =
-        [Self::Clean, Self::Spawn, Self::Handover, Self::Scoped, Self::Channel, Self::Unknown];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Clean,
+        Self::Spawn,
+        Self::Handover,
+        Self::Scoped,
+        Self::Channel,
+        Self::Unknown,
+    ];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Clean => "CLEAN",
             Self::Spawn => "SPAWN",
@@ -33,7 +39,7 @@ impl Verdict {
     }
 
     /// The page of `--explain`.
-    pub fn explanation(self) -> &'static str {
+    pub(crate) fn explanation(self) -> &'static str {
         match self {
             Self::Clean => {
                 "CLEAN: nothing in the table of sinks can be reached from the body.
@@ -95,10 +101,15 @@ impl FromStr for Verdict {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|verdict| verdict.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
-            let names = Self::ALL.map(|verdict| verdict.name().to_ascii_lowercase()).join(", ");
-            format!("`{text}` is no verdict: {names}")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let names = Self::ALL
+                    .map(|verdict| verdict.name().to_ascii_lowercase())
+                    .join(", ");
+                format!("`{text}` is no verdict: {names}")
+            })
     }
 }
 
@@ -112,6 +123,11 @@ mod tests {
             assert_eq!(verdict.name().to_lowercase().parse(), Ok(verdict));
             assert!(verdict.explanation().starts_with(verdict.name()));
         }
-        assert!("threads".parse::<Verdict>().unwrap_err().contains("handover"));
+        assert!(
+            "threads"
+                .parse::<Verdict>()
+                .unwrap_err()
+                .contains("handover")
+        );
     }
 }

@@ -51,15 +51,26 @@ fn shows(steps: &[String], fragments: &[String]) -> bool {
 fn differences(body: &Value, expected: &Expected) -> Vec<String> {
     let mut wrong = Vec::new();
     if verdicts(body) != expected.verdicts {
-        wrong.push(format!("verdicts {:?}, not {:?}", verdicts(body), expected.verdicts));
+        wrong.push(format!(
+            "verdicts {:?}, not {:?}",
+            verdicts(body),
+            expected.verdicts
+        ));
     }
     let finding = |verdict: &str| {
-        body["findings"].as_array().unwrap().iter().find(|finding| finding["verdict"] == verdict).unwrap_or(&Value::Null)
+        body["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|finding| finding["verdict"] == verdict)
+            .unwrap_or(&Value::Null)
     };
     for (verdict, fragments) in &expected.path {
         let finding = finding(verdict);
         if finding.is_null() || !shows(&steps(finding), fragments) {
-            wrong.push(format!("the path of {verdict} does not show {fragments:?}: {finding:#}"));
+            wrong.push(format!(
+                "the path of {verdict} does not show {fragments:?}: {finding:#}"
+            ));
         }
     }
     for (key, table) in [("hint", &expected.hint), ("says", &expected.says)] {
@@ -79,17 +90,36 @@ fn every_verdict_and_path_of_the_table_is_right() {
     let sample = folder("sample");
     let report = judged(&sample);
     let expected = expected(&sample);
-    let found: BTreeMap<&str, &Value> = bodies(&report).into_iter().map(|body| (function(body), body)).collect();
-    let missing: BTreeSet<_> = expected.keys().filter(|name| !found.contains_key(name.as_str())).collect();
-    assert!(missing.is_empty(), "bodies that were not found: {missing:?}");
+    let found: BTreeMap<&str, &Value> = bodies(&report)
+        .into_iter()
+        .map(|body| (function(body), body))
+        .collect();
+    let missing: BTreeSet<_> = expected
+        .keys()
+        .filter(|name| !found.contains_key(name.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "bodies that were not found: {missing:?}"
+    );
     let mut wrong = Vec::new();
     for (name, body) in &found {
         match expected.get(*name) {
-            Some(expected) => wrong.extend(differences(body, expected).into_iter().map(|what| format!("{name}: {what}"))),
+            Some(expected) => wrong.extend(
+                differences(body, expected)
+                    .into_iter()
+                    .map(|what| format!("{name}: {what}")),
+            ),
             None => wrong.push(format!("{name}: it is not in expected.toml")),
         }
     }
-    assert!(wrong.is_empty(), "{} of {} bodies:\n{}", wrong.len(), found.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} bodies:\n{}",
+        wrong.len(),
+        found.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -98,15 +128,24 @@ fn every_sink_that_a_canary_guards_is_a_tool_error_when_it_is_taken_out() {
     let sample = folder("sample");
     let text = std::fs::read_to_string(folder("data").join("canaries.toml")).unwrap();
     let canaries: toml::Table = toml::from_str(&text).unwrap();
-    let sinks: BTreeSet<&str> =
-        canaries["canary"].as_array().unwrap().iter().filter_map(|canary| canary["sink"].as_str()).collect();
+    let sinks: BTreeSet<&str> = canaries["canary"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|canary| canary["sink"].as_str())
+        .collect();
     assert!(sinks.len() > 15, "{sinks:?}");
     for sink in sinks {
-        let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-without-{sink}.toml"));
+        let table =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-without-{sink}.toml"));
         std::fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
         let output = check(&sample, &["--sinks", table.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{sink}");
-        assert!(complaint(&output).contains(&format!("the canary of `{sink}` was missed")), "{}", complaint(&output));
+        assert!(
+            complaint(&output).contains(&format!("the canary of `{sink}` was missed")),
+            "{}",
+            complaint(&output)
+        );
     }
 }
 
@@ -117,7 +156,10 @@ fn the_score_of_the_holdout_is_the_one_reported() {
     let holdout = folder("holdout");
     let report = judged(&holdout);
     let expected = expected(&holdout);
-    let found: BTreeMap<&str, &Value> = bodies(&report).into_iter().map(|body| (function(body), body)).collect();
+    let found: BTreeMap<&str, &Value> = bodies(&report)
+        .into_iter()
+        .map(|body| (function(body), body))
+        .collect();
     let wrong: Vec<_> = expected
         .iter()
         .filter_map(|(name, expected)| match found.get(name.as_str()) {
@@ -131,5 +173,9 @@ fn the_score_of_the_holdout_is_the_one_reported() {
     let score = format!("{} of {}", expected.len() - wrong.len(), expected.len());
     println!("hold-out: {score}\n{}", wrong.join("\n"));
     let readme = std::fs::read_to_string(folder("README.md")).unwrap();
-    assert!(readme.contains(&format!("**{score}**")), "README.md does not report {score}:\n{}", wrong.join("\n"));
+    assert!(
+        readme.contains(&format!("**{score}**")),
+        "README.md does not report {score}:\n{}",
+        wrong.join("\n")
+    );
 }

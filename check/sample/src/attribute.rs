@@ -42,6 +42,9 @@ pub fn uncontained_rayon() {
 }
 
 fn run<F: Future>(future: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(future);
 }

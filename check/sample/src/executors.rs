@@ -25,7 +25,9 @@ pub fn tokio_spawn_blocking() {
 
 pub fn tokio_fs_read() {
     let handle = tokio::runtime::Handle::current();
-    let read = with_netns("sample", || handle.block_on(tokio::fs::read("/etc/hostname")));
+    let read = with_netns("sample", || {
+        handle.block_on(tokio::fs::read("/etc/hostname"))
+    });
     println!("{read:?}");
 }
 
@@ -34,11 +36,20 @@ pub fn rayon_join() {
 }
 
 pub fn rayon_par_iter() {
-    println!("{:?}", with_netns("sample", || (1..1000_u32).into_par_iter().map(|n| n * 2).sum::<u32>()));
+    println!(
+        "{:?}",
+        with_netns("sample", || (1..1000_u32)
+            .into_par_iter()
+            .map(|n| n * 2)
+            .sum::<u32>())
+    );
 }
 
 pub fn rayon_scope() {
-    println!("{:?}", with_netns("sample", || rayon::scope(|scope| scope.spawn(|_| ()))));
+    println!(
+        "{:?}",
+        with_netns("sample", || rayon::scope(|scope| scope.spawn(|_| ())))
+    );
 }
 
 pub fn smol_spawn() {
@@ -75,7 +86,9 @@ pub fn threadpool_execute() {
 
 pub fn tokio_lookup_in_own_runtime() {
     let stream = with_netns("sample", || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async { tokio::net::TcpStream::connect("localhost:1").await })
     });
     println!("{stream:?}");
@@ -83,7 +96,9 @@ pub fn tokio_lookup_in_own_runtime() {
 
 pub fn tokio_multi_thread() {
     let number = with_netns("sample", || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         Ok::<_, std::io::Error>(runtime.block_on(async { 1 }))
     });
     println!("{number:?}");

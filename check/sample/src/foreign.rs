@@ -10,8 +10,8 @@ unsafe extern "C" {
 }
 
 pub fn c_library_spawns() {
-    // SAFETY: the table of the library has an entry 0.
-    let done = with_netns("sample", || unsafe { watcher_start(0) });
+    // SAFETY: the table of the library has an entry 1.
+    let done = with_netns("sample", || unsafe { watcher_start(1) });
     println!("{done:?}");
 }
 

@@ -12,12 +12,20 @@ pub fn notify_watches() {
 }
 
 pub fn ureq_get() {
-    let body = with_netns("sample", || ureq::get("http://localhost:1/").call().map(|answer| answer.status()));
+    let body = with_netns("sample", || {
+        ureq::get("http://localhost:1/")
+            .call()
+            .map(|answer| answer.status())
+    });
     println!("{body:?}");
 }
 
 pub fn attohttpc_get() {
-    let body = with_netns("sample", || attohttpc::get("http://localhost:1/").send().map(|answer| answer.status()));
+    let body = with_netns("sample", || {
+        attohttpc::get("http://localhost:1/")
+            .send()
+            .map(|answer| answer.status())
+    });
     println!("{body:?}");
 }
 

@@ -32,7 +32,10 @@ pub fn maps_and_sorting() {
             *counts.entry(word.to_owned()).or_default() += 1;
         }
         let ordered: BTreeMap<_, _> = counts.iter().collect();
-        let mut words: Vec<_> = ordered.into_iter().map(|(word, n)| format!("{n} {word}")).collect();
+        let mut words: Vec<_> = ordered
+            .into_iter()
+            .map(|(word, n)| format!("{n} {word}"))
+            .collect();
         words.sort_by(|a, b| b.cmp(a));
         words
     });
@@ -41,9 +44,13 @@ pub fn maps_and_sorting() {
 
 pub fn current_thread_runtime() {
     let read = with_netns("sample", || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
-            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap()).await?;
+            let socket =
+                tokio::net::UdpSocket::bind("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap())
+                    .await?;
             let address = socket.local_addr()?;
             socket.send_to(b"hello", address).await?;
             let mut buffer = [0; 16];

@@ -167,7 +167,10 @@ fn passes_fn_argument(step: fn(u32) -> u32) {
 
 /// Holds the trait object, and does not call it.
 fn holds_trait_argument(job: &dyn Job) {
-    println!("{:?}", with_netns("sample", || std::ptr::from_ref(job).cast::<u8>() as usize));
+    println!(
+        "{:?}",
+        with_netns("sample", || std::ptr::from_ref(job).cast::<u8>() as usize)
+    );
 }
 
 pub fn calls_trait_argument_here() {

@@ -8,12 +8,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A folder beside this file's.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// The check, in the workspace in `folder`, with a build directory of the tests' own.
-pub fn check(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn check(folder: &Path, arguments: &[&str]) -> Output {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder.file_name().unwrap());
     Command::new(env!("CARGO_BIN_EXE_cargo-netns-check"))
         .arg("netns-check")
@@ -26,34 +26,48 @@ pub fn check(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 /// What it wrote to its standard error.
-pub fn complaint(output: &Output) -> String {
+pub(crate) fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Its report, where it wrote one.
-pub fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: no report\n{}", complaint(output)))
+pub(crate) fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: no report\n{}", complaint(output)))
 }
 
 /// Every body of a report.
-pub fn bodies(report: &Value) -> Vec<&Value> {
-    let programs = report["programs"].as_array().expect("a report has programs");
-    programs.iter().flat_map(|program| program["bodies"].as_array().expect("a program has bodies")).collect()
+pub(crate) fn bodies(report: &Value) -> Vec<&Value> {
+    let programs = report["programs"]
+        .as_array()
+        .expect("a report has programs");
+    programs
+        .iter()
+        .flat_map(|program| program["bodies"].as_array().expect("a program has bodies"))
+        .collect()
 }
 
 /// The function that a body is written in: the last segment of its path that is no closure.
-pub fn function(body: &Value) -> &str {
+pub(crate) fn function(body: &Value) -> &str {
     let name = body["name"].as_str().expect("a body has a name");
-    name.split("::").filter(|segment| !segment.starts_with("{closure")).last().expect("a path has segments")
+    name.split("::")
+        .filter(|segment| !segment.starts_with("{closure"))
+        .last()
+        .expect("a path has segments")
 }
 
 /// The verdicts of a body, in the order of the report.
-pub fn verdicts(body: &Value) -> Vec<&str> {
-    body["verdicts"].as_array().expect("a body has verdicts").iter().filter_map(Value::as_str).collect()
+pub(crate) fn verdicts(body: &Value) -> Vec<&str> {
+    body["verdicts"]
+        .as_array()
+        .expect("a body has verdicts")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// What a path says, step by step: how the function is reached, then the function.
-pub fn steps(finding: &Value) -> Vec<String> {
+pub(crate) fn steps(finding: &Value) -> Vec<String> {
     let path = finding["path"].as_array().expect("a finding has a path");
     path.iter()
         .flat_map(|step| [step["by"].as_str(), step["function"].as_str()])

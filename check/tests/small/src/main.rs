@@ -13,7 +13,13 @@ fn spawns() {
 }
 
 fn scoped() {
-    println!("{:?}", with_netns("small", || thread::scope(|scope| scope.spawn(|| 1).join().unwrap())));
+    println!(
+        "{:?}",
+        with_netns("small", || thread::scope(|scope| scope
+            .spawn(|| 1)
+            .join()
+            .unwrap()))
+    );
 }
 
 fn unknown(what: &(dyn Fn() -> u32 + Sync)) {
@@ -38,10 +44,13 @@ fn watch_over() {
 }
 
 fn half_allowed() {
-    println!("{:?}", with_netns("small", || {
-        watch();
-        listen();
-    }));
+    println!(
+        "{:?}",
+        with_netns("small", || {
+            watch();
+            listen();
+        })
+    );
 }
 
 fn opaque(body: fn() -> u32) {
