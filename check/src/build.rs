@@ -172,6 +172,8 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
         .libraries
         .iter()
         .filter_map(|library| library.rlib.parent())
+        // A member of the workspace is put beside the folder of all others.
+        .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
         .map(|folder| format!("dependency={}", folder.display()).into())
         .collect();
     search.extend(native);

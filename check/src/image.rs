@@ -4,6 +4,7 @@
 //! another is still there, with the place it stands at. This covers what no compiler output of the user's own crates
 //! shows: the standard library, which comes compiled, and C.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -101,6 +102,8 @@ pub(crate) struct Image<'d> {
     raw: &'d [u8],
     sections: Vec<Section<'d>>,
     functions: Vec<Span<'d>>,
+    /// Further names of functions, by address.
+    aliases: HashMap<u64, Vec<&'d str>>,
     data: Vec<Span<'d>>,
     imports: Vec<Import<'d>>,
     /// By address.
@@ -128,13 +131,16 @@ impl<'d> Image<'d> {
             raw,
             sections,
             functions: Vec::new(),
+            aliases: HashMap::new(),
             data: Vec::new(),
             imports: Vec::new(),
             relocations: Vec::new(),
         };
         let meaning = image.read_symbols(header)?;
         image.bind_imports(header)?;
-        tidy(&mut image.functions);
+        for also in tidy(&mut image.functions) {
+            image.aliases.entry(also.start).or_default().push(also.name);
+        }
         image.end_assembly();
         image.read_relocations(header, &kept, &meaning)?;
         image.name_the_rest_of_the_data();
@@ -254,7 +260,7 @@ impl<'d> Image<'d> {
             return Ok(());
         };
         let dynamic = table.symbols(ENDIAN, self.raw, elf::SHT_DYNSYM)?;
-        let mut bound = std::collections::HashMap::new();
+        let mut bound = HashMap::new();
         for (index, symbol) in dynamic.enumerate() {
             let version = versions.version(versions.version_index(ENDIAN, index).index())?;
             if let Some(file) = version.and_then(object::read::elf::Version::file) {
@@ -396,6 +402,17 @@ impl<'d> Image<'d> {
             .unwrap_or_default()
     }
 
+    /// Every name, for the C library's functions have several.
+    pub(crate) fn names(&self, node: Node) -> impl Iterator<Item = &'d str> {
+        let aliases = self
+            .aliases
+            .get(&self.address(node))
+            .into_iter()
+            .flatten()
+            .copied();
+        std::iter::once(self.name(node)).chain(aliases)
+    }
+
     /// The shared object that defines an imported symbol.
     pub(crate) fn library(&self, node: Node) -> Option<&'d str> {
         self.import(node)?.library
@@ -518,12 +535,20 @@ impl fmt::Debug for Node {
     }
 }
 
-/// By address, one for each: the longest, and of equals the first.
-fn tidy(spans: &mut Vec<Span<'_>>) {
+/// By address, one for each: the longest, and of equals the first. Returns the others.
+fn tidy<'d>(spans: &mut Vec<Span<'d>>) -> Vec<Span<'d>> {
     spans.sort_by(|a, b| {
         (a.start, b.end, a.name.is_empty()).cmp(&(b.start, a.end, b.name.is_empty()))
     });
-    spans.dedup_by_key(|span| span.start);
+    let (mut kept, mut others): (Vec<Span<'d>>, _) = (Vec::with_capacity(spans.len()), Vec::new());
+    for span in spans.drain(..) {
+        match kept.last() {
+            Some(last) if last.start == span.start => others.push(span),
+            _ => kept.push(span),
+        }
+    }
+    *spans = kept;
+    others
 }
 
 fn find(spans: &[Span<'_>], address: u64) -> Option<usize> {

@@ -3,7 +3,7 @@
 //! A body is a closure that was given to a function of the library, or what `#[in_netns]` made of a function. The
 //! library's own threads are no concern of a body, so that no search begins in the library.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::graph::Graph;
 use crate::image::Node;
@@ -34,12 +34,12 @@ pub(crate) struct Opaque {
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
-    by_identity: HashMap<String, Vec<Node>>,
+    by_identity: BTreeMap<String, Vec<Node>>,
 }
 
 impl Functions {
     pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
-        let mut by_identity: HashMap<String, Vec<Node>> = HashMap::new();
+        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
         for function in graph.image.functions() {
             let mangled = graph.image.name(function);
             if mangled.starts_with("_R") {
@@ -62,14 +62,29 @@ impl Functions {
             .collect()
     }
 
+    /// The code of a type that can be called: a closure, a function, or what wraps one.
     fn named(&self, r#type: &str) -> &[Node] {
-        self.by_identity.get(r#type).map_or(&[], Vec::as_slice)
+        if let Some(own) = self.by_identity.get(r#type) {
+            return own;
+        }
+        if names::is_indirect(r#type) {
+            return &[];
+        }
+        let call = format!("<{type} as core");
+        self.by_identity
+            .range(call.clone()..)
+            .take_while(|(identity, _)| identity.starts_with(&call))
+            .find(|(identity, _)| {
+                identity.contains("]::ops::function::Fn")
+                    && identity[call.len()..].contains("::call")
+            })
+            .map_or(&[], |(_, nodes)| nodes.as_slice())
     }
 }
 
 /// Finds every body of the program.
 pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
-    // By name, so that one body that was compiled twice is one.
+    // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
     for function in graph.image.functions() {
@@ -86,23 +101,25 @@ pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) 
                     .any(|node| is_future(&names::path(graph.image.name(*node)))),
             );
             let root = bodies
-                .entry(name.to_owned())
+                .entry(names::split(&names::identity(mangled)).0.to_owned())
                 .or_insert_with(|| Root::new(name, contained));
             root.takers.push(function);
             root.functions.push(function);
             root.functions.extend(given);
         } else if let Some(contained) = table.entry(&path) {
-            for (name, root) in entered(graph, functions, function, contained) {
-                closures.entry(name).or_insert(root);
+            for (identity, root) in entered(graph, functions, function, contained) {
+                closures.entry(identity).or_insert(root);
             }
         }
     }
-    for (name, root) in closures {
+    for (identity, root) in closures {
         if !leads_into_annotated(graph, &root, &bodies) {
-            bodies.insert(name, root);
+            bodies.insert(identity, root);
         }
     }
-    bodies.into_values().collect()
+    let mut bodies: Vec<_> = bodies.into_values().collect();
+    bodies.sort_by(|a, b| a.name.cmp(&b.name));
+    bodies
 }
 
 impl Root {
@@ -146,7 +163,7 @@ fn entered(
         let name = names::path(graph.image.name(*first));
         if let Some((_, root)) = found
             .last_mut()
-            .filter(|(owner, _)| name.starts_with(owner.as_str()))
+            .filter(|(_, root)| name.starts_with(&root.name))
         {
             root.functions.extend(code);
             continue;
@@ -154,7 +171,7 @@ fn entered(
         let mut root = Root::new(&name, contained);
         root.functions.extend(code);
         root.takers.push(function);
-        found.push((name, root));
+        found.push(((*argument).to_owned(), root));
     }
     if found.is_empty() {
         found.extend(opaque(graph, function, &arguments, contained));

@@ -50,7 +50,13 @@ impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
             let path = names::path(self.graph.image.name(node));
             let sinks = match self.graph.image.kind(node) {
                 Kind::Data { .. } => Vec::new(),
-                Kind::Function | Kind::Import => self.table.sinks_of(&path),
+                Kind::Import => self.table.sinks_of(&path),
+                Kind::Function => {
+                    let names = self.graph.image.names(node);
+                    names
+                        .flat_map(|name| self.table.sinks_of(&names::path(name)))
+                        .collect()
+                }
             };
             std::rc::Rc::new(Seen { path, sinks })
         });

@@ -90,13 +90,13 @@ fn every_verdict_and_path_of_the_table_is_right() {
     let sample = folder("sample");
     let report = judged(&sample);
     let expected = expected(&sample);
-    let found: BTreeMap<&str, &Value> = bodies(&report)
+    let found: BTreeMap<String, &Value> = bodies(&report)
         .into_iter()
         .map(|body| (function(body), body))
         .collect();
     let missing: BTreeSet<_> = expected
         .keys()
-        .filter(|name| !found.contains_key(name.as_str()))
+        .filter(|name| !found.contains_key(*name))
         .collect();
     assert!(
         missing.is_empty(),
@@ -104,7 +104,7 @@ fn every_verdict_and_path_of_the_table_is_right() {
     );
     let mut wrong = Vec::new();
     for (name, body) in &found {
-        match expected.get(*name) {
+        match expected.get(name) {
             Some(expected) => wrong.extend(
                 differences(body, expected)
                     .into_iter()
@@ -156,13 +156,13 @@ fn the_score_of_the_holdout_is_the_one_reported() {
     let holdout = folder("holdout");
     let report = judged(&holdout);
     let expected = expected(&holdout);
-    let found: BTreeMap<&str, &Value> = bodies(&report)
+    let found: BTreeMap<String, &Value> = bodies(&report)
         .into_iter()
         .map(|body| (function(body), body))
         .collect();
     let wrong: Vec<_> = expected
         .iter()
-        .filter_map(|(name, expected)| match found.get(name.as_str()) {
+        .filter_map(|(name, expected)| match found.get(name) {
             Some(body) => {
                 let wrong = differences(body, expected);
                 (!wrong.is_empty()).then(|| format!("{name}: {}", wrong.join("; ")))

@@ -30,17 +30,18 @@ fn bodies_are_found_and_judged() {
         ("unknown", ["UNKNOWN"]),
         ("watch_over", ["SPAWN"]),
         ("opaque", ["UNKNOWN"]),
+        ("call_once", ["SPAWN"]),
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 8);
+    assert_eq!(bodies(&report).len(), 9);
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(
         place["file"].as_str().unwrap().ends_with("src/main.rs"),
         "{place}"
     );
-    assert_eq!(place["line"], 12);
+    assert_eq!(place["line"], 13);
     assert_eq!(steps(spawn).last().unwrap(), "pthread_create");
     let unknown = body(&report, "unknown")["findings"][0]["says"]
         .as_str()

@@ -48,12 +48,23 @@ pub(crate) fn bodies(report: &Value) -> Vec<&Value> {
 }
 
 /// The function that a body is written in: the last segment of its path that is no closure.
-pub(crate) fn function(body: &Value) -> &str {
+pub(crate) fn function(body: &Value) -> String {
     let name = body["name"].as_str().expect("a body has a name");
-    name.split("::")
-        .filter(|segment| !segment.starts_with("{closure"))
-        .last()
+    let mut depth = 0;
+    let mut plain = String::new();
+    for c in name.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+        .rsplit("::")
+        .find(|segment| !segment.is_empty() && !segment.starts_with("{closure"))
         .expect("a path has segments")
+        .to_owned()
 }
 
 /// The verdicts of a body, in the order of the report.

@@ -1,5 +1,6 @@
 //! Bodies that need no library.
 
+use std::panic::AssertUnwindSafe;
 use std::thread;
 
 use in_netns::with_netns;
@@ -57,7 +58,16 @@ fn opaque(body: fn() -> u32) {
     println!("{:?}", with_netns("small", body));
 }
 
+/// The type that is given is no closure, and has one in it.
+fn wrapped() {
+    println!(
+        "{:?}",
+        with_netns("small", AssertUnwindSafe(|| drop(thread::spawn(|| ()))))
+    );
+}
+
 fn main() {
+    wrapped();
     clean();
     spawns();
     scoped();
