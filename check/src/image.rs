@@ -67,6 +67,8 @@ struct Import<'d> {
     name: &'d str,
     /// The shared object that it is bound to, where the link recorded one.
     library: Option<&'d str>,
+    /// The dynamic linker looks it up; otherwise it is weak and there is none.
+    looked_up: bool,
 }
 
 /// A reference that the linker resolved.
@@ -174,6 +176,7 @@ impl<'d> Image<'d> {
                 self.imports.push(Import {
                     name,
                     library: None,
+                    looked_up: false,
                 });
                 meaning.push(Some(Symbol::Import(Node(number))));
                 continue;
@@ -256,20 +259,24 @@ impl<'d> Image<'d> {
     /// Notes which shared object each import is bound to.
     fn bind_imports(&mut self, header: &'d Header) -> Result<()> {
         let table = header.sections(ENDIAN, self.raw)?;
-        let Some(versions) = table.versions(ENDIAN, self.raw)? else {
-            return Ok(());
-        };
+        let versions = table.versions(ENDIAN, self.raw)?;
         let dynamic = table.symbols(ENDIAN, self.raw, elf::SHT_DYNSYM)?;
         let mut bound = HashMap::new();
         for (index, symbol) in dynamic.enumerate() {
-            let version = versions.version(versions.version_index(ENDIAN, index).index())?;
-            if let Some(file) = version.and_then(object::read::elf::Version::file) {
-                bound.insert(dynamic.symbol_name(ENDIAN, symbol)?, file);
-            }
+            let file = match &versions {
+                Some(versions) => versions
+                    .version(versions.version_index(ENDIAN, index).index())?
+                    .and_then(object::read::elf::Version::file),
+                None => None,
+            };
+            bound.insert(dynamic.symbol_name(ENDIAN, symbol)?, file);
         }
         for import in &mut self.imports {
-            import.library = bound
-                .get(import.name.as_bytes())
+            let file = bound.get(import.name.as_bytes());
+            import.looked_up = file.is_some();
+            import.library = file
+                .copied()
+                .flatten()
                 .and_then(|file| std::str::from_utf8(file).ok());
         }
         Ok(())
@@ -416,6 +423,11 @@ impl<'d> Image<'d> {
     /// The shared object that defines an imported symbol.
     pub(crate) fn library(&self, node: Node) -> Option<&'d str> {
         self.import(node)?.library
+    }
+
+    /// Whether the dynamic linker looks an imported symbol up.
+    pub(crate) fn is_looked_up(&self, node: Node) -> bool {
+        self.import(node).is_some_and(|import| import.looked_up)
     }
 
     /// The first address; 0 for an import.

@@ -288,7 +288,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn foreign(&self) -> Option<Finding> {
         let image = self.ground.graph.image;
         let unknown = self.reached.order.iter().copied().find(|node| {
-            image.kind(*node) == Kind::Import
+            image.is_looked_up(*node)
                 && self.ground.seen(*node).sinks.is_empty()
                 && !self
                     .ground

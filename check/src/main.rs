@@ -132,7 +132,7 @@ fn judge_program(
     let debug =
         debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
     let ground = search::Ground::new(&graph, &functions, table);
-    let bodies = roots::find(&graph, &functions, table)
+    let bodies = roots::find(&graph, &functions, &debug, table)
         .iter()
         .filter(|root| {
             options

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::debug::Debug;
 use crate::graph::Graph;
 use crate::image::Node;
 use crate::names;
@@ -83,7 +84,12 @@ impl Functions {
 }
 
 /// Finds every body of the program.
-pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
+pub(crate) fn find(
+    graph: &Graph<'_, '_>,
+    functions: &Functions,
+    debug: &Debug<'_>,
+    table: &Table,
+) -> Vec<Root> {
     // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
@@ -95,11 +101,7 @@ pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) 
         let path = names::path(mangled);
         if let Some(name) = annotated(&path) {
             let given = functions.given_to(mangled);
-            let contained = Contained(
-                given
-                    .iter()
-                    .any(|node| is_future(&names::path(graph.image.name(*node)))),
-            );
+            let contained = Contained(debug.takes_future(graph.image.address(function)));
             let root = bodies
                 .entry(names::split(&names::identity(mangled)).0.to_owned())
                 .or_insert_with(|| Root::new(name, contained));
@@ -223,13 +225,6 @@ fn annotated(path: &str) -> Option<&str> {
     helper.starts_with(BODY).then_some(function)
 }
 
-fn is_future(path: &str) -> bool {
-    names::is_closure(path)
-        && path
-            .rsplit_once("::")
-            .is_some_and(|(parent, _)| names::is_closure(parent))
-}
-
 /// The attribute's own closure is given to the library too: one body is one.
 fn leads_into_annotated(
     graph: &Graph<'_, '_>,
@@ -258,11 +253,5 @@ mod tests {
         assert_eq!(annotated("app::pods::list::{closure#0}"), None);
         let inside = "core::ops::function::FnOnce::call_once::<app::list::__in_netns_body_list<u8>::{closure#0}, ()>";
         assert_eq!(annotated(inside), None);
-    }
-
-    #[test]
-    fn the_future_of_an_async_body_is_a_closure_in_a_closure() {
-        assert!(is_future("app::f::{closure#0}::{closure#0}"));
-        assert!(!is_future("app::f::{closure#0}"));
     }
 }

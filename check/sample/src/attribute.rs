@@ -18,6 +18,15 @@ pub fn spawn_attribute() {
     __in_netns_body_spawn_attribute(|| drop(thread::spawn(|| ())));
 }
 
+/// A closure in a closure is no future: a synchronous body hands tokio its work over.
+pub fn nested_tokio() {
+    fn __in_netns_body_nested_tokio<F: FnOnce() -> R, R>(body: F) -> R {
+        body()
+    }
+    let call = || __in_netns_body_nested_tokio(|| drop(tokio::spawn(async { 1 })));
+    call();
+}
+
 /// An `async fn`: what its future does with tokio stays inside.
 pub fn contained_attribute() {
     fn __in_netns_body_contained_attribute<F: FnOnce() -> Fut, Fut: Future>(body: F) -> Fut {

@@ -18,6 +18,7 @@ macro_rules! bodies {
 const BODIES: &[(&str, fn())] = bodies![
     attribute::clean_attribute,
     attribute::spawn_attribute,
+    attribute::nested_tokio,
     attribute::contained_attribute,
     attribute::uncontained_rayon,
     executors::tokio_spawn,
