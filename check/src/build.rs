@@ -23,6 +23,9 @@ const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
 /// The user's own wrapper, which runs inside ours.
 const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
 
+/// Set for the wrapped `rustc` where the profile's optimisation is to be undone.
+const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
+
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
 const COMPILE_FLAGS: [&str; 4] = [
     "-Csymbol-mangling-version=v0",
@@ -45,6 +48,9 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     command.args(rest);
     if compiles_for_the_program(rest) {
         command.args(COMPILE_FLAGS);
+        if std::env::var_os(UNOPTIMISED).is_some() {
+            command.arg("-Copt-level=0");
+        }
         if links_a_program(rest) {
             command.arg(LINK_FLAG);
         }
@@ -110,7 +116,12 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
         .target_dir
         .clone()
         .unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
-    let directory = directory.join("netns-check");
+    // Cargo does not know what the wrapper adds: what it adds is built apart.
+    let directory = directory.join(if options.unoptimised {
+        "netns-check-unoptimised"
+    } else {
+        "netns-check"
+    });
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
@@ -126,6 +137,9 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
         .stdout(Stdio::piped());
     if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
         command.env(INNER_WRAPPER, inner);
+    }
+    if options.unoptimised {
+        command.env(UNOPTIMISED, "1");
     }
     let mut child = command.spawn().context("run `cargo build`")?;
     let output = child
@@ -161,7 +175,9 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
     if !status.success() {
         bail!("the build failed ({status}): nothing was checked");
     }
-    refuse_optimised(&optimised)?;
+    if !options.unoptimised {
+        refuse_optimised(&optimised)?;
+    }
     if built.programs.is_empty() {
         bail!(
             "nothing to check: the selection has no program, and a library alone has no bodies that are compiled to \
@@ -309,9 +325,10 @@ fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
         others => format!(" (and {others} more)"),
     };
     bail!(
-        "the profile optimises: `{package}` has opt-level {level}{others}. An optimiser puts functions into each other, \
-         and with them the calls that are looked for, so that a clean verdict would mean nothing. Check the dev \
-         profile, or name a profile (--profile) with opt-level = 0, also under [profile.NAME.package.\"*\"]"
+        "the profile optimises: `{package}` has opt-level {level}{others}. An optimiser puts functions \
+         into each other, and with them the calls that are looked for, so that a clean verdict would \
+         mean nothing. Check with --unoptimised, which compiles everything without, or name a profile \
+         (--profile) with opt-level = 0"
     )
 }
 

@@ -34,6 +34,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
 
+    /// Compile everything unoptimised, whatever the profile says of some packages
+    #[arg(long)]
+    pub(crate) unoptimised: bool,
+
     /// Refused: an optimiser hides what is looked for
     #[arg(long, short)]
     pub release: bool,

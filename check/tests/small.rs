@@ -140,6 +140,20 @@ fn what_cannot_be_judged_is_refused() {
 }
 
 #[test]
+fn a_profile_that_optimises_can_be_built_without() {
+    let arguments = [
+        "--profile",
+        "optimised",
+        "--unoptimised",
+        "--format",
+        "json",
+    ];
+    let output = small(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert_eq!(verdicts(body(&report(&output), "spawns")), ["SPAWN"]);
+}
+
+#[test]
 fn a_verdict_explains_itself() {
     let output = small(&["--explain", "handover"]);
     assert_eq!(output.status.code(), Some(0));
