@@ -1,0 +1,133 @@
+//! Bodies that hand work to an executor, or to a worker over a channel.
+
+use std::sync::mpsc;
+
+use in_netns::{with_netns, with_netns_async};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+pub fn tokio_spawn() {
+    let task = with_netns("sample", || tokio::spawn(async { 1 }));
+    println!("{task:?}");
+}
+
+pub fn tokio_handle_spawn() {
+    let handle = tokio::runtime::Handle::current();
+    let task = with_netns("sample", || handle.spawn(async { 1 }));
+    println!("{task:?}");
+}
+
+pub fn tokio_spawn_blocking() {
+    let task = with_netns("sample", || tokio::task::spawn_blocking(|| 1));
+    println!("{task:?}");
+}
+
+pub fn tokio_fs_read() {
+    let handle = tokio::runtime::Handle::current();
+    let read = with_netns("sample", || {
+        handle.block_on(tokio::fs::read("/etc/hostname"))
+    });
+    println!("{read:?}");
+}
+
+pub fn rayon_join() {
+    println!("{:?}", with_netns("sample", || rayon::join(|| 1, || 2)));
+}
+
+pub fn rayon_par_iter() {
+    println!(
+        "{:?}",
+        with_netns("sample", || (1..1000_u32)
+            .into_par_iter()
+            .map(|n| n * 2)
+            .sum::<u32>())
+    );
+}
+
+pub fn rayon_scope() {
+    println!(
+        "{:?}",
+        with_netns("sample", || rayon::scope(|scope| scope.spawn(|_| ())))
+    );
+}
+
+pub fn smol_spawn() {
+    let task = with_netns("sample", || smol::spawn(async { 1 }).detach());
+    println!("{task:?}");
+}
+
+pub fn blocking_unblock() {
+    let task = with_netns("sample", || blocking::unblock(|| 1).detach());
+    println!("{task:?}");
+}
+
+pub fn async_std_spawn() {
+    let task = with_netns("sample", || async_std::task::spawn(async { 1 }));
+    println!("{}", task.is_ok());
+}
+
+pub fn futures_pool() {
+    let done = with_netns("sample", || {
+        let pool = futures::executor::ThreadPool::new()?;
+        pool.spawn_ok(async {});
+        Ok::<_, std::io::Error>(())
+    });
+    println!("{done:?}");
+}
+
+pub fn threadpool_execute() {
+    let done = with_netns("sample", || {
+        let pool = threadpool::ThreadPool::new(2);
+        pool.execute(|| ());
+    });
+    println!("{done:?}");
+}
+
+pub fn tokio_lookup_in_own_runtime() {
+    let stream = with_netns("sample", || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async { tokio::net::TcpStream::connect("localhost:1").await })
+    });
+    println!("{stream:?}");
+}
+
+pub fn tokio_multi_thread() {
+    let number = with_netns("sample", || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(async { 1 }))
+    });
+    println!("{number:?}");
+}
+
+pub fn boxed_closure_over_std() {
+    let (sender, receiver) = mpsc::channel::<Job>();
+    let sent = with_netns("sample", || sender.send(Box::new(|| ())).is_ok());
+    println!("{sent:?} {}", receiver.recv().is_ok());
+}
+
+pub fn boxed_closure_over_crossbeam() {
+    let (sender, receiver) = crossbeam::channel::unbounded::<Job>();
+    let sent = with_netns("sample", || sender.send(Box::new(|| ())).is_ok());
+    println!("{sent:?} {}", receiver.recv().is_ok());
+}
+
+pub fn boxed_closure_over_flume() {
+    let (sender, receiver) = flume::unbounded::<Job>();
+    let sent = with_netns("sample", || sender.send(Box::new(|| ())).is_ok());
+    println!("{sent:?} {}", receiver.recv().is_ok());
+}
+
+/// The closure's future runs in a runtime of the call.
+pub fn contained_tokio() {
+    let call = with_netns_async("sample", || async {
+        let task = tokio::spawn(async { 1 });
+        let blocking = tokio::task::spawn_blocking(|| 2);
+        println!("{:?} {:?}", task.await, blocking.await);
+    });
+    smol::block_on(call);
+}

@@ -1,0 +1,83 @@
+//! Bodies whose verdicts are known (`expected.toml`): each of them is one row, or a part of one, of the table that
+//! `cargo netns-check` has to get right. They are built and looked at, not run.
+
+mod attribute;
+mod executors;
+mod foreign;
+mod libraries;
+mod plain;
+mod threads;
+
+/// Keeps every body in the program: what nothing refers to is not compiled.
+macro_rules! bodies {
+    ($($module:ident :: $body:ident),* $(,)?) => {
+        &[$((stringify!($body), $module::$body as fn())),*]
+    };
+}
+
+const BODIES: &[(&str, fn())] = bodies![
+    attribute::clean_attribute,
+    attribute::spawn_attribute,
+    attribute::nested_tokio,
+    attribute::contained_attribute,
+    attribute::uncontained_rayon,
+    executors::tokio_spawn,
+    executors::tokio_handle_spawn,
+    executors::tokio_spawn_blocking,
+    executors::tokio_fs_read,
+    executors::rayon_join,
+    executors::rayon_par_iter,
+    executors::rayon_scope,
+    executors::smol_spawn,
+    executors::blocking_unblock,
+    executors::async_std_spawn,
+    executors::futures_pool,
+    executors::threadpool_execute,
+    executors::tokio_lookup_in_own_runtime,
+    executors::tokio_multi_thread,
+    executors::boxed_closure_over_std,
+    executors::boxed_closure_over_crossbeam,
+    executors::boxed_closure_over_flume,
+    executors::contained_tokio,
+    foreign::c_library_spawns,
+    foreign::c_library_clean,
+    libraries::notify_watches,
+    libraries::ureq_get,
+    libraries::attohttpc_get,
+    libraries::reqwest_blocking_get,
+    plain::udp_socket,
+    plain::command_output,
+    plain::tcp_connect_by_name,
+    plain::maps_and_sorting,
+    plain::current_thread_runtime,
+    plain::clean_trait_object,
+    plain::numbers_over_channel,
+    threads::spawn_directly,
+    threads::spawn_three_down,
+    threads::spawn_by_generic,
+    threads::spawn_by_closure,
+    threads::spawn_by_boxed_closure,
+    threads::spawn_by_table,
+    threads::spawn_by_lazy_lock,
+    threads::spawn_by_drop,
+    threads::scoped,
+    threads::scoped_by_crossbeam,
+    threads::spawn_inside_scope,
+    threads::by_netns_run,
+    threads::by_call_run,
+    threads::by_pinned,
+    threads::by_function_item,
+    threads::calls_trait_argument_here,
+    threads::calls_fn_argument_here,
+    threads::passes_fn_argument_here,
+    threads::holds_trait_argument_here,
+];
+
+fn main() {
+    let wanted = std::env::args().nth(1);
+    for (name, body) in BODIES {
+        if wanted.as_deref() == Some(name) {
+            body();
+        }
+    }
+}

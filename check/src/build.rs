@@ -1,0 +1,335 @@
+//! Builds the program as the check needs it: unoptimised, every symbol with its generics, every relocation kept.
+//!
+//! The flags go in through a wrapper around `rustc`, which is this program itself: so the user's own flags stay as they
+//! are, wherever they were set. The build has a directory of its own, so that it does not undo the user's.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::BufReader;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::semver::Version;
+use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
+
+use crate::options::Options;
+
+/// Set for the wrapped `rustc`.
+const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
+/// The user's own wrapper, which runs inside ours.
+const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
+
+/// Set for the wrapped `rustc` where the profile's optimisation is to be undone.
+const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
+
+/// For every crate: names that tell generic instances apart, and where each instruction comes from.
+const COMPILE_FLAGS: [&str; 4] =
+    ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none", "-Csplit-debuginfo=off"];
+/// For every program: what refers to what.
+const LINK_FLAG: &str = "-Clink-arg=-Wl,--emit-relocs";
+
+/// Runs `rustc` with the flags of the check, where cargo called this program as its wrapper.
+pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
+    std::env::var_os(WRAPPED)?;
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(inner) = std::env::var_os(INNER_WRAPPER) {
+        arguments.insert(0, inner);
+    }
+    let (program, rest) = arguments.split_first()?;
+    let mut command = Command::new(program);
+    command.args(rest);
+    if compiles_for_the_program(rest) {
+        command.args(COMPILE_FLAGS);
+        if std::env::var_os(UNOPTIMISED).is_some() {
+            command.arg("-Copt-level=0");
+        }
+        if links_a_program(rest) {
+            command.arg(LINK_FLAG);
+        }
+    }
+    let error = command.exec();
+    Some(Err(error).with_context(|| format!("run {}", program.display())))
+}
+
+fn value_of<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a OsStr> {
+    let at = arguments.iter().position(|argument| argument == option)?;
+    arguments.get(at + 1).map(OsString::as_os_str)
+}
+
+fn compiles_for_the_program(arguments: &[OsString]) -> bool {
+    value_of(arguments, "--crate-name").is_some_and(|name| name != "build_script_build" && name != "___")
+}
+
+fn links_a_program(arguments: &[OsString]) -> bool {
+    value_of(arguments, "--crate-type") == Some(OsStr::new("bin"))
+        || arguments.iter().any(|argument| argument == "--test")
+}
+
+/// What was built.
+pub(crate) struct Built {
+    pub programs: Vec<Executable>,
+    pub libraries: Vec<Library>,
+    /// Where `rustc` finds libraries: Rust's, then native ones.
+    pub search: Vec<OsString>,
+    pub directory: PathBuf,
+}
+
+/// A program to check.
+pub(crate) struct Executable {
+    pub target: String,
+    pub kind: String,
+    pub path: PathBuf,
+}
+
+/// A library that the programs are made of, for the canaries.
+pub(crate) struct Library {
+    pub package: String,
+    pub version: Version,
+    pub name: String,
+    pub features: Vec<String>,
+    pub rlib: PathBuf,
+}
+
+/// Asks cargo what the workspace is.
+pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    command.other_options(options.metadata_arguments());
+    if let Some(path) = &options.manifest_path {
+        command.manifest_path(path);
+    }
+    command.exec().context("ask cargo about the workspace")
+}
+
+/// Builds what the options select.
+pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
+    refuse_other_architectures(options)?;
+    let directory = options.target_dir.clone().unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
+    // Cargo does not know what the wrapper adds: what it adds is built apart.
+    let directory = directory.join(if options.unoptimised { "netns-check-unoptimised" } else { "netns-check" });
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .arg("build")
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--target-dir")
+        .arg(&directory)
+        .args(options.build_arguments())
+        .env(WRAPPED, "1")
+        .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
+        .stdout(Stdio::piped());
+    if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
+        command.env(INNER_WRAPPER, inner);
+    }
+    if options.unoptimised {
+        command.env(UNOPTIMISED, "1");
+    }
+    let mut child = command.spawn().context("run `cargo build`")?;
+    let output = child.stdout.take().context("read what `cargo build` says")?;
+    let linked = linked_packages(metadata);
+    let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory };
+    let mut native = Vec::new();
+    let mut optimised: BTreeMap<String, String> = BTreeMap::new();
+    for message in Message::parse_stream(BufReader::new(output)) {
+        match message.context("read what `cargo build` says")? {
+            Message::CompilerArtifact(artifact) if linked.contains(&artifact.package_id) => {
+                note_artifact(&artifact, metadata, &mut built, &mut optimised);
+            }
+            Message::BuildScriptExecuted(script) => {
+                native.extend(script.linked_paths.iter().map(|path| OsString::from(path.as_str())));
+            }
+            _ => {}
+        }
+    }
+    let status = child.wait().context("wait for `cargo build`")?;
+    if !status.success() {
+        bail!("the build failed ({status}): nothing was checked");
+    }
+    if !options.unoptimised {
+        refuse_optimised(&optimised)?;
+    }
+    if built.programs.is_empty() {
+        bail!(
+            "nothing to check: the selection has no program, and a library alone has no bodies that are compiled to \
+             the end. Select programs that use it: --tests, --examples, --bin NAME, --test NAME, --example NAME"
+        );
+    }
+    let mut search: Vec<OsString> = built
+        .libraries
+        .iter()
+        .filter_map(|library| library.rlib.parent())
+        // A member of the workspace is put beside the folder of all others.
+        .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
+        .map(|folder| format!("dependency={}", folder.display()).into())
+        .collect();
+    search.extend(native);
+    search.sort();
+    search.dedup();
+    built.search = search;
+    Ok(built)
+}
+
+fn note_artifact(
+    artifact: &Artifact,
+    metadata: &Metadata,
+    built: &mut Built,
+    optimised: &mut BTreeMap<String, String>,
+) {
+    let target = &artifact.target;
+    if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro)) {
+        return;
+    }
+    let package = &metadata[&artifact.package_id];
+    if artifact.profile.opt_level != "0" {
+        optimised.insert(package.name.to_string(), artifact.profile.opt_level.clone());
+    }
+    if let Some(path) = &artifact.executable {
+        let kind =
+            if artifact.profile.test { Some("test".to_owned()) } else { target.kind.first().map(ToString::to_string) };
+        built.programs.push(Executable {
+            target: target.name.clone(),
+            kind: kind.unwrap_or_default(),
+            path: path.clone().into_std_path_buf(),
+        });
+    }
+    let rlib = artifact.filenames.iter().find(|file| file.extension() == Some("rlib"));
+    if let (Some(rlib), true) =
+        (rlib, target.crate_types.iter().any(|kind| matches!(kind, CrateType::Lib | CrateType::RLib)))
+    {
+        built.libraries.push(Library {
+            package: package.name.to_string(),
+            version: package.version.clone(),
+            name: target.name.replace('-', "_"),
+            features: artifact.features.clone(),
+            rlib: rlib.clone().into_std_path_buf(),
+        });
+    }
+}
+
+/// The packages that end up in a program, not only in what builds it.
+fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
+    let nodes: HashMap<_, _> =
+        metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+    let mut linked: HashSet<PackageId> = HashSet::new();
+    let mut waiting: Vec<&PackageId> = metadata.workspace_members.iter().collect();
+    while let Some(id) = waiting.pop() {
+        let macros = metadata[id].targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro));
+        if macros || !linked.insert(id.clone()) {
+            continue;
+        }
+        let Some(node) = nodes.get(id) else { continue };
+        for dependency in &node.deps {
+            if dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Build) {
+                waiting.push(&dependency.pkg);
+            }
+        }
+    }
+    linked
+}
+
+fn refuse_other_architectures(options: &Options) -> Result<()> {
+    let triple = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
+    let triple = match triple {
+        Some(triple) => triple,
+        None => host()?,
+    };
+    if !triple.starts_with("x86_64-") || !triple.contains("-linux-") {
+        bail!(
+            "the check does not read programs for {triple}: only x86_64 Linux is understood, because relocations and \
+             instructions differ by architecture. Check a build for x86_64-unknown-linux-gnu (--target); what a body \
+             reaches hardly differs between the two"
+        );
+    }
+    Ok(())
+}
+
+fn host() -> Result<String> {
+    let output = rustc().arg("-vV").output().context("ask rustc for its host")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("ask rustc for its host: `rustc -vV` names none")
+}
+
+fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
+
+fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
+    let Some((package, level)) = optimised.first_key_value() else {
+        return Ok(());
+    };
+    let others = match optimised.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    bail!(
+        "the profile optimises: `{package}` has opt-level {level}{others}. An optimiser puts functions \
+         into each other, and with them the calls that are looked for, so that a clean verdict would \
+         mean nothing. Check with --unoptimised, which compiles everything without, or name a profile \
+         (--profile) with opt-level = 0"
+    )
+}
+
+/// Builds a program of one file against libraries that are built already.
+pub(crate) fn compile(
+    source: &std::path::Path,
+    libraries: &[(String, PathBuf)],
+    built: &Built,
+    target: Option<&str>,
+) -> Result<PathBuf> {
+    let output = source.with_extension("");
+    let run = |extra: &[&str]| {
+        let mut command = rustc();
+        command.arg(source).arg("-o").arg(&output).args(["--edition=2024", "--cap-lints=allow", "-Copt-level=0"]);
+        command.args(COMPILE_FLAGS).arg(LINK_FLAG).args(extra);
+        for (name, rlib) in libraries {
+            let mut value = OsString::from(format!("{name}="));
+            value.push(rlib);
+            command.arg("--extern").arg(value);
+        }
+        for search in &built.search {
+            command.arg("-L").arg(search);
+        }
+        if let Some(target) = target {
+            command.arg("--target").arg(target);
+        }
+        command.output().context("run rustc")
+    };
+    let mut result = run(&[])?;
+    // Libraries that abort on panic go into programs that do.
+    if !result.status.success() && String::from_utf8_lossy(&result.stderr).contains("panic strategy") {
+        result = run(&["-Cpanic=abort"])?;
+    }
+    if !result.status.success() {
+        bail!("compile {}:\n{}", source.display(), String::from_utf8_lossy(&result.stderr).trim_end());
+    }
+    Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_programs_keep_relocations_and_build_scripts_stay_as_they_are() {
+        let library = arguments("--crate-name tokio src/lib.rs --crate-type lib");
+        assert!(compiles_for_the_program(&library) && !links_a_program(&library));
+        let program = arguments("--crate-name app src/main.rs --crate-type bin");
+        assert!(compiles_for_the_program(&program) && links_a_program(&program));
+        assert!(links_a_program(&arguments("--crate-name app src/lib.rs --test")));
+        assert!(!compiles_for_the_program(&arguments("--crate-name build_script_build build.rs --crate-type bin")));
+        assert!(!compiles_for_the_program(&arguments("-vV")));
+    }
+
+    #[test]
+    fn an_optimised_package_is_refused_by_name() {
+        assert!(refuse_optimised(&BTreeMap::new()).is_ok());
+        let optimised = BTreeMap::from([("rayon".to_owned(), "3".to_owned())]);
+        let message = refuse_optimised(&optimised).unwrap_err().to_string();
+        assert!(message.contains("`rayon` has opt-level 3"), "{message}");
+    }
+}

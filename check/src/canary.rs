@@ -1,0 +1,187 @@
+//! The canaries: one function for each kind of call that the table knows, compiled against the very libraries of the
+//! program. If the search does not find the call in one of them, it would not have found it in a body either: then no
+//! verdict is given.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{self, Built, Library};
+use crate::graph::Graph;
+use crate::image::Program;
+use crate::names;
+use crate::roots::{Functions, Root};
+use crate::search::{Ground, Limits, search};
+use crate::sinks::{Canary, Contained, Table};
+
+const NAME: &str = "__netns_check_canary_";
+
+/// One canary and the library that it is made with.
+struct Paired<'a> {
+    canary: &'a Canary,
+    library: Option<(usize, &'a Library)>,
+}
+
+/// Builds the canaries and looks for every one of their calls. Says how many there were.
+pub(crate) fn check(table: &Table, built: &Built, target: Option<&str>) -> Result<usize> {
+    let pairs = pair(table, &built.libraries)?;
+    // Of this run alone: another may go on at the same time.
+    let folder = built.directory.join(format!("canaries-{}", std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
+    let found = look(table, built, target, &pairs, &folder.join("canaries.rs"));
+    fs::remove_dir_all(&folder).with_context(|| format!("remove the folder {}", folder.display()))?;
+    found
+}
+
+fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>], source: &Path) -> Result<usize> {
+    fs::write(source, write(pairs)).with_context(|| format!("write {}", source.display()))?;
+    let externs: BTreeSet<_> = pairs
+        .iter()
+        .filter_map(|paired| paired.library)
+        .map(|(number, library)| (format!("canary_library_{number}"), library.rlib.clone()))
+        .collect();
+    let externs: Vec<_> = externs.into_iter().collect();
+    let path = build::compile(source, &externs, built, target).context(
+        "build the canaries: a library that the table of sinks knows has changed, so that nothing can be said about \
+         calls of it. Add canaries for its new version in a table of your own (--sinks), or report this",
+    )?;
+    let program = Program::read(&path)?;
+    let image = program.image()?;
+    let graph = Graph::new(&image);
+    let functions = Functions::new(&graph);
+    let ground = Ground::new(&graph, &functions, table);
+    let mut found = 0;
+    for function in image.functions() {
+        let path = names::path(image.name(function));
+        let Some(number) = path.rsplit_once(NAME).and_then(|(_, number)| number.parse::<usize>().ok()) else {
+            continue;
+        };
+        let Some(paired) = pairs.get(number) else {
+            continue;
+        };
+        let root = Root::of(&path, vec![function], Contained(false));
+        let reached = search(&ground, &root, &Limits { stops: false, closed: &[] });
+        if !reached.hits.iter().any(|(sink, _)| table.sink(*sink).id == paired.canary.sink) {
+            return Err(missed(paired));
+        }
+        found += 1;
+    }
+    if found != pairs.len() {
+        bail!("{} canaries were built, and {found} are in {}", pairs.len(), program.path.display());
+    }
+    Ok(found)
+}
+
+fn missed(paired: &Paired<'_>) -> anyhow::Error {
+    let library = paired.library.map_or_else(
+        || "the standard library".to_owned(),
+        |(_, library)| format!("{} {}", library.package, library.version),
+    );
+    anyhow::anyhow!(
+        "the canary of `{}` was missed: `{}`, built with {library}, does not lead to that sink. The table does not know \
+         the call any more, and no body's verdict can be trusted. If a table of your own removes the sink, put it back \
+         and allow bodies instead; else the names in {library} have changed: add them in a table of your own (--sinks, \
+         --print-sinks), or report this",
+        paired.canary.sink,
+        paired.canary.code,
+    )
+}
+
+/// Pairs every canary with every copy of its library that the programs are made with.
+fn pair<'a>(table: &'a Table, libraries: &'a [Library]) -> Result<Vec<Paired<'a>>> {
+    let mut pairs = Vec::new();
+    for canary in table.canaries() {
+        let Some(package) = &canary.library else {
+            pairs.push(Paired { canary, library: None });
+            continue;
+        };
+        for (number, library) in libraries.iter().enumerate().filter(|(_, library)| library.package == *package) {
+            let fits = |canary: &Canary| {
+                canary.library.as_ref() == Some(package)
+                    && canary.versions.as_ref().is_none_or(|versions| versions.matches(&library.version))
+            };
+            if !table.canaries().iter().any(fits) {
+                bail!(
+                    "the table of sinks knows {package}, but not its version {}: what a body reaches in it cannot be \
+                     judged. Add a canary for that version in a table of your own (--sinks, --print-sinks)",
+                    library.version
+                );
+            }
+            if fits(canary) && canary.features.iter().all(|feature| library.features.contains(feature)) {
+                pairs.push(Paired { canary, library: Some((number, library)) });
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// The program of all canaries.
+fn write(pairs: &[Paired<'_>]) -> String {
+    let mut source = String::new();
+    let mut list = String::new();
+    for (number, paired) in pairs.iter().enumerate() {
+        let import = paired
+            .library
+            .map(|(number, library)| format!("use canary_library_{number} as {};", library.name))
+            .unwrap_or_default();
+        let code = &paired.canary.code;
+        // Writing to a string does not fail.
+        let _ = writeln!(source, "#[inline(never)] fn {NAME}{number}() {{ {import} {{ {code} }} }}");
+        let _ = write!(list, "{NAME}{number}, ");
+    }
+    // Never called, and the compiler cannot know.
+    let _ = writeln!(
+        source,
+        "fn main() {{ let all: &[fn()] = &[{list}]; \
+         for canary in all.iter().take(std::env::args().count().saturating_sub(1)) {{ canary() }} }}"
+    );
+    source
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn library(package: &str, version: &str, features: &[&str]) -> Library {
+        Library {
+            package: package.to_owned(),
+            version: version.parse().unwrap(),
+            name: package.replace('-', "_"),
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            rlib: PathBuf::from("library.rlib"),
+        }
+    }
+
+    #[test]
+    fn a_version_that_no_canary_fits_is_an_error() {
+        let table = Table::load(None).unwrap();
+        let old = [library("tokio", "0.2.25", &["rt"])];
+        let error = pair(&table, &old).err().unwrap().to_string();
+        assert!(error.contains("tokio") && error.contains("0.2.25"), "{error}");
+    }
+
+    #[test]
+    fn a_call_that_the_features_leave_out_has_no_canary() {
+        let table = Table::load(None).unwrap();
+        let count = |features| {
+            let libraries = [library("tokio", "1.47.0", features)];
+            pair(&table, &libraries).unwrap().iter().filter(|paired| paired.library.is_some()).count()
+        };
+        assert_eq!(count(&["sync"]), 0);
+        assert!(count(&["rt"]) > 0);
+        assert!(count(&["rt", "fs"]) > count(&["rt"]));
+    }
+
+    #[test]
+    fn two_versions_of_a_library_are_two_names() {
+        let table = Table::load(None).unwrap();
+        let libraries = [library("smol", "1.3.0", &[]), library("smol", "2.0.0", &[])];
+        let source = write(&pair(&table, &libraries).unwrap());
+        assert!(source.contains("use canary_library_0 as smol;") && source.contains("use canary_library_1 as smol;"));
+    }
+}

@@ -1,0 +1,479 @@
+//! The program as the linker wrote it: functions, data, imports, and every relocation that the link kept.
+//!
+//! `--emit-relocs` makes the linker keep what it resolved, so that each reference from one function or static to
+//! another is still there, with the place it stands at. This covers what no compiler output of the user's own crates
+//! shows: the standard library, which comes compiled, and C.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use anyhow::{Context, Result, bail};
+use object::elf::{self, FileHeader64, RelocationType};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{LittleEndian, SymbolIndex};
+
+/// The bytes of a program, read whole: every part of it is looked at.
+pub(crate) struct Program {
+    pub path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Program {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("read the program {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), bytes })
+    }
+
+    pub(crate) fn image(&self) -> Result<Image<'_>> {
+        Image::parse(&self.bytes).with_context(|| format!("read the program {}", self.path.display()))
+    }
+}
+
+/// A function, a piece of data, or a symbol that another file defines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Node(u32);
+
+impl Node {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Function,
+    /// `vtable`: laid out as the compiler lays one out.
+    Data {
+        vtable: bool,
+    },
+    Import,
+}
+
+struct Span<'d> {
+    start: u64,
+    end: u64,
+    /// Mangled. Empty for data that has no symbol, as vtables and constants have none.
+    name: &'d str,
+}
+
+struct Import<'d> {
+    name: &'d str,
+    /// The shared object that it is bound to, where the link recorded one.
+    library: Option<&'d str>,
+    /// The dynamic linker looks it up; otherwise it is weak and there is none.
+    looked_up: bool,
+}
+
+/// A reference that the linker resolved.
+#[derive(Clone, Copy)]
+pub(crate) struct Relocation {
+    pub at: u64,
+    pub kind: RelocationType,
+    pub symbol: Symbol,
+    pub addend: i64,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Symbol {
+    Address(u64),
+    Import(Node),
+}
+
+struct Section<'d> {
+    start: u64,
+    bytes: &'d [u8],
+    /// Of memory, zeroed data included.
+    size: u64,
+    code: bool,
+}
+
+impl Section<'_> {
+    fn contains(&self, address: u64) -> bool {
+        (self.start..self.start + self.size).contains(&address)
+    }
+}
+
+pub(crate) struct Image<'d> {
+    raw: &'d [u8],
+    sections: Vec<Section<'d>>,
+    functions: Vec<Span<'d>>,
+    /// Further names of functions, by address.
+    aliases: HashMap<u64, Vec<&'d str>>,
+    data: Vec<Span<'d>>,
+    imports: Vec<Import<'d>>,
+    /// By address.
+    relocations: Vec<Relocation>,
+}
+
+type Header = FileHeader64<LittleEndian>;
+const ENDIAN: LittleEndian = LittleEndian;
+
+impl<'d> Image<'d> {
+    fn parse(raw: &'d [u8]) -> Result<Self> {
+        let header = Header::parse(raw).context("this is not a 64-bit ELF file")?;
+        let machine = header.e_machine(ENDIAN);
+        if !header.is_little_endian() || machine != elf::EM_X86_64 {
+            bail!(
+                "its machine is ELF number {}, and only x86_64 is understood: the check reads \
+                 relocations and instructions, which differ by architecture. Check a build for \
+                 x86_64-unknown-linux-gnu instead; what a body reaches hardly differs between the \
+                 two",
+                machine.0
+            );
+        }
+        let (sections, kept) = read_sections(header, raw)?;
+        let mut image = Self {
+            raw,
+            sections,
+            functions: Vec::new(),
+            aliases: HashMap::new(),
+            data: Vec::new(),
+            imports: Vec::new(),
+            relocations: Vec::new(),
+        };
+        let meaning = image.read_symbols(header)?;
+        image.bind_imports(header)?;
+        for also in tidy(&mut image.functions) {
+            image.aliases.entry(also.start).or_default().push(also.name);
+        }
+        image.end_assembly();
+        image.read_relocations(header, &kept, &meaning)?;
+        image.name_the_rest_of_the_data();
+        image.number_imports()?;
+        Ok(image)
+    }
+
+    /// Sorts symbols into functions, data and imports. Says what each symbol means to a relocation.
+    fn read_symbols(&mut self, header: &'d Header) -> Result<Vec<Option<Symbol>>> {
+        let table = header.sections(ENDIAN, self.raw)?;
+        let symbols = table.symbols(ENDIAN, self.raw, elf::SHT_SYMTAB)?;
+        if symbols.is_empty() {
+            bail!(
+                "it has no symbols: build it without `strip`, which the profile or a linker flag \
+                 asks for"
+            );
+        }
+        let mut meaning = Vec::with_capacity(symbols.len());
+        for (index, symbol) in symbols.enumerate() {
+            let name = symbols.symbol_name(ENDIAN, symbol)?;
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            let name = name.split('@').next().unwrap_or(name);
+            let start = symbol.st_value(ENDIAN);
+            if index == SymbolIndex(0) {
+                meaning.push(None);
+                continue;
+            }
+            if symbol.is_undefined(ENDIAN) {
+                // Numbered for good once functions and data are.
+                let number = u32::try_from(self.imports.len())?;
+                self.imports.push(Import { name, library: None, looked_up: false });
+                meaning.push(Some(Symbol::Import(Node(number))));
+                continue;
+            }
+            meaning.push(Some(Symbol::Address(start)));
+            let end = start + symbol.st_size(ENDIAN);
+            let in_code = self.section_at(start).map(|section| section.code);
+            match (symbol.st_type(), in_code) {
+                (elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE, Some(true)) if !name.is_empty() => {
+                    self.functions.push(Span { start, end, name });
+                }
+                (elf::STT_OBJECT, Some(false)) if end > start => {
+                    self.data.push(Span { start, end, name });
+                }
+                _ => {}
+            }
+        }
+        Ok(meaning)
+    }
+
+    /// Functions in assembly have no size: they end where the next starts.
+    fn end_assembly(&mut self) {
+        for position in 0..self.functions.len() {
+            let start = self.functions[position].start;
+            let next = self.functions.get(position + 1).map_or(u64::MAX, |next| next.start);
+            let section_end = self.section_at(start).map_or(0, |section| section.start + section.size);
+            let function = &mut self.functions[position];
+            if function.end == start {
+                function.end = next.min(section_end);
+            }
+        }
+    }
+
+    fn read_relocations(&mut self, header: &'d Header, kept: &[bool], meaning: &[Option<Symbol>]) -> Result<()> {
+        for section in header.sections(ENDIAN, self.raw)?.iter() {
+            let Some((relocations, _)) = section.rela(ENDIAN, self.raw)? else {
+                continue;
+            };
+            let applies_to = section.sh_info(ENDIAN) as usize;
+            // Zero: the dynamic linker's own, which repeat what is here already.
+            if applies_to == 0 || !kept.get(applies_to).copied().unwrap_or(false) {
+                continue;
+            }
+            for relocation in relocations {
+                let index = relocation.r_sym(ENDIAN, false) as usize;
+                let Some(symbol) = meaning.get(index).copied().flatten() else {
+                    continue;
+                };
+                self.relocations.push(Relocation {
+                    at: relocation.r_offset(ENDIAN),
+                    kind: relocation.r_type(ENDIAN, false),
+                    symbol,
+                    addend: relocation.r_addend(ENDIAN),
+                });
+            }
+        }
+        if self.relocations.is_empty() {
+            bail!(
+                "the link kept no relocations: the linker does not know `--emit-relocs`, or does \
+                 not get it. GNU ld and lld do; name one of them in the linker settings for this \
+                 check"
+            );
+        }
+        self.relocations.sort_by_key(|relocation| relocation.at);
+        Ok(())
+    }
+
+    /// Notes which shared object each import is bound to.
+    fn bind_imports(&mut self, header: &'d Header) -> Result<()> {
+        let table = header.sections(ENDIAN, self.raw)?;
+        let versions = table.versions(ENDIAN, self.raw)?;
+        let dynamic = table.symbols(ENDIAN, self.raw, elf::SHT_DYNSYM)?;
+        let mut bound = HashMap::new();
+        for (index, symbol) in dynamic.enumerate() {
+            let file = match &versions {
+                Some(versions) => versions
+                    .version(versions.version_index(ENDIAN, index).index())?
+                    .and_then(object::read::elf::Version::file),
+                None => None,
+            };
+            bound.insert(dynamic.symbol_name(ENDIAN, symbol)?, file);
+        }
+        for import in &mut self.imports {
+            let file = bound.get(import.name.as_bytes());
+            import.looked_up = file.is_some();
+            import.library = file.copied().flatten().and_then(|file| std::str::from_utf8(file).ok());
+        }
+        Ok(())
+    }
+
+    /// Vtables and constants have no symbol. One starts wherever something refers to, and ends where the next starts.
+    fn name_the_rest_of_the_data(&mut self) {
+        tidy(&mut self.data);
+        let mut starts: Vec<u64> = self
+            .relocations
+            .iter()
+            .filter_map(|relocation| match relocation.symbol {
+                Symbol::Import(_) => None,
+                Symbol::Address(symbol) => {
+                    let beyond =
+                        if matches!(relocation.kind, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32) { 4 } else { 0 };
+                    Some(symbol.wrapping_add_signed(relocation.addend + beyond))
+                }
+            })
+            .filter(|start| self.section_at(*start).is_some_and(|section| !section.code))
+            .filter(|start| find(&self.data, *start).is_none())
+            .collect();
+        starts.extend(self.sections.iter().filter(|section| !section.code).map(|section| section.start));
+        starts.sort_unstable();
+        starts.dedup();
+        let mut ends: Vec<u64> = self.sections.iter().map(|section| section.start + section.size).collect();
+        ends.extend(&starts);
+        ends.extend(self.data.iter().map(|datum| datum.start));
+        ends.sort_unstable();
+        let unnamed = starts.into_iter().map(|start| {
+            let end = ends[ends.partition_point(|end| *end <= start)..].first().copied();
+            Span { start, end: end.unwrap_or(start), name: "" }
+        });
+        self.data.extend(unnamed);
+        tidy(&mut self.data);
+    }
+
+    fn number_imports(&mut self) -> Result<()> {
+        let before = u32::try_from(self.functions.len() + self.data.len())?;
+        for relocation in &mut self.relocations {
+            if let Symbol::Import(Node(number)) = &mut relocation.symbol {
+                *number += before;
+            }
+        }
+        Ok(())
+    }
+
+    fn section_at(&self, address: u64) -> Option<&Section<'d>> {
+        let after = self.sections.partition_point(|section| section.start <= address);
+        // An empty section may start where a full one does.
+        self.sections[..after].iter().rev().take(4).find(|section| section.contains(address))
+    }
+
+    fn span(&self, node: Node) -> Option<&Span<'d>> {
+        let index = node.index();
+        self.functions.get(index).or_else(|| self.data.get(index.checked_sub(self.functions.len())?))
+    }
+
+    fn import(&self, node: Node) -> Option<&Import<'d>> {
+        self.imports.get(node.index().checked_sub(self.functions.len() + self.data.len())?)
+    }
+
+    fn node(index: usize) -> Node {
+        Node(u32::try_from(index).expect("a symbol table has fewer than 2^32 entries"))
+    }
+
+    /// Every function, in the order of addresses.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Node> {
+        (0..self.functions.len()).map(Self::node)
+    }
+
+    pub(crate) fn function_at(&self, address: u64) -> Option<Node> {
+        find(&self.functions, address).map(Self::node)
+    }
+
+    /// The function or the data at `address`.
+    pub(crate) fn node_at(&self, address: u64) -> Option<Node> {
+        self.function_at(address)
+            .or_else(|| find(&self.data, address).map(|index| Self::node(self.functions.len() + index)))
+    }
+
+    pub(crate) fn kind(&self, node: Node) -> Kind {
+        if node.index() < self.functions.len() {
+            Kind::Function
+        } else if node.index() < self.functions.len() + self.data.len() {
+            Kind::Data { vtable: self.is_vtable(node) }
+        } else {
+            Kind::Import
+        }
+    }
+
+    /// The mangled name; empty where there is none.
+    pub(crate) fn name(&self, node: Node) -> &'d str {
+        self.span(node)
+            .map(|span| span.name)
+            .or_else(|| self.import(node).map(|import| import.name))
+            .unwrap_or_default()
+    }
+
+    /// Every name, for the C library's functions have several.
+    pub(crate) fn names(&self, node: Node) -> impl Iterator<Item = &'d str> {
+        let aliases = self.aliases.get(&self.address(node)).into_iter().flatten().copied();
+        std::iter::once(self.name(node)).chain(aliases)
+    }
+
+    /// The shared object that defines an imported symbol.
+    pub(crate) fn library(&self, node: Node) -> Option<&'d str> {
+        self.import(node)?.library
+    }
+
+    /// Whether the dynamic linker looks an imported symbol up.
+    pub(crate) fn is_looked_up(&self, node: Node) -> bool {
+        self.import(node).is_some_and(|import| import.looked_up)
+    }
+
+    /// The first address; 0 for an import.
+    pub(crate) fn address(&self, node: Node) -> u64 {
+        self.span(node).map_or(0, |span| span.start)
+    }
+
+    /// The bytes as they are in the file: addresses in data are those that the dynamic linker will move.
+    pub(crate) fn bytes(&self, node: Node) -> &'d [u8] {
+        let Some(span) = self.span(node) else {
+            return &[];
+        };
+        let Some(section) = self.section_at(span.start) else {
+            return &[];
+        };
+        let offset = |address: u64| usize::try_from(address - section.start).unwrap_or(usize::MAX);
+        section.bytes.get(offset(span.start)..offset(span.end)).unwrap_or_default()
+    }
+
+    pub(crate) fn relocations(&self, node: Node) -> &[Relocation] {
+        let Some(span) = self.span(node) else {
+            return &[];
+        };
+        let from = self.relocations.partition_point(|relocation| relocation.at < span.start);
+        let to = self.relocations.partition_point(|relocation| relocation.at < span.end);
+        &self.relocations[from..to]
+    }
+
+    pub(crate) fn all_relocations(&self) -> &[Relocation] {
+        &self.relocations
+    }
+
+    /// A vtable is the address of the drop glue, or zero; size; alignment; then the methods' addresses.
+    fn is_vtable(&self, node: Node) -> bool {
+        let Some(span) = self.span(node).filter(|span| span.name.is_empty()) else {
+            return false;
+        };
+        let bytes = self.bytes(node);
+        let word = |index: usize| Some(u64::from_le_bytes(bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?));
+        let resolved =
+            |index: u64| self.relocations(node).iter().any(|relocation| relocation.at == span.start + index * 8);
+        let (Some(drop), Some(_), Some(align)) = (word(0), word(1), word(2)) else {
+            return false;
+        };
+        (drop == 0 || resolved(0)) && !resolved(1) && !resolved(2) && align.is_power_of_two() && align <= 1 << 29
+    }
+
+    /// The section of debug information of that name, as `gimli` asks for it.
+    pub(crate) fn section(&self, name: &str) -> Result<&'d [u8]> {
+        let header = Header::parse(self.raw)?;
+        let table = header.sections(ENDIAN, self.raw)?;
+        let Some((_, section)) = table.section_by_name(ENDIAN, name.as_bytes()) else {
+            return Ok(&[]);
+        };
+        if section.compression(ENDIAN, self.raw)?.is_some() {
+            bail!("its debug information is compressed: link it without `--compress-debug-sections`");
+        }
+        Ok(section.data(ENDIAN, self.raw)?)
+    }
+}
+
+/// The sections that are in memory when the program runs, by address; and for every section whether it is one.
+fn read_sections<'d>(header: &'d Header, raw: &'d [u8]) -> Result<(Vec<Section<'d>>, Vec<bool>)> {
+    let table = header.sections(ENDIAN, raw)?;
+    let mut sections = Vec::new();
+    let mut all = Vec::new();
+    for section in table.iter() {
+        let flags = section.sh_flags(ENDIAN);
+        let name = table.section_name(ENDIAN, section)?;
+        // Unwind tables refer to every function, and call none.
+        let unwinding = name == b".eh_frame" || name == b".eh_frame_hdr" || name.starts_with(b".gcc_except_table");
+        let zeroed = section.sh_type(ENDIAN) == elf::SHT_NOBITS;
+        let kept = flags.contains(elf::SHF_ALLOC) && !flags.contains(elf::SHF_TLS) && !unwinding;
+        all.push(kept);
+        if kept {
+            sections.push(Section {
+                start: section.sh_addr(ENDIAN),
+                bytes: if zeroed { &[] } else { section.data(ENDIAN, raw)? },
+                size: section.sh_size(ENDIAN),
+                code: flags.contains(elf::SHF_EXECINSTR),
+            });
+        }
+    }
+    sections.sort_by_key(|section| section.start);
+    Ok((sections, all))
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
+/// By address, one for each: the longest, and of equals the first. Returns the others.
+fn tidy<'d>(spans: &mut Vec<Span<'d>>) -> Vec<Span<'d>> {
+    spans.sort_by(|a, b| (a.start, b.end, a.name.is_empty()).cmp(&(b.start, a.end, b.name.is_empty())));
+    let (mut kept, mut others): (Vec<Span<'d>>, _) = (Vec::with_capacity(spans.len()), Vec::new());
+    for span in spans.drain(..) {
+        match kept.last() {
+            Some(last) if last.start == span.start => others.push(span),
+            _ => kept.push(span),
+        }
+    }
+    *spans = kept;
+    others
+}
+
+fn find(spans: &[Span<'_>], address: u64) -> Option<usize> {
+    let index = spans.partition_point(|span| span.start <= address).checked_sub(1)?;
+    (address < spans[index].end).then_some(index)
+}

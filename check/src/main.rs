@@ -1,0 +1,122 @@
+//! `cargo netns-check`: finds, ahead of time, what the bodies of `in-netns` calls can reach.
+//!
+//! The modules are the steps, in their order: `options`, `build`, then `image` (the program as it was linked), `graph`
+//! (who refers to whom), `roots` (the bodies), `sinks` (the table), `canary` (whether the table holds), `search`,
+//! `judge` (verdicts and paths, with `debug` for files and lines and `allow` for what the project allows), `report`.
+
+mod allow;
+mod build;
+mod canary;
+mod debug;
+mod graph;
+mod image;
+mod judge;
+mod names;
+mod options;
+mod report;
+mod roots;
+mod search;
+mod sinks;
+mod verdict;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::allow::Allowances;
+use crate::options::{Format, Options};
+use crate::report::{Judged, Report};
+use crate::sinks::Table;
+
+/// A denied verdict was found.
+const DENIED: u8 = 1;
+/// The check could not judge.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = build::wrapper().unwrap_or_else(|| check(&Options::read()));
+    result.unwrap_or_else(|error| {
+        anstream::eprintln!("{}error{:#}: {error:#}", ERROR, ERROR);
+        ExitCode::from(FAILED)
+    })
+}
+
+const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const STATUS: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
+
+fn check(options: &Options) -> Result<ExitCode> {
+    match options.color {
+        clap::ColorChoice::Auto => {}
+        clap::ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+        clap::ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    let mut out = anstream::stdout();
+    if let Some(verdict) = options.explain {
+        writeln!(out, "{}", verdict.explanation())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.print_sinks {
+        writeln!(out, "{}", Table::built_in())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.release {
+        bail!(
+            "--release optimises: an optimiser puts functions into each other, and with them the calls that are looked for. Leave it out"
+        );
+    }
+    let table = Table::load(options.sinks.as_deref())?;
+    let metadata = build::metadata(options)?;
+    let allowances = Allowances::read(&metadata)?;
+    let status = |verb: &str, what: &str| {
+        if !options.quiet {
+            anstream::eprintln!("{STATUS}{verb:>12}{STATUS:#} {what}");
+        }
+    };
+    status("Building", "unoptimised, for the check");
+    let built = build::build(options, &metadata)?;
+    status("Checking", "that the table of sinks holds for these libraries");
+    let canaries = canary::check(&table, &built, options.target.as_deref())?;
+    let mut programs = Vec::new();
+    for program in &built.programs {
+        status("Checking", &format!("{} `{}`", program.kind, program.target));
+        programs.push(judge_program(program, &table, &allowances, options)?);
+    }
+    let unused_allowances = allowances.unused().map(|allowance| allowance.written.clone()).collect();
+    let report = Report { version: 1, canaries, programs, unused_allowances };
+    match options.format {
+        Format::Json => report.json(&mut out)?,
+        Format::Human => report.human(&mut out, metadata.workspace_root.as_std_path(), options.verbose)?,
+    }
+    out.flush()?;
+    let denied = report.denied(&options.deny);
+    if denied > 0 {
+        let verdicts: Vec<_> = options.deny.iter().map(|verdict| verdict.name()).collect();
+        anstream::eprintln!(
+            "{ERROR}error{ERROR:#}: {denied} findings are denied ({}). --explain VERDICT says what to do",
+            verdicts.join(", ")
+        );
+        return Ok(ExitCode::from(DENIED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn judge_program(
+    built: &build::Executable,
+    table: &Table,
+    allowances: &Allowances,
+    options: &Options,
+) -> Result<Judged> {
+    let program = image::Program::read(&built.path)?;
+    let image = program.image()?;
+    let graph = graph::Graph::new(&image);
+    let functions = roots::Functions::new(&graph);
+    let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
+    let ground = search::Ground::new(&graph, &functions, table);
+    let bodies = roots::find(&graph, &functions, &debug, table)
+        .iter()
+        .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
+        .map(|root| judge::judge(&ground, &debug, root, allowances))
+        .collect();
+    Ok(Judged { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+}

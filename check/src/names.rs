@@ -1,0 +1,122 @@
+//! Paths out of mangled names, and types out of paths.
+
+use rustc_demangle::try_demangle;
+
+/// The path for people and for patterns: no crate hashes.
+pub(crate) fn path(mangled: &str) -> String {
+    match try_demangle(mangled) {
+        Ok(name) => format!("{name:#}"),
+        Err(_) => mangled.to_owned(),
+    }
+}
+
+/// The path that tells two crates of one name apart, written alike whether it names a function or a type.
+pub(crate) fn identity(mangled: &str) -> String {
+    match try_demangle(mangled) {
+        Ok(name) => name.to_string().replace("::<", "<"),
+        Err(_) => mangled.to_owned(),
+    }
+}
+
+/// A path without the generic arguments of the function itself, and those.
+pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
+    let Some(inner) = path.strip_suffix('>') else {
+        return (path, Vec::new());
+    };
+    let bytes = inner.as_bytes();
+    let mut depth = 0;
+    for (index, &byte) in bytes.iter().enumerate().rev() {
+        match byte {
+            // Not an arrow, as in `fn() -> u32`.
+            b'>' if index == 0 || bytes[index - 1] != b'-' => depth += 1,
+            b'<' if depth == 0 => {
+                let base = &inner[..index];
+                return (base.strip_suffix("::").unwrap_or(base), split_arguments(&inner[index + 1..]));
+            }
+            b'<' => depth -= 1,
+            _ => {}
+        }
+    }
+    (path, Vec::new())
+}
+
+/// The generic arguments of the function itself.
+pub(crate) fn generic_arguments(path: &str) -> Vec<&str> {
+    split(path).1
+}
+
+fn split_arguments(list: &str) -> Vec<&str> {
+    let bytes = list.as_bytes();
+    let mut depth = 0;
+    let mut start = 0;
+    let mut arguments = Vec::new();
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'<' | b'(' | b'[' | b'{' => depth += 1,
+            b'>' if index > 0 && bytes[index - 1] == b'-' => {}
+            b'>' | b')' | b']' | b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                arguments.push(list[start..index].trim());
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    arguments.push(list[start..].trim());
+    arguments
+}
+
+/// Whether a type is a closure, or the future of an async block.
+pub(crate) fn is_closure(r#type: &str) -> bool {
+    r#type.ends_with('}') && r#type.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))
+}
+
+/// Whether a type can be called and only its value says what that calls.
+pub(crate) fn is_indirect(r#type: &str) -> bool {
+    r#type.contains("dyn ") || r#type.contains("fn(")
+}
+
+/// The crate that a path begins in, without its hash.
+pub(crate) fn krate(path: &str) -> &str {
+    let start = path.trim_start_matches(['<', '&', '*', '(', '[']);
+    let start = start.strip_prefix("mut ").unwrap_or(start);
+    let end = start.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(start.len());
+    &start[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_split_at_their_own_level() {
+        let path = "in_netns::with_netns<&str, app::f<u8, u16>::{closure#0}, (fn(u8) -> u8, Vec<(u8, u8)>)>";
+        assert_eq!(generic_arguments(path), ["&str", "app::f<u8, u16>::{closure#0}", "(fn(u8) -> u8, Vec<(u8, u8)>)"]);
+        assert_eq!(generic_arguments("<in_netns::Call<&str>>::run<app::f, fn() -> u8>"), ["app::f", "fn() -> u8"]);
+        assert!(generic_arguments("app::f::{closure#0}").is_empty());
+    }
+
+    #[test]
+    fn a_closure_is_told_from_a_type_that_mentions_one() {
+        assert!(is_closure("app::f::{closure#0}"));
+        assert!(is_closure("app::f<app::g::{closure#1}>::{closure#0}"));
+        assert!(!is_closure("app::f<app::g::{closure#1}>"));
+        assert!(!is_closure("&str"));
+    }
+
+    #[test]
+    fn the_same_path_is_written_alike_as_function_and_as_type() {
+        // `a::f::<a::main::{closure#0}>`, a function; inside it, the closure is a type.
+        let function = "_RINvCs1234_1a1fNCNvB2_4main0EB2_";
+        assert_eq!(path(function), "a::f::<a::main::{closure#0}>");
+        let closure = "_RNCNvCs1234_1a4main0B3_";
+        assert_eq!(generic_arguments(&identity(function)), [identity(closure)]);
+    }
+
+    #[test]
+    fn a_path_begins_in_a_crate() {
+        assert_eq!(krate("<std::thread::scoped::Scope>::spawn::<f>"), "std");
+        assert_eq!(krate("<&mut alloc::vec::Vec<u8>>::len"), "alloc");
+        assert_eq!(krate("pthread_create"), "pthread_create");
+    }
+}

@@ -1,0 +1,252 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, ValueEnum};
+
+use crate::verdict::Verdict;
+
+/// Finds, ahead of time, what the bodies of `in-netns` calls can reach.
+///
+/// Builds the selected programs and prints, for every `#[in_netns]` body and every closure given to `with_netns` and its
+/// kin, a verdict and the shortest path to what it is about.
+///
+/// Exit status: 0 where nothing is denied, 1 where a denied verdict was found, 2 where the check could not judge.
+#[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[command(bin_name = "cargo netns-check", version, about, long_about)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    selection: Selection,
+
+    #[command(flatten)]
+    features: Features,
+
+    /// Build for this target (only Linux on `x86_64` is understood)
+    #[arg(long, value_name = "TRIPLE")]
+    pub target: Option<String>,
+
+    /// Build with this profile, which must not optimise
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+
+    /// Compile everything unoptimised, whatever the profile says of some packages
+    #[arg(long)]
+    pub(crate) unoptimised: bool,
+
+    /// Refused: an optimiser hides what is looked for
+    #[arg(long, short)]
+    pub release: bool,
+
+    /// Directory for what is built, in a folder `netns-check`
+    #[arg(long, value_name = "DIRECTORY", env = "CARGO_TARGET_DIR")]
+    pub target_dir: Option<PathBuf>,
+
+    /// Path to Cargo.toml
+    #[arg(long, value_name = "PATH")]
+    pub manifest_path: Option<PathBuf>,
+
+    /// Require that Cargo.lock stays as it is
+    #[arg(long)]
+    locked: bool,
+
+    /// Do without the network
+    #[arg(long)]
+    offline: bool,
+
+    /// `--locked` and `--offline`
+    #[arg(long)]
+    frozen: bool,
+
+    /// Number of parallel jobs of the build
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<String>,
+
+    /// Fail (exit status 1) where a body has one of these verdicts and no allowance
+    #[arg(long, value_name = "VERDICTS", value_delimiter = ',')]
+    pub deny: Vec<Verdict>,
+
+    /// Show only bodies whose path contains this
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<String>,
+
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+
+    /// Every step of a path, those inside the standard library too
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// Say nothing but the report
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// Colours: `NO_COLOR` and the terminal decide, unless this does
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+
+    /// A table of your own, in the form of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub sinks: Option<PathBuf>,
+
+    /// Print the built-in table
+    #[arg(long)]
+    pub print_sinks: bool,
+
+    /// Say what a verdict means, and the ways out
+    #[arg(long, value_name = "VERDICT")]
+    pub explain: Option<Verdict>,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[command(next_help_heading = "Programs")]
+struct Selection {
+    /// Check the programs of this package
+    #[arg(long, short, value_name = "SPEC")]
+    package: Vec<String>,
+
+    /// Check every package of the workspace
+    #[arg(long, alias = "all")]
+    workspace: bool,
+
+    /// Check this binary
+    #[arg(long, value_name = "NAME")]
+    bin: Vec<String>,
+
+    /// Check all binaries
+    #[arg(long)]
+    bins: bool,
+
+    /// Check this example
+    #[arg(long, value_name = "NAME")]
+    example: Vec<String>,
+
+    /// Check all examples
+    #[arg(long)]
+    examples: bool,
+
+    /// Check this integration test
+    #[arg(long, value_name = "NAME")]
+    test: Vec<String>,
+
+    /// Check all tests, those inside crates too
+    #[arg(long)]
+    tests: bool,
+
+    /// Check binaries, examples, tests and benchmarks
+    #[arg(long)]
+    all_targets: bool,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "the options have these names in cargo")]
+#[command(next_help_heading = "Features")]
+struct Features {
+    /// Features to activate
+    #[arg(long, short = 'F', value_name = "FEATURES")]
+    features: Vec<String>,
+
+    /// Activate all features
+    #[arg(long)]
+    all_features: bool,
+
+    /// Do not activate the `default` feature
+    #[arg(long)]
+    no_default_features: bool,
+}
+
+/// How the report is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Human,
+    /// One JSON document
+    Json,
+}
+
+impl Options {
+    /// Reads the command line. Cargo passes the name of the subcommand first.
+    pub(crate) fn read() -> Self {
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        if arguments.get(1).is_some_and(|first| first == "netns-check") {
+            arguments.remove(1);
+        }
+        Self::parse_from(arguments)
+    }
+
+    /// What is passed on to `cargo build`.
+    pub(crate) fn build_arguments(&self) -> Vec<OsString> {
+        let Selection { package, workspace, bin, bins, example, examples, test, tests, all_targets } = &self.selection;
+        let mut passed = Vec::new();
+        for (option, values) in [("--package", package), ("--bin", bin), ("--example", example), ("--test", test)] {
+            passed.extend(values.iter().flat_map(|value| [OsString::from(option), value.into()]));
+        }
+        for (option, given) in [
+            ("--workspace", *workspace),
+            ("--bins", *bins),
+            ("--examples", *examples),
+            ("--tests", *tests),
+            ("--all-targets", *all_targets),
+            ("--quiet", self.quiet),
+        ] {
+            passed.extend(given.then(|| option.into()));
+        }
+        for (option, value) in [("--target", &self.target), ("--profile", &self.profile), ("--jobs", &self.jobs)] {
+            passed.extend(value.iter().flat_map(|value| [OsString::from(option), value.into()]));
+        }
+        if let Some(path) = &self.manifest_path {
+            passed.extend(["--manifest-path".into(), path.into()]);
+        }
+        match self.color {
+            ColorChoice::Auto => {}
+            choice => passed.extend(["--color".into(), choice.to_string().into()]),
+        }
+        passed.extend(self.metadata_arguments().into_iter().map(OsString::from));
+        passed
+    }
+
+    /// What `cargo metadata` has to know too.
+    pub(crate) fn metadata_arguments(&self) -> Vec<String> {
+        let Features { features, all_features, no_default_features } = &self.features;
+        let mut passed: Vec<String> = features.iter().map(|features| format!("--features={features}")).collect();
+        for (option, given) in [
+            ("--all-features", *all_features),
+            ("--no-default-features", *no_default_features),
+            ("--locked", self.locked),
+            ("--offline", self.offline),
+            ("--frozen", self.frozen),
+        ] {
+            passed.extend(given.then(|| option.to_owned()));
+        }
+        passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_list_of_verdicts_to_deny_is_read_in_either_case() {
+        let options = Options::parse_from(["cargo-netns-check", "--deny", "handover,SPAWN"]);
+        assert_eq!(options.deny, [Verdict::Handover, Verdict::Spawn]);
+        assert!(Options::try_parse_from(["cargo-netns-check", "--deny", "threads"]).is_err());
+    }
+
+    #[test]
+    fn the_selection_is_passed_on_to_cargo() {
+        let options = Options::parse_from(["cargo-netns-check", "-p", "app", "--test", "t", "-F", "a,b", "--locked"]);
+        assert_eq!(options.build_arguments(), ["--package", "app", "--test", "t", "--features=a,b", "--locked"]);
+        assert_eq!(options.metadata_arguments(), ["--features=a,b", "--locked"]);
+    }
+}

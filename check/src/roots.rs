@@ -1,0 +1,204 @@
+//! Where a search begins: the bodies.
+//!
+//! A body is a closure that was given to a function of the library, or what `#[in_netns]` made of a function. The
+//! library's own threads are no concern of a body, so that no search begins in the library.
+
+use std::collections::BTreeMap;
+
+use crate::debug::Debug;
+use crate::graph::Graph;
+use crate::image::Node;
+use crate::names;
+use crate::sinks::{Contained, Table};
+
+/// The attribute calls the body from a function whose name begins so.
+const BODY: &str = "__in_netns_body_";
+
+/// One body.
+pub(crate) struct Root {
+    /// Of the function with the attribute, or of the closure.
+    pub name: String,
+    /// Where the search begins; empty where the program does not say what is called.
+    pub functions: Vec<Node>,
+    /// The functions that take the body: their debug information says what it captured.
+    pub takers: Vec<Node>,
+    pub contained: Contained,
+    /// What the body is, where only its caller knows what it calls; and where it is given.
+    pub opaque: Option<Opaque>,
+}
+
+/// A body that is itself a function pointer or a trait object.
+pub(crate) struct Opaque {
+    pub r#type: String,
+    pub caller: Option<(Node, u64)>,
+}
+
+/// Every function by its identity: a generic argument names one so.
+pub(crate) struct Functions {
+    by_identity: BTreeMap<String, Vec<Node>>,
+}
+
+impl Functions {
+    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
+        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+        for function in graph.image.functions() {
+            let mangled = graph.image.name(function);
+            if mangled.starts_with("_R") {
+                by_identity.entry(names::identity(mangled)).or_default().push(function);
+            }
+        }
+        Self { by_identity }
+    }
+
+    /// The code of the closures, futures and functions among the generic arguments of a function.
+    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
+        let identity = names::identity(mangled);
+        names::generic_arguments(&identity).iter().flat_map(|argument| self.named(argument)).copied().collect()
+    }
+
+    /// The code of a type that can be called: a closure, a function, or what wraps one.
+    fn named(&self, r#type: &str) -> &[Node] {
+        if let Some(own) = self.by_identity.get(r#type) {
+            return own;
+        }
+        if names::is_indirect(r#type) {
+            return &[];
+        }
+        let call = format!("<{type} as core");
+        self.by_identity
+            .range(call.clone()..)
+            .take_while(|(identity, _)| identity.starts_with(&call))
+            .find(|(identity, _)| {
+                identity.contains("]::ops::function::Fn") && identity[call.len()..].contains("::call")
+            })
+            .map_or(&[], |(_, nodes)| nodes.as_slice())
+    }
+}
+
+/// Finds every body of the program.
+pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, debug: &Debug<'_>, table: &Table) -> Vec<Root> {
+    // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
+    let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
+    let mut closures: BTreeMap<String, Root> = BTreeMap::new();
+    for function in graph.image.functions() {
+        let mangled = graph.image.name(function);
+        if !mangled.contains("in_netns") {
+            continue;
+        }
+        let path = names::path(mangled);
+        if let Some(name) = annotated(&path) {
+            let given = functions.given_to(mangled);
+            let contained = Contained(debug.takes_future(graph.image.address(function)));
+            let root = bodies
+                .entry(names::split(&names::identity(mangled)).0.to_owned())
+                .or_insert_with(|| Root::new(name, contained));
+            root.takers.push(function);
+            root.functions.push(function);
+            root.functions.extend(given);
+        } else if let Some(contained) = table.entry(&path) {
+            for (identity, root) in entered(graph, functions, function, contained) {
+                closures.entry(identity).or_insert(root);
+            }
+        }
+    }
+    for (identity, root) in closures {
+        if !leads_into_annotated(graph, &root, &bodies) {
+            bodies.insert(identity, root);
+        }
+    }
+    let mut bodies: Vec<_> = bodies.into_values().collect();
+    bodies.sort_by(|a, b| a.name.cmp(&b.name));
+    bodies
+}
+
+impl Root {
+    /// A body that is these functions.
+    pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained) -> Self {
+        Self { functions, ..Self::new(name, contained) }
+    }
+
+    fn new(name: &str, contained: Contained) -> Self {
+        Self { name: name.to_owned(), functions: Vec::new(), takers: Vec::new(), contained, opaque: None }
+    }
+}
+
+/// The bodies that one instance of a function of the library takes.
+fn entered(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contained: Contained) -> Vec<(String, Root)> {
+    let identity = names::identity(graph.image.name(function));
+    let mut found: Vec<(String, Root)> = Vec::new();
+    let arguments = names::generic_arguments(&identity);
+    for argument in &arguments {
+        let code = functions.named(argument);
+        let Some(first) = code.first() else { continue };
+        // One function of the library passes the body on to the next, in a closure of its own.
+        if names::krate(argument) == "in_netns" {
+            return Vec::new();
+        }
+        // The future that a body makes belongs to that body.
+        let name = names::path(graph.image.name(*first));
+        if let Some((_, root)) = found.last_mut().filter(|(_, root)| name.starts_with(&root.name)) {
+            root.functions.extend(code);
+            continue;
+        }
+        let mut root = Root::new(&name, contained);
+        root.functions.extend(code);
+        root.takers.push(function);
+        found.push(((*argument).to_owned(), root));
+    }
+    if found.is_empty() {
+        found.extend(opaque(graph, function, &arguments, contained));
+    }
+    found
+}
+
+/// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
+fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: Contained) -> Vec<(String, Root)> {
+    let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
+    let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
+    let body = |name: String, caller| {
+        let opaque = Opaque { r#type: r#type.clone(), caller };
+        (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) })
+    };
+    let callers = graph.callers(function);
+    if callers.is_empty() {
+        return vec![body(names::path(graph.image.name(function)), None)];
+    }
+    callers
+        .into_iter()
+        .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
+        .filter(|(name, _)| names::krate(name) != "in_netns")
+        .map(|(name, caller)| body(name, caller))
+        .collect()
+}
+
+/// The path of the function with the attribute, out of the path of the helper that its expansion nests in it.
+fn annotated(path: &str) -> Option<&str> {
+    let (base, _) = names::split(path);
+    let (function, helper) = base.rsplit_once("::")?;
+    helper.starts_with(BODY).then_some(function)
+}
+
+/// The attribute's own closure is given to the library too: one body is one.
+fn leads_into_annotated(graph: &Graph<'_, '_>, root: &Root, bodies: &BTreeMap<String, Root>) -> bool {
+    root.functions.iter().any(|function| {
+        graph.edges(*function).references.iter().any(|edge| {
+            bodies.values().any(|body| root.name.starts_with(&body.name) && body.functions.contains(&edge.to))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotated_function_is_named_by_the_function_and_not_by_its_helper() {
+        let helper = "app::pods::list::__in_netns_body_list::<app::pods::list::{closure#0}, u32>";
+        assert_eq!(annotated(helper), Some("app::pods::list"));
+        let method = "<app::Pod>::list::__in_netns_body_list::<<app::Pod>::list::{closure#0}, u32>";
+        assert_eq!(annotated(method), Some("<app::Pod>::list"));
+        assert_eq!(annotated("app::pods::list::{closure#0}"), None);
+        let inside = "core::ops::function::FnOnce::call_once::<app::list::__in_netns_body_list<u8>::{closure#0}, ()>";
+        assert_eq!(annotated(inside), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! The table of what is looked for: where a search begins, and what it must find.
+//!
+//! The table is data: `data/sinks.toml` and `data/canaries.toml`, and a file of the user's own in the same form.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::semver::VersionReq;
+use regex::{Regex, RegexSet};
+use serde::Deserialize;
+
+use crate::names;
+use crate::verdict::Verdict;
+
+const SINKS: &str = include_str!("../data/sinks.toml");
+const CANARIES: &str = include_str!("../data/canaries.toml");
+
+/// One file of the table, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    remove: Vec<String>,
+    #[serde(default)]
+    entry: Vec<Entry>,
+    #[serde(default)]
+    sink: Vec<Sink>,
+    #[serde(default)]
+    canary: Vec<Canary>,
+    #[serde(default)]
+    foreign: Foreign,
+}
+
+/// A function of the library that takes a body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    r#match: String,
+    #[serde(default)]
+    contained: bool,
+}
+
+/// A kind of call that is reported.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sink {
+    pub id: String,
+    pub verdict: Verdict,
+    r#match: Vec<String>,
+    pub says: String,
+    #[serde(default = "yes")]
+    pub stop: bool,
+    #[serde(default)]
+    pub contained: bool,
+    #[serde(default, deserialize_with = "pattern")]
+    pub only_with: Option<Regex>,
+    pub hint: Option<String>,
+    #[serde(default, deserialize_with = "pattern")]
+    pub hint_with: Option<Regex>,
+}
+
+/// A function that the search has to find something in.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Canary {
+    pub sink: String,
+    pub library: Option<String>,
+    pub versions: Option<VersionReq>,
+    #[serde(default)]
+    pub features: Vec<String>,
+    pub code: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Foreign {
+    #[serde(default)]
+    libraries: Vec<String>,
+    #[serde(default)]
+    symbols: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn pattern<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Regex>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Regex::new(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// The whole table, ready to match.
+pub(crate) struct Table {
+    sinks: Vec<Sink>,
+    canaries: Vec<Canary>,
+    entries: Vec<Entry>,
+    entry_patterns: RegexSet,
+    sink_patterns: RegexSet,
+    /// The sink that each pattern belongs to.
+    owner: Vec<usize>,
+    foreign_libraries: RegexSet,
+    foreign_symbols: RegexSet,
+}
+
+impl Table {
+    /// The built-in table, and the user's additions to it.
+    pub(crate) fn load(additions: Option<&Path>) -> Result<Self> {
+        let mut files = vec![
+            toml::from_str(SINKS).context("read the built-in table of sinks")?,
+            toml::from_str(CANARIES).context("read the built-in table of canaries")?,
+        ];
+        if let Some(path) = additions {
+            let text =
+                fs::read_to_string(path).with_context(|| format!("read the table of sinks {}", path.display()))?;
+            let file = toml::from_str(&text).with_context(|| {
+                format!(
+                    "read the table of sinks {}: it has the form of the built-in one (--print-sinks)",
+                    path.display()
+                )
+            })?;
+            files.push(file);
+        }
+        Self::from_files(files)
+    }
+
+    /// The built-in table as text, for a user to start from.
+    pub(crate) fn built_in() -> String {
+        format!("{SINKS}\n{CANARIES}")
+    }
+
+    fn from_files(files: Vec<File>) -> Result<Self> {
+        let mut removed = HashSet::new();
+        let (mut sinks, mut canaries, mut entries, mut foreign) =
+            (Vec::new(), Vec::new(), Vec::new(), Foreign::default());
+        for file in files {
+            removed.extend(file.remove);
+            sinks.extend(file.sink);
+            canaries.extend(file.canary);
+            entries.extend(file.entry);
+            foreign.libraries.extend(file.foreign.libraries);
+            foreign.symbols.extend(file.foreign.symbols);
+        }
+        let ids: HashSet<_> = sinks.iter().map(|sink: &Sink| sink.id.clone()).collect();
+        if let Some(id) = removed.iter().find(|id| !ids.contains(*id)) {
+            bail!("the table of sinks removes `{id}`, which it does not have: --print-sinks lists the ids");
+        }
+        // A canary stays when its sink goes: a sink taken out by mistake is then found out.
+        if let Some(canary) = canaries.iter().find(|canary: &&Canary| !ids.contains(&canary.sink)) {
+            bail!("a canary of the table expects the sink `{}`, which the table does not have", canary.sink);
+        }
+        sinks.retain(|sink| !removed.contains(&sink.id));
+        let mut owner = Vec::new();
+        let mut patterns = Vec::new();
+        for (index, sink) in sinks.iter().enumerate() {
+            if matches!(sink.verdict, Verdict::Clean | Verdict::Unknown) {
+                bail!("the sink `{}` has the verdict {}, which no sink can have", sink.id, sink.verdict);
+            }
+            owner.extend(sink.r#match.iter().map(|_| index));
+            patterns.extend(&sink.r#match);
+        }
+        Ok(Self {
+            sink_patterns: RegexSet::new(patterns).context("compile the patterns of the table of sinks")?,
+            entry_patterns: RegexSet::new(entries.iter().map(|entry| &entry.r#match))
+                .context("compile the patterns of the table's entries")?,
+            foreign_libraries: RegexSet::new(foreign.libraries).context("compile the table's foreign libraries")?,
+            foreign_symbols: RegexSet::new(foreign.symbols).context("compile the table's foreign symbols")?,
+            sinks,
+            canaries,
+            entries,
+            owner,
+        })
+    }
+
+    pub(crate) fn canaries(&self) -> &[Canary] {
+        &self.canaries
+    }
+
+    pub(crate) fn sink(&self, index: usize) -> &Sink {
+        &self.sinks[index]
+    }
+
+    /// The sinks that a function of this path is.
+    pub(crate) fn sinks_of(&self, path: &str) -> Vec<usize> {
+        let mut found: Vec<_> =
+            self.sink_patterns.matches(names::split(path).0).into_iter().map(|pattern| self.owner[pattern]).collect();
+        found.dedup();
+        found
+    }
+
+    /// Whether a function of this path takes a body, and then whether it contains what the body spawns.
+    pub(crate) fn entry(&self, path: &str) -> Option<Contained> {
+        let entry = self.entry_patterns.matches(names::split(path).0).into_iter().next()?;
+        Some(Contained(self.entries[entry].contained))
+    }
+
+    /// Whether a symbol that some shared object defines is known to start no thread and to call nobody unknown.
+    pub(crate) fn knows_foreign(&self, symbol: &str, library: Option<&str>) -> bool {
+        library.is_some_and(|library| self.foreign_libraries.is_match(library)) || self.foreign_symbols.is_match(symbol)
+    }
+}
+
+/// Whether the call has an executor of its own, which ends what the body spawned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Contained(pub bool);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(addition: &str) -> Result<Table> {
+        Table::from_files(vec![toml::from_str(SINKS)?, toml::from_str(CANARIES)?, toml::from_str(addition)?])
+    }
+
+    fn ids(table: &Table, path: &str) -> Vec<String> {
+        table.sinks_of(path).into_iter().map(|sink| table.sink(sink).id.clone()).collect()
+    }
+
+    #[test]
+    fn every_sink_of_a_library_has_a_canary() {
+        let table = Table::load(None).unwrap();
+        let with_canary: HashSet<_> = table.canaries.iter().map(|canary| canary.sink.as_str()).collect();
+        let without: Vec<_> =
+            table.sinks.iter().map(|sink| sink.id.as_str()).filter(|id| !with_canary.contains(id)).collect();
+        // The names of C are its ABI, and do not drift.
+        assert_eq!(without, ["threads-of-libc"]);
+    }
+
+    #[test]
+    fn a_local_task_is_no_handover() {
+        let table = Table::load(None).unwrap();
+        assert_eq!(ids(&table, "tokio::task::spawn::spawn::<app::main::{closure#0}>"), ["tokio-spawn"]);
+        assert!(ids(&table, "tokio::task::local::spawn_local::<app::main::{closure#0}>").is_empty());
+        assert_eq!(ids(&table, "<tokio::task::join_set::JoinSet<()>>::spawn::<app::f>"), ["tokio-join-set"]);
+        assert!(ids(&table, "<tokio::task::join_set::JoinSet<()>>::spawn_local::<app::f>").is_empty());
+    }
+
+    #[test]
+    fn a_channel_of_numbers_is_no_channel_of_closures() {
+        let table = Table::load(None).unwrap();
+        let of_closures = "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::ops::function::FnOnce<(), Output = ()> \
+                           + core::marker::Send>>>::send";
+        assert_eq!(ids(&table, of_closures), ["std-channel"]);
+        assert!(ids(&table, "<std::sync::mpsc::Sender<u32>>::send").is_empty());
+        assert!(ids(&table, "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::error::Error>>>::send").is_empty());
+    }
+
+    #[test]
+    fn a_users_table_adds_and_removes() {
+        let addition = r#"
+            remove = ["threadpool"]
+            [[sink]]
+            id = "mine"
+            verdict = "HANDOVER"
+            match = ['^pool::submit$']
+            says = "runs on my pool"
+            [foreign]
+            symbols = ['^sqlite3_']
+        "#;
+        let table = table(addition).unwrap();
+        assert_eq!(ids(&table, "pool::submit"), ["mine"]);
+        assert!(ids(&table, "<threadpool::ThreadPool>::execute::<f>").is_empty());
+        assert!(table.knows_foreign("sqlite3_open", Some("libsqlite3.so.0")));
+        assert!(!table.knows_foreign("deflate", Some("libz.so.1")));
+        assert!(table.knows_foreign("getaddrinfo", Some("libc.so.6")));
+    }
+
+    #[test]
+    fn a_table_that_removes_what_is_not_there_is_refused() {
+        let error = table("remove = [\"rayonn\"]").err().unwrap();
+        assert!(error.to_string().contains("rayonn"), "{error}");
+    }
+
+    #[test]
+    fn entries_are_found_in_any_module_and_no_closure_of_theirs_is_one() {
+        let table = Table::load(None).unwrap();
+        let entry = |path| table.entry(path).map(|Contained(contained)| contained);
+        assert_eq!(entry("in_netns::calls::with_netns::<&str, app::f::{closure#0}, ()>"), Some(false));
+        assert_eq!(entry("<in_netns::call::Call<&str>>::outcome::<app::f::{closure#0}, ()>"), Some(false));
+        assert_eq!(entry("<in_netns::netns::NetNs>::run_async::<app::f, app::g>"), Some(true));
+        assert_eq!(entry("in_netns::with_netns::<&str, app::f, ()>::{closure#0}"), None);
+        assert_eq!(entry("std::scope::<in_netns::with_netns<&str, app::f, ()>::{closure#0}>"), None);
+        assert_eq!(entry("in_netns::pool_stats"), None);
+    }
+}

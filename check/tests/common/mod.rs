@@ -1,0 +1,73 @@
+//! Running the check as a user does, and reading its report.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A folder beside this file's.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The check, in the workspace in `folder`, with a build directory of the tests' own.
+pub(crate) fn check(folder: &Path, arguments: &[&str]) -> Output {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder.file_name().unwrap());
+    Command::new(env!("CARGO_BIN_EXE_cargo-netns-check"))
+        .arg("netns-check")
+        .args(arguments)
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("RUSTFLAGS")
+        .output()
+        .expect("cargo-netns-check should run")
+}
+
+/// What it wrote to its standard error.
+pub(crate) fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Its report, where it wrote one.
+pub(crate) fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: no report\n{}", complaint(output)))
+}
+
+/// Every body of a report.
+pub(crate) fn bodies(report: &Value) -> Vec<&Value> {
+    let programs = report["programs"].as_array().expect("a report has programs");
+    programs.iter().flat_map(|program| program["bodies"].as_array().expect("a program has bodies")).collect()
+}
+
+/// The function that a body is written in: the last segment of its path that is no closure.
+pub(crate) fn function(body: &Value) -> String {
+    let name = body["name"].as_str().expect("a body has a name");
+    let mut depth = 0;
+    let mut plain = String::new();
+    for c in name.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+        .rsplit("::")
+        .find(|segment| !segment.is_empty() && !segment.starts_with("{closure"))
+        .expect("a path has segments")
+        .to_owned()
+}
+
+/// The verdicts of a body, in the order of the report.
+pub(crate) fn verdicts(body: &Value) -> Vec<&str> {
+    body["verdicts"].as_array().expect("a body has verdicts").iter().filter_map(Value::as_str).collect()
+}
+
+/// What a path says, step by step: how the function is reached, then the function.
+pub(crate) fn steps(finding: &Value) -> Vec<String> {
+    let path = finding["path"].as_array().expect("a finding has a path");
+    path.iter().flat_map(|step| [step["by"].as_str(), step["function"].as_str()]).flatten().map(str::to_owned).collect()
+}

@@ -1,0 +1,142 @@
+//! The table of verdicts, on the real libraries: `cargo test -p cargo-netns-check --test sample -- --ignored`.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use common::{bodies, check, complaint, folder, function, report, steps, verdicts};
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    verdicts: Vec<String>,
+    #[serde(default)]
+    path: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    hint: BTreeMap<String, String>,
+    #[serde(default)]
+    says: BTreeMap<String, String>,
+}
+
+fn judged(sample: &Path) -> Value {
+    let output = check(sample, &["--format", "json", "--locked"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    report(&output)
+}
+
+fn expected(sample: &Path) -> BTreeMap<String, Expected> {
+    let file = sample.join("expected.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Whether the fragments occur in the steps, in their order; one step may have several.
+fn shows(steps: &[String], fragments: &[String]) -> bool {
+    let mut steps = steps.iter().peekable();
+    fragments.iter().all(|fragment| {
+        while let Some(step) = steps.peek() {
+            if step.contains(fragment.as_str()) {
+                return true;
+            }
+            steps.next();
+        }
+        false
+    })
+}
+
+/// What is wrong with one body.
+fn differences(body: &Value, expected: &Expected) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if verdicts(body) != expected.verdicts {
+        wrong.push(format!("verdicts {:?}, not {:?}", verdicts(body), expected.verdicts));
+    }
+    let finding = |verdict: &str| {
+        body["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|finding| finding["verdict"] == verdict)
+            .unwrap_or(&Value::Null)
+    };
+    for (verdict, fragments) in &expected.path {
+        let finding = finding(verdict);
+        if finding.is_null() || !shows(&steps(finding), fragments) {
+            wrong.push(format!("the path of {verdict} does not show {fragments:?}: {finding:#}"));
+        }
+    }
+    for (key, table) in [("hint", &expected.hint), ("says", &expected.says)] {
+        for (verdict, words) in table {
+            let text = finding(verdict)[key].as_str().unwrap_or_default();
+            if !text.contains(words.as_str()) {
+                wrong.push(format!("{verdict} says {text:?}, without {words:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+#[ignore = "builds the real libraries: needs the registry, and minutes"]
+fn every_verdict_and_path_of_the_table_is_right() {
+    let sample = folder("sample");
+    let report = judged(&sample);
+    let expected = expected(&sample);
+    let found: BTreeMap<String, &Value> = bodies(&report).into_iter().map(|body| (function(body), body)).collect();
+    let missing: BTreeSet<_> = expected.keys().filter(|name| !found.contains_key(*name)).collect();
+    assert!(missing.is_empty(), "bodies that were not found: {missing:?}");
+    let mut wrong = Vec::new();
+    for (name, body) in &found {
+        match expected.get(name) {
+            Some(expected) => {
+                wrong.extend(differences(body, expected).into_iter().map(|what| format!("{name}: {what}")))
+            }
+            None => wrong.push(format!("{name}: it is not in expected.toml")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} bodies:\n{}", wrong.len(), found.len(), wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "builds the real libraries: needs the registry, and minutes"]
+fn every_sink_that_a_canary_guards_is_a_tool_error_when_it_is_taken_out() {
+    let sample = folder("sample");
+    let text = std::fs::read_to_string(folder("data").join("canaries.toml")).unwrap();
+    let canaries: toml::Table = toml::from_str(&text).unwrap();
+    let sinks: BTreeSet<&str> =
+        canaries["canary"].as_array().unwrap().iter().filter_map(|canary| canary["sink"].as_str()).collect();
+    assert!(sinks.len() > 15, "{sinks:?}");
+    for sink in sinks {
+        let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-without-{sink}.toml"));
+        std::fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
+        let output = check(&sample, &["--sinks", table.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{sink}");
+        assert!(complaint(&output).contains(&format!("the canary of `{sink}` was missed")), "{}", complaint(&output));
+    }
+}
+
+/// The score of the hold-out sample, printed, and checked against the one that README.md reports.
+#[test]
+#[ignore = "builds the real libraries: needs the registry, and minutes"]
+fn the_score_of_the_holdout_is_the_one_reported() {
+    let holdout = folder("holdout");
+    let report = judged(&holdout);
+    let expected = expected(&holdout);
+    let found: BTreeMap<String, &Value> = bodies(&report).into_iter().map(|body| (function(body), body)).collect();
+    let wrong: Vec<_> = expected
+        .iter()
+        .filter_map(|(name, expected)| match found.get(name) {
+            Some(body) => {
+                let wrong = differences(body, expected);
+                (!wrong.is_empty()).then(|| format!("{name}: {}", wrong.join("; ")))
+            }
+            None => Some(format!("{name}: not found")),
+        })
+        .collect();
+    let score = format!("{} of {}", expected.len() - wrong.len(), expected.len());
+    println!("hold-out: {score}\n{}", wrong.join("\n"));
+    let readme = std::fs::read_to_string(folder("README.md")).unwrap();
+    assert!(readme.contains(&format!("**{score}**")), "README.md does not report {score}:\n{}", wrong.join("\n"));
+}

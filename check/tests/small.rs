@@ -1,0 +1,117 @@
+//! The check on a program without dependencies: verdicts, refusals, exit status.
+
+mod common;
+
+use common::{bodies, check, complaint, folder, function, report, steps, verdicts};
+use serde_json::Value;
+
+fn small(arguments: &[&str]) -> std::process::Output {
+    check(&folder("tests/small"), arguments)
+}
+
+fn body<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let found: Vec<_> = bodies(report).into_iter().filter(|body| function(body) == name).collect();
+    assert_eq!(found.len(), 1, "bodies of {name}");
+    found[0]
+}
+
+#[test]
+fn bodies_are_found_and_judged() {
+    let output = small(&["--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report = report(&output);
+    for (name, expected) in [
+        ("clean", ["CLEAN"]),
+        ("spawns", ["SPAWN"]),
+        ("scoped", ["SCOPED"]),
+        ("unknown", ["UNKNOWN"]),
+        ("watch_over", ["SPAWN"]),
+        ("opaque", ["UNKNOWN"]),
+        ("call_once", ["SPAWN"]),
+    ] {
+        assert_eq!(verdicts(body(&report, name)), expected, "{name}");
+    }
+    assert_eq!(bodies(&report).len(), 9);
+    let spawn = &body(&report, "spawns")["findings"][0];
+    let place = &spawn["path"][0];
+    assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");
+    assert_eq!(place["line"], 13);
+    assert_eq!(steps(spawn).last().unwrap(), "pthread_create");
+    let unknown = body(&report, "unknown")["findings"][0]["says"].as_str().unwrap();
+    assert!(unknown.contains("`what: "), "{unknown}");
+    let opaque = body(&report, "opaque")["findings"][0]["says"].as_str().unwrap();
+    assert!(opaque.contains("`fn() -> u32`"), "{opaque}");
+}
+
+#[test]
+fn an_allowance_holds_for_its_own_way_only() {
+    let output = small(&["--format", "json"]);
+    let report = report(&output);
+    let allowed = &body(&report, "allowed")["findings"][0];
+    assert_eq!(allowed["allowed"], "the watcher ends with the process");
+    let half = &body(&report, "half_allowed")["findings"][0];
+    assert_eq!(half["allowed"], Value::Null);
+    assert!(steps(half).iter().any(|step| step == "small::listen"), "{half}");
+    assert_eq!(report["unused_allowances"], serde_json::json!(["SPAWN for `small::gone::*`"]));
+}
+
+#[test]
+fn a_denied_verdict_is_an_exit_status_of_its_own() {
+    let output = small(&["--deny", "spawn"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert!(complaint(&output).contains("denied (SPAWN)"), "{}", complaint(&output));
+    let output = small(&["--deny", "handover,channel"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let output = small(&["--deny", "spawn", "--body", "small::allowed"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+}
+
+#[test]
+fn the_report_has_no_colours_unless_asked_for() {
+    let plain = String::from_utf8(small(&["--quiet"]).stdout).unwrap();
+    assert!(plain.contains("SPAWN  small::spawns") && !plain.contains('\u{1b}'), "{plain}");
+    let coloured = String::from_utf8(small(&["--quiet", "--color", "always"]).stdout).unwrap();
+    assert!(coloured.contains('\u{1b}'), "{coloured}");
+}
+
+#[test]
+fn a_sink_taken_out_of_the_table_is_a_tool_error_and_no_clean_verdict() {
+    for sink in ["threads", "scoped-threads", "std-channel"] {
+        let table = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{sink}.toml"));
+        std::fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
+        let output = small(&["--sinks", table.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{sink}");
+        assert!(complaint(&output).contains(&format!("the canary of `{sink}` was missed")), "{}", complaint(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused() {
+    for (arguments, words) in [
+        (&["--profile", "optimised"][..], "has opt-level 1"),
+        (&["--release"], "--release optimises"),
+        (&["--target", "aarch64-unknown-linux-gnu"], "does not read programs for aarch64-unknown-linux-gnu"),
+        (&["--sinks", "nowhere.toml"], "read the table of sinks nowhere.toml"),
+    ] {
+        let output = small(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(complaint(&output).contains(words), "{arguments:?}: {}", complaint(&output));
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_profile_that_optimises_can_be_built_without() {
+    let arguments = ["--profile", "optimised", "--unoptimised", "--format", "json"];
+    let output = small(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert_eq!(verdicts(body(&report(&output), "spawns")), ["SPAWN"]);
+}
+
+#[test]
+fn a_verdict_explains_itself() {
+    let output = small(&["--explain", "handover"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("HANDOVER: "));
+}
