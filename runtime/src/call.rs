@@ -266,7 +266,7 @@ type Brought<R> = (Result<thread::Result<R>, Error>, Farewell);
 
 impl<F> Visit<F> {
     /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_, PinnedThread>>) -> Brought<R>
+    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_>>) -> Brought<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
@@ -289,7 +289,7 @@ where
     let thread_name = thread_name.and_then(|name| CString::new(name).ok());
     let mut visit = Some(visit);
     let mut brought = None;
-    let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_, PinnedThread>| {
+    let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
         let Some(visit) = visit.take() else { return };
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
         let _ = thread_name.as_deref().map(sys::name_current_thread);

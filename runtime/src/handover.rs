@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
 
 /// What the callee is asked to do, with the `A` that it keeps.
-pub(crate) type Job<'j, A> = dyn FnMut(&mut A, &Halfway<'_, A>) + Send + 'j;
+pub(crate) type Job<'j, A> = dyn FnMut(&mut A, &Halfway<'_>) + Send + 'j;
 
 const NONE: u32 = 0;
 const POSTED: u32 = 1;
@@ -47,13 +47,28 @@ const ASLEEP_AFTER_HELP: u32 = 6;
 const ASLEEP: u32 = 3;
 
 struct Mailbox<A> {
+    there: OwnLine<There<A>>,
+    back: OwnLine<Back>,
+}
+
+/// What goes to the callee.
+struct There<A> {
     order: AtomicU32,
-    answer: AtomicU32,
     job: UnsafeCell<Option<NonNull<Job<'static, A>>>>,
-    sleeper: UnsafeCell<Option<Thread>>,
+}
+
+/// What comes back to the caller.
+struct Back {
+    answer: AtomicU32,
     /// From the job to whoever helps it, written before `HALFWAY`.
     note: AtomicU32,
+    sleeper: UnsafeCell<Option<Thread>>,
 }
+
+/// On cache lines of its own: each side watches one word while the other is written. (Two lines, which some processors
+/// fetch together.)
+#[repr(align(128))]
+struct OwnLine<T>(T);
 
 // SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word that the
 // other side released. What passes through them is `Send`: the job by its type, `Thread` by its own. The `A` never passes.
@@ -64,11 +79,12 @@ unsafe impl<A> Sync for Mailbox<A> {}
 /// Makes a mailbox, and gives out its two sides.
 pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        order: AtomicU32::new(NONE),
-        answer: AtomicU32::new(PENDING),
-        job: UnsafeCell::new(None),
-        sleeper: UnsafeCell::new(None),
-        note: AtomicU32::new(0),
+        there: OwnLine(There { order: AtomicU32::new(NONE), job: UnsafeCell::new(None) }),
+        back: OwnLine(Back {
+            answer: AtomicU32::new(PENDING),
+            note: AtomicU32::new(0),
+            sleeper: UnsafeCell::new(None),
+        }),
     });
     let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
     (Caller { shared, callee: None, spin: Spin::new(spin) }, callee)
@@ -106,26 +122,21 @@ impl<A> Caller<A> {
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until it
         // answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
-        self.shared.answer.store(PENDING, Ordering::Relaxed);
+        let Mailbox { there, back } = &*self.shared;
+        back.0.answer.store(PENDING, Ordering::Relaxed);
         // SAFETY: no job is posted, so the cell is the caller's.
-        self.shared.job.with_mut(|cell| unsafe { *cell = Some(job) });
+        there.0.job.with_mut(|cell| unsafe { *cell = Some(job) });
         self.post(POSTED);
-        let mut help = Some(help);
-        let mut given = PENDING;
-        while matches!(given, PENDING | HALFWAY | HELPING) {
-            given = match given {
-                HALFWAY => {
-                    // The callee may have called it off just now, or answered.
-                    match self.shared.answer.compare_exchange(HALFWAY, HELPING, Ordering::AcqRel, Ordering::Acquire) {
-                        Ok(_) => {
-                            let note = self.shared.note.load(Ordering::Relaxed);
-                            help.take().into_iter().for_each(|help| help(note));
-                            HELPING
-                        }
-                        Err(now) => now,
-                    }
+        let mut given = self.await_change(PENDING);
+        if given == HALFWAY {
+            // The callee may have answered just now; then it does not count on help.
+            let answer = &self.shared.back.0.answer;
+            given = match answer.compare_exchange(HALFWAY, HELPING, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    help(self.shared.back.0.note.load(Ordering::Relaxed));
+                    self.await_change(HELPING)
                 }
-                before => self.await_change(before),
+                Err(answered) => answered,
             };
         }
         match given {
@@ -135,7 +146,7 @@ impl<A> Caller<A> {
     }
 
     fn post(&self, order: u32) {
-        if self.shared.order.swap(order, Ordering::AcqRel) == ASLEEP {
+        if self.shared.there.0.order.swap(order, Ordering::AcqRel) == ASLEEP {
             if let Some(callee) = &self.callee {
                 callee.unpark();
             }
@@ -144,7 +155,7 @@ impl<A> Caller<A> {
 
     /// Waits until the answer is no longer `before`, and gives what it is then.
     fn await_change(&mut self, before: u32) -> u32 {
-        let Mailbox { answer, sleeper, .. } = &*self.shared;
+        let Back { answer, sleeper, .. } = &self.shared.back.0;
         if let Some(given) = self.spin.watch(answer, |now| now != before) {
             return given;
         }
@@ -192,11 +203,12 @@ impl<A> Callee<A> {
         match self.await_order(patience) {
             POSTED => {
                 // The order is taken. The caller writes the word again only after the answer.
-                self.shared.order.store(NONE, Ordering::Relaxed);
+                let There { order, job } = &self.shared.there.0;
+                order.store(NONE, Ordering::Relaxed);
                 // SAFETY: from `POSTED` until the answer the cell is the callee's.
-                let job = self.shared.job.with_mut(|cell| unsafe { (*cell).take() });
+                let job = job.with_mut(|cell| unsafe { (*cell).take() });
                 match job {
-                    Some(job) => Order::Job(Received { mailbox: &self.shared, job }),
+                    Some(job) => Order::Job(Received { back: &self.shared.back.0, job }),
                     None => unreachable!("an order is posted with its job"),
                 }
             }
@@ -206,7 +218,7 @@ impl<A> Callee<A> {
     }
 
     fn await_order(&mut self, patience: Option<Duration>) -> u32 {
-        let order = &self.shared.order;
+        let order = &self.shared.there.0.order;
         if let Some(given) = self.spin.watch(order, |now| now != NONE) {
             return given;
         }
@@ -244,56 +256,54 @@ fn doze(deadline: Option<Instant>) -> ControlFlow<()> {
 
 /// A job that was handed over. The caller waits until it is run or declined; dropping it declines.
 pub(crate) struct Received<'c, A> {
-    mailbox: &'c Mailbox<A>,
+    back: &'c Back,
     job: NonNull<Job<'static, A>>,
 }
 
 impl<A> Received<'_, A> {
     /// Runs the job, then tells the caller. The job does not unwind: it catches what user code throws.
-    pub(crate) fn run(mut self, argument: &mut A) {
+    ///
+    /// Returns whether the caller helped.
+    pub(crate) fn run(mut self, argument: &mut A) -> bool {
         let no_unwinding = AbortOnUnwind;
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
-        job(argument, &Halfway { mailbox: self.mailbox });
+        job(argument, &Halfway { back: self.back });
         std::mem::forget(no_unwinding);
-        self.mailbox.tell(DONE);
+        let helped = self.back.tell(DONE);
         std::mem::forget(self);
-    }
-}
-
-/// For the job to say that what is left of it can be helped with.
-pub(crate) struct Halfway<'c, A> {
-    mailbox: &'c Mailbox<A>,
-}
-
-impl<A> Halfway<'_, A> {
-    /// Lets the caller help, if it is awake.
-    pub(crate) fn reached(&self, note: u32) {
-        self.mailbox.note.store(note, Ordering::Relaxed);
-        // Not taken amiss where the caller sleeps: it is woken for the answer alone.
-        let _ = self.mailbox.answer.compare_exchange(PENDING, HALFWAY, Ordering::AcqRel, Ordering::Relaxed);
-    }
-
-    /// Whether the caller helps. Once it is asked, the caller cannot begin any more.
-    pub(crate) fn is_helped(&self) -> bool {
-        let called_off = self.mailbox.answer.compare_exchange(HALFWAY, PENDING, Ordering::AcqRel, Ordering::Acquire);
-        matches!(called_off, Err(HELPING | ASLEEP_AFTER_HELP))
+        helped
     }
 }
 
 impl<A> Drop for Received<'_, A> {
     fn drop(&mut self) {
-        self.mailbox.tell(DECLINED);
+        self.back.tell(DECLINED);
     }
 }
 
-impl<A> Mailbox<A> {
-    /// Answers the caller. The caller may be gone the moment that the word is written, so nothing of the job is touched after.
-    fn tell(&self, answer: u32) {
+/// For the job to say that what is left of it can be helped with.
+pub(crate) struct Halfway<'c> {
+    back: &'c Back,
+}
+
+impl Halfway<'_> {
+    /// Lets the caller help, if it is awake.
+    pub(crate) fn reached(&self, note: u32) {
+        self.back.note.store(note, Ordering::Relaxed);
+        // Not taken amiss where the caller sleeps: it is woken for the answer alone.
+        let _ = self.back.answer.compare_exchange(PENDING, HALFWAY, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+impl Back {
+    /// Answers the caller, and says whether it helps or has helped: once it is answered it cannot begin. The caller may be gone
+    /// the moment that the word is written, so nothing of the job is touched after.
+    fn tell(&self, answer: u32) -> bool {
         let mut seen = self.answer.load(Ordering::Acquire);
         while seen != ASLEEP && seen != ASLEEP_AFTER_HELP {
             match self.answer.compare_exchange(seen, answer, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return,
+                Ok(_) => return seen == HELPING,
                 Err(now) => seen = now,
             }
         }
@@ -304,6 +314,7 @@ impl<A> Mailbox<A> {
         if let Some(sleeper) = sleeper {
             sleeper.unpark();
         }
+        seen == ASLEEP_AFTER_HELP
     }
 }
 

@@ -72,7 +72,7 @@ impl Worker {
         let mut body = Some(f);
         let mut brought = None;
         let mut farewell = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_, PinnedThread>| {
+        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
             brought = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
             if thread.is_retiring() {
                 farewell = Pool::of_process().ok().map(|pool| Farewell::say(pool, thread, Inspect::Later, None));
@@ -94,7 +94,7 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
     loop {
         let mut lease = pool.lease()?;
         let mut entered = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_, PinnedThread>| {
+        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
             entered = Some(thread.go(ns).map_err(|error| (error, Farewell::at_the_door(thread))));
         });
         match entered {
@@ -121,7 +121,7 @@ impl Drop for Worker {
         let residence = self.residence.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (Some(mut lease), Ok(pool)) = (residence.take(), Pool::of_process()) else { return };
         let mut farewell = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, halfway: &Halfway<'_, PinnedThread>| {
+        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
             farewell = Some(Farewell::say(pool, thread, Inspect::Later, Some(halfway)));
         });
         if let Some(farewell) = farewell {

@@ -37,7 +37,7 @@ impl Farewell {
         pool: &Pool,
         thread: &mut PinnedThread,
         inspect: Inspect,
-        halfway: Option<&Halfway<'_, PinnedThread>>,
+        halfway: Option<&Halfway<'_>>,
     ) -> Farewell {
         let halfway = halfway.filter(|_| inspect == Inspect::Later);
         if let Some(halfway) = halfway {
@@ -48,9 +48,6 @@ impl Farewell {
         let mut farewell = Farewell { end, changed: None, departure: None, thread_id: thread.id() };
         match &farewell.end {
             End::Restored => {
-                if halfway.is_some_and(Halfway::is_helped) {
-                    thread.inspected_by_owner();
-                }
                 if inspect == Inspect::Now {
                     farewell.changed = thread.inspect().err();
                     farewell.changed.inspect(|_| pool.count_retired());

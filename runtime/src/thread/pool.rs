@@ -18,7 +18,7 @@ use crate::sys;
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 /// How long to watch for the other side before sleeping, where there are two CPUs to meet on: about 10 µs.
-const SPIN: SpinLimit = SpinLimit(400);
+const SPIN: SpinLimit = SpinLimit(1000);
 
 /// The pools of this process and of those that it was forked from: a forked child has its parent's memory and none of its
 /// threads, so it begins with a new one.

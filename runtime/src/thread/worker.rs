@@ -52,7 +52,9 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
         match side.next(idle.then(keep_alive)) {
             Order::Job(job) => {
                 thread.begin();
-                job.run(&mut thread);
+                if job.run(&mut thread) {
+                    thread.inspected_by_owner();
+                }
             }
             Order::Closed => break,
             Order::Nothing => {
