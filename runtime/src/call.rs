@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::fate::{RetireReason, ThreadFate};
 use crate::guard::PinnedThread;
 use crate::handover::Halfway;
-use crate::netns::{IntoNetNs, NetNs};
+use crate::netns::{Door, IntoNetNs, NetNs};
 use crate::sys;
 use crate::thread::{Farewell, Handed, Inspect, Pool, WORKER_NAME, spawn_failed};
 
@@ -222,7 +222,8 @@ impl Call {
         R: Send,
     {
         let Call { target, fresh, thread_name } = self;
-        let visit = Visit { target: target.transpose()?, body, inspect };
+        let target = target.transpose()?;
+        let visit = Visit { door: target.as_ref().map(NetNs::door), body, inspect };
         let (value, farewell) =
             if fresh { on_fresh_thread(visit, thread_name)? } else { on_leased_thread(visit, thread_name)? };
         let thread = match farewell.settle() {
@@ -255,8 +256,8 @@ impl<R> Outcome<R> {
 }
 
 /// What is to be done on the pinned thread.
-struct Visit<F> {
-    target: Option<NetNs>,
+struct Visit<'n, F> {
+    door: Option<Door<'n>>,
     body: F,
     inspect: Inspect,
 }
@@ -264,14 +265,14 @@ struct Visit<F> {
 /// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
 type Brought<R> = (Result<thread::Result<R>, Error>, Farewell);
 
-impl<F> Visit<F> {
+impl<F> Visit<'_, F> {
     /// The life of a call, on the pinned thread's side.
     fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_>>) -> Brought<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
-        let Visit { target, body, inspect } = self;
-        if let Err(error) = target.as_ref().map_or(Ok(()), |target| thread.go(target)) {
+        let Visit { door, body, inspect } = self;
+        if let Err(error) = door.map_or(Ok(()), |door| thread.go(door)) {
             return (Err(error), Farewell::at_the_door(thread));
         }
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
@@ -280,7 +281,7 @@ impl<F> Visit<F> {
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
+fn on_leased_thread<F, R>(visit: Visit<'_, F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -307,7 +308,7 @@ where
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: Visit<F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
+fn on_fresh_thread<F, R>(visit: Visit<'_, F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,

@@ -93,7 +93,7 @@ impl NetNs {
             let why = "this is a pinned thread, which goes home when the call ends; use a guard (`pinned`), or a thread of your own";
             return Err(Error::new(ErrorKind::Unsupported, format!("move the calling thread to {self} for good"), why));
         }
-        self.enter_for_good()
+        self.door().enter_for_good()
     }
 }
 

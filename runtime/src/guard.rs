@@ -60,7 +60,7 @@ use std::marker::PhantomData;
 
 use crate::error::{Error, ErrorKind};
 use crate::home::{Change, Home};
-use crate::netns::NetNs;
+use crate::netns::{Door, NetNs};
 use crate::sys;
 
 thread_local! {
@@ -133,7 +133,7 @@ impl PinnedThread {
     ///
     /// `setns(2)`.
     pub fn enter<'t>(&'t mut self, ns: &NetNs) -> Result<NetNsGuard<'t>, Error> {
-        self.go(ns)?;
+        self.go(ns.door())?;
         Ok(NetNsGuard { back: self.home.net().clone(), thread: self, ns: ns.clone(), settled: false })
     }
 
@@ -157,12 +157,12 @@ impl PinnedThread {
     }
 
     /// The one way into a namespace for user code.
-    pub(crate) fn go(&mut self, ns: &NetNs) -> Result<(), Error> {
+    pub(crate) fn go(&mut self, door: Door<'_>) -> Result<(), Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
-            return Err(Error::new(ErrorKind::Poisoned, format!("enter {ns}"), why));
+            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", door.netns()), why));
         }
-        ns.enter_for_good()
+        door.enter_for_good()
     }
 
     /// Records that a way back failed. From here on the thread is good for nothing but its own end.
@@ -307,7 +307,7 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`].
     pub fn enter<'g>(&'g mut self, ns: &NetNs) -> Result<NetNsGuard<'g>, Error> {
-        self.thread.go(ns)?;
+        self.thread.go(ns.door())?;
         Ok(NetNsGuard { back: self.ns.clone(), thread: self.thread, ns: ns.clone(), settled: false })
     }
 
@@ -317,7 +317,7 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`]; the guard then stands for the namespace that it stood for before.
     pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
-        self.thread.go(ns)?;
+        self.thread.go(ns.door())?;
         self.ns = ns.clone();
         Ok(())
     }
@@ -337,7 +337,7 @@ impl NetNsGuard<'_> {
             return Ok(());
         }
         // Poison does not keep a thread from going back, only from going elsewhere.
-        self.back.enter_for_good().inspect_err(|error| self.thread.poison(error))
+        self.back.door().enter_for_good().inspect_err(|error| self.thread.poison(error))
     }
 }
 

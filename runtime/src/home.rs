@@ -33,8 +33,8 @@ pub(crate) struct Home {
     way_back: WayBack,
     mount_namespace: PathBuf,
     /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
-    /// quarter of the price of asking `/proc`.
-    first_mount: AtomicU64,
+    /// fifth of the price of asking `/proc`.
+    a_mount: AtomicU64,
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
     marks: Vec<(Kind, PathBuf)>,
     /// Whether `kcmp(2)` works here. Where it does not, nothing is ever pristine.
@@ -96,9 +96,9 @@ impl Home {
             })
         };
         let mount_namespace = mark(Kind::Mount)?;
-        let first_mount = AtomicU64::new(sys::first_mount().unwrap_or(0));
+        let a_mount = AtomicU64::new(sys::first_mount().unwrap_or(0));
         let marks = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
-        Ok(Home { net, template, capabilities, way_back, mount_namespace, first_mount, marks, comparable })
+        Ok(Home { net, template, capabilities, way_back, mount_namespace, a_mount, marks, comparable })
     }
 
     /// The network namespace.
@@ -149,11 +149,11 @@ impl Home {
     /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a process
     /// with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(&self) -> Result<(), Change> {
-        if sys::first_mount().is_none_or(|now| now != self.first_mount.load(Ordering::Relaxed)) {
+        if !sys::has_mount(self.a_mount.load(Ordering::Relaxed)) {
             Home::compare_mark(Kind::Mount, &self.mount_namespace)
                 .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
-            // Home's first mount is another now; the namespace is the same.
-            self.first_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
+            // That mount is gone, and the namespace is the same. Another will do.
+            self.a_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
         }
         self.marks.iter().try_for_each(|(kind, at_home)| {
             Home::compare_mark(*kind, at_home).map_err(|unlike| unlike.unwrap_or(Change::Namespace))

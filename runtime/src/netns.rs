@@ -214,10 +214,32 @@ impl NetNs {
         Ok(NetNs(Arc::new(Held { fd, id: NetNsId { device, inode } })))
     }
 
-    /// Moves the calling thread here. The one way in, for pinned threads and for [`NetNs::join`].
-    pub(crate) fn enter_for_good(&self) -> Result<(), Error> {
-        sys::setns(self, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::from_errno(format!("enter {self} (setns)"), errno).explain_entering(self.as_fd()))
+    /// The way in.
+    pub(crate) fn door(&self) -> Door<'_> {
+        Door { fd: self.as_fd(), ns: self }
+    }
+}
+
+/// The way into a namespace: its descriptor, found beforehand.
+///
+/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at every call.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'n> {
+    fd: BorrowedFd<'n>,
+    ns: &'n NetNs,
+}
+
+impl Door<'_> {
+    /// Moves the calling thread in. The one way, for pinned threads and for [`NetNs::join`].
+    pub(crate) fn enter_for_good(self) -> Result<(), Error> {
+        let Door { fd, ns } = self;
+        sys::setns(fd, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
+    }
+
+    /// The namespace that it leads to.
+    pub(crate) fn netns(&self) -> &NetNs {
+        self.ns
     }
 }
 

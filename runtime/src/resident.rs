@@ -95,7 +95,7 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
         let mut lease = pool.lease()?;
         let mut entered = None;
         let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
-            entered = Some(thread.go(ns).map_err(|error| (error, Farewell::at_the_door(thread))));
+            entered = Some(thread.go(ns.door()).map_err(|error| (error, Farewell::at_the_door(thread))));
         });
         match entered {
             Some(Ok(())) => return Ok(lease),

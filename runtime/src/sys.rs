@@ -26,7 +26,8 @@ pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) use nix::sched::{setns, unshare};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of,
-    first_mount, namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_thread, set_capabilities, share,
+    first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_thread, set_capabilities,
+    share,
 };
 
 /// A thread id, as `gettid(2)` gives it.

@@ -130,5 +130,5 @@ fn take_next<'n>(next: &AtomicUsize, namespaces: &[&'n NetNs]) -> Option<(usize,
 
 /// One step of a walk. A namespace that cannot be entered leaves the thread in the one before, where nobody's code runs.
 fn visit<R>(thread: &mut PinnedThread, ns: &NetNs, mut f: impl FnMut(&NetNs) -> R) -> Result<R, Error> {
-    thread.go(ns).map(|()| f(ns))
+    thread.go(ns.door()).map(|()| f(ns))
 }

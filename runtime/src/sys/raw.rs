@@ -39,12 +39,27 @@ pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<boo
     Errno::result(result).map(|order| order == 0)
 }
 
-/// The unique id of the first mount in the calling thread's mount namespace (`listmount(2)`, Linux 6.8), or `None` where
-/// the kernel does not tell. No other namespace, and no later mount, has the same.
+/// The unique id of the first mount in the calling thread's mount namespace, or `None` where the kernel does not tell
+/// (`listmount(2)`, Linux 6.8). No other namespace, and no later mount, has the same.
 pub(crate) fn first_mount() -> Option<u64> {
-    /// `MNT_ID_REQ_SIZE_VER0` and `LSMT_ROOT` of `linux/mount.h`.
+    /// `LSMT_ROOT` of `linux/mount.h`.
+    const ALL: u64 = u64::MAX;
+    let mut first = [0];
+    (list_mounts(ALL, &mut first) == 1).then_some(first[0])
+}
+
+/// Whether a mount is in the calling thread's mount namespace. `false` too where the kernel does not tell.
+pub(crate) fn has_mount(mount: u64) -> bool {
+    // Room for none: that the mount is found is all there is to know, and what is below it need not be listed.
+    list_mounts(mount, &mut []) == 0
+}
+
+/// How many mounts below one were listed, or a negative number.
+fn list_mounts(below: u64, found: &mut [u64]) -> c_long {
+    /// The same on every architecture that has it, but alpha. Not in every `libc` crate yet.
+    const SYS_LISTMOUNT: c_long = 458;
+    /// `MNT_ID_REQ_SIZE_VER0` of `linux/mount.h`.
     const REQUEST_SIZE: u32 = 24;
-    const ROOT: u64 = u64::MAX;
     #[repr(C)]
     struct Request {
         size: u32,
@@ -52,15 +67,10 @@ pub(crate) fn first_mount() -> Option<u64> {
         mount: u64,
         after: u64,
     }
-    let request = Request { size: REQUEST_SIZE, spare: 0, mount: ROOT, after: 0 };
-    let mut first: u64 = 0;
-    // SAFETY: the kernel reads the request by its own size field, and writes one id at most; both locals outlive the call.
-    let listed = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, &raw mut first, 1, 0) };
-    (listed == 1).then_some(first)
+    let request = Request { size: REQUEST_SIZE, spare: 0, mount: below, after: 0 };
+    // SAFETY: the kernel reads the request by its own size field, and writes as many ids as the slice has room for.
+    unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, found.as_mut_ptr(), found.len(), 0) }
 }
-
-/// The same on every architecture that has it, but alpha. Not in every `libc` crate yet.
-const SYS_LISTMOUNT: c_long = 458;
 
 /// `NS_GET_NSTYPE` and `NS_GET_USERNS` of `ioctl_nsfs(2)`; `SIOCGSKNS` of `linux/sockios.h`.
 const NS_GET_USERNS: c_ulong = 0xb701;
