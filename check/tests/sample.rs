@@ -91,7 +91,7 @@ fn every_verdict_and_path_of_the_table_is_right() {
     for (name, body) in &found {
         match expected.get(name) {
             Some(expected) => {
-                wrong.extend(differences(body, expected).into_iter().map(|what| format!("{name}: {what}")))
+                wrong.extend(differences(body, expected).into_iter().map(|what| format!("{name}: {what}")));
             }
             None => wrong.push(format!("{name}: it is not in expected.toml")),
         }
