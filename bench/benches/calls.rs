@@ -65,7 +65,9 @@ fn calls(group: &mut BenchmarkGroup<'_, WallTime>, ns: &NetNs) {
 
     group.bench_function("floor", |bencher| bencher.iter(|| there_and_back(ns, &home)));
     group.bench_function("with_netns", |bencher| bencher.iter(|| with_netns(ns, || ())));
-    group.bench_function("with_netns, asleep", |bencher| bencher.iter_custom(|times| rested(times, || with_netns(ns, || ()))));
+    group.bench_function("with_netns, asleep", |bencher| {
+        bencher.iter_custom(|times| rested(times, || with_netns(ns, || ())))
+    });
     group.bench_function("with_netns, by name", |bencher| bencher.iter(|| with_netns(NAME, || ())));
     group.bench_function("with_netns, nested", |bencher| bencher.iter(|| with_netns(ns, || with_netns(&other, || ()))));
     group.bench_function("Call::outcome", |bencher| bencher.iter(|| Call::new(ns).outcome(|| ())));
@@ -169,7 +171,9 @@ fn walks(group: &mut BenchmarkGroup<'_, WallTime>) {
         bencher.iter_custom(|times| by_namespace(times, &spaces, |part| drop(walk(part, |_| ()).expect("a walk"))));
     });
     group.bench_function("par_walk, a namespace", |bencher| {
-        bencher.iter_custom(|times| by_namespace(times, &spaces, |part| drop(par_walk(part, None, |_| ()).expect("a walk"))));
+        bencher.iter_custom(|times| {
+            by_namespace(times, &spaces, |part| drop(par_walk(part, None, |_| ()).expect("a walk")))
+        });
     });
 }
 

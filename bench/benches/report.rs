@@ -104,7 +104,9 @@ fn draw(medians: &[(&str, f64)], file: &Path) -> Result<(), Box<dyn std::error::
         .y_label_area_size(220)
         .build_cartesian_2d((0.1f64..10_000.0).log_scale(), (0..rows - 1).into_segmented())?;
     let name = |row: &SegmentValue<i32>| match row {
-        SegmentValue::CenterOf(row) if *row < rows => medians[usize::try_from(rows - 1 - row).unwrap_or(0)].0.to_owned(),
+        SegmentValue::CenterOf(row) if *row < rows => {
+            medians[usize::try_from(rows - 1 - row).unwrap_or(0)].0.to_owned()
+        }
         _ => String::new(),
     };
     chart
@@ -125,7 +127,8 @@ fn draw(medians: &[(&str, f64)], file: &Path) -> Result<(), Box<dyn std::error::
         );
         bar.set_margin(4, 4, 0, 0);
         chart.draw_series([bar])?;
-        let label = Text::new(format!(" {}", human(*nanos)), (micros.max(0.1), SegmentValue::CenterOf(at)), ("sans-serif", 13));
+        let label =
+            Text::new(format!(" {}", human(*nanos)), (micros.max(0.1), SegmentValue::CenterOf(at)), ("sans-serif", 13));
         chart.draw_series([label])?;
     }
     area.present()?;

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use crate::call::Call;
 use crate::error::{Error, ErrorKind};
+use crate::handover::SpinLimit;
 use crate::netns::{IntoNetNs, NetNs};
+use crate::thread::Pool;
 
 /// The namespace of `#[in_netns(new)]`.
 #[derive(Debug)]
@@ -158,6 +160,13 @@ pub trait FromNetNsError {
 impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
     fn from_netns_error(error: Error) -> Self {
         Err(E::from(error))
+    }
+}
+
+/// For the benchmarks: how long the two sides of a hand-over watch for each other, in turns of a spin loop. Before the first call.
+pub fn limit_spinning(turns: u32) {
+    if let Ok(pool) = Pool::of_process() {
+        pool.limit_spinning(SpinLimit(turns));
     }
 }
 

@@ -139,6 +139,11 @@ impl Pool {
         })
     }
 
+    /// Has the two sides of a hand-over watch for so long at most, if no worker was started yet.
+    pub(crate) fn limit_spinning(&self, limit: SpinLimit) {
+        let _ = self.spin.set(limit);
+    }
+
     pub(super) fn next_worker_id(&self) -> WorkerId {
         WorkerId(self.last_id.fetch_add(1, Ordering::Relaxed))
     }
