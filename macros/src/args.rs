@@ -4,19 +4,23 @@
 //! mistake in one option does not hide the mistakes in the others, and a new option is one more arm in
 //! [`Args::accept`].
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 /// Where the options are listed for the user; kept next to the arms of [`Args::accept`].
-const OPTIONS: &str = "`fresh`, `error = \"panic\"`, `error = \"return\"`, `crate = path`";
+const OPTIONS: &str = "`fresh`, `audit`, `audit = \"panic\"`, `audit = \"off\"`, `allow(handover)`, \
+                       `error = \"panic\"`, `error = \"return\"`, `crate = path`";
 
 /// The arguments of the attribute.
 pub(crate) struct Args {
     pub(crate) target: Target,
     pub(crate) fresh: bool,
+    pub(crate) audit: Option<Audit>,
+    /// Hand-overs in the body are the user's own affair.
+    pub(crate) allow_handover: bool,
     pub(crate) error: Option<OnError>,
     pub(crate) krate: Option<Path>,
 }
@@ -27,6 +31,14 @@ pub(crate) enum Target {
     New,
     /// Any expression of a type that is `IntoNetNs`.
     Given(Box<Expr>),
+}
+
+/// Whether to look for threads that outlive the call, and what becomes of a finding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audit {
+    Off,
+    Report,
+    Panic,
 }
 
 /// What becomes of a failure to enter the namespace, as the user wrote it.
@@ -49,7 +61,8 @@ impl Args {
     }
 
     fn parse_stream(input: ParseStream) -> Result<Self> {
-        let mut args = Self { target: Target::New, fresh: false, error: None, krate: None };
+        let mut args =
+            Self { target: Target::New, fresh: false, audit: None, allow_handover: false, error: None, krate: None };
         let mut mistakes = Mistakes::default();
 
         if input.is_empty() {
@@ -86,6 +99,16 @@ impl Args {
             "fresh" => {
                 value.none(&name)?;
                 self.fresh = true;
+            }
+            "audit" => {
+                self.audit = Some(match value {
+                    RawValue::None => Audit::Report,
+                    value => value.equals(&name, "\"panic\"` or `audit = \"off\"")?,
+                });
+            }
+            "allow" => {
+                value.list(&name)?;
+                self.allow_handover = true;
             }
             "error" => self.error = Some(value.equals(&name, "\"panic\"` or `error = \"return\"")?),
             "crate" => self.krate = Some(value.equals::<CratePath>(&name, "path")?.0),
@@ -125,6 +148,17 @@ impl Parse for OnError {
     }
 }
 
+impl Parse for Audit {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let span = input.span();
+        match input.parse::<LitStr>().map(|text| text.value()).as_deref() {
+            Ok("panic") => Ok(Self::Panic),
+            Ok("off") => Ok(Self::Off),
+            _ => Err(Error::new(span, "expected `audit`, `audit = \"panic\"` or `audit = \"off\"`")),
+        }
+    }
+}
+
 /// The path after `crate =`: `::renamed`, `crate::reexport::in_netns`.
 struct CratePath(Path);
 
@@ -147,7 +181,7 @@ struct RawOption {
 enum RawValue {
     None,
     Equals(TokenStream),
-    List,
+    List(TokenStream),
 }
 
 impl Parse for RawOption {
@@ -160,8 +194,8 @@ impl Parse for RawOption {
             input.parse::<Token![=]>()?;
             RawValue::Equals(until_comma(input)?)
         } else if input.peek(syn::token::Paren) {
-            input.parse::<TokenTree>()?;
-            RawValue::List
+            let list = input.parse::<Group>()?;
+            RawValue::List(list.stream())
         } else {
             RawValue::None
         };
@@ -174,7 +208,7 @@ impl RawValue {
     fn none(self, name: &Ident) -> Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Equals(_) | Self::List => Err(Error::new(name.span(), format!("option `{name}` takes no value"))),
+            Self::Equals(_) | Self::List(_) => Err(Error::new(name.span(), format!("option `{name}` takes no value"))),
         }
     }
 
@@ -182,9 +216,22 @@ impl RawValue {
     fn equals<T: Parse>(self, name: &Ident, value: &str) -> Result<T> {
         match self {
             Self::Equals(tokens) if !tokens.is_empty() => syn::parse2(tokens),
-            Self::None | Self::Equals(_) | Self::List => {
+            Self::None | Self::Equals(_) | Self::List(_) => {
                 Err(Error::new(name.span(), format!("option `{name}` takes a value: `{name} = {value}`")))
             }
+        }
+    }
+}
+
+impl RawValue {
+    /// For `allow(…)`, of which there is one so far.
+    fn list(self, name: &Ident) -> Result<()> {
+        let expected = |span| Err(Error::new(span, "expected `allow(handover)`"));
+        let Self::List(list) = self else { return expected(name.span()) };
+        let span = list.clone().into_iter().next().map_or_else(|| name.span(), |token| token.span());
+        match syn::parse2::<Ident>(list) {
+            Ok(word) if word == "handover" => Ok(()),
+            _ => expected(span),
         }
     }
 }
@@ -220,7 +267,8 @@ fn leading_option(input: ParseStream) -> Option<Ident> {
     let word = ahead.call(Ident::parse_any).ok()?;
     let ends = ahead.is_empty() || ahead.peek(Token![,]);
     let assigns = ahead.peek(Token![=]) && !ahead.peek(Token![==]);
-    (assigns || (ends && word == "fresh")).then_some(word)
+    let lists = word == "allow" && ahead.peek(syn::token::Paren);
+    (assigns || lists || (ends && (word == "fresh" || word == "audit"))).then_some(word)
 }
 
 fn until_comma(input: ParseStream) -> Result<TokenStream> {

@@ -8,10 +8,13 @@
 
 mod args;
 mod expand;
+mod handover;
 mod model;
 mod refuse;
 
 use proc_macro::TokenStream;
+
+use args::Args;
 
 /// Runs a function's body inside a Linux network namespace.
 ///
@@ -110,10 +113,15 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = args::Mistakes::default();
-    let args = args::Args::parse(args.into()).map_err(|error| mistakes.add(error));
+    let args = Args::parse(args.into()).map_err(|error| mistakes.add(error));
     let function = syn::parse::<model::Function>(item.clone())
         .and_then(|function| refuse::check(&function).map(|()| function))
         .map_err(|error| mistakes.add(error));
+
+    if let (Ok(Args { allow_handover: false, .. }), Ok(function)) = (&args, &function) {
+        let contained = function.sig.asyncness.is_some();
+        handover::check(&function.statements, contained, &mut mistakes);
+    }
 
     match (args, function, mistakes.into_result()) {
         (Ok(args), Ok(function), Ok(())) => expand::expand(&args, function).into(),

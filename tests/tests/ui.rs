@@ -13,3 +13,8 @@ fn refusals() {
 fn diagnostics() {
     trybuild::TestCases::new().compile_fail("tests/ui/diagnose/*.rs");
 }
+
+#[test]
+fn hand_overs() {
+    trybuild::TestCases::new().compile_fail("tests/ui/handover/*.rs");
+}

@@ -8,6 +8,7 @@ in_netns::rootless!();
 mod arguments;
 mod combined;
 mod expansion;
+mod handover;
 mod options;
 mod receivers;
 mod returns;

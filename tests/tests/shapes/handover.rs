@@ -1,0 +1,148 @@
+//! What looks like a hand-over and is none: each compiles, and runs.
+
+use std::process::Command;
+use std::thread;
+
+use in_netns::in_netns;
+
+#[test]
+fn children_of_the_body_are_inside() {
+    #[in_netns(new)]
+    fn f() -> u32 {
+        use std::thread::spawn;
+        let one = spawn(|| 1).join().unwrap() + thread::spawn(|| 1).join().unwrap();
+        let two = thread::scope(|scope| scope.spawn(|| 1).join().unwrap());
+        let mut child = Command::new("true").spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        let built = thread::Builder::new().spawn(|| 1).unwrap().join().unwrap();
+        one + two + built
+    }
+    assert_eq!(f(), 4);
+}
+
+struct Crew;
+
+impl Crew {
+    fn spawn(&self, number: u32) -> u32 {
+        number
+    }
+
+    fn par_total(&self, number: u32) -> u32 {
+        self.spawn(number)
+    }
+
+    #[in_netns(new)]
+    fn hires(&self) -> u32 {
+        let spawn = |number: u32| number;
+        self.spawn(1) + self.par_total(2) + Self::spawn(self, 3) + spawn(4)
+    }
+}
+
+#[test]
+fn methods_and_closures_of_the_name() {
+    assert_eq!(Crew.hires(), 10);
+}
+
+#[test]
+fn functions_and_modules_of_the_name() {
+    #[in_netns(new)]
+    fn f() -> u32 {
+        mod rayon {
+            pub(super) fn join(number: u32) -> u32 {
+                number
+            }
+        }
+        mod tokio {
+            pub(super) mod task {
+                pub(in super::super) fn spawn(number: u32) -> u32 {
+                    number
+                }
+            }
+        }
+        fn spawn(number: u32) -> u32 {
+            number
+        }
+        use tokio::task;
+        spawn(1) + self::spawn_blocking(2) + rayon::join(3) + task::spawn(4) + super::handover::spawn_blocking(5)
+    }
+    assert_eq!(f(), 15);
+}
+
+fn spawn_blocking(number: u32) -> u32 {
+    number
+}
+
+struct Fields {
+    rayon: u32,
+    par_iter: u32,
+    spawn: fn(u32) -> u32,
+}
+
+#[test]
+fn fields_and_variables_of_the_name() {
+    #[in_netns(new)]
+    fn f(fields: &Fields) -> u32 {
+        let rayon = fields.rayon;
+        let tokio = fields.par_iter;
+        let threadpool: Vec<u32> = (rayon..tokio).collect();
+        let again = Fields { rayon, par_iter: tokio, spawn: fields.spawn };
+        (again.spawn)(again.rayon) + threadpool.len() as u32
+    }
+    assert_eq!(f(&Fields { rayon: 1, par_iter: 3, spawn: spawn_blocking }), 3);
+}
+
+#[test]
+fn what_else_the_executors_offer() {
+    #[in_netns(new)]
+    fn f() -> u32 {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            use tokio::task::*;
+            yield_now().await;
+            let local = LocalSet::new();
+            local.run_until(async { spawn_local(async { 7 }).await.unwrap() }).await
+        })
+    }
+    assert_eq!(f(), 7);
+}
+
+#[test]
+fn the_runtime_that_the_body_makes() {
+    #[in_netns(new)]
+    fn f() -> u32 {
+        use tokio::runtime;
+        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::spawn(async { 7 }).await.unwrap() })
+    }
+    #[in_netns(new)]
+    fn g() -> u32 {
+        use tokio::runtime::{Builder, Runtime};
+        let runtime: Runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::task::spawn_blocking(|| 7).await.unwrap() })
+    }
+    assert_eq!(f() + g(), 14);
+}
+
+#[test]
+fn overridden() {
+    #[in_netns(new, allow(handover))]
+    fn f() -> usize {
+        rayon::max_num_threads()
+    }
+    assert!(f() > 0);
+}
+
+#[test]
+fn paths_in_attributes_and_text() {
+    #[in_netns(new)]
+    fn f() -> &'static str {
+        /// As [`rayon::join`], which it is not.
+        #[allow(clippy::items_after_statements)]
+        #[cfg_attr(any(), tokio::spawn)]
+        fn inner() -> &'static str {
+            "tokio::spawn(rayon::join())"
+        }
+        inner()
+    }
+    assert_eq!(f(), "tokio::spawn(rayon::join())");
+}
