@@ -11,7 +11,7 @@ use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
 use syn::{Attribute, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
 
-use crate::args::{Args, ErrorAction, Target};
+use crate::args::{Args, Audit, ErrorAction, Target};
 use crate::model::{self, Function, Passage};
 
 /// Rewrites the function to run its body in the namespace.
@@ -32,7 +32,7 @@ use crate::model::{self, Function, Passage};
 ///     let __ns = ::in_netns::IntoNetNs::into_netns(&self.netns);
 ///     ::in_netns::__private::call_or_return(
 ///         __ns,
-///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)),
+///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
 ///         move || {
 ///             __in_netns_body_probe(move || -> io::Result<Report> {
 ///                 ::in_netns::__private::receiver(&self);
@@ -117,7 +117,7 @@ fn namespace(target: &Target, krate: &TokenStream) -> TokenStream {
 }
 
 /// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion
-/// finds out where it stands: the attribute itself cannot see it.
+/// finds out where it stands: the attribute itself cannot see it. A test build also asks for the audit, unless told otherwise.
 ///
 /// A test that makes its own namespace can be skipped where that is not allowed, if it returns what a test returns.
 fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStream {
@@ -127,11 +127,17 @@ fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStrea
     } else {
         quote_spanned!(site=> ::core::cfg!(test))
     };
+    let audit = match args.audit {
+        None => quote_spanned!(site=> .audit(::core::cfg!(test))),
+        Some(Audit::Off) => TokenStream::new(),
+        Some(Audit::Report) => quote_spanned!(site=> .audit(true)),
+        Some(Audit::Panic) => quote_spanned!(site=> .audit(true).panic_on_strays(true)),
+    };
     let test = test.map(|name| {
         let name = name.unraw().to_string();
         quote_spanned!(site=> .test(::core::cfg!(test), ::core::concat!(::core::module_path!(), "::", #name)))
     });
-    quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #test)
+    quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #audit #test)
 }
 
 /// The runtime's function that runs the closure, called at the return type: the bounds on what the body returns are

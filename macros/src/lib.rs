@@ -75,6 +75,10 @@ use args::Args;
 /// | option | meaning |
 /// |---|---|
 /// | `fresh` | a thread for this call alone, started from the caller's own, so that it inherits what belongs to that thread, such as the capture of a test's output. Implied by `new`, and by a test build (`cfg(test)`) of the crate in which the function stands |
+/// | `audit` | threads that the body started, and that are still in the namespace when it has ended, are reported: to the hook of `set_stray_hook`, one line each on stderr by default. Implied by a test build |
+/// | `audit = "panic"` | the same, and such a thread is a panic: it fails a test |
+/// | `audit = "off"` | no such audit, in a test build either |
+/// | `allow(handover)` | the body may hand work to executors that may have threads elsewhere: see [below](#hand-overs) |
 /// | `error = "return"` | a failure to enter the namespace becomes the function's own `Err`, through `From<in_netns::Error>` |
 /// | `error = "panic"` | a failure to enter the namespace is a panic, with the error as its message, at the place of the call |
 /// | `crate = path` | where the crate `in-netns` is found, if it is renamed or re-exported: `crate = my_crate::reexport::in_netns` |
@@ -93,6 +97,16 @@ use args::Args;
 ///
 /// What the function returns leaves the namespace. An iterator or a closure that it returns does its work where it is
 /// called, outside. Functions that return a future are refused for that reason.
+///
+/// # Hand-overs
+///
+/// Work that the body gives to an executor which exists already runs on that one's threads, outside. Where the body shows
+/// it, it is refused: `tokio::spawn`, `tokio::task::{spawn, spawn_blocking}`, all of `rayon` and its `par_iter` family,
+/// `smol::{spawn, unblock}`, `blocking::unblock`, `async_std::task::{spawn, spawn_blocking}`, the pools of `futures` and
+/// `threadpool`. `use` items within the body are followed, those outside cannot be seen. A tokio runtime that the body makes
+/// itself is inside, and tokio's own are then fine. So are `std::thread::spawn`, `std::thread::scope` and
+/// `std::process::Command`: their children are inside. `allow(handover)` overrides; the module `in_netns::escapes` has
+/// more about it.
 ///
 /// # Functions
 ///

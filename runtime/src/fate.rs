@@ -1,12 +1,10 @@
 //! What becomes of a thread after a call, and who is told when that is bad news.
 
 use std::fmt;
-use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::Error;
 use crate::home::Change;
+use crate::hook::Hook;
 
 /// What becomes of the pinned thread that ran a call.
 #[derive(Clone, Debug)]
@@ -70,9 +68,7 @@ impl fmt::Display for Poisoning {
     }
 }
 
-type Hook = Arc<dyn Fn(&Poisoning) + Send + Sync>;
-
-static HOOK: RwLock<Option<Hook>> = RwLock::new(None);
+static HOOK: Hook<Poisoning> = Hook::new();
 
 /// Sets what is called when a thread could not be restored. Without a hook, one line goes to stderr.
 ///
@@ -88,19 +84,10 @@ pub fn set_poison_hook<F>(hook: F)
 where
     F: Fn(&Poisoning) + Send + Sync + 'static,
 {
-    let hook: Hook = Arc::new(hook);
-    let before = HOOK.write().unwrap_or_else(PoisonError::into_inner).replace(hook);
-    // Its destructor is somebody else's code: not under the lock.
-    drop(before);
+    HOOK.set(hook);
 }
 
 /// Tells whoever wants to know.
 pub(crate) fn report_poisoning(poisoning: &Poisoning) {
-    let hook = HOOK.read().unwrap_or_else(PoisonError::into_inner).clone();
-    match hook {
-        // The call has a value or a panic to deliver, and the hook is not to hide it.
-        Some(hook) => drop(panic::catch_unwind(AssertUnwindSafe(|| hook(poisoning)))),
-        // Not `eprintln!`, which panics where stderr is closed.
-        None => drop(writeln!(io::stderr(), "{poisoning}")),
-    }
+    HOOK.tell(poisoning);
 }

@@ -3,6 +3,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
+mod audit;
 mod call;
 mod create;
 mod error;
@@ -11,6 +12,7 @@ mod guard;
 #[allow(unsafe_code)] // A borrowed closure, run on another thread: see the module's documentation.
 mod handover;
 mod home;
+mod hook;
 mod netns;
 mod permission;
 mod privileges;
@@ -25,6 +27,7 @@ mod walk;
 #[path = "private.rs"]
 pub mod __private;
 
+pub use audit::{Stray, set_stray_hook};
 pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};
 pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::audit::Stray;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind};
 use crate::handover::SpinLimit;
@@ -23,6 +24,8 @@ impl IntoNetNs for NewNetNs {
 #[must_use]
 pub struct Options {
     fresh: bool,
+    audit: bool,
+    panic_on_strays: bool,
     /// The name of the test that it is, in a test build.
     test: Option<&'static str>,
 }
@@ -31,12 +34,22 @@ impl Options {
     /// Those of an attribute without options.
     #[allow(clippy::new_without_default)] // The expansion begins with this one, and nobody else does.
     pub const fn new() -> Options {
-        Options { fresh: false, test: None }
+        Options { fresh: false, audit: false, panic_on_strays: false, test: None }
     }
 
     /// Whether to use a thread for this call alone.
     pub const fn fresh(self, yes: bool) -> Options {
         Options { fresh: yes, ..self }
+    }
+
+    /// Whether to look for threads that outlive the call.
+    pub const fn audit(self, yes: bool) -> Options {
+        Options { audit: yes, ..self }
+    }
+
+    /// Whether a thread that outlives the call is a panic.
+    pub const fn panic_on_strays(self, yes: bool) -> Options {
+        Options { panic_on_strays: yes, ..self }
     }
 
     /// In a test build: the test that it is, which may be skipped.
@@ -46,6 +59,11 @@ impl Options {
 }
 
 /// Runs a body whose return type takes a failure to enter.
+///
+/// # Panics
+///
+/// Where the options say so of strays: see [`Options::panic_on_strays`].
+#[track_caller]
 pub fn call_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
 where
     F: FnOnce() -> R + Send,
@@ -76,6 +94,11 @@ where
 /// # Errors
 ///
 /// The body's, and a failure to enter.
+///
+/// # Panics
+///
+/// As [`call_or_return`].
+#[track_caller]
 pub fn test_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
 where
     F: FnOnce() -> R + Send,
@@ -122,14 +145,24 @@ impl<E> FromNothing for Result<(), E> {
     }
 }
 
+#[track_caller]
 fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    let Options { fresh, test: _ } = options;
-    let call = Call::new(ns?);
-    if fresh { call.fresh().run(body) } else { call.run(body) }
+    let Options { fresh, audit, panic_on_strays, test: _ } = options;
+    let mut call = Call::new(ns?);
+    if fresh {
+        call = call.fresh();
+    }
+    if !audit {
+        return call.run(body);
+    }
+    let (value, strays) = call.audit().run_with_strays(body)?;
+    let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
+    assert!(!panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
+    Ok(value)
 }
 
 /// Takes an argument into the body, on another thread. Here the compiler points where it may not go.

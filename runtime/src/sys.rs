@@ -140,6 +140,67 @@ pub(crate) fn name_current_thread(name: &std::ffi::CStr) -> nix::Result<()> {
     nix::sys::prctl::set_name(name)
 }
 
+/// The calling thread's timer slack in nanoseconds (`PR_GET_TIMERSLACK(2const)`). The threads that it starts inherit it.
+pub(crate) fn timer_slack() -> nix::Result<u64> {
+    nix::sys::prctl::get_timerslack().map(|slack| u64::from(slack.unsigned_abs()))
+}
+
+/// Sets the calling thread's timer slack in nanoseconds.
+pub(crate) fn set_timer_slack(slack: u64) -> nix::Result<()> {
+    nix::sys::prctl::set_timerslack(slack)
+}
+
+/// The timer slack of a thread. An error without `CAP_SYS_NICE`.
+pub(crate) fn timer_slack_of(thread: u32) -> io::Result<u64> {
+    // A directory of that name exists for every thread, though only those of processes are listed.
+    let slack = fs::read_to_string(format!("/proc/{thread}/timerslack_ns"))?;
+    slack.trim_end().parse().map_err(io::Error::other)
+}
+
+/// The ids of this process's threads.
+pub(crate) fn threads_of_process() -> io::Result<Vec<u32>> {
+    let tasks = fs::read_dir("/proc/self/task")?;
+    Ok(tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Device and inode of the network namespace that a thread of this process is in.
+pub(crate) fn net_of_task(thread: u32) -> io::Result<(u64, u64)> {
+    fs::metadata(format!("/proc/self/task/{thread}/ns/net")).map(|file| (file.dev(), file.ino()))
+}
+
+/// The name of a thread of this process.
+pub(crate) fn task_name(thread: u32) -> io::Result<String> {
+    let name = fs::read(format!("/proc/self/task/{thread}/comm"))?;
+    Ok(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+}
+
+/// What a thread is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskState {
+    Awake,
+    Asleep,
+    /// On its way out, and running no code of the process any more.
+    Exiting,
+}
+
+/// What a thread of this process is about, from its `stat` file (`proc_pid_stat(5)`). `None` where it is gone.
+pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
+    /// `PF_EXITING` of `linux/sched.h`, set before a joiner is woken.
+    const EXITING: u64 = 0x4;
+    let stat = fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The name may have anything in it, parentheses too.
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    Some(match state {
+        _ if flags & EXITING != 0 => TaskState::Exiting,
+        "Z" | "X" => TaskState::Exiting,
+        "R" => TaskState::Awake,
+        _ => TaskState::Asleep,
+    })
+}
+
 /// Waits until a descriptor is readable, for ever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     loop {

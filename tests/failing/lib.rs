@@ -57,6 +57,12 @@ mod tests {
     }
 
     #[test]
+    #[in_netns(new, audit = "panic")]
+    fn fails_by_stray() {
+        std::thread::Builder::new().name("left-behind".into()).spawn(std::thread::park).unwrap();
+    }
+
+    #[test]
     #[should_panic(expected = "nothing of this kind")]
     #[in_netns(new)]
     fn fails_by_not_panicking() {}

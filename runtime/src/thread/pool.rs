@@ -37,6 +37,8 @@ pub(crate) struct Pool {
     home: OnceLock<Home>,
     spin: OnceLock<SpinLimit>,
     last_id: AtomicU64,
+    /// The kernel's ids of the pinned threads.
+    known: Mutex<Vec<u32>>,
     threads: AtomicUsize,
     leased: AtomicUsize,
     spawned_total: AtomicU64,
@@ -66,6 +68,7 @@ impl Pool {
             home: OnceLock::new(),
             spin: OnceLock::new(),
             last_id: AtomicU64::new(0),
+            known: Mutex::new(Vec::new()),
             threads: AtomicUsize::new(0),
             leased: AtomicUsize::new(0),
             spawned_total: AtomicU64::new(0),
@@ -198,6 +201,22 @@ impl Pool {
         Counted::one_more(&self.threads)
     }
 
+    /// Takes down the calling thread as one of the pinned ones, until the result is dropped.
+    pub(crate) fn know_current(&'static self) -> Known {
+        let id = sys::current_tid().as_raw().unsigned_abs();
+        self.known_threads().push(id);
+        Known { pool: self, id }
+    }
+
+    /// Whether a thread is a pinned one.
+    pub(crate) fn knows(&self, thread: u32) -> bool {
+        self.known_threads().contains(&thread)
+    }
+
+    fn known_threads(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a lease of a thread that is not from the pool.
     pub(crate) fn count_lease(&'static self) -> Counted {
         Counted::one_more(&self.leased)
@@ -226,6 +245,18 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A pinned thread that is known as one for as long as this lives.
+pub(crate) struct Known {
+    pool: &'static Pool,
+    id: u32,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.pool.known_threads().retain(|id| *id != self.id);
     }
 }
 

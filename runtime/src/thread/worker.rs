@@ -36,6 +36,7 @@ pub(super) fn spawn(pool: &'static Pool) -> Result<Worker, Error> {
         .name(NAME.to_string_lossy().into_owned())
         .spawn(move || {
             let _alive = alive;
+            let _known = pool.know_current();
             live(pool, id, callee);
         })
         .map_err(|source| spawn_failed("a pinned thread", source))?;

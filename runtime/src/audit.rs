@@ -1,0 +1,200 @@
+//! The audit of a call: which threads that it started are still in its namespace when it has ended.
+//!
+//! **Promised:** a [`Stray`] appeared during the call, is in the call's namespace when the call's own thread has left it, and is
+//! not about to exit. It is blamed on the call for certain if it carries the call's mark.
+//!
+//! **Why a mark:** the kernel does not tell which thread started a thread, and another call may be under way in the same
+//! namespace. But a thread inherits its timer slack (`PR_SET_TIMERSLACK`), in nanoseconds, from the one that started it, and so
+//! from one generation to the next. So for the length of an audited body its thread has a slack that no other call's has: a
+//! little shorter than before, which makes no timer later. `/proc/TID/timerslack_ns` shows it to whoever has `CAP_SYS_NICE`; without,
+//! or where a slack cannot be set (a real-time thread), a stray is reported as possible.
+//!
+//! **What breaks otherwise:** counting threads blames a call for what its neighbour did, and a joined thread is seen for a moment
+//! after `join` has returned: the kernel wakes the joiner before it takes the thread away. Such a one says that it is
+//! exiting (`PF_EXITING`). A scoped thread may not be so far: `std::thread::scope` waits for its closure, and not for the
+//! destructors of its thread-locals. So whoever is awake is given a moment.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::hook::Hook;
+use crate::netns::{NetNs, NetNsId};
+use crate::sys::{self, TaskState};
+use crate::thread::Pool;
+
+/// How long a thread that is awake may take to go.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// The time between two looks at such a thread.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// So often in a row is a thread found asleep that is not about to exit.
+const LOOKS: u32 = 3;
+
+/// A thread that was started inside a call, and is still in the call's namespace when the call has ended.
+///
+/// It keeps the namespace alive. [`Call::audit`](crate::Call::audit) finds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stray {
+    /// The kernel's id of the thread, as in `/proc/self/task`.
+    pub thread_id: u32,
+    /// Its name, as `/proc/self/task/TID/comm` has it: 15 bytes at most.
+    pub name: String,
+    /// The namespace that it is in.
+    pub netns: NetNsId,
+    /// Whether the call is known to have started it, or a thread that it started. `false`: it appeared during the call, and may be
+    /// another call's or somebody else's.
+    pub certain: bool,
+}
+
+impl fmt::Display for Stray {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stray { thread_id, name, netns, certain } = self;
+        let whose = if *certain { "was started in a call and outlives it" } else { "may have been started in a call" };
+        write!(
+            out,
+            "in-netns: thread {thread_id} `{name}` {whose}, and is still in {netns}: join it in the call, or start it at home first"
+        )
+    }
+}
+
+static HOOK: Hook<Stray> = Hook::new();
+
+/// Sets what is called for each stray that an audit finds. Without a hook, one line goes to stderr.
+///
+/// The hook runs on the thread that made the call, before the call returns. A panic in it goes no further than its message.
+///
+/// ```
+/// in_netns::set_stray_hook(|stray| {
+///     eprintln!("thread {} ({}) stays behind in {}", stray.thread_id, stray.name, stray.netns);
+/// });
+/// ```
+pub fn set_stray_hook<F>(hook: F)
+where
+    F: Fn(&Stray) + Send + Sync + 'static,
+{
+    HOOK.set(hook);
+}
+
+/// An audit under way.
+pub(crate) struct Audit {
+    target: NetNs,
+    /// The threads that were there before, sorted.
+    before: Vec<u32>,
+    /// The mark of the call; 0 where it has none.
+    mark: AtomicU64,
+}
+
+impl Audit {
+    /// On the caller's thread, before the call.
+    pub(crate) fn begin(target: &NetNs) -> Audit {
+        Audit { target: target.clone(), before: threads(), mark: AtomicU64::new(0) }
+    }
+
+    /// Marks the calling thread, until the result is dropped.
+    pub(crate) fn mark_current(&self) -> Marked {
+        let mark = |before| {
+            let mark = next_mark(before)?;
+            sys::set_timer_slack(mark).ok()?;
+            // Of a real-time thread the kernel says that it did, and does not.
+            let is_set = sys::timer_slack() == Ok(mark);
+            self.mark.store(if is_set { mark } else { 0 }, Ordering::Relaxed);
+            Some(before)
+        };
+        Marked { before: sys::timer_slack().ok().and_then(mark) }
+    }
+
+    /// On the caller's thread, when the call's own thread has left the namespace. Tells the hook.
+    pub(crate) fn end(self) -> Vec<Stray> {
+        let appeared = threads().into_iter().filter(|thread| self.before.binary_search(thread).is_err());
+        let mut suspects: Vec<Suspect> = appeared.filter_map(|thread| self.suspect(thread)).collect();
+        let mut strays = Vec::new();
+        let start = Instant::now();
+        while !suspects.is_empty() {
+            let in_time = start.elapsed() < GRACE;
+            suspects.retain_mut(|suspect| {
+                if !self.is_in_target(suspect.thread) {
+                    return false;
+                }
+                match sys::task_state(suspect.thread) {
+                    None | Some(TaskState::Exiting) => return false,
+                    Some(TaskState::Awake) => suspect.asleep = 0,
+                    Some(TaskState::Asleep) => suspect.asleep += 1,
+                }
+                let may_go = in_time && suspect.asleep < LOOKS;
+                if !may_go {
+                    strays.extend(self.stray(suspect));
+                }
+                may_go
+            });
+            if !suspects.is_empty() {
+                thread::sleep(PAUSE);
+            }
+        }
+        for stray in &strays {
+            HOOK.tell(stray);
+        }
+        strays
+    }
+
+    /// A thread that this call may have to answer for.
+    fn suspect(&self, thread: u32) -> Option<Suspect> {
+        if !self.is_in_target(thread) {
+            return None;
+        }
+        let certain = match (self.mark.load(Ordering::Relaxed), sys::timer_slack_of(thread)) {
+            (mark, Ok(slack)) if mark != 0 => (slack == mark).then_some(true)?,
+            // Without a mark to go by. One of this crate's own is there for another call.
+            _ => (!Pool::of_process().is_ok_and(|pool| pool.knows(thread))).then_some(false)?,
+        };
+        Some(Suspect { thread, certain, asleep: 0 })
+    }
+
+    fn stray(&self, suspect: &Suspect) -> Option<Stray> {
+        let name = sys::task_name(suspect.thread).ok()?;
+        Some(Stray { thread_id: suspect.thread, name, netns: self.target.id(), certain: suspect.certain })
+    }
+
+    fn is_in_target(&self, thread: u32) -> bool {
+        let id = self.target.id();
+        sys::net_of_task(thread).is_ok_and(|there| there == (id.device(), id.inode()))
+    }
+}
+
+struct Suspect {
+    thread: u32,
+    certain: bool,
+    /// How often in a row it was found asleep.
+    asleep: u32,
+}
+
+/// A thread that carries its call's mark. Dropping it takes the mark off.
+pub(crate) struct Marked {
+    before: Option<u64>,
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        // The same call has worked before.
+        let _ = self.before.map(sys::set_timer_slack);
+    }
+}
+
+/// A timer slack that no other call has now: one of the 25,000 below the usual one of 50 µs, in turn.
+///
+/// `None` where the slack is so short that there is no room below it.
+fn next_mark(before: u64) -> Option<u64> {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    const ROOM: u64 = 1_000;
+    (before >= ROOM).then(|| before - 1 - LAST.fetch_add(1, Ordering::Relaxed) % (before / 2))
+}
+
+/// The ids of this process's threads, sorted. Empty where `/proc` does not tell, so that everything is new.
+fn threads() -> Vec<u32> {
+    let mut threads = sys::threads_of_process().unwrap_or_default();
+    threads.sort_unstable();
+    threads
+}
