@@ -15,6 +15,7 @@
 //! destructors of its thread-locals. So whoever is awake is given a moment.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -154,7 +155,7 @@ impl Audit {
     }
 
     fn stray(&self, suspect: &Suspect) -> Option<Stray> {
-        let name = sys::task_name(suspect.thread).ok()?;
+        let name = sys::task_name(Path::new(&format!("/proc/self/task/{}", suspect.thread))).ok()?;
         Some(Stray { thread_id: suspect.thread, name, netns: self.target.id(), certain: suspect.certain })
     }
 

@@ -11,6 +11,7 @@ mod fate;
 mod guard;
 #[allow(unsafe_code)] // A borrowed closure, run on another thread: see the module's documentation.
 mod handover;
+mod holders;
 mod home;
 mod hook;
 mod netns;
@@ -32,6 +33,7 @@ pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};
 pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use guard::{NetNsGuard, PinnedThread, retire_current_thread};
+pub use holders::Holder;
 pub use home::Change;
 #[cfg(feature = "macros")]
 pub use in_netns_macros::in_netns;

@@ -21,7 +21,7 @@ use nix::sched::CloneFlags;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Kind, Who};
 
-pub(crate) use named::Reserved;
+pub(crate) use named::{DIRECTORY as NAMES, Reserved};
 pub use target::IntoNetNs;
 
 /// A network namespace.

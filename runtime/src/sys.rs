@@ -9,9 +9,11 @@ pub(crate) mod before_main;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +28,8 @@ pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) use nix::sched::{setns, unshare};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of,
-    first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_thread, set_capabilities,
-    share,
+    copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_process,
+    pidfd_of_thread, set_capabilities, share,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -159,8 +161,27 @@ pub(crate) fn timer_slack_of(thread: u32) -> io::Result<u64> {
 
 /// The ids of this process's threads.
 pub(crate) fn threads_of_process() -> io::Result<Vec<u32>> {
-    let tasks = fs::read_dir("/proc/self/task")?;
-    Ok(tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect())
+    numbered_entries(Path::new("/proc/self/task"))
+}
+
+/// The entries of a directory in `/proc` that are numbers: processes, threads, descriptors.
+pub(crate) fn numbered_entries(directory: &Path) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(directory)?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// A path as `mountinfo` has it, where space, tab, newline and backslash are `\040` and the like.
+pub(crate) fn unescaped_path(escaped: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let (byte, length) =
+            octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).map_or((*first, 0), |byte| (byte, 3));
+        path.push(byte);
+        rest = &tail[length..];
+    }
+    OsString::from_vec(path).into()
 }
 
 /// Device and inode of the network namespace that a thread of this process is in.
@@ -168,9 +189,9 @@ pub(crate) fn net_of_task(thread: u32) -> io::Result<(u64, u64)> {
     fs::metadata(format!("/proc/self/task/{thread}/ns/net")).map(|file| (file.dev(), file.ino()))
 }
 
-/// The name of a thread of this process.
-pub(crate) fn task_name(thread: u32) -> io::Result<String> {
-    let name = fs::read(format!("/proc/self/task/{thread}/comm"))?;
+/// The name of a thread, given its directory in `/proc`.
+pub(crate) fn task_name(task: &Path) -> io::Result<String> {
+    let name = fs::read(task.join("comm"))?;
     Ok(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
 }
 

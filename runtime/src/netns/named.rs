@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::sys::{self, MntFlags, MsFlags};
 
 /// Where `ip netns` keeps its names.
-pub(super) const DIRECTORY: &str = "/run/netns";
+pub(crate) const DIRECTORY: &str = "/run/netns";
 
 /// `NAME_MAX` of `limits.h`.
 const LONGEST_NAME: usize = 255;

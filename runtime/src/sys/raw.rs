@@ -22,6 +22,21 @@ pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
     owned_descriptor(result)
 }
 
+/// A descriptor of a process.
+pub(crate) fn pidfd_of_process(process: u32) -> nix::Result<OwnedFd> {
+    let process = libc::pid_t::try_from(process).map_err(|_| Errno::ESRCH)?;
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0 as c_uint) };
+    owned_descriptor(result)
+}
+
+/// A copy of a descriptor that a process has open (`pidfd_getfd(2)`): close-on-exec, and on the same open file.
+pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_getfd takes three numbers, and the first is a descriptor that is borrowed for the call.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), fd, 0 as c_uint) };
+    owned_descriptor(result)
+}
+
 /// What `kcmp(2)` can compare, of that which a thread can stop sharing with the rest of its process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Resource {
