@@ -7,6 +7,7 @@ mod audit;
 mod call;
 mod create;
 mod error;
+pub mod escapes;
 mod fate;
 mod guard;
 #[allow(unsafe_code)] // A borrowed closure, run on another thread: see the module's documentation.

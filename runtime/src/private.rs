@@ -89,7 +89,7 @@ where
     }
 }
 
-/// As [`call_or_return`], for a test with a namespace of its own: see `skips` below.
+/// As [`call_or_return`], for a test with a namespace of its own: see `skips`.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ where
     }
 }
 
-/// As [`call_or_panic`], for a test with a namespace of its own: see `skips` below.
+/// As [`call_or_panic`], for a test with a namespace of its own: see `skips`.
 ///
 /// # Panics
 ///
