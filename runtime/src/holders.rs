@@ -84,10 +84,13 @@ impl NetNs {
     ///
     /// It is a snapshot, and for diagnosis: it reads all of `/proc`, and for a moment holds a copy of each socket that it asks.
     ///
-    /// Not seen are: processes of other users and of other pid namespaces, where the caller lacks the right (`CAP_SYS_PTRACE`) or
-    /// the view; sockets before Linux 5.6, or where the caller lacks `CAP_NET_ADMIN` over their namespace; and what no
-    /// process has a number for: descriptors in flight over a Unix socket, connections whose
-    /// descriptor is closed and which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
+    /// Not seen are:
+    ///
+    /// - processes of other users, where the caller lacks `CAP_SYS_PTRACE`, and those that this `/proc` does not show;
+    /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks `CAP_NET_ADMIN` over
+    ///   their namespace;
+    /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is closed and
+    ///   which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
     ///
     /// # Errors
     ///
@@ -121,8 +124,9 @@ impl NetNs {
                 None => Error::from_io(ErrorKind::Other, operation, source),
             }
         };
-        let mut search = Search { ns: self, found: BTreeSet::new(), mount_namespaces: BTreeSet::new() };
-        let me = sys::process_id().as_raw().unsigned_abs();
+        // As `/proc` numbers it, which is not as `getpid` does where `/proc` is that of another pid namespace.
+        let me = sys::number_in_proc().map_err(failed)?;
+        let mut search = Search { ns: self, me, found: BTreeSet::new(), mount_namespaces: BTreeSet::new() };
         // This one first: a mount that it sees too is shown as it sees it.
         search.process(me);
         for process in sys::numbered_entries(Path::new("/proc")).map_err(failed)? {
@@ -136,6 +140,8 @@ impl NetNs {
 
 struct Search<'n> {
     ns: &'n NetNs,
+    /// This process.
+    me: u32,
     found: BTreeSet<Holder>,
     /// Those whose mounts have been looked at.
     mount_namespaces: BTreeSet<PathBuf>,
@@ -158,15 +164,16 @@ impl Search<'_> {
     }
 
     fn descriptors(&mut self, process: u32, directory: &Path, link: &str) {
-        let own =
-            (process == sys::process_id().as_raw().unsigned_abs()).then(|| self.ns.as_fd().as_raw_fd().unsigned_abs());
+        let own = (process == self.me).then(|| self.ns.as_fd().as_raw_fd().unsigned_abs());
+        // Only then does `pidfd_open` mean the same process by the same number.
+        let can_ask = self.me == sys::process_id().as_raw().unsigned_abs();
         let mut pidfd = None;
         for fd in sys::numbered_entries(&directory.join("fd")).unwrap_or_default() {
             let Ok(target) = fs::read_link(directory.join(format!("fd/{fd}"))) else { continue };
             let Some(target) = target.to_str() else { continue };
             if target == link && own != Some(fd) {
                 self.found.insert(Holder::Descriptor { process, fd });
-            } else if target.starts_with("socket:[") {
+            } else if can_ask && target.starts_with("socket:[") {
                 // One for all of them, and none for a process without sockets.
                 let pidfd = pidfd.get_or_insert_with(|| sys::pidfd_of_process(process));
                 let socket = pidfd.as_ref().ok().and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd).ok());

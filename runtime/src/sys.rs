@@ -159,6 +159,13 @@ pub(crate) fn timer_slack_of(thread: u32) -> io::Result<u64> {
     slack.trim_end().parse().map_err(io::Error::other)
 }
 
+/// The id of this process as `/proc` has it.
+pub(crate) fn number_in_proc() -> io::Result<u32> {
+    let link = fs::read_link("/proc/self")?;
+    let number = link.to_str().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| io::Error::other("/proc/self is no number"))
+}
+
 /// The ids of this process's threads.
 pub(crate) fn threads_of_process() -> io::Result<Vec<u32>> {
     numbered_entries(Path::new("/proc/self/task"))
