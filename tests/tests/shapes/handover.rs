@@ -20,11 +20,11 @@ fn children_of_the_body_are_inside() {
     assert_eq!(f(), 4);
 }
 
-struct Crew;
+struct Crew(u32);
 
 impl Crew {
     fn spawn(&self, number: u32) -> u32 {
-        number
+        number * self.0
     }
 
     fn par_total(&self, number: u32) -> u32 {
@@ -40,7 +40,7 @@ impl Crew {
 
 #[test]
 fn methods_and_closures_of_the_name() {
-    assert_eq!(Crew.hires(), 10);
+    assert_eq!(Crew(1).hires(), 10);
 }
 
 #[test]
@@ -73,22 +73,22 @@ fn spawn_blocking(number: u32) -> u32 {
 }
 
 struct Fields {
-    rayon: u32,
-    par_iter: u32,
-    spawn: fn(u32) -> u32,
+    rayon: usize,
+    par_iter: usize,
+    spawn: fn(usize) -> usize,
 }
 
 #[test]
 fn fields_and_variables_of_the_name() {
     #[in_netns(new)]
-    fn f(fields: &Fields) -> u32 {
+    fn f(fields: &Fields) -> usize {
         let rayon = fields.rayon;
         let tokio = fields.par_iter;
-        let threadpool: Vec<u32> = (rayon..tokio).collect();
+        let threadpool: Vec<usize> = (rayon..tokio).collect();
         let again = Fields { rayon, par_iter: tokio, spawn: fields.spawn };
-        (again.spawn)(again.rayon) + threadpool.len() as u32
+        (again.spawn)(again.rayon) + threadpool.len()
     }
-    assert_eq!(f(&Fields { rayon: 1, par_iter: 3, spawn: spawn_blocking }), 3);
+    assert_eq!(f(&Fields { rayon: 1, par_iter: 3, spawn: std::convert::identity }), 3);
 }
 
 #[test]
