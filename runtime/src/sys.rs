@@ -28,8 +28,8 @@ pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) use nix::sched::{setns, unshare};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of,
-    copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace, pidfd_of_process,
-    pidfd_of_thread, set_capabilities, share,
+    copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace,
+    pidfd_of_process, pidfd_of_thread, set_capabilities, share,
 };
 
 /// A thread id, as `gettid(2)` gives it.

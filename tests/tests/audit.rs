@@ -232,6 +232,7 @@ fn without_cap_sys_nice_a_stray_is_only_possible() {
     assert_eq!((stray.thread_id, stray.certain), (stayer.id, false));
     assert!(stray.to_string().contains("may have been started"), "{stray}");
     stayer.end();
+    wait_until("it is gone", || threads_in(&ns).is_empty());
 
     // Not even possible: a thread of this crate's, started for another call meanwhile, and still at work.
     let (begun, end) = (Barrier::new(2), Barrier::new(2));
@@ -251,9 +252,9 @@ fn without_cap_sys_nice_a_stray_is_only_possible() {
             threads_in(&ns).len()
         };
         let outcome = Call::new(&ns).audit().outcome(body).unwrap();
+        end.wait();
         assert_eq!(outcome.value.unwrap(), 3, "this call's, the scope's, and the other call's");
         assert_eq!(outcome.strays.len(), 1, "{:?}", outcome.strays);
-        end.wait();
     });
 }
 
