@@ -117,7 +117,7 @@ impl<A> Caller<A> {
     /// `help` is called at most once, while the job is past its [`Halfway`] point, with the job's note. It need not be called at all.
     pub(crate) fn hand_over(&mut self, job: &mut Job<'_, A>, help: impl FnOnce(u32)) -> Answer {
         // Unwinding out of here would free what the callee still uses.
-        let _no_unwinding = AbortOnUnwind;
+        let no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until it
         // answers, and this function does not return before that.
@@ -139,6 +139,7 @@ impl<A> Caller<A> {
                 Err(answered) => answered,
             };
         }
+        std::mem::forget(no_unwinding);
         match given {
             DONE => Answer::Done,
             _ => Answer::Declined,
@@ -318,14 +319,13 @@ impl Back {
     }
 }
 
-/// Stands where unwinding would leave a dangling borrow behind. Its own `Drop` runs only then.
+/// Stands where unwinding would leave a dangling borrow behind, and is forgotten where there was none. (That the thread is
+/// unwinding from elsewhere is no reason: a destructor may make a call.)
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
+        std::process::abort();
     }
 }
 

@@ -223,6 +223,28 @@ fn case_11_should_panic_works() {
     let _ = with_netns(&ns, || panic!("the body's own words"));
 }
 
+/// A destructor that runs because of a panic may make a call, and drop a worker that was used.
+#[test]
+fn a_call_can_be_made_while_the_caller_unwinds() {
+    struct Calls<'a>(&'a NetNs, &'a mut Option<(u64, u64)>);
+    impl Drop for Calls<'_> {
+        fn drop(&mut self) {
+            *self.1 = with_netns(self.0, here).ok();
+        }
+    }
+    let ns = NetNs::new().unwrap();
+    let mut seen = None;
+    let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
+        let worker = ns.worker();
+        worker.run(|| ()).unwrap();
+        let _calls = Calls(&ns, &mut seen);
+        panic::resume_unwind(Box::new("on purpose"));
+    }));
+    assert_eq!(*unwound.unwrap_err().downcast::<&str>().unwrap(), "on purpose");
+    assert_eq!(seen, Some(key(ns.id())));
+    assert_eq!(threads_in(&ns), [] as [u32; 0]);
+}
+
 #[test]
 fn a_panic_under_guards_unwinds_through_them() {
     let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
