@@ -11,7 +11,7 @@ use syn::punctuated::Punctuated;
 use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 /// Where the options are listed for the user; kept next to the arms of [`Args::accept`].
-const OPTIONS: &str = "`fresh`, `audit`, `audit = \"panic\"`, `audit = \"off\"`, `allow(handover)`, \
+const OPTIONS: &str = "`fresh`, `owned`, `audit`, `audit = \"panic\"`, `audit = \"off\"`, `allow(handover)`, \
                        `error = \"panic\"`, `error = \"return\"`, `crate = path`";
 
 /// The arguments of the attribute.
@@ -21,6 +21,8 @@ pub(crate) struct Args {
     pub(crate) audit: Option<Audit>,
     /// Hand-overs in the body are the user's own affair.
     pub(crate) allow_handover: bool,
+    /// Where `owned` is written.
+    pub(crate) owned: Option<Span>,
     pub(crate) error: Option<OnError>,
     pub(crate) krate: Option<Path>,
 }
@@ -61,8 +63,15 @@ impl Args {
     }
 
     fn parse_stream(input: ParseStream) -> Result<Self> {
-        let mut args =
-            Self { target: Target::New, fresh: false, audit: None, allow_handover: false, error: None, krate: None };
+        let mut args = Self {
+            target: Target::New,
+            fresh: false,
+            audit: None,
+            allow_handover: false,
+            owned: None,
+            error: None,
+            krate: None,
+        };
         let mut mistakes = Mistakes::default();
 
         if input.is_empty() {
@@ -109,6 +118,10 @@ impl Args {
             "allow" => {
                 value.list(&name)?;
                 self.allow_handover = true;
+            }
+            "owned" => {
+                value.none(&name)?;
+                self.owned = Some(name.span());
             }
             "error" => self.error = Some(value.equals(&name, "\"panic\"` or `error = \"return\"")?),
             "crate" => self.krate = Some(value.equals::<CratePath>(&name, "path")?.0),

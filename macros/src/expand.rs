@@ -12,7 +12,7 @@ use syn::visit_mut::VisitMut;
 use syn::{Attribute, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
 
 use crate::args::{Args, Audit, ErrorAction, Target};
-use crate::model::{self, Function, Passage};
+use crate::model::{self, Function, Passage, Way};
 
 /// Rewrites the function to run its body in the namespace.
 ///
@@ -46,6 +46,33 @@ use crate::model::{self, Function, Passage};
 /// }
 /// ```
 ///
+/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` behind both calls. A function that
+/// returns a future does so at once, and its body is made and awaited inside:
+///
+/// ```text
+/// // Input:
+/// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
+///     body
+/// }
+///
+/// // Output, without what is as above:
+/// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
+///     ::std::boxed::Box::pin(async move {
+///         let __ns = …;
+///         ::in_netns::__private::async_or_panic(
+///             __ns,
+///             …,
+///             move || {
+///                 __in_netns_body_probe(async move || -> u8 {
+///                     (move || -> Pin<Box<dyn Future<Output = u8> + 'a>> { body })().await
+///                 })
+///             },
+///         )
+///         .await
+///     })
+/// }
+/// ```
+///
 /// The body is a closure because an inner function would lose `self` and the generics. A closure has no name, so it is
 /// called through a function that has one: the symbol of its instance leads from the name to the body.
 ///
@@ -63,7 +90,8 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let namespace = namespace(&args.target, &krate);
     let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
     let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
-    let output = closure_output(&function.sig.output);
+    let way = function.way();
+    let output = closure_output(&function.value());
     let receiver = receiver(&function, &krate);
 
     let Function { attrs, vis, mut sig, brace, inner_attrs, statements } = function;
@@ -74,38 +102,78 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         block
     };
     let body = in_braces(statements);
+    let open = brace.span.open();
+    let body = match way {
+        Way::Sync | Way::Async => quote_spanned!(site=> match () { () => #body }),
+        Way::Boxed | Way::Unnamed => {
+            // What `return` leaves is the user's function, which makes a future, and not the closure that awaits it.
+            let output = closure_output(&model::future_made_inside(&sig.output));
+            let make = quote_spanned!(open=> move || #output #body);
+            quote_spanned!(site=> (#make)().await)
+        }
+    };
     let closure_block = in_braces(quote_spanned! {site=>
         #receiver
         #bindings
-        match () { () => #body }
+        #body
     });
-    let open = brace.span.open();
-    let closure = quote_spanned!(open=> move || #output #closure_block);
+    let r#async = (way != Way::Sync).then(|| quote_spanned!(site=> async));
+    let closure = quote_spanned!(open=> #r#async move || #output #closure_block);
     // Where the compiler points when something else than an argument may not go into the closure.
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
     let arguments = quote_spanned!(site=> __ns, #options, #closure);
-    let name = match (action, can_be_skipped) {
-        (ErrorAction::Panic, false) => "call_or_panic",
-        (ErrorAction::Return, false) => "call_or_return",
-        (ErrorAction::Panic, true) => "test_or_panic",
-        (ErrorAction::Return, true) => "test_or_return",
+    let call = call(entrance(way, args, action, can_be_skipped), args, &sig, &krate, arguments);
+    let work = quote_spanned! {site=>
+        let __ns = #krate::IntoNetNs::into_netns(#namespace);
+        #call
     };
-    let call = call(name, args, &sig, &krate, arguments);
+    let work = match way {
+        Way::Sync => work,
+        Way::Async => quote_spanned!(site=> #work.await),
+        Way::Boxed => quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work.await })),
+        Way::Unnamed => quote_spanned!(site=> async move { #work.await }),
+    };
+    let helper = match way {
+        Way::Sync => quote_spanned! {site=>
+            fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
+                __body()
+            }
+        },
+        Way::Async | Way::Boxed | Way::Unnamed => quote_spanned! {site=>
+            async fn #helper<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
+                __body().await
+            }
+        },
+    };
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
-        fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
-            __body()
-        }
-        let __ns = #krate::IntoNetNs::into_netns(#namespace);
-        #call
+        #helper
+        #work
     });
 
     quote_spanned! {site=>
         #(#attrs)*
         #track_caller
         #vis #sig #block
+    }
+}
+
+/// The name of the runtime's function that runs the body.
+fn entrance(way: Way, args: &Args, action: ErrorAction, can_be_skipped: bool) -> &'static str {
+    let asks_for_skips = can_be_skipped && args.owned.is_none();
+    match (way, args.owned, action, asks_for_skips) {
+        (Way::Sync, _, ErrorAction::Panic, false) => "call_or_panic",
+        (Way::Sync, _, ErrorAction::Return, false) => "call_or_return",
+        (Way::Sync, _, ErrorAction::Panic, true) => "test_or_panic",
+        (Way::Sync, _, ErrorAction::Return, true) => "test_or_return",
+        (_, Some(_), ErrorAction::Panic, _) => "owned_or_panic",
+        (_, Some(_), ErrorAction::Return, _) => "owned_or_return",
+        (_, None, ErrorAction::Panic, false) => "async_or_panic",
+        (_, None, ErrorAction::Return, false) => "async_or_return",
+        (_, None, ErrorAction::Panic, true) => "async_test_or_panic",
+        (_, None, ErrorAction::Return, true) => "async_test_or_return",
     }
 }
 

@@ -81,6 +81,7 @@ use args::Args;
 /// | `allow(handover)` | the body may hand work to executors that may have threads elsewhere: see [below](#hand-overs) |
 /// | `error = "return"` | a failure to enter the namespace becomes the function's own `Err`, through `From<in_netns::Error>` |
 /// | `error = "panic"` | a failure to enter the namespace is a panic, with the error as its message, at the place of the call |
+/// | `owned` | for an async function that borrows nothing: the body goes at its own pace on its thread, and no poll is handed over |
 /// | `crate = path` | where the crate `in-netns` is found, if it is renamed or re-exported: `crate = my_crate::reexport::in_netns` |
 ///
 /// Without `error`, a failure is returned where the return type is written `Result<…>` (its last path segment is
@@ -96,7 +97,25 @@ use args::Args;
 /// may use up (`#[in_netns(ns)]`, `#[in_netns(pod.netns())]`) goes inside only as far as the body uses it.
 ///
 /// What the function returns leaves the namespace. An iterator or a closure that it returns does its work where it is
-/// called, outside. Functions that return a future are refused for that reason.
+/// called, outside.
+///
+/// # Async functions
+///
+/// With the feature `tokio` of `in-netns`, an `async fn` is taken too: its body is polled inside, on a pinned thread, in a tokio
+/// runtime of the call, under whatever executor awaits it: see `in_netns::with_netns_async`. The namespace expression is evaluated
+/// when the future is first polled. Nothing needs to be `'static`, except with `owned`; and what the body holds across an
+/// `.await` need not be `Send`.
+///
+/// ```ignore (the crate in-netns is not a dependency of its own macros)
+/// #[in_netns(&pod.netns)]
+/// async fn probe(pod: &Pod) -> io::Result<()> {
+///     tokio::net::TcpStream::connect(pod.address).await.map(drop)
+/// }
+/// ```
+///
+/// So are functions that return `impl Future<Output = T>` or `Pin<Box<dyn Future<Output = T>>>`, which is what `#[async_trait]` makes of
+/// an `async fn`. Their whole body, the making of that future included, runs inside when the future is first polled. A function
+/// that returns a future in another form is refused.
 ///
 /// # Hand-overs
 ///
@@ -112,7 +131,7 @@ use args::Args;
 ///
 /// Any function or method with a body is accepted: generic, `unsafe`, `extern "C"`, with any form of `self`, in traits and
 /// their implementations. Attributes, visibility and documentation stay as they are. `?` and `return` work as ever.
-/// Refused are `const fn`, `async fn`, variadic functions, and whatever is not a function with a body.
+/// Refused are `const fn`, variadic functions, and whatever is not a function with a body.
 ///
 /// `#[track_caller]` is added where a failure would panic, if the function can have it. Inside the body,
 /// `Location::caller()` is not the function's caller: the body is a closure on another thread.
@@ -129,7 +148,7 @@ pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = args::Mistakes::default();
     let args = Args::parse(args.into()).map_err(|error| mistakes.add(error));
     let function = syn::parse::<model::Function>(item.clone())
-        .and_then(|function| refuse::check(&function).map(|()| function))
+        .and_then(|function| refuse::check(args.as_ref().ok(), &function).map(|()| function))
         .map_err(|error| mistakes.add(error));
 
     if let (Ok(Args { allow_handover: false, .. }), Ok(function)) = (&args, &function) {

@@ -6,9 +6,10 @@ use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::visit::Visit;
+use syn::visit_mut::VisitMut;
 use syn::{
     Attribute, Error, Expr, FnArg, GenericArgument, Pat, PatIdent, PatType, Path, PathArguments, Result, ReturnType,
-    Signature, Token, Type, Visibility, braced, token,
+    Signature, Token, Type, TypeParamBound, TypeTraitObject, Visibility, braced, token,
 };
 
 use crate::args::{ErrorAction, Target};
@@ -53,10 +54,32 @@ impl Parse for Function {
 }
 
 impl Function {
+    /// How the function does its work.
+    pub(crate) fn way(&self) -> Way {
+        match &self.sig.output {
+            _ if self.sig.asyncness.is_some() => Way::Async,
+            ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) && future_output(ty).is_some() => {
+                Way::Unnamed
+            }
+            ReturnType::Type(_, ty) if future_output(ty).is_some() => Way::Boxed,
+            _ => Way::Sync,
+        }
+    }
+
+    /// What the body comes to: the return type, or what the returned future gives.
+    pub(crate) fn value(&self) -> ReturnType {
+        match &self.sig.output {
+            ReturnType::Type(arrow, ty) if matches!(self.way(), Way::Boxed | Way::Unnamed) => {
+                future_output(ty).map_or(ReturnType::Default, |value| ReturnType::Type(*arrow, Box::new(value.clone())))
+            }
+            output => output.clone(),
+        }
+    }
+
     /// What a failure to enter becomes where the user did not say: returned where the return type is written
     /// `Result<…>`, a panic elsewhere.
     pub(crate) fn default_error_action(&self) -> ErrorAction {
-        match &self.sig.output {
+        match &self.value() {
             ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
             _ => ErrorAction::Panic,
         }
@@ -64,7 +87,7 @@ impl Function {
 
     /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
-        match &self.sig.output {
+        match &self.value() {
             ReturnType::Default => action == ErrorAction::Panic,
             ReturnType::Type(_, ty) => action == ErrorAction::Return && is_result_of_unit(ty),
         }
@@ -84,11 +107,75 @@ impl Function {
             self.sig.abi.as_ref().is_none_or(|abi| abi.name.as_ref().is_some_and(|name| name.value() == "Rust"));
         let excluded = ["track_caller", "no_mangle", "export_name", "naked"];
         rust_abi
+            && self.way() == Way::Sync
             && self.sig.ident != "main"
             && !self
                 .attrs
                 .iter()
                 .any(|attr| mentions(&attr.to_token_stream(), &|word| excluded.iter().any(|name| word == name)))
+    }
+}
+
+/// How a function does its work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Before it returns.
+    Sync,
+    /// It is an `async fn`.
+    Async,
+    /// It returns `Pin<Box<dyn Future<Output = T>>>`, as an `async fn` does that `async_trait` has rewritten.
+    Boxed,
+    /// It returns `impl Future<Output = T>`.
+    Unnamed,
+}
+
+/// The `T` of `impl Future<Output = T>` and `Pin<Box<dyn Future<Output = T>>>`.
+pub(crate) fn future_output(ty: &Type) -> Option<&Type> {
+    let bounds = match ty {
+        Type::ImplTrait(ty) => &ty.bounds,
+        Type::Path(_) => match only_argument(only_argument(ty, "Pin")?, "Box")? {
+            Type::TraitObject(ty) => &ty.bounds,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else { return None };
+        let last = bound.path.segments.last()?;
+        let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+        (last.ident == "Future").then_some(())?;
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(assoc) if assoc.ident == "Output" => Some(&assoc.ty),
+            _ => None,
+        })
+    })
+}
+
+/// The return type with a boxed future that need not be `Send`: the one that the body makes is made and polled on one thread.
+pub(crate) fn future_made_inside(output: &ReturnType) -> ReturnType {
+    struct Strip;
+
+    impl VisitMut for Strip {
+        /// The outermost object alone: it does not look into it.
+        fn visit_type_trait_object_mut(&mut self, object: &mut TypeTraitObject) {
+            let is_send = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(bound) if last_segment_is(&bound.path, "Send"));
+            object.bounds = std::mem::take(&mut object.bounds).into_iter().filter(|bound| !is_send(bound)).collect();
+        }
+    }
+
+    let mut output = output.clone();
+    Strip.visit_return_type_mut(&mut output);
+    output
+}
+
+/// The `T` of `Name<T>`, whatever the path before it.
+fn only_argument<'ty>(ty: &'ty Type, name: &str) -> Option<&'ty Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(ty)) => Some(ty),
+        _ => None,
     }
 }
 

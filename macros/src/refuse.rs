@@ -3,11 +3,19 @@
 use syn::visit::Visit;
 use syn::{Error, Result, ReturnType, TraitBound};
 
-use crate::args::Mistakes;
-use crate::model::{Function, last_segment_is};
+use crate::args::{Args, Audit, Mistakes};
+use crate::model::{Function, Way, last_segment_is};
+
+const FUTURE: &str = if cfg!(feature = "tokio") {
+    "`#[in_netns]` does not take a function that returns a future in this form: the future would be polled outside the \
+     namespace; write an `async fn`, or return `impl Future<Output = T>` or `Pin<Box<dyn Future<Output = T>>>`"
+} else {
+    "`#[in_netns]` does not take a function that returns a future: the future would be polled outside the namespace; enable \
+     the feature `tokio` of the crate `in-netns`, or put the part that must be inside into a `fn`"
+};
 
 /// Reports every reason at once.
-pub(crate) fn check(function: &Function) -> Result<()> {
+pub(crate) fn check(args: Option<&Args>, function: &Function) -> Result<()> {
     let sig = &function.sig;
     let mut mistakes = Mistakes::default();
 
@@ -17,11 +25,22 @@ pub(crate) fn check(function: &Function) -> Result<()> {
             "`#[in_netns]` does not take a `const fn`: entering a namespace happens at run time",
         ));
     }
-    if let Some(word) = &sig.asyncness {
+    if let (Some(word), false) = (&sig.asyncness, cfg!(feature = "tokio")) {
         mistakes.add(Error::new(
             word.span,
-            "`#[in_netns]` does not take an `async fn` yet: its body would be polled outside the namespace; \
+            "`#[in_netns]` takes an `async fn` with the feature `tokio` of the crate `in-netns`; without it, \
              put the part that must be inside into a `fn`",
+        ));
+    }
+    if let (Some(word), Way::Sync) = (args.and_then(|args| args.owned), function.way()) {
+        mistakes.add(Error::new(word, "option `owned` is for async functions: there is nothing to poll here"));
+    }
+    if let (Some(Audit::Report | Audit::Panic), Way::Async | Way::Boxed | Way::Unnamed) =
+        (args.and_then(|args| args.audit), function.way())
+    {
+        mistakes.add(Error::new(
+            sig.ident.span(),
+            "option `audit` is for synchronous functions: what an async body spawned has ended when it has",
         ));
     }
     if let Some(variadic) = &sig.variadic {
@@ -30,15 +49,12 @@ pub(crate) fn check(function: &Function) -> Result<()> {
             "`#[in_netns]` does not take a variadic function: its arguments cannot be moved to another thread",
         ));
     }
-    if let ReturnType::Type(_, ty) = &sig.output {
+    let taken = cfg!(feature = "tokio") && matches!(function.way(), Way::Boxed | Way::Unnamed);
+    if let (ReturnType::Type(_, ty), false) = (&sig.output, taken) {
         let mut futures = Futures(Vec::new());
         futures.visit_type(ty);
         for bound in futures.0 {
-            mistakes.add(Error::new_spanned(
-                bound,
-                "`#[in_netns]` does not take a function that returns a future: the future would be polled outside \
-                 the namespace; put the part that must be inside into a `fn`",
-            ));
+            mistakes.add(Error::new_spanned(bound, FUTURE));
         }
     }
     mistakes.into_result()

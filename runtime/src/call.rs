@@ -14,6 +14,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread::{self, Builder};
 
 use crate::audit::{Audit, Stray};
+use crate::context::Context;
 use crate::error::Error;
 use crate::fate::{RetireReason, ThreadFate};
 use crate::guard::PinnedThread;
@@ -268,6 +269,8 @@ impl Call {
         let Call { target, fresh, audit, thread_name } = self;
         let target = target.transpose()?;
         let audit = target.as_ref().filter(|_| audit).map(Audit::begin);
+        let context = Context::of_caller();
+        let body = |thread: &mut PinnedThread| context.within(|| body(thread));
         let visit = Visit { door: target.as_ref().map(NetNs::door), body, inspect, audit: audit.as_ref() };
         let (value, farewell) =
             if fresh { on_fresh_thread(visit, thread_name)? } else { on_leased_thread(visit, thread_name)? };

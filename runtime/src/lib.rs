@@ -3,8 +3,11 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod audit;
 mod call;
+mod context;
 mod create;
 mod error;
 pub mod escapes;
@@ -29,6 +32,8 @@ mod walk;
 #[path = "private.rs"]
 pub mod __private;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::{AbortHandle, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async};
 pub use audit::{Stray, set_stray_hook};
 pub use call::{Call, Outcome, pinned, with_netns};
 pub use error::{Error, ErrorKind};

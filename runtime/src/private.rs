@@ -129,6 +129,112 @@ where
     }
 }
 
+/// As [`call_or_return`], for an async body.
+#[cfg(feature = "tokio")]
+pub async fn async_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: FromNetNsError + Send,
+{
+    call_async(ns, options, body).await.unwrap_or_else(R::from_netns_error)
+}
+
+/// As [`call_or_panic`], for an async body.
+///
+/// # Panics
+///
+/// With the error's message.
+#[cfg(feature = "tokio")]
+pub async fn async_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    call_async(ns, options, body).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`test_or_return`], for an async body.
+#[cfg(feature = "tokio")]
+pub async fn async_test_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: FromNetNsError + FromNothing + Send,
+{
+    match call_async(ns, options, body).await {
+        Ok(value) => value,
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
+        Err(error) => R::from_netns_error(error),
+    }
+}
+
+/// As [`test_or_panic`], for an async body.
+///
+/// # Panics
+///
+/// With the error's message.
+#[cfg(feature = "tokio")]
+pub async fn async_test_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: FromNothing + Send,
+{
+    match call_async(ns, options, body).await {
+        Ok(value) => value,
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// As [`async_or_return`], for a body that borrows nothing and goes at its own pace.
+#[cfg(feature = "tokio")]
+pub async fn owned_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: FromNetNsError + Send + 'static,
+{
+    call_owned(ns, options, body).await.unwrap_or_else(R::from_netns_error)
+}
+
+/// As [`async_or_panic`], for a body that borrows nothing and goes at its own pace.
+///
+/// # Panics
+///
+/// With the error's message.
+#[cfg(feature = "tokio")]
+pub async fn owned_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    call_owned(ns, options, body).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[cfg(feature = "tokio")]
+async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    crate::asynchronous::call(ns?, options.fresh, body).await
+}
+
+#[cfg(feature = "tokio")]
+async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    crate::asynchronous::call_owned(ns?, options.fresh, body).await
+}
+
 /// What a test returns that has nothing to say.
 pub trait FromNothing {
     /// The value of a test that was skipped.

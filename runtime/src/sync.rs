@@ -1,8 +1,12 @@
-//! What [`handover`](crate::handover) synchronises with. The model check puts loom's types in the place of these.
+//! What the hand-overs synchronise with. The model check puts loom's types in the place of these.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
+#[cfg(feature = "tokio")]
+pub(crate) use std::sync::atomic::AtomicBool;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+#[cfg(feature = "tokio")]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread::{Thread, current, park, park_timeout};
 
 /// `std`'s cell with the face of loom's, which sees each access.

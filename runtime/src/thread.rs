@@ -15,7 +15,11 @@ mod pool;
 mod template;
 mod worker;
 
+#[cfg(feature = "tokio")]
+pub(crate) use departure::Departure;
 pub(crate) use farewell::{Farewell, Inspect};
+#[cfg(feature = "tokio")]
+pub(crate) use pool::Counted;
 pub(crate) use pool::{Handed, Lease, Pool};
 pub use pool::{PoolStats, pool_stats, set_keep_alive};
 pub(crate) use template::spawn_failed;

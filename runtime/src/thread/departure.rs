@@ -25,6 +25,15 @@ impl Departure {
         sys::pidfd_of_thread(me).map_or_else(|_| Departure::Task(me, sys::task_inode(me)), Departure::Pidfd)
     }
 
+    /// Whether the thread is gone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Departure::Pidfd(thread) => sys::is_readable(thread),
+            Departure::Task(thread, inode) => sys::task_inode(*thread).is_none_or(|now| Some(now) != *inode),
+        }
+    }
+
     /// Returns when the thread is gone.
     pub(crate) fn wait(self) {
         match self {

@@ -62,7 +62,7 @@ impl Farewell {
         farewell
     }
 
-    /// On the owner's thread: gives the lease back if the thread is fit for another.
+    /// Gives the lease back if the thread is fit for another.
     pub(crate) fn end(mut self, lease: Lease, handed: Handed) -> Farewell {
         match (&self.end, self.changed) {
             (End::Restored, None) => self.changed = lease.give_back(handed),
@@ -70,6 +70,12 @@ impl Farewell {
             _ => drop(lease),
         }
         self
+    }
+
+    /// As [`Farewell::settle`], where there is no owner any more, on the thread itself: it cannot wait for its own departure.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn settle_alone(self) {
+        let _ = Farewell { departure: None, ..self }.settle();
     }
 
     /// On the owner's thread: the namespace is let go of, and then the bad news told, before anything is returned.

@@ -135,7 +135,7 @@ impl Pool {
 
     /// None at all where the process has one CPU: whoever watches keeps the other from running. The number is that of
     /// `std::thread::available_parallelism` (affinity and cgroup quota) when the first worker starts.
-    pub(super) fn spin_limit(&self) -> SpinLimit {
+    pub(crate) fn spin_limit(&self) -> SpinLimit {
         *self.spin.get_or_init(|| match thread::available_parallelism() {
             Ok(cpus) if cpus.get() > 1 => SPIN,
             _ => SpinLimit(0),

@@ -56,6 +56,8 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
                 if job.run(&mut thread) {
                     thread.inspected_by_owner();
                 }
+                #[cfg(feature = "tokio")]
+                thread.go_on();
             }
             Order::Closed => break,
             Order::Nothing => {

@@ -1,0 +1,162 @@
+//! What an async call costs, beside the same work done by hand: `spawn_blocking`, and a runtime built there (as kata-containers does).
+//!
+//! ```sh
+//! cargo bench --manifest-path bench/Cargo.toml --bench asynchronous
+//! ```
+//!
+//! It takes root and about two minutes. At the end it prints the table of medians, and writes it to `bench/results/`.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use in_netns::{NetNs, with_netns_async};
+use nix::sched::{CloneFlags, setns};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task;
+use tokio::time::sleep;
+
+const GROUP: &str = "asynchronous";
+
+/// Work, the way to do it that is measured, and its bar as a multiple of the way by hand.
+const BARS: &[(&str, &str, f64)] = &[
+    ("ready at once", "borrowed", 1.2),
+    ("ready at once", "owned", 1.2),
+    ("1000 yields", "borrowed", 4.0),
+    ("1000 yields", "owned", 1.1),
+    ("1000 sockets", "borrowed", 4.0),
+    ("1000 sockets", "owned", 1.1),
+    ("1000 awaits", "borrowed", 4.0),
+    ("1000 awaits", "owned", 1.1),
+];
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    let outer = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let ns = NetNs::new().expect("root, or a user namespace (in_netns::rootless)");
+    let mut group = criterion.benchmark_group(GROUP);
+    work(&mut group, &outer, &ns, "ready at once", || async {});
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    work(&mut group, &outer, &ns, "1000 yields", || yields(1_000));
+    work(&mut group, &outer, &ns, "1000 sockets", || sockets(1_000));
+    work(&mut group, &outer, &ns, "1000 awaits", || async {
+        for _ in 0..10 {
+            yields(50).await;
+            sockets(49).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    group.finish();
+    criterion.final_summary();
+    report();
+}
+
+async fn yields(count: usize) {
+    for _ in 0..count {
+        task::yield_now().await;
+    }
+}
+
+/// Reads that wait: each for a byte that is written when it waits already.
+async fn sockets(count: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (mut client, (mut server, _)) = (client.expect("connect"), server.expect("accept"));
+    client.set_nodelay(true).expect("nodelay");
+    server.set_nodelay(true).expect("nodelay");
+    let echo = task::spawn(async move {
+        let mut byte = [0];
+        while server.read_exact(&mut byte).await.is_ok() {
+            server.write_all(&byte).await.expect("write");
+        }
+    });
+    let mut byte = [0];
+    for _ in 0..count {
+        client.write_all(&byte).await.expect("write");
+        client.read_exact(&mut byte).await.expect("read");
+    }
+    drop(client);
+    echo.await.expect("echo");
+}
+
+/// Measures a piece of work each way.
+fn work<F, Fut>(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, name: &str, body: F)
+where
+    F: Fn() -> Fut + Copy + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    measure(group, outer, ns, &format!("{name}, by hand"), move |ns| async move {
+        task::spawn_blocking(move || {
+            let home = NetNs::current().expect("home");
+            setns(&ns, CloneFlags::CLONE_NEWNET).expect("setns");
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(body());
+            drop(runtime);
+            setns(&home, CloneFlags::CLONE_NEWNET).expect("setns");
+        })
+        .await
+        .expect("joined");
+    });
+    measure(group, outer, ns, &format!("{name}, borrowed"), move |ns| async move {
+        with_netns_async(&ns, body).await.expect("inside");
+    });
+    measure(group, outer, ns, &format!("{name}, owned"), move |ns| async move {
+        ns.spawn_async(body).await.expect("inside");
+    });
+}
+
+/// Awaited by a task on a worker of the outer runtime, one call after another.
+fn measure<C, Fut>(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, name: &str, call: C)
+where
+    C: Fn(NetNs) -> Fut + Copy + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let ns = ns.clone();
+            let task = outer.spawn(async move {
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    call(ns.clone()).await;
+                }
+                start.elapsed()
+            });
+            outer.block_on(task).expect("measured")
+        });
+    });
+}
+
+fn median(row: &str) -> Option<f64> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here.join("target"), PathBuf::from);
+    let file = target.join("criterion").join(GROUP).join(row).join("new/estimates.json");
+    let estimates: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
+    estimates["median"]["point_estimate"].as_f64()
+}
+
+/// The table, from the medians that criterion has just written.
+fn report() {
+    let mut table = String::from("| work | by hand, µs | way | µs | ratio | bar |\n|---|---|---|---|---|---|\n");
+    for (work, way, bar) in BARS {
+        let (Some(by_hand), Some(ours)) =
+            (median(&format!("{work}, by hand")), median(&format!("{work}, {way}")))
+        else {
+            continue;
+        };
+        let (hand, us, ratio) = (by_hand / 1e3, ours / 1e3, ours / by_hand);
+        let _ = writeln!(table, "| {work} | {hand:.1} | {way} | {us:.1} | {ratio:.2} | {bar} |");
+    }
+    println!("{table}");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/asynchronous.md");
+    std::fs::write(&file, table).expect("results");
+}

@@ -1,0 +1,76 @@
+//! A TCP port forwarder from home into a namespace, as `kubectl port-forward` and `systemd-socket-proxyd` are.
+//!
+//! ```sh
+//! cargo run --example forward -- 127.0.0.1:8080 blue 127.0.0.1:80
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+
+use in_netns::{NetNs, in_netns};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Connects from inside. The socket stays in the namespace, whoever uses it; as the `std` one it can leave the call's runtime.
+#[in_netns(ns)]
+async fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<std::net::TcpStream> {
+    TcpStream::connect(to).await?.into_std()
+}
+
+async fn serve(mut client: TcpStream, ns: NetNs, to: SocketAddr) -> io::Result<()> {
+    let mut server = TcpStream::from_std(connect(&ns, to).await?)?;
+    copy_bidirectional(&mut client, &mut server).await.map(drop)
+}
+
+/// Forwards until told to stop: then takes no more connections, and serves those that there are to their end.
+///
+/// # Errors
+///
+/// Where the listener fails. What fails in one connection ends that one alone, and is told on stderr.
+pub async fn forward(
+    listener: TcpListener,
+    ns: NetNs,
+    to: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<usize> {
+    let mut connections = JoinSet::new();
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (client, from) = accepted?;
+                let ns = ns.clone();
+                count += 1;
+                connections.spawn(async move {
+                    if let Err(error) = serve(client, ns, to).await {
+                        eprintln!("{from}: {error}");
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    drop(listener);
+    connections.join_all().await;
+    Ok(count)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [from, ns, to] = arguments.as_slice() else {
+        return Err("usage: forward ADDRESS:PORT NAMESPACE ADDRESS:PORT".into());
+    };
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let _ = tokio::signal::ctrl_c().await;
+        let _ = stop.send(true);
+    });
+    let listener = TcpListener::bind(from).await?;
+    let count = forward(listener, NetNs::from_name(ns)?, to.parse()?, stopped).await?;
+    println!("forwarded {count} connections");
+    Ok(())
+}

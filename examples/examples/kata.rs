@@ -1,0 +1,123 @@
+//! Many tasks on one runtime, each in its own pod's network across awaits: the shape of kata-containers #13885.
+//!
+//! A guard that moves the current thread, held across an `.await`, leaves the worker in the pod's namespace while other tasks run
+//! there, and is dropped on whatever worker the task is on by then. `--broken` runs that, to show the difference.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use in_netns::{NetNs, in_netns};
+use nix::sched::{CloneFlags, setns};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+/// Where the steps of all the tasks found themselves.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// So many in their pod's namespace, …
+    pub inside: usize,
+    /// … and so many not.
+    pub elsewhere: usize,
+}
+
+#[derive(Default)]
+struct Steps {
+    inside: AtomicUsize,
+    elsewhere: AtomicUsize,
+}
+
+impl Steps {
+    fn check(&self, pod: &NetNs) {
+        let inside = pod.is_current().unwrap_or(false);
+        if inside { &self.inside } else { &self.elsewhere }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a task does in its pod: wait, and go on.
+    async fn take(&self, pod: &NetNs) {
+        for _ in 0..10 {
+            self.check(pod);
+            sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+            self.check(pod);
+        }
+    }
+}
+
+/// A static, because tasks are `'static`; each run has its own.
+fn run<F>(runtime: &Runtime, tasks: usize, task: impl Fn(NetNs, &'static Steps) -> F) -> io::Result<Tally>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let steps: &'static Steps = Box::leak(Box::default());
+    let pods = (0..10).map(|_| NetNs::new()).collect::<Result<Vec<_>, _>>()?;
+    runtime.block_on(async {
+        let tasks: Vec<_> =
+            pods.iter().cycle().take(tasks).map(|pod| runtime.spawn(task(pod.clone(), steps))).collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(Tally { inside: steps.inside.load(Ordering::Relaxed), elsewhere: steps.elsewhere.load(Ordering::Relaxed) })
+}
+
+fn workers() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(4).enable_all().build()
+}
+
+#[in_netns(pod)]
+async fn work_in(pod: &NetNs, steps: &Steps) -> io::Result<()> {
+    steps.take(pod).await;
+    Ok(())
+}
+
+/// With this crate.
+///
+/// # Errors
+///
+/// Where there are no namespaces to be had.
+pub fn ours(tasks: usize) -> io::Result<Tally> {
+    run(&workers()?, tasks, |pod, steps| async move { work_in(&pod, steps).await })
+}
+
+/// The usual guard: it moves whatever thread it is made on, and moves back whatever thread it is dropped on.
+struct BrokenGuard(OwnedFd);
+
+impl BrokenGuard {
+    fn enter(pod: &NetNs) -> io::Result<BrokenGuard> {
+        let back = NetNs::current()?.as_fd().try_clone_to_owned()?;
+        setns(pod, CloneFlags::CLONE_NEWNET)?;
+        Ok(BrokenGuard(back))
+    }
+}
+
+impl Drop for BrokenGuard {
+    fn drop(&mut self) {
+        let _ = setns(&self.0, CloneFlags::CLONE_NEWNET);
+    }
+}
+
+/// With the usual guard.
+///
+/// # Errors
+///
+/// Where there are no namespaces to be had.
+pub fn broken(tasks: usize) -> io::Result<Tally> {
+    // Its workers end up anywhere; they go with the runtime.
+    run(&workers()?, tasks, |pod, steps| async move {
+        let _guard = BrokenGuard::enter(&pod)?;
+        steps.take(&pod).await;
+        Ok(())
+    })
+}
+
+fn main() -> io::Result<()> {
+    in_netns::rootless::enter()?;
+    println!("in_netns:         {:?}", ours(100)?);
+    if std::env::args().any(|argument| argument == "--broken") {
+        println!("the broken guard: {:?}", broken(100)?);
+    }
+    Ok(())
+}

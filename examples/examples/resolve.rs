@@ -1,0 +1,90 @@
+//! A name, looked up with the namespace's own path: the packets go to a tiny DNS server on the loopback there, and not home.
+//!
+//! tokio looks names up on its blocking pool. On the caller's runtime that pool lives at home, wherever the task's own thread is:
+//! the usual DNS leak. In an async call, the pool is the call's own, inside.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use in_netns::{NetNs, in_netns};
+use in_netns_examples::netlink::Netlink;
+
+/// Nobody else knows it.
+pub const NAME: &str = "pod.in-netns.test";
+/// The answer that the server in the namespace has.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
+
+#[in_netns(ns)]
+async fn look_up(ns: &NetNs, name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 80)).await?.map(|address| address.ip()).collect())
+}
+
+/// The server that `/etc/resolv.conf` names. The file is the same inside; what is found at that address is not.
+fn nameserver() -> io::Result<Ipv4Addr> {
+    let conf = std::fs::read_to_string("/etc/resolv.conf")?;
+    let servers = conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+    // Without one, the resolver asks here.
+    Ok(servers.into_iter().next().unwrap_or(Ipv4Addr::LOCALHOST))
+}
+
+/// Answers every question of type A with [`ADDRESS`], and others with nothing. Counts what it hears.
+fn answer(socket: &UdpSocket, heard: &AtomicUsize) -> io::Result<()> {
+    let mut packet = [0; 512];
+    loop {
+        let (length, from) = socket.recv_from(&mut packet)?;
+        heard.fetch_add(1, Ordering::Relaxed);
+        let question = 12 + packet[12..length].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
+        let is_a = packet[question - 4..question - 2] == [0, 1];
+        // Id; response, recursion; one question, perhaps one answer (RFC 1035, 4.1).
+        let mut reply = vec![packet[0], packet[1], 0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0];
+        reply.extend_from_slice(&packet[12..question]);
+        if is_a {
+            reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            reply.extend_from_slice(&ADDRESS.octets());
+        }
+        socket.send_to(&reply, from)?;
+    }
+}
+
+/// What the name is inside, what the server there heard, and what came to the same port at home.
+///
+/// # Errors
+///
+/// Where there is no namespace to be had, or the name is not found.
+pub async fn resolve_inside() -> io::Result<(Vec<IpAddr>, usize, usize)> {
+    let ns = NetNs::new()?;
+    let server = nameserver()?;
+    let listener = ns.run(|| {
+        if !server.is_loopback() {
+            Netlink::connect()?.set_up("lo", server, 32)?;
+        }
+        UdpSocket::bind((server, 53))
+    })??;
+    // At home somebody may have the port already: then it is up to them to hear nothing.
+    let at_home = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53)));
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    std::thread::spawn(move || answer(&listener, &counter));
+
+    let found = look_up(&ns, NAME).await?;
+
+    let mut leaked = 0;
+    if let Ok(at_home) = at_home {
+        at_home.set_read_timeout(Some(Duration::from_millis(10)))?;
+        while at_home.recv(&mut [0; 512]).is_ok() {
+            leaked += 1;
+        }
+    }
+    Ok((found, heard.load(Ordering::Relaxed), leaked))
+}
+
+fn main() -> io::Result<()> {
+    in_netns::rootless::enter()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (found, heard, leaked) = runtime.block_on(resolve_inside())?;
+    println!("{NAME} is {found:?} inside; {heard} questions were heard there, {leaked} at home");
+    Ok(())
+}

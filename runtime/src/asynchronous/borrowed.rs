@@ -1,0 +1,107 @@
+//! The borrowed form: each poll of the call's future is handed over to the body's thread, and waited for.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::entry;
+use super::polls::{self, Ended, Invitation, Left, Owner, Patience};
+use super::stay::Stay;
+use super::task::caught;
+use crate::context::Context;
+use crate::error::Error;
+use crate::netns::NetNs;
+use crate::thread::{Farewell, Pool};
+
+/// A turn takes about a microsecond, so this is of the order of what a task of tokio may do in one poll. (Its budget is 128 operations.)
+const PATIENCE: Patience = Patience { polls: 64, turns: 3 };
+
+thread_local! {
+    /// The call that the calling thread is host of: the address of its line.
+    static HOST_OF: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The life of a call, on the side of whoever awaits it.
+pub(crate) async fn call<F, Fut, R>(ns: NetNs, fresh: bool, body: F) -> Result<R, Error>
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    let brought = Arc::new(Mutex::new(None));
+    let (owner, invitation) = {
+        let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
+        let body = move || async move {
+            let value = caught(context, body).await;
+            *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        };
+        polls::pair(Pool::of_process()?.spin_limit().0, PATIENCE, body)
+    };
+    let cargo = (invitation, owner.address());
+    if let Err((error, (invitation, _))) = entry::begin(&ns, fresh, cargo, host) {
+        owner.withdraw(invitation);
+        return Err(error);
+    }
+    // The call holds no reference to the namespace when it returns.
+    drop(ns);
+    let mut running = Running { owner };
+    let farewell = poll_fn(|cx| {
+        assert!(
+            !running.is_hosted_here(),
+            "the future of an async call was polled by a task of that very call, which would wait for itself for ever"
+        );
+        running.owner.poll(cx.waker())
+    })
+    .await;
+    let Ok(farewell) = farewell else { unreachable!("the thread of an async call was lost") };
+    let _ = farewell.settle();
+    let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match value {
+        Some(value) => Ok(value.unwrap_or_else(|payload| panic::resume_unwind(payload))),
+        None => unreachable!("a body that has finished brings something back"),
+    }
+}
+
+/// The same life, on the pinned thread.
+fn host(stay: Stay<'_>, (invitation, address): (Invitation<Farewell>, usize)) {
+    HOST_OF.set(address);
+    let mut host = invitation.accept();
+    let ended = stay.drive(poll_fn(|cx| host.serve(cx)));
+    if ended == Ended::Finished && stay.may_take_long_to_end() {
+        host.release();
+    }
+    let farewell = stay.end();
+    HOST_OF.set(0);
+    if let Some(farewell) = host.finish(farewell) {
+        farewell.settle_alone();
+    }
+}
+
+/// A call under way. Dropping it cancels the body.
+struct Running<F, Fut> {
+    owner: Owner<F, Fut, Farewell>,
+}
+
+impl<F, Fut> Running<F, Fut> {
+    fn is_hosted_here(&self) -> bool {
+        HOST_OF.get() == self.owner.address()
+    }
+}
+
+impl<F, Fut> Drop for Running<F, Fut> {
+    fn drop(&mut self) {
+        let on_host = self.is_hosted_here();
+        let Left { ended, thrown } = self.owner.leave(on_host);
+        if let Some(farewell) = ended {
+            let _ = farewell.settle();
+        }
+        if let Some(payload) = thrown {
+            if !thread::panicking() {
+                // As if the body had been dropped here.
+                panic::resume_unwind(payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A pinned thread's stay in a namespace with a runtime of the call's own, from its first task to the thread's return.
+
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
+
+use crate::error::{Error, ErrorKind};
+use crate::guard::PinnedThread;
+use crate::netns::NetNs;
+use crate::thread::{Counted, Departure, Farewell, Handed, Inspect, Lease, Pool};
+
+/// The runtime of a call. All its threads are in the call's namespace, or do no work.
+pub(super) struct CallRuntime {
+    runtime: Runtime,
+    local: LocalSet,
+    blocking: Arc<BlockingThreads>,
+}
+
+impl CallRuntime {
+    /// On the pinned thread, which is inside already.
+    pub(super) fn build(ns: &NetNs) -> Result<CallRuntime, Error> {
+        let blocking = Arc::new(BlockingThreads::default());
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().thread_name("in-netns-block");
+        let (starts, stops, ns) = (Arc::clone(&blocking), Arc::clone(&blocking), ns.clone());
+        builder.on_thread_start(move || starts.one_starts(&ns)).on_thread_stop(move || stops.one_stops());
+        let runtime = builder.build().map_err(|source| {
+            Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
+        })?;
+        Ok(CallRuntime { runtime, local: LocalSet::new(), blocking })
+    }
+}
+
+/// The threads that run blocking closures.
+#[derive(Default)]
+struct BlockingThreads {
+    any: AtomicBool,
+    /// Of such as have stopped: they hold the namespace for a moment longer than whoever joins them is told.
+    departures: Mutex<Vec<Departure>>,
+}
+
+impl BlockingThreads {
+    /// On the new thread. It inherited the namespace of whoever had it started, which may be elsewhere: a handle of the runtime can
+    /// be carried anywhere.
+    fn one_starts(&self, ns: &NetNs) {
+        self.any.store(true, Ordering::Relaxed);
+        run_nothing_elsewhere(ns, enter_by_birth_or_now(ns));
+    }
+
+    fn one_stops(&self) {
+        let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+        departures.retain(|departure| !departure.is_over());
+        departures.push(Departure::of_current());
+    }
+
+    fn wait_until_gone(&self) {
+        let departures = std::mem::take(&mut *self.departures.lock().unwrap_or_else(PoisonError::into_inner));
+        departures.into_iter().for_each(Departure::wait);
+    }
+}
+
+/// Takes a runtime's new thread into `ns`, if it is not there by birth.
+pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
+    match ns.is_current() {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => ns.door().enter_for_good(),
+    }
+}
+
+/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it starts takes
+/// no work, which is left to another thread, or cancelled at the runtime's end.
+pub(super) fn run_nothing_elsewhere(ns: &NetNs, entered: Result<(), Error>) {
+    if let Err(error) = entered {
+        panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
+    }
+}
+
+/// See the [module's documentation](self).
+pub(super) struct Stay<'t> {
+    pool: &'static Pool,
+    thread: &'t mut PinnedThread,
+    runtime: Option<CallRuntime>,
+    /// `None` when the stay has ended.
+    leased: Option<Leased>,
+}
+
+/// What ends with a stay.
+pub(super) enum Leased {
+    /// The lease of a pooled thread, which is sent here as soon as the caller was told that the thread is inside.
+    ToCome(mpsc::Receiver<Lease>),
+    /// A count, for a thread of the call's own.
+    Counted(Counted),
+}
+
+impl<'t> Stay<'t> {
+    pub(super) fn new(
+        pool: &'static Pool,
+        thread: &'t mut PinnedThread,
+        runtime: CallRuntime,
+        leased: Leased,
+    ) -> Stay<'t> {
+        Stay { pool, thread, runtime: Some(runtime), leased: Some(leased) }
+    }
+
+    /// Drives the runtime until `future` is ready.
+    pub(super) fn drive<F: Future>(&self, future: F) -> F::Output {
+        match &self.runtime {
+            Some(CallRuntime { runtime, local, .. }) => runtime.block_on(local.run_until(future)),
+            None => unreachable!("the runtime is there until the end"),
+        }
+    }
+
+    /// Whether the end may have to wait for blocking closures.
+    pub(super) fn may_take_long_to_end(&self) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| runtime.blocking.any.load(Ordering::Relaxed))
+    }
+
+    /// Ends what was spawned, goes home, and gives the lease back.
+    pub(super) fn end(mut self) -> Farewell {
+        self.wind_up()
+    }
+
+    fn wind_up(&mut self) -> Farewell {
+        if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
+            // tokio catches what the destructors of tasks throw, as it does in any runtime. Should it not, the way home comes first.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                let inside = runtime.enter();
+                drop(local);
+                drop(inside);
+                // Drops the tasks, and waits for blocking closures that run.
+                drop(runtime);
+            }));
+            blocking.wait_until_gone();
+        }
+        let farewell = Farewell::say(self.pool, self.thread, Inspect::Later, None);
+        match self.leased.take() {
+            Some(Leased::ToCome(lease)) => match lease.recv() {
+                Ok(lease) => farewell.end(lease, Handed::Done(None)),
+                Err(mpsc::RecvError) => farewell,
+            },
+            Some(Leased::Counted(counted)) => {
+                drop(counted);
+                farewell
+            }
+            None => farewell,
+        }
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        if self.leased.is_some() {
+            self.thread.retire();
+            self.wind_up().settle_alone();
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Async calls: all of the body inside, and nothing left behind. The tests count threads, so they take turns.
+#![allow(missing_docs)]
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::executor::block_on;
+use in_netns::{ErrorKind, NetNs, pool_stats, with_netns, with_netns_async};
+use in_netns_tests::{alone, here, home, key, threads_in, threads_outside_home, tid, wait_until};
+use tokio::task;
+use tokio::time::sleep;
+
+in_netns::rootless!();
+
+fn outer() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Nothing is left of a call in `ns`, at this very moment.
+#[track_caller]
+fn assert_left(ns: &NetNs) {
+    assert_eq!(threads_in(ns), [] as [u32; 0]);
+    assert_eq!(pool_stats().leased, 0);
+}
+
+#[test]
+fn every_part_of_it_is_inside() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let caller = tid();
+    block_on(with_netns_async(&ns, || async {
+        let on = tid();
+        assert_ne!(on, caller);
+        assert_eq!(here(), inside);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((tid(), here()), (on, inside));
+        assert_eq!(task::spawn(async { (tid(), here()) }).await.unwrap(), (on, inside));
+        assert_eq!(task::spawn_blocking(here).await.unwrap(), inside);
+        let rc = Rc::new(7);
+        let local = task::spawn_local({
+            let rc = Rc::clone(&rc);
+            async move { (*rc, tid(), here()) }
+        });
+        assert_eq!(local.await.unwrap(), (7, on, inside));
+        let mut set = task::JoinSet::new();
+        set.spawn(async { here() });
+        set.spawn_blocking(here);
+        set.spawn_local(async move { here() });
+        assert_eq!(set.join_all().await, [inside; 3]);
+        task::yield_now().await;
+        assert_eq!((*rc, tid(), here()), (7, on, inside));
+    }))
+    .unwrap();
+    assert_left(&ns);
+    assert_eq!(here(), home());
+}
+
+fn assert_send<T: Send>(value: T) -> T {
+    value
+}
+
+#[test]
+fn it_may_borrow_and_need_not_be_send() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut words = vec!["borrowed".to_owned()];
+    let text = String::from("text");
+    let call = with_netns_async(&ns, || async {
+        let not_send = Rc::new(Cell::new(1));
+        task::yield_now().await;
+        not_send.set(2);
+        task::yield_now().await;
+        words.push(text.clone());
+        (not_send.get(), &text)
+    });
+    assert_eq!(block_on(assert_send(call)).unwrap(), (2, &text));
+    assert_eq!(words, ["borrowed", "text"]);
+}
+
+#[test]
+fn a_call_that_is_never_polled_does_nothing() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let before = pool_stats();
+    drop(ns.run_async(|| async { unreachable!("never polled") }));
+    assert_eq!(pool_stats(), before);
+}
+
+#[test]
+fn a_panic_is_resumed_with_its_payload() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let bodies: [fn() -> Result<(), in_netns::Error>; 2] = [
+        || {
+            block_on(with_netns_async(NetNs::new().unwrap(), || async {
+                task::yield_now().await;
+                std::panic::panic_any(42);
+            }))
+        },
+        || {
+            block_on(with_netns_async(NetNs::new().unwrap(), || {
+                std::panic::panic_any(42);
+                #[allow(unreachable_code)]
+                async {}
+            }))
+        },
+    ];
+    for body in bodies {
+        let payload = std::panic::catch_unwind(body).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&42));
+        assert_left(&ns);
+    }
+    let poisoned = pool_stats().poisoned_total;
+    assert_eq!(poisoned, 0);
+}
+
+#[test]
+fn a_panic_of_a_child_stays_in_its_handle() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let error = block_on(ns.run_async(|| async {
+        let error = task::spawn(async { panic!("child") }).await.unwrap_err();
+        task::spawn_local(async { panic!("left alone") });
+        task::yield_now().await;
+        error
+    }));
+    assert!(error.unwrap().is_panic());
+    assert_left(&ns);
+}
+
+#[test]
+fn what_was_spawned_has_ended_when_the_call_has() {
+    struct Noted<'n>(&'n AtomicUsize, (u64, u64));
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            assert_eq!(here(), self.1);
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    static ENDED: AtomicUsize = AtomicUsize::new(0);
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let call = ns.run_async(|| async move {
+        for _ in 0..5 {
+            let noted = Noted(&ENDED, inside);
+            task::spawn(async move {
+                let _noted = noted;
+                std::future::pending::<()>().await;
+            });
+            let noted = Noted(&ENDED, inside);
+            task::spawn_local(async move {
+                let _noted = noted;
+                std::future::pending::<()>().await;
+            });
+        }
+        let (begun, beginning) = tokio::sync::oneshot::channel();
+        let noted = Noted(&ENDED, inside);
+        task::spawn_blocking(move || {
+            let _noted = noted;
+            let _ = begun.send(());
+            let _ = held.recv();
+        });
+        beginning.await.unwrap();
+    });
+    // The executor is not blocked by the closure that still runs.
+    let mut call = std::pin::pin!(call);
+    let polls = AtomicUsize::new(0);
+    block_on(async {
+        let body_over = std::future::poll_fn(|cx| {
+            let ready = call.as_mut().poll(cx);
+            polls.fetch_add(1, Ordering::SeqCst);
+            assert!(ready.is_pending(), "a blocking closure still runs");
+            if ENDED.load(Ordering::SeqCst) == 10 {
+                return std::task::Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        });
+        body_over.await;
+        release.send(()).unwrap();
+        call.await.unwrap();
+    });
+    assert_eq!(ENDED.load(Ordering::SeqCst), 11);
+    assert_left(&ns);
+}
+
+#[test]
+fn a_failure_to_enter_is_an_error_and_the_body_is_never_made() {
+    let _alone = alone();
+    let error = block_on(with_netns_async("no-such-name", || {
+        unreachable!("not made");
+        #[allow(unreachable_code)]
+        async {}
+    }));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// Dropped after each number of polls that there is.
+#[test]
+fn it_can_be_cancelled_at_every_await() {
+    const AWAITS: usize = 12;
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for polls in 0..=AWAITS {
+        let dropped = AtomicUsize::new(0);
+        let reached = AtomicUsize::new(0);
+        let mut call = Box::pin(ns.run_async(|| async {
+            let on = tid();
+            let inside = here();
+            let _witness = scopeguard::guard((), |()| {
+                assert_eq!((tid(), here()), (on, inside));
+                dropped.fetch_add(1, Ordering::SeqCst);
+            });
+            for step in 0..AWAITS {
+                reached.store(step + 1, Ordering::SeqCst);
+                let mut first = true;
+                std::future::poll_fn(|_| {
+                    if std::mem::replace(&mut first, false) {
+                        std::task::Poll::Pending
+                    } else {
+                        std::task::Poll::Ready(())
+                    }
+                })
+                .await;
+            }
+        }));
+        for _ in 0..polls {
+            assert!(call.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(reached.load(Ordering::SeqCst), polls);
+        drop(call);
+        assert_eq!(dropped.load(Ordering::SeqCst), usize::from(polls > 0), "after {polls} polls");
+        wait_until("the thread is given back", || pool_stats().leased == 0);
+        assert_left(&ns);
+    }
+}
+
+#[test]
+fn cancelling_leaves_blocking_work_to_end_inside() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let runtime = outer();
+    runtime.block_on(async {
+        let (begun, beginning) = tokio::sync::oneshot::channel();
+        let call = with_netns_async(&ns, || async move {
+            task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                held.recv().unwrap();
+                tell.send(here()).unwrap();
+            })
+            .await
+        });
+        tokio::select! {
+            biased;
+            _ = call => unreachable!("it is held"),
+            begun = beginning => begun.unwrap(),
+        }
+    });
+    assert_eq!(pool_stats().leased, 1, "counted while the closure runs");
+    assert_eq!(threads_in(&ns).len(), 2, "the pinned thread, and the blocking one");
+    release.send(()).unwrap();
+    assert_eq!(told.recv().unwrap(), inside);
+    wait_until("the thread is given back", || pool_stats().leased == 0);
+    assert_left(&ns);
+}
+
+#[test]
+fn a_panic_while_it_is_cancelled_is_seen() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut call = Box::pin(ns.run_async(|| async {
+        let _bomb = scopeguard::guard((), |()| std::panic::panic_any("bomb"));
+        std::future::pending::<()>().await;
+    }));
+    assert!(call.as_mut().now_or_never().is_none());
+    let payload = std::panic::catch_unwind(AssertUnwindSafe(|| drop(call))).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"bomb"));
+    wait_until("the thread is given back", || pool_stats().leased == 0);
+    assert_left(&ns);
+}
+
+#[test]
+fn a_call_is_dropped_while_its_thread_unwinds() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut call = Box::pin(ns.run_async(std::future::pending::<()>));
+    assert!(call.as_mut().now_or_never().is_none());
+    std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let _call = call;
+        panic!("on");
+    }))
+    .unwrap_err();
+    wait_until("the thread is given back", || pool_stats().leased == 0);
+    assert_left(&ns);
+}
+
+#[test]
+fn calls_nest() {
+    let _alone = alone();
+    let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let seen = block_on(a.run_async(|| async {
+        let before = here();
+        let within = b.run_async(|| async { (here(), with_netns(&a, here).unwrap()) }).await.unwrap();
+        (before, within, here())
+    }));
+    let (a, b) = (key(a.id()), key(b.id()));
+    assert_eq!(seen.unwrap(), (a, (b, a), a));
+    assert_eq!(threads_outside_home(), [] as [u32; 0]);
+}
+
+#[test]
+fn a_socket_is_handed_out() -> io::Result<()> {
+    let _alone = alone();
+    let ns = NetNs::new()?;
+    let socket = block_on(ns.run_async(|| async {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+        socket.into_std()
+    }))??;
+    assert_eq!(NetNs::of_socket(&socket)?, ns);
+    let to = socket.local_addr()?;
+    outer().block_on(async {
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        ns.run(|| UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", to))??;
+        let mut buffer = [0; 8];
+        assert_eq!(socket.recv(&mut buffer).await?, 5);
+        Ok(())
+    })
+}
+
+/// Sends to a local port and says whether anything came.
+fn heard(listener: &UdpSocket) -> usize {
+    listener.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 512];
+    std::iter::from_fn(|| listener.recv_from(&mut buffer).ok()).count()
+}
+
+#[test]
+fn a_name_is_looked_up_inside() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
+    let listen = || UdpSocket::bind(address).unwrap();
+    let (inside, at_home) = (ns.run(listen).unwrap(), listen());
+    // Whatever resolv.conf says, this is what a look-up does: `getaddrinfo` on the blocking pool, which sends a packet.
+    block_on(ns.run_async(|| async {
+        task::spawn_blocking(move || UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"query", address).unwrap())
+            .await
+            .unwrap();
+    }))
+    .unwrap();
+    assert_eq!((heard(&inside), heard(&at_home)), (1, 0));
+}

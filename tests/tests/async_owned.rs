@@ -1,0 +1,90 @@
+//! The owned form: a body that borrows nothing, at its own pace. The tests count threads, so they take turns.
+#![allow(missing_docs)]
+
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::mpsc;
+
+use futures::executor::block_on;
+use in_netns::{ErrorKind, JoinHandle, NetNs, pool_stats};
+use in_netns_tests::{alone, here, key, threads_in, tid, wait_until};
+use tokio::task;
+
+in_netns::rootless!();
+
+#[test]
+fn it_runs_inside_whoever_awaits() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let seen = block_on(ns.spawn_async(|| async {
+        let on = Rc::new(tid());
+        task::yield_now().await;
+        assert_eq!(*on, tid());
+        let blocking = task::spawn_blocking(here).await.unwrap();
+        (here(), blocking, task::spawn_local(async { here() }).await.unwrap())
+    }));
+    assert_eq!(seen.unwrap(), (inside, inside, inside));
+    assert_eq!(threads_in(&ns), [] as [u32; 0]);
+    assert_eq!(pool_stats().leased, 0);
+}
+
+#[test]
+fn it_goes_on_without_its_handle() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (tell, told) = mpsc::channel();
+    drop(ns.spawn_async(move || async move {
+        task::yield_now().await;
+        tell.send(here()).unwrap();
+    }));
+    assert_eq!(told.recv().unwrap(), key(ns.id()));
+    wait_until("the thread is given back", || pool_stats().leased == 0);
+    assert_eq!(threads_in(&ns), [] as [u32; 0]);
+}
+
+#[test]
+fn an_abort_drops_the_body_inside() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (tell, told) = mpsc::channel();
+    let (arrive, arrival) = mpsc::channel();
+    let handle: JoinHandle<()> = ns.spawn_async(move || async move {
+        let _witness = scopeguard::guard((), |()| tell.send((tid(), here())).unwrap());
+        arrive.send(tid()).unwrap();
+        pending::<()>().await;
+    });
+    let on = arrival.recv().unwrap();
+    assert!(!handle.is_finished());
+    handle.abort_handle().abort();
+    assert!(block_on(handle).unwrap_err().is_cancelled());
+    assert_eq!(told.recv().unwrap(), (on, key(ns.id())));
+    assert_eq!(threads_in(&ns), [] as [u32; 0]);
+    assert_eq!(pool_stats().leased, 0);
+}
+
+#[test]
+fn a_panic_is_in_the_error() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let error = block_on(ns.spawn_async(|| async { std::panic::panic_any(42) })).unwrap_err();
+    assert!(error.is_panic());
+    assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&42));
+    assert_eq!(pool_stats().leased, 0);
+}
+
+#[test]
+fn a_failure_to_start_is_in_the_error() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    // No descriptor is left for a runtime. The limit is the process's, so the test is alone.
+    let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    block_on(ns.spawn_async(|| async {})).unwrap();
+    let open = in_netns_tests::descriptors().len() as u64;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, open, before.1).unwrap();
+    let outcome = block_on(ns.spawn_async(|| async { unreachable!("not made") }));
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, before.0, before.1).unwrap();
+    assert_eq!(outcome.unwrap_err().entry().unwrap().kind(), ErrorKind::LimitReached);
+    assert_eq!(pool_stats().leased, 0);
+    assert_eq!(block_on(ns.spawn_async(|| async { 1 })).unwrap(), 1);
+}

@@ -1,0 +1,229 @@
+//! The model check of the poll hand-over: polls, wakes from any thread, and the owner's end at any time, by loom.
+//!
+//! The file under test is the runtime's own, with loom's locks, cells and threads in the place of `std`'s.
+#![allow(missing_docs, unsafe_code, unreachable_pub, dead_code)]
+
+#[path = "../../runtime/src/asynchronous/polls.rs"]
+mod polls;
+
+mod sync {
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+}
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::cell::Cell;
+use loom::sync::Notify;
+use loom::thread;
+use polls::{Ended, Invitation, Patience, pair};
+
+/// A second poll within the owner's, after a turn at most.
+const PATIENCE: Patience = Patience { polls: 2, turns: 1 };
+
+/// Every interleaving with up to two preemptions, which is where bugs of this kind show: without a bound it takes hours.
+fn model(test: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(test);
+}
+
+/// A loom thread that waits, as a task.
+struct Task(Notify);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+impl Task {
+    fn new() -> (Arc<Task>, Waker) {
+        let task = Arc::new(Task(Notify::new()));
+        (Arc::clone(&task), Waker::from(task))
+    }
+}
+
+/// The host's thread: serves until the body has ended, asleep in between as a runtime is.
+fn host(invitation: Invitation<u32>, released: bool) -> Option<u32> {
+    let (task, waker) = Task::new();
+    let mut host = invitation.accept();
+    let ended = loop {
+        if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
+            break ended;
+        }
+        task.0.wait();
+    };
+    if ended == Ended::Finished && released {
+        host.release();
+    }
+    host.finish(7)
+}
+
+/// Borrows a cell of loom's: whoever used it while the owner does not wait would be found out.
+#[derive(Clone, Copy)]
+struct Lent<'a>(&'a Cell<u32>);
+// SAFETY: what the model checks is that one thread at a time uses it.
+unsafe impl Send for Lent<'_> {}
+
+impl Lent<'_> {
+    fn add(self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// Pending so many times, woken each time by a thread of its own.
+struct Steps<'a> {
+    lent: Lent<'a>,
+    left: u32,
+    by_thread: bool,
+}
+
+impl Future for Steps<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.lent.add();
+        if self.left == 0 {
+            return Poll::Ready(());
+        }
+        self.left -= 1;
+        let waker = cx.waker().clone();
+        if self.by_thread {
+            thread::spawn(move || waker.wake());
+        } else {
+            waker.wake();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.lent.add();
+    }
+}
+
+/// Polls to the end, and finds the cell its own again.
+fn to_the_end(pending: u32, by_thread: bool, released: bool) {
+    let cell = Cell::new(0);
+    let lent = Lent(&cell);
+    let (mut owner, invitation) = pair(0, PATIENCE, move || Steps { lent, left: pending, by_thread });
+    let hosting = thread::spawn(move || host(invitation, released));
+    let (task, waker) = Task::new();
+    loop {
+        match owner.poll(&waker) {
+            Poll::Ready(end) => {
+                assert_eq!(end.unwrap(), 7);
+                break;
+            }
+            // Between two polls the cell is nobody's but ours.
+            Poll::Pending => lent.add(),
+        }
+        task.0.wait();
+    }
+    assert!(cell.get() >= pending + 2);
+    drop(owner);
+    assert_eq!(hosting.join().unwrap(), None);
+}
+
+#[test]
+fn every_wake_leads_to_a_poll() {
+    model(|| to_the_end(1, true, false));
+}
+
+#[test]
+fn a_wake_within_the_poll_is_not_lost() {
+    model(|| to_the_end(2, false, false));
+}
+
+#[test]
+fn a_slow_end_is_told() {
+    model(|| to_the_end(0, false, true));
+}
+
+/// Left after so many polls, while a wake may be under way.
+fn left_after(polls: u32, by_thread: bool) {
+    let cell = Cell::new(0);
+    let lent = Lent(&cell);
+    let (mut owner, invitation) = pair::<_, _, u32>(0, PATIENCE, move || Steps { lent, left: 2, by_thread });
+    let hosting = thread::spawn(move || host(invitation, false));
+    let (_task, waker) = Task::new();
+    let mut over = false;
+    for _ in 0..polls {
+        over = owner.poll(&waker).is_ready();
+        lent.add();
+    }
+    assert!(!over, "two polls at most, of three");
+    drop(owner);
+    // The body is gone, and with it its borrow.
+    lent.add();
+    assert_eq!(hosting.join().unwrap(), Some(7));
+}
+
+#[test]
+fn it_can_be_left_before_the_first_poll() {
+    model(|| left_after(0, false));
+}
+
+#[test]
+fn it_can_be_left_between_two_polls() {
+    model(|| left_after(1, false));
+}
+
+#[test]
+fn it_can_be_left_while_a_wake_is_under_way() {
+    model(|| left_after(1, true));
+}
+
+/// Finished, released, and left before the end: the host keeps what it has to say, or the owner takes it along.
+#[test]
+fn it_can_be_left_while_the_host_ends() {
+    model(|| {
+        let cell = Cell::new(0);
+        let lent = Lent(&cell);
+        let (mut owner, invitation) = pair(0, PATIENCE, move || Steps { lent, left: 0, by_thread: false });
+        let hosting = thread::spawn(move || host(invitation, true));
+        let (_task, waker) = Task::new();
+        let told = match owner.poll(&waker) {
+            Poll::Ready(end) => end.ok(),
+            Poll::Pending => owner.leave(false).ended,
+        };
+        lent.add();
+        drop(owner);
+        let kept = hosting.join().unwrap();
+        assert_eq!((told.or(kept), told.and(kept)), (Some(7), None));
+    });
+}
+
+/// Whoever polls may change from poll to poll, as a task does that is stolen: the last waker is woken.
+#[test]
+fn the_latest_waker_is_woken() {
+    model(|| {
+        let cell = Cell::new(0);
+        let lent = Lent(&cell);
+        let (mut owner, invitation) = pair::<_, _, u32>(0, PATIENCE, move || {
+            let mut first = true;
+            let mut steps = Steps { lent, left: 1, by_thread: true };
+            poll_fn(move |cx| {
+                if std::mem::replace(&mut first, false) {
+                    return Poll::Pending;
+                }
+                Pin::new(&mut steps).poll(cx)
+            })
+        });
+        let hosting = thread::spawn(move || host(invitation, false));
+        let (_stale, stale) = Task::new();
+        assert!(owner.poll(&stale).is_pending(), "nobody has woken it");
+        let (task, waker) = Task::new();
+        while owner.poll(&waker).is_pending() {
+            task.0.wait();
+        }
+        drop(owner);
+        assert_eq!(hosting.join().unwrap(), None);
+    });
+}
