@@ -56,7 +56,11 @@ fn changed(change: Change) -> impl Fn(&ThreadFate) -> bool {
 
 /// Restored where home's user namespace owns the namespace, retired elsewhere.
 fn restored_or_retired(fate: &ThreadFate) -> bool {
-    matches!(fate, ThreadFate::Reusable | ThreadFate::Retired(RetireReason::Changed(Change::Namespace)))
+    // `Unknown`: a pid namespace without a process in it has no file to be read.
+    matches!(
+        fate,
+        ThreadFate::Reusable | ThreadFate::Retired(RetireReason::Changed(Change::Namespace | Change::Unknown))
+    )
 }
 
 #[test]

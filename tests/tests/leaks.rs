@@ -168,7 +168,14 @@ fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
 /// Every name and path that `text` can be taken for.
 fn try_everything(text: &str) {
     let expected = |error: &Error| {
-        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotANetNs | ErrorKind::InvalidName | ErrorKind::Other)
+        matches!(
+            error.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotANetNs
+                | ErrorKind::InvalidName
+                | ErrorKind::PermissionDenied
+                | ErrorKind::Other
+        )
     };
     for result in
         [NetNs::from_name(text), NetNs::from_path(text), text.into_netns(), NetNs::from_path(format!("/proc/{text}"))]
