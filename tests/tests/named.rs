@@ -138,7 +138,8 @@ fn the_directory_is_a_shared_mount() {
     let name = name("shared");
     NetNs::create_named(&name).unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let netns = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/run/netns")).expect("a mount of its own");
+    // The topmost, where one mount covers another.
+    let netns = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/run/netns")).expect("a mount of its own");
     assert!(netns.contains(" shared:"), "{netns}");
     NetNs::delete_named(&name).unwrap();
 }
