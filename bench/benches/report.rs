@@ -68,12 +68,12 @@ pub fn write() {
 
     let mut table = String::from("| measure | median | × floor |\n|---|---:|---:|\n");
     for (row, nanos) in &medians {
-        let _ = writeln!(table, "| {row} | {} | {:.2} |", human(*nanos), nanos / floor);
+        let _ = writeln!(table, "| `{row}` | {} | {:.2} |", human(*nanos), nanos / floor);
     }
     table.push_str("\n| ratio | measured | bar |\n|---|---:|---:|\n");
     for (one, other, bar) in BARS {
         if let (Some(a), Some(b)) = (median(one), median(other)) {
-            let _ = writeln!(table, "| {one} : {other} | {:.4} | {bar:.4} |", a / b);
+            let _ = writeln!(table, "| `{one}` : `{other}` | {:.4} | {bar:.4} |", a / b);
         }
     }
     println!("\n{table}");
