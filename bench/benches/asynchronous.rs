@@ -148,8 +148,7 @@ fn median(row: &str) -> Option<f64> {
 fn report() {
     let mut table = String::from("| work | by hand, µs | way | µs | ratio | bar |\n|---|---|---|---|---|---|\n");
     for (work, way, bar) in BARS {
-        let (Some(by_hand), Some(ours)) =
-            (median(&format!("{work}, by hand")), median(&format!("{work}, {way}")))
+        let (Some(by_hand), Some(ours)) = (median(&format!("{work}, by hand")), median(&format!("{work}, {way}")))
         else {
             continue;
         };
