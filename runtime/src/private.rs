@@ -56,6 +56,14 @@ impl Options {
     pub const fn test(self, yes: bool, name: &'static str) -> Options {
         Options { test: if yes { Some(name) } else { None }, ..self }
     }
+
+    /// A test that is skipped has nothing to say; anything else is passed on.
+    fn unless_skipped<R: FromNothing>(self, ran: Result<R, Error>) -> Result<R, Error> {
+        match ran {
+            Err(error) if self.test.is_some_and(|test| skips(test, &error)) => Ok(R::nothing_to_say()),
+            other => other,
+        }
+    }
 }
 
 /// Runs a body whose return type takes a failure to enter.
@@ -104,11 +112,7 @@ where
     F: FnOnce() -> R + Send,
     R: FromNetNsError + FromNothing + Send,
 {
-    match call(ns, options, body) {
-        Ok(value) => value,
-        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
-        Err(error) => R::from_netns_error(error),
-    }
+    options.unless_skipped(call(ns, options, body)).unwrap_or_else(R::from_netns_error)
 }
 
 /// As [`call_or_panic`], for a test with a namespace of its own: see `skips`.
@@ -122,9 +126,8 @@ where
     F: FnOnce() -> R + Send,
     R: FromNothing + Send,
 {
-    match call(ns, options, body) {
+    match options.unless_skipped(call(ns, options, body)) {
         Ok(value) => value,
-        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
         Err(error) => panic!("{error}"),
     }
 }
@@ -163,11 +166,7 @@ where
     Fut: Future<Output = R>,
     R: FromNetNsError + FromNothing + Send,
 {
-    match call_async(ns, options, body).await {
-        Ok(value) => value,
-        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
-        Err(error) => R::from_netns_error(error),
-    }
+    options.unless_skipped(call_async(ns, options, body).await).unwrap_or_else(R::from_netns_error)
 }
 
 /// As [`test_or_panic`], for an async body.
@@ -182,9 +181,8 @@ where
     Fut: Future<Output = R>,
     R: FromNothing + Send,
 {
-    match call_async(ns, options, body).await {
+    match options.unless_skipped(call_async(ns, options, body).await) {
         Ok(value) => value,
-        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => R::nothing_to_say(),
         Err(error) => panic!("{error}"),
     }
 }

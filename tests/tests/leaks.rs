@@ -132,6 +132,23 @@ fn case_27_no_child_sees_a_descriptor_of_the_crates() {
 }
 
 #[test]
+fn sixty_four_callers_need_sixty_four_threads_at_most() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let before = pool_stats().threads;
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    assert_eq!(with_netns(&ns, here).unwrap(), key(ns.id()));
+                }
+            });
+        }
+    });
+    assert!(pool_stats().threads <= before.max(64), "{:?}", pool_stats());
+}
+
+#[test]
 fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
