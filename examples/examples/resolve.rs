@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use in_netns::{NetNs, in_netns};
+use in_netns_examples::dns;
 use in_netns_examples::netlink::Netlink;
 
 /// Nobody else knows it.
@@ -30,25 +31,6 @@ fn nameserver() -> io::Result<Ipv4Addr> {
     Ok(servers.into_iter().next().unwrap_or(Ipv4Addr::LOCALHOST))
 }
 
-/// Answers every question of type A with [`ADDRESS`], and others with nothing. Counts what it hears.
-fn answer(socket: &UdpSocket, heard: &AtomicUsize) -> io::Result<()> {
-    let mut packet = [0; 512];
-    loop {
-        let (length, from) = socket.recv_from(&mut packet)?;
-        heard.fetch_add(1, Ordering::Relaxed);
-        let question = 12 + packet[12..length].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
-        let is_a = packet[question - 4..question - 2] == [0, 1];
-        // Id; response, recursion; one question, perhaps one answer (RFC 1035, 4.1).
-        let mut reply = vec![packet[0], packet[1], 0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0];
-        reply.extend_from_slice(&packet[12..question]);
-        if is_a {
-            reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-            reply.extend_from_slice(&ADDRESS.octets());
-        }
-        socket.send_to(&reply, from)?;
-    }
-}
-
 /// What the name is inside, what the server there heard, and what came to the same port at home.
 ///
 /// # Errors
@@ -67,7 +49,7 @@ pub async fn resolve_inside() -> io::Result<(Vec<IpAddr>, usize, usize)> {
     let at_home = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53)));
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);
-    std::thread::spawn(move || answer(&listener, &counter));
+    std::thread::spawn(move || dns::answer(&listener, ADDRESS, &counter));
 
     let found = look_up(&ns, NAME).await?;
 

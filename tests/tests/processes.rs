@@ -41,3 +41,8 @@ fn every_promise_is_kept_without_kcmp() {
 fn every_promise_is_kept_without_either() {
     passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd", "kcmp"]);
 }
+
+#[test]
+fn a_name_is_looked_up_inside_whoever_asks() {
+    passes(env!("CARGO_BIN_EXE_names"), &[]);
+}
