@@ -1,4 +1,6 @@
 //! Who keeps a namespace alive: each kind of holder is made for real, and gone again.
+//!
+//! The tests take turns: until it has become its program, a child process of one holds the descriptors of all.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -9,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use in_netns::{Holder, NetNs, with_netns};
-use in_netns_tests::{Scratch, in_new_mount_namespace, start_until, tid, wait_until};
+use in_netns_tests::{Scratch, alone, in_new_mount_namespace, start_until, tid, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 in_netns::rootless!();
@@ -46,6 +48,7 @@ impl Drop for Process {
 
 #[test]
 fn nobody() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     assert_eq!(texts(&ns), [""; 0]);
     let clone = ns.clone();
@@ -54,6 +57,7 @@ fn nobody() {
 
 #[test]
 fn a_thread() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (end, wait) = mpsc::channel::<()>();
     let (tell, hear) = mpsc::channel();
@@ -74,6 +78,7 @@ fn a_thread() {
 
 #[test]
 fn the_calls_own_thread_while_it_is_inside() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (id, inside) = ns.run(|| (tid(), texts(&ns))).unwrap();
     assert_eq!(inside.len(), 1, "{inside:?}");
@@ -83,6 +88,7 @@ fn the_calls_own_thread_while_it_is_inside() {
 
 #[test]
 fn another_process() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let mut child = Process(ns.run(|| Command::new("cat").stdin(Stdio::piped()).spawn()).unwrap().unwrap());
     let pid = child.0.id();
@@ -94,6 +100,7 @@ fn another_process() {
 
 #[test]
 fn a_descriptor() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let copy = ns.as_fd().try_clone_to_owned().unwrap();
     assert_eq!(texts(&ns), [format!("descriptor {} of process {}", copy.as_raw_fd(), me())]);
@@ -107,6 +114,7 @@ fn a_descriptor() {
 
 #[test]
 fn a_socket() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let other = NetNs::new().unwrap();
     let listener = ns.run(|| TcpListener::bind("127.0.0.1:80")).unwrap().unwrap();
@@ -131,6 +139,7 @@ fn a_socket() {
 
 #[test]
 fn a_name() {
+    let _alone = alone();
     let name = format!("in-netns-holders-{}", me());
     let ns = NetNs::create_named(&name).unwrap();
     let texts_then = texts(&ns);
@@ -144,6 +153,7 @@ fn a_name() {
 
 #[test]
 fn a_mount_elsewhere() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
     let point = scratch.path().join("with space");
@@ -162,6 +172,7 @@ fn a_mount_elsewhere() {
 
 #[test]
 fn a_mount_in_another_mount_namespace() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
     let point = scratch.path().join("there");
