@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::hook::Hook;
+use crate::hook::{Hook, News};
 use crate::netns::{NetNs, NetNsId};
 use crate::sys::{self, TaskState};
 use crate::thread::Pool;
@@ -62,9 +62,18 @@ impl fmt::Display for Stray {
     }
 }
 
+impl News for Stray {
+    #[cfg(feature = "tracing")]
+    fn emit(&self) {
+        let Stray { thread_id, name, netns, certain } = self;
+        tracing::warn!(thread_id, name, %netns, certain, "a thread outlives the call that it was started in");
+    }
+}
+
 static HOOK: Hook<Stray> = Hook::new();
 
-/// Sets what is called for each stray that an audit finds. Without a hook, one line goes to stderr.
+/// Sets what is called for each stray that an audit finds. Without a hook, one line goes to stderr. With feature `tracing` there
+/// is an event of level `WARN` besides.
 ///
 /// The hook runs on the thread that made the call, before the call returns. A panic in it goes no further than its message.
 ///

@@ -166,6 +166,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+//!
+//! # The caller's runtime
+//!
+//! With feature `tokio`, the runtime that is current where a synchronous call is made is current in the body, so that
+//! `Handle::current().block_on(…)` works there. What is polled is inside. What the runtime does on its other threads is not: a task, a blocking
+//! closure, and so a name look-up of tokio's, run at home. Unless the runtime has no idle blocking thread at that moment, and starts one: from inside,
+//! where it stays for ten seconds of idleness, and runs closures that have nothing to do with the namespace.
+//!
+//! **Make the body async**: a call of an `async fn` has a runtime of its own, all of it inside, which ends with the call.
+//!
+//! **Or keep the program's runtime at home**: threads of one that was made by [`NetNs::tokio_builder`] for home see to it that they are there
+//! before they run anything; so do those of any runtime or pool that has a hook for it.
+//!
+//! ```
+//! # in_netns::rootless!();
+//! use in_netns::NetNs;
+//!
+//! let home = NetNs::current()?;
+//! let runtime = home.tokio_builder().build()?;
+//! // By hand, for a pool or a runtime of another kind:
+//! let pool = rayon::ThreadPoolBuilder::new().start_handler(move |_| home.join().expect("home is there")).build()?;
+//! # drop((runtime, pool));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 // For the links.
 #[cfg(doc)]
 use crate::{Call, NetNs, Stray, par_walk, set_stray_hook, with_netns};

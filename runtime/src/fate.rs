@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::home::Change;
-use crate::hook::Hook;
+use crate::hook::{Hook, News};
 
 /// What becomes of the pinned thread that ran a call.
 #[derive(Clone, Debug)]
@@ -68,9 +68,17 @@ impl fmt::Display for Poisoning {
     }
 }
 
+impl News for Poisoning {
+    #[cfg(feature = "tracing")]
+    fn emit(&self) {
+        tracing::error!(thread_id = self.thread_id, error = %self.error, "a thread is poisoned and will not be used again");
+    }
+}
+
 static HOOK: Hook<Poisoning> = Hook::new();
 
-/// Sets what is called when a thread could not be restored. Without a hook, one line goes to stderr.
+/// Sets what is called when a thread could not be restored. Without a hook, one line goes to stderr. With feature `tracing` there
+/// is an event of level `ERROR` besides.
 ///
 /// The hook runs on the thread that made the call, before the call returns, and after the poisoned thread has let go of the
 /// namespace. A panic in it goes no further than its message.

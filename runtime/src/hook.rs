@@ -1,16 +1,23 @@
-//! Telling somebody: a hook that the user sets, and a line on stderr until then.
+//! Telling somebody: a hook that the user sets, and a line on stderr until then; with feature `tracing`, an event as well.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// What there may be to tell.
+pub(crate) trait News: Display {
+    /// For whoever follows events.
+    #[cfg(feature = "tracing")]
+    fn emit(&self);
+}
+
 /// What to call when there is a `T` to tell.
 pub(crate) struct Hook<T>(RwLock<Option<Told<T>>>);
 
 type Told<T> = Arc<dyn Fn(&T) + Send + Sync>;
 
-impl<T: Display> Hook<T> {
+impl<T: News> Hook<T> {
     pub(crate) const fn new() -> Hook<T> {
         Hook(RwLock::new(None))
     }
@@ -24,8 +31,10 @@ impl<T: Display> Hook<T> {
 
     pub(crate) fn tell(&self, news: &T) {
         let hook = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // The call has a value or a panic to deliver, and neither a subscriber nor the hook is to hide it.
+        #[cfg(feature = "tracing")]
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| news.emit()));
         match hook {
-            // The call has a value or a panic to deliver, and the hook is not to hide it.
             Some(hook) => drop(panic::catch_unwind(AssertUnwindSafe(|| hook(news)))),
             // Not `eprintln!`, which panics where stderr is closed.
             None => drop(writeln!(io::stderr(), "{news}")),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::context::Context;
 use crate::error::Error;
 use crate::guard::PinnedThread;
 use crate::handover::Halfway;
@@ -69,7 +70,8 @@ impl Worker {
             Some(lease) => lease,
             empty => empty.insert(move_in(&self.ns)?),
         };
-        let mut body = Some(f);
+        let context = Context::of_caller();
+        let mut body = Some(|| context.within(f));
         let mut brought = None;
         let mut farewell = None;
         let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {

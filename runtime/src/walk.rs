@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Builder};
 
 use crate::call::pinned;
+use crate::context::Context;
 use crate::error::Error;
 use crate::guard::PinnedThread;
 use crate::netns::NetNs;
@@ -97,10 +98,12 @@ where
             seen
         })
     };
+    let context = Context::of_caller();
 
     let walks = thread::scope(|scope| {
         // Each waits for its pinned thread; this one for another. One that cannot be started leaves more to the others.
-        let others: Vec<_> = (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, walk_on).ok()).collect();
+        let others: Vec<_> =
+            (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
         let mine = walk_on();
         let theirs =
             others.into_iter().map(|other| other.join().unwrap_or_else(|payload| panic::resume_unwind(payload)));

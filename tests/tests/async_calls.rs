@@ -8,12 +8,15 @@ use std::net::UdpSocket;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{ErrorKind, NetNs, pool_stats, with_netns, with_netns_async};
-use in_netns_tests::{alone, here, home, key, threads_in, threads_outside_home, tid, wait_until};
+use in_netns::{ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns, with_netns_async};
+use in_netns_tests::{
+    alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+};
 use tokio::task;
 use tokio::time::sleep;
 
@@ -98,6 +101,7 @@ fn a_call_that_is_never_polled_does_nothing() {
 fn a_panic_is_resumed_with_its_payload() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
+    let poisoned_before = pool_stats().poisoned_total;
     let bodies: [fn() -> Result<(), in_netns::Error>; 2] = [
         || {
             block_on(with_netns_async(NetNs::new().unwrap(), || async {
@@ -118,8 +122,7 @@ fn a_panic_is_resumed_with_its_payload() {
         assert_eq!(payload.downcast_ref(), Some(&42));
         assert_left(&ns);
     }
-    let poisoned = pool_stats().poisoned_total;
-    assert_eq!(poisoned, 0);
+    assert_eq!(pool_stats().poisoned_total, poisoned_before);
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn what_was_spawned_has_ended_when_the_call_has() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
-    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (release, held) = mpsc::channel::<()>();
     let call = ns.run_async(|| async move {
         for _ in 0..5 {
             let noted = Noted(&ENDED, inside);
@@ -205,6 +208,117 @@ fn a_failure_to_enter_is_an_error_and_the_body_is_never_made() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// The body's last deed makes the way home impossible.
+async fn poisons<R>(value: R) -> R {
+    task::yield_now().await;
+    give_up_sys_admin();
+    task::yield_now().await;
+    value
+}
+
+#[test]
+fn a_failed_restore_is_told_and_the_value_arrives() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    set_poison_hook({
+        let told = Arc::clone(&told);
+        move |poisoning| {
+            assert!(!is_alive(poisoning.thread_id()), "the hook runs after the thread has let go");
+            told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()));
+        }
+    });
+    let forms: [fn(&NetNs) -> u32; 2] = [
+        |ns| block_on(ns.run_async(|| async { poisons(tid()).await })).unwrap(),
+        |ns| block_on(ns.spawn_async(|| async { poisons(tid()).await })).unwrap(),
+    ];
+    for run in forms {
+        let before = pool_stats();
+        let poisoned = run(&ns);
+        assert_eq!(
+            told.lock().unwrap().drain(..).collect::<Vec<_>>(),
+            [(tid(), poisoned, ErrorKind::PermissionDenied)]
+        );
+        assert!(!is_alive(poisoned), "gone, before the call's future was ready");
+        assert_left(&ns);
+        assert_eq!(pool_stats().poisoned_total, before.poisoned_total + 1);
+        let next = block_on(ns.run_async(|| async { (tid(), here()) })).unwrap();
+        assert_ne!(next.0, poisoned);
+        assert_eq!(next.1, key(ns.id()));
+    }
+    // With a panic, which hides nothing and is not hidden.
+    let panics = std::panic::catch_unwind(|| {
+        block_on(ns.run_async(|| async {
+            poisons(()).await;
+            std::panic::panic_any(42);
+        }))
+    });
+    assert_eq!(panics.unwrap_err().downcast_ref(), Some(&42));
+    assert_eq!(told.lock().unwrap().drain(..).count(), 1);
+    // With nobody waiting for the end.
+    let mut cancelled = Box::pin(ns.run_async(|| async {
+        poisons(()).await;
+        std::future::pending::<()>().await;
+    }));
+    assert!(cancelled.as_mut().now_or_never().is_none());
+    set_poison_hook({
+        let told = Arc::clone(&told);
+        move |poisoning| told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()))
+    });
+    drop(cancelled);
+    wait_until("it is told", || !told.lock().unwrap().is_empty());
+    wait_until("the thread is gone", || threads_in(&ns).is_empty() && pool_stats().leased == 0);
+    set_poison_hook(|_| {});
+}
+
+#[test]
+fn task_locals_stay_with_their_task() {
+    tokio::task_local! {
+        static OURS: u8;
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let seen = outer().block_on(OURS.scope(7, async {
+        let inside = ns.run_async(|| async { OURS.try_with(|ours| *ours).ok() }).await.unwrap();
+        // The way to have it there: take it along.
+        let ours = OURS.get();
+        let carried = ns.run_async(|| OURS.scope(ours, async { OURS.get() })).await.unwrap();
+        (inside, carried)
+    }));
+    assert_eq!(seen, (None, 7));
+}
+
+#[test]
+fn a_child_that_does_not_yield_delays_the_poll() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (start, started) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let mut call = Box::pin(ns.run_async(|| async move {
+        task::spawn(async move {
+            start.send(()).unwrap();
+            // What is not to be done in a task.
+            held.recv().unwrap();
+        })
+        .await
+        .unwrap();
+    }));
+    let released = &AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            started.recv().unwrap();
+            released.store(1, Ordering::SeqCst);
+            release.send(()).unwrap();
+        });
+        let first = call.as_mut().now_or_never();
+        // The runtime had a turn within that poll, and the child kept it.
+        assert_eq!(released.load(Ordering::SeqCst), 1);
+        if first.is_none() {
+            block_on(call).unwrap();
+        }
+    });
+}
+
 /// Dropped after each number of polls that there is.
 #[test]
 fn it_can_be_cancelled_at_every_await() {
@@ -250,8 +364,8 @@ fn cancelling_leaves_blocking_work_to_end_inside() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
     let runtime = outer();
     runtime.block_on(async {
         let (begun, beginning) = tokio::sync::oneshot::channel();

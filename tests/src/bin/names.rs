@@ -19,7 +19,7 @@ use in_netns_examples::netlink::Netlink;
 use in_netns_tests::{become_root_of_a_user_namespace, threads_in, wait_until};
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task;
 
 const NAME: &str = "pod.in-netns.test";
@@ -36,7 +36,9 @@ fn main() {
         inside: Server::start("inside", ns.run(sockets).expect("inside")),
         home: Server::start("home", sockets()),
     };
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    // One blocking thread, so that there is none to be started from inside.
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).max_blocking_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(inside(&ns, &servers));
     outside(&ns, &servers, &runtime);
 }
@@ -64,11 +66,12 @@ async fn inside(ns: &NetNs, servers: &Servers) {
 }
 
 /// And these do not: were the listener at home deaf, the cases above would show nothing.
-fn outside(ns: &NetNs, servers: &Servers, runtime: &tokio::runtime::Runtime) {
+fn outside(ns: &NetNs, servers: &Servers, runtime: &Runtime) {
     let case = |name| Case { name, ns, servers, questions: [0, 1], requests: [0, 0] };
     runtime.block_on(async {
         case("at home").check(Ok(look_up().await));
-        // The body is polled inside, and the look-up handed to the blocking pool of the runtime that it brought along.
+        // The body is polled inside, and the look-up handed to the blocking pool of the runtime that is current
+        // there, the caller's.
         case("the caller's runtime").check(with_netns(ns, || Handle::current().block_on(look_up())));
         Case { requests: [0, 1], ..case("a client at home") }
             .check(Ok(fetch().await.map(|place| assert_eq!(place, "home"))));

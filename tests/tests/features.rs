@@ -1,0 +1,44 @@
+//! The default build: no async, and no runtime among what it pulls in.
+//!
+//! These build crates of their own, for this one has all features.
+#![allow(missing_docs)]
+
+use std::process::Command;
+
+use in_netns_tests::Project;
+
+fn project() -> Project {
+    Project::write(env!("CARGO_TARGET_TMPDIR"), "default_features", "[lib]\npath = 'TESTS/default_features/lib.rs'")
+}
+
+fn said(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    (output.status.success(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+}
+
+#[test]
+fn async_functions_are_refused_with_the_way_out() {
+    let (success, text) = said(project().cargo("check").arg("--message-format=short"));
+    assert!(!success);
+    let refusals: Vec<_> = text.lines().filter(|line| line.contains(": error: ")).collect();
+    let [function, method, future] = refusals[..] else { panic!("{text}") };
+    for (refusal, place) in [(function, "lib.rs:8:5"), (method, "lib.rs:16:9")] {
+        assert!(refusal.contains(place), "{text}");
+        assert!(refusal.contains("takes an `async fn` with the feature `tokio` of the crate `in-netns`"), "{text}");
+    }
+    assert!(future.contains("lib.rs:20:25") && future.contains("enable the feature `tokio`"), "{text}");
+    assert!(text.contains("due to 3 previous errors"), "{text}");
+}
+
+#[test]
+fn nothing_of_it_is_pulled_in() {
+    let (success, tree) = said(project().cargo("tree").args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]));
+    assert!(success, "{tree}");
+    let mut crates: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    crates.sort_unstable();
+    crates.dedup();
+    assert!(crates.contains(&"nix") && crates.contains(&"scopeguard"), "{tree}");
+    for heavy in ["tokio", "tracing", "futures", "rayon"] {
+        assert!(!crates.contains(&heavy), "{tree}");
+    }
+}
