@@ -3,7 +3,7 @@
 use syn::visit::Visit;
 use syn::{Error, Result, ReturnType, TraitBound};
 
-use crate::args::{Args, Audit, Mistakes};
+use crate::args::{Args, Mistakes};
 use crate::model::{Function, Way, last_segment_is};
 
 const FUTURE: &str = if cfg!(feature = "tokio") {
@@ -34,14 +34,6 @@ pub(crate) fn check(args: Option<&Args>, function: &Function) -> Result<()> {
     }
     if let (Some(word), Way::Sync) = (args.and_then(|args| args.owned), function.way()) {
         mistakes.add(Error::new(word, "option `owned` is for async functions: there is nothing to poll here"));
-    }
-    if let (Some(Audit::Report | Audit::Panic), Way::Async | Way::Boxed | Way::Unnamed) =
-        (args.and_then(|args| args.audit), function.way())
-    {
-        mistakes.add(Error::new(
-            sig.ident.span(),
-            "option `audit` is for synchronous functions: what an async body spawned has ended when it has",
-        ));
     }
     if let Some(variadic) = &sig.variadic {
         mistakes.add(Error::new_spanned(

@@ -12,7 +12,7 @@
 //! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
 //! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
 //!
-//! The modules, in the order in which a call meets them: [`entry`] finds a thread and has it enter, [`stay`] is that thread's time
+//! The modules, in the order in which a call meets them: [`entry`] finds a thread, [`stay`] is that thread's time
 //! inside, [`polls`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
 //! pace ([`task`]).
 
@@ -26,13 +26,14 @@ mod task;
 
 use std::future::Future;
 
-pub(crate) use borrowed::call;
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub(crate) use task::call as call_owned;
 pub use task::{AbortHandle, JoinError, JoinHandle};
 
+use crate::call::{Call, Options, Outcome};
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs};
+use crate::thread::Inspect;
 
 /// Runs an async body inside a network namespace: [`with_netns`](crate::with_netns) for futures.
 ///
@@ -98,8 +99,7 @@ where
     Fut: Future<Output = R>,
     R: Send,
 {
-    let ns = ns.into_netns()?;
-    call(ns, false, body).await
+    Call::new(ns).run_async(body).await
 }
 
 impl NetNs {
@@ -118,7 +118,7 @@ impl NetNs {
         Fut: Future<Output = R>,
         R: Send,
     {
-        call(self.clone(), false, body).await
+        Call::new(self).run_async(body).await
     }
 
     /// Starts an async body inside this namespace, which goes at its own pace: for a body that borrows nothing.
@@ -146,6 +146,65 @@ impl NetNs {
         Fut: Future<Output = R> + 'static,
         R: Send + 'static,
     {
-        task::spawn(self, false, body)
+        task::spawn(self.clone(), Options::default(), body)
+    }
+}
+
+impl Call {
+    /// Runs an async body, and returns its output: [`with_netns_async`], with options.
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), in_netns::Error> {
+    /// use in_netns::{Call, NetNs};
+    ///
+    /// let call = Call::new(NetNs::new()?).fresh().thread_name("probe");
+    /// assert_eq!(call.run_async(|| async { 6 * 7 }).await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns_async`].
+    pub async fn run_async<F, Fut, R>(self, body: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        self.execute_async(Inspect::Later, body).await.map(Outcome::into_value)
+    }
+
+    /// Runs an async body, and returns everything there is to know, as [`Call::outcome`] does.
+    ///
+    /// An audit looks when all that the body spawned on its runtime has ended: what is left are threads that were started by other
+    /// means.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`]. A panic is in the outcome, and not resumed.
+    pub async fn outcome_async<F, Fut, R>(self, body: F) -> Result<Outcome<R>, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        self.execute_async(Inspect::Now, body).await
+    }
+
+    pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        let (ns, options) = self.into_parts()?;
+        borrowed::call(ns, options, inspect, body).await
     }
 }

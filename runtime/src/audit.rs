@@ -89,6 +89,15 @@ where
     HOOK.set(hook);
 }
 
+impl Stray {
+    /// Tells whoever wants to know. On the thread that made the call, where there is one.
+    pub(crate) fn tell(strays: &[Stray]) {
+        for stray in strays {
+            HOOK.tell(stray);
+        }
+    }
+}
+
 /// An audit under way.
 pub(crate) struct Audit {
     target: NetNs,
@@ -99,7 +108,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// On the caller's thread, before the call.
+    /// Before the call; or on its own thread, before the body.
     pub(crate) fn begin(target: &NetNs) -> Audit {
         Audit { target: target.clone(), before: threads(), mark: AtomicU64::new(0) }
     }
@@ -117,7 +126,7 @@ impl Audit {
         Marked { before: sys::timer_slack().ok().and_then(mark) }
     }
 
-    /// On the caller's thread, when the call's own thread has left the namespace. Tells the hook.
+    /// When the call's own thread has left the namespace, or was there at the beginning.
     pub(crate) fn end(self) -> Vec<Stray> {
         let appeared = threads().into_iter().filter(|thread| self.before.binary_search(thread).is_err());
         let mut suspects: Vec<Suspect> = appeared.filter_map(|thread| self.suspect(thread)).collect();
@@ -143,9 +152,6 @@ impl Audit {
             if !suspects.is_empty() {
                 thread::sleep(PAUSE);
             }
-        }
-        for stray in &strays {
-            HOOK.tell(stray);
         }
         strays
     }

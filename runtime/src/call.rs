@@ -114,7 +114,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    Call::at_home().execute(f, Inspect::Later).map(Outcome::into_value)
+    execute(None, &Options::default(), Inspect::Later, f).map(Outcome::into_value)
 }
 
 impl NetNs {
@@ -150,21 +150,43 @@ impl NetNs {
 #[derive(Debug)]
 #[must_use = "a call does nothing until `run` or `outcome`"]
 pub struct Call {
-    /// `None`: stay at home.
-    target: Option<Result<NetNs, Error>>,
-    fresh: bool,
-    audit: bool,
-    thread_name: Option<String>,
+    target: Result<NetNs, Error>,
+    options: Options,
+}
+
+/// How a call is made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) fresh: bool,
+    pub(crate) audit: bool,
+    pub(crate) thread_name: Option<String>,
+}
+
+impl Options {
+    /// For a thread of the call's own. Without a name it goes under its caller's, so that a failing test is named in its panic message.
+    pub(crate) fn builder(&self) -> Builder {
+        let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
+        name.map_or_else(Builder::new, |name| Builder::new().name(name))
+    }
+
+    /// For a thread of the pool, which has a name already.
+    pub(crate) fn name_for_kernel(&self) -> Option<CString> {
+        self.thread_name.clone().and_then(|name| CString::new(name).ok())
+    }
+
+    /// What becomes of the call's thread after all.
+    pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
+        match settled {
+            ThreadFate::Reusable if self.fresh => ThreadFate::Retired(RetireReason::Fresh),
+            fate => fate,
+        }
+    }
 }
 
 impl Call {
     /// A call into a namespace. A namespace that cannot be found is an error of [`Call::run`] and [`Call::outcome`].
     pub fn new(ns: impl IntoNetNs) -> Call {
-        Call { target: Some(ns.into_netns()), ..Call::at_home() }
-    }
-
-    fn at_home() -> Call {
-        Call { target: None, fresh: false, audit: false, thread_name: None }
+        Call { target: ns.into_netns(), options: Options::default() }
     }
 
     /// Uses a thread for this call alone, started by the calling thread.
@@ -173,7 +195,7 @@ impl Call {
     /// capture of output under `cargo test`, and it cannot be met again, whatever the closure did to it. It is restored
     /// before the call returns all the same, and exits then.
     pub fn fresh(mut self) -> Call {
-        self.fresh = true;
+        self.options.fresh = true;
         self
     }
 
@@ -204,7 +226,7 @@ impl Call {
     /// # Ok::<(), in_netns::Error>(())
     /// ```
     pub fn audit(mut self) -> Call {
-        self.audit = true;
+        self.options.audit = true;
         self
     }
 
@@ -213,7 +235,7 @@ impl Call {
     pub fn thread_name(mut self, name: impl Into<String>) -> Call {
         let mut name = name.into();
         name.truncate(name.find('\0').unwrap_or(name.len()));
-        self.thread_name = Some(name);
+        self.options.thread_name = Some(name);
         self
     }
 
@@ -231,7 +253,7 @@ impl Call {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        self.execute(|_| f(), Inspect::Later).map(Outcome::into_value)
+        self.execute(Inspect::Later, f).map(Outcome::into_value)
     }
 
     /// As [`Call::run`], with the strays of an audit.
@@ -240,9 +262,13 @@ impl Call {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        let mut outcome = self.execute(|_| f(), Inspect::Later)?;
-        let strays = std::mem::take(&mut outcome.strays);
-        Ok((outcome.into_value(), strays))
+        self.execute(Inspect::Later, f).map(Outcome::into_value_and_strays)
+    }
+
+    /// For an async body.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_parts(self) -> Result<(NetNs, Options), Error> {
+        Ok((self.target?, self.options))
     }
 
     /// Runs the closure, and returns everything there is to know: its value or panic, and what became of the thread.
@@ -257,30 +283,38 @@ impl Call {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        self.execute(|_| f(), Inspect::Now)
+        self.execute(Inspect::Now, f)
     }
 
-    /// The life of a call, on the caller's side.
-    fn execute<F, R>(self, body: F, inspect: Inspect) -> Result<Outcome<R>, Error>
+    fn execute<F, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
     where
-        F: FnOnce(&mut PinnedThread) -> R + Send,
+        F: FnOnce() -> R + Send,
         R: Send,
     {
-        let Call { target, fresh, audit, thread_name } = self;
-        let target = target.transpose()?;
-        let audit = target.as_ref().filter(|_| audit).map(Audit::begin);
-        let context = Context::of_caller();
-        let body = |thread: &mut PinnedThread| context.within(|| body(thread));
-        let visit = Visit { door: target.as_ref().map(NetNs::door), body, inspect, audit: audit.as_ref() };
-        let (value, farewell) =
-            if fresh { on_fresh_thread(visit, thread_name)? } else { on_leased_thread(visit, thread_name)? };
-        let thread = match farewell.settle() {
-            ThreadFate::Reusable if fresh => ThreadFate::Retired(RetireReason::Fresh),
-            fate => fate,
-        };
-        // Every thread of this call's own has left by now.
-        value.map(|value| Outcome { value, thread, strays: audit.map_or_else(Vec::new, Audit::end) })
+        let Call { target, options } = self;
+        execute(Some(&target?), &options, inspect, |_| body())
     }
+}
+
+/// The life of a call, on the caller's side. Without a target it stays at home.
+fn execute<F, R>(target: Option<&NetNs>, options: &Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+where
+    F: FnOnce(&mut PinnedThread) -> R + Send,
+    R: Send,
+{
+    let audit = target.filter(|_| options.audit).map(Audit::begin);
+    let context = Context::of_caller();
+    let body = |thread: &mut PinnedThread| context.within(|| body(thread));
+    let visit = Visit { door: target.map(NetNs::door), body, inspect, audit: audit.as_ref() };
+    let (value, farewell) =
+        if options.fresh { on_fresh_thread(visit, options)? } else { on_leased_thread(visit, options)? };
+    let thread = options.fate(farewell.settle());
+    value.map(|value| {
+        // Every thread of this call's own has left by now.
+        let strays = audit.map_or_else(Vec::new, Audit::end);
+        Stray::tell(&strays);
+        Outcome { value, thread, strays }
+    })
 }
 
 /// Everything that is known of a call that ran.
@@ -303,6 +337,11 @@ impl<R> Outcome<R> {
     /// Resumes the closure's panic.
     pub fn into_value(self) -> R {
         self.value.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    }
+
+    pub(crate) fn into_value_and_strays(mut self) -> (R, Vec<Stray>) {
+        let strays = std::mem::take(&mut self.strays);
+        (self.into_value(), strays)
     }
 }
 
@@ -335,13 +374,13 @@ impl<F> Visit<'_, F> {
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: Visit<'_, F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
+fn on_leased_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
     let pool = Pool::of_process()?;
-    let thread_name = thread_name.and_then(|name| CString::new(name).ok());
+    let thread_name = options.name_for_kernel();
     let mut visit = Some(visit);
     let mut brought = None;
     let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
@@ -362,16 +401,13 @@ where
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: Visit<'_, F>, thread_name: Option<String>) -> Result<Brought<R>, Error>
+fn on_fresh_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
     let pool = Pool::of_process()?;
     let home = pool.settled_home()?;
-    // Under its caller's name, so that a failing test is named in its panic message.
-    let name = thread_name.or_else(|| thread::current().name().map(str::to_owned));
-    let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
     let _leased = pool.count_lease();
     thread::scope(|scope| {
         let alive = pool.count_thread();
@@ -380,8 +416,10 @@ where
             let _known = pool.know_current();
             visit.make(pool, &mut PinnedThread::pin_current(home), None)
         };
-        let thread =
-            builder.spawn_scoped(scope, body).map_err(|source| spawn_failed("a thread for one call", source))?;
+        let thread = options
+            .builder()
+            .spawn_scoped(scope, body)
+            .map_err(|source| spawn_failed("a thread for one call", source))?;
         let (value, farewell) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
         Ok((value, farewell))
     })

@@ -7,6 +7,8 @@ use crate::call::Call;
 use crate::error::{Error, ErrorKind};
 use crate::handover::SpinLimit;
 use crate::netns::{IntoNetNs, NetNs};
+#[cfg(feature = "tokio")]
+use crate::thread::Inspect;
 use crate::thread::Pool;
 
 /// The namespace of `#[in_netns(new)]`.
@@ -55,6 +57,20 @@ impl Options {
     /// In a test build: the test that it is, which may be skipped.
     pub const fn test(self, yes: bool, name: &'static str) -> Options {
         Options { test: if yes { Some(name) } else { None }, ..self }
+    }
+
+    fn call(self, ns: NetNs) -> Call {
+        let call = Call::new(ns);
+        let call = if self.fresh { call.fresh() } else { call };
+        if self.audit { call.audit() } else { call }
+    }
+
+    /// The value, where the options do not forbid what was left behind.
+    #[track_caller]
+    fn unless_strays<R>(self, (value, strays): (R, Vec<Stray>)) -> R {
+        let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
+        assert!(!self.panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
+        value
     }
 
     /// A test that is skipped has nothing to say; anything else is passed on.
@@ -220,7 +236,8 @@ where
     Fut: Future<Output = R>,
     R: Send,
 {
-    crate::asynchronous::call(ns?, options.fresh, body).await
+    let outcome = options.call(ns?).execute_async(Inspect::Later, body).await?;
+    Ok(options.unless_strays(outcome.into_value_and_strays()))
 }
 
 #[cfg(feature = "tokio")]
@@ -230,7 +247,8 @@ where
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    crate::asynchronous::call_owned(ns?, options.fresh, body).await
+    let (ns, manner) = options.call(ns?).into_parts()?;
+    crate::asynchronous::call_owned(ns, manner, body).await.map(|brought| options.unless_strays(brought))
 }
 
 /// What a test returns that has nothing to say.
@@ -255,18 +273,7 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    let Options { fresh, audit, panic_on_strays, test: _ } = options;
-    let mut call = Call::new(ns?);
-    if fresh {
-        call = call.fresh();
-    }
-    if !audit {
-        return call.run(body);
-    }
-    let (value, strays) = call.audit().run_with_strays(body)?;
-    let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
-    assert!(!panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
-    Ok(value)
+    options.call(ns?).run_with_strays(body).map(|brought| options.unless_strays(brought))
 }
 
 /// Takes an argument into the body, on another thread. Here the compiler points where it may not go.

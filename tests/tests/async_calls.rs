@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns, with_netns_async};
+use in_netns::{
+    Call, ErrorKind, NetNs, RetireReason, ThreadFate, pool_stats, retire_current_thread, set_poison_hook, with_netns,
+    with_netns_async,
+};
 use in_netns_tests::{
     alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
 };
@@ -269,6 +272,79 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
     wait_until("it is told", || !told.lock().unwrap().is_empty());
     wait_until("the thread is gone", || threads_in(&ns).is_empty() && pool_stats().leased == 0);
     set_poison_hook(|_| {});
+}
+
+#[test]
+fn an_outcome_tells_what_became_of_the_thread() {
+    let _alone = alone();
+    set_poison_hook(|_| {});
+    let ns = NetNs::new().unwrap();
+    let fate = |call: Call, body: fn()| {
+        let outcome = block_on(call.outcome_async(|| async move {
+            task::yield_now().await;
+            body();
+            tid()
+        }));
+        let outcome = outcome.unwrap();
+        (outcome.value.unwrap(), outcome.thread)
+    };
+    let (reused, reusable) = fate(Call::new(&ns), || ());
+    assert!(matches!(reusable, ThreadFate::Reusable));
+    let (asked, retired) = fate(Call::new(&ns), || assert!(retire_current_thread()));
+    assert_eq!(asked, reused);
+    assert!(matches!(retired, ThreadFate::Retired(RetireReason::Asked)));
+    let unshare = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+    let (changed, retired) = fate(Call::new(&ns), unshare);
+    assert_ne!(changed, reused);
+    assert!(matches!(retired, ThreadFate::Retired(RetireReason::Changed(_))), "{retired:?}");
+    let (poisoned, retired) = fate(Call::new(&ns), give_up_sys_admin);
+    assert_ne!(poisoned, changed);
+    assert!(matches!(retired, ThreadFate::Retired(RetireReason::Poisoned(_))), "{retired:?}");
+    let (_, retired) = fate(Call::new(&ns).fresh(), || ());
+    assert!(matches!(retired, ThreadFate::Retired(RetireReason::Fresh)), "{retired:?}");
+    let panicked = block_on(Call::new(&ns).outcome_async(|| async { std::panic::panic_any(42) })).unwrap();
+    assert_eq!(panicked.value.unwrap_err().downcast_ref(), Some(&42));
+    assert_left(&ns);
+}
+
+#[test]
+fn a_thread_has_its_name_for_the_length_of_a_call() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let name = || std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+    for call in [Call::new(&ns), Call::new(&ns).fresh()] {
+        assert_eq!(block_on(call.thread_name("probe").run_async(|| async { name() })).unwrap(), "probe\n");
+    }
+    assert_eq!(block_on(ns.run_async(|| async { name() })).unwrap(), "in-netns\n");
+}
+
+#[test]
+fn a_namespace_that_lets_nobody_in_is_an_error_in_every_form() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let dropped = AtomicUsize::new(0);
+    // Entering takes a capability that threads of this process's pool no longer have: they inherit from the one that starts them.
+    let refused = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                give_up_sys_admin();
+                let witness = scopeguard::guard((), |()| {
+                    dropped.fetch_add(1, Ordering::SeqCst);
+                });
+                let borrowed = block_on(Call::new(&ns).fresh().run_async(|| {
+                    let _witness = &witness;
+                    unreachable!("not made");
+                    #[allow(unreachable_code)]
+                    async {}
+                }));
+                borrowed.unwrap_err().kind()
+            })
+            .join()
+            .unwrap()
+    });
+    assert_eq!(refused, ErrorKind::PermissionDenied);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert_left(&ns);
 }
 
 #[test]

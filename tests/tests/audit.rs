@@ -9,6 +9,8 @@ use std::sync::{Barrier, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::executor::block_on;
 use in_netns::{
     Call, NetNs, RetireReason, Stray, ThreadFate, in_netns, retire_current_thread, set_stray_hook, with_netns,
 };
@@ -409,4 +411,75 @@ fn the_mark_is_gone_when_the_thread_is_used_again() {
         again += u32::from(id == marked_id);
     }
     assert!(again > 0, "a thread was used again");
+}
+
+/// What an async body spawns on its runtime has ended when it has; a thread of its own may not have.
+#[test]
+fn an_async_body_is_audited_as_well() {
+    let ns = NetNs::new().unwrap();
+    for call in [Call::new(&ns), Call::new(&ns).fresh()] {
+        let outcome = block_on(call.audit().outcome_async(|| async {
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            tokio::spawn(async {}).await.unwrap();
+            Stayer::start("async")
+        }));
+        let outcome = outcome.unwrap();
+        let stayer = outcome.value.unwrap();
+        let found: Vec<_> = outcome.strays.iter().map(|stray| (stray.thread_id, stray.certain)).collect();
+        assert_eq!(found, [(stayer.id, true)]);
+        assert!(is_told_of(stayer.id));
+        assert_eq!(threads_in(&ns), [stayer.id]);
+        stayer.end();
+    }
+    let clean = block_on(Call::new(&ns).audit().outcome_async(|| async {
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        thread::spawn(|| ()).join().unwrap();
+    }));
+    assert_eq!(clean.unwrap().strays, []);
+}
+
+#[test]
+fn an_async_function_that_leaves_a_stray_panics_if_it_is_to() {
+    #[in_netns(ns, audit = "panic")]
+    async fn borrowed(ns: &NetNs, into: &mut Option<Stayer>) {
+        *into = Some(Stayer::start("borrowed"));
+    }
+    #[in_netns(ns, owned, audit = "panic")]
+    async fn owned(ns: NetNs, into: std::sync::Arc<Mutex<Option<Stayer>>>) {
+        *into.lock().unwrap() = Some(Stayer::start("owned"));
+    }
+    #[in_netns(ns, owned, audit = "off")]
+    async fn unasked(ns: NetNs) -> Stayer {
+        Stayer::start("unasked")
+    }
+    let message = |thrown: thread::Result<()>| *thrown.unwrap_err().downcast::<String>().unwrap();
+    let ns = NetNs::new().unwrap();
+    let mut left = None;
+    let thrown = panic::catch_unwind(AssertUnwindSafe(|| block_on(borrowed(&ns, &mut left))));
+    assert!(message(thrown).contains("`borrowed` was started in a call and outlives it"));
+    left.unwrap().end();
+    let left = std::sync::Arc::new(Mutex::new(None));
+    let thrown = panic::catch_unwind(AssertUnwindSafe(|| block_on(owned(ns.clone(), left.clone()))));
+    assert!(message(thrown).contains("`owned` was started in a call and outlives it"));
+    left.lock().unwrap().take().unwrap().end();
+    let stayer = block_on(unasked(ns));
+    assert!(!is_told_of(stayer.id));
+    stayer.end();
+}
+
+/// Nobody waits for it any more, and it is told all the same.
+#[test]
+fn a_cancelled_async_body_is_audited_too() {
+    told();
+    let ns = NetNs::new().unwrap();
+    let (tell, hear) = mpsc::channel();
+    let mut call = Box::pin(Call::new(&ns).audit().run_async(|| async {
+        tell.send(Stayer::start("cancelled")).unwrap();
+        std::future::pending::<()>().await;
+    }));
+    assert!(call.as_mut().now_or_never().is_none());
+    let stayer = hear.recv().unwrap();
+    drop(call);
+    wait_until("the hook is told", || is_told_of(stayer.id));
+    stayer.end();
 }

@@ -18,33 +18,44 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use loom::cell::Cell;
-use loom::sync::Notify;
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use polls::{Ended, Invitation, Patience, pair};
 
 /// A second poll within the owner's, after a turn at most.
 const PATIENCE: Patience = Patience { polls: 2, turns: 1 };
 
-/// Every interleaving with up to two preemptions, which is where bugs of this kind show: without a bound it takes hours.
+/// Every interleaving with up to four preemptions; bugs of this kind show with two or three. Each more takes six times as long.
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(4);
     model.check(test);
 }
 
 /// A loom thread that waits, as a task.
-struct Task(Notify);
+struct Task {
+    woken: Mutex<bool>,
+    wakes: Condvar,
+}
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        self.0.notify();
+        *self.woken.lock().unwrap() = true;
+        self.wakes.notify_one();
     }
 }
 
 impl Task {
     fn new() -> (Arc<Task>, Waker) {
-        let task = Arc::new(Task(Notify::new()));
+        let task = Arc::new(Task { woken: Mutex::new(false), wakes: Condvar::new() });
         (Arc::clone(&task), Waker::from(task))
+    }
+
+    fn wait(&self) {
+        let mut woken = self.woken.lock().unwrap();
+        while !std::mem::take(&mut *woken) {
+            woken = self.wakes.wait(woken).unwrap();
+        }
     }
 }
 
@@ -56,7 +67,7 @@ fn host(invitation: Invitation<u32>, released: bool) -> Option<u32> {
         if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
             break ended;
         }
-        task.0.wait();
+        task.wait();
     };
     if ended == Ended::Finished && released {
         host.release();
@@ -124,7 +135,7 @@ fn to_the_end(pending: u32, by_thread: bool, released: bool) {
             // Between two polls the cell is nobody's but ours.
             Poll::Pending => lent.add(),
         }
-        task.0.wait();
+        task.wait();
     }
     assert!(cell.get() >= pending + 2);
     drop(owner);
@@ -200,6 +211,37 @@ fn it_can_be_left_while_the_host_ends() {
     });
 }
 
+/// A host that cannot be one gives the body back: its owner drops it, when it is told or when it leaves.
+fn declined(polled: bool) {
+    let cell = Cell::new(0);
+    let body = Steps { lent: Lent(&cell), left: 0, by_thread: false };
+    let (mut owner, invitation) = pair(0, PATIENCE, move || body);
+    let hosting = thread::spawn(move || invitation.decline(7));
+    let (task, waker) = Task::new();
+    let mut told = None;
+    while polled && told.is_none() {
+        match owner.poll(&waker) {
+            Poll::Ready(end) => told = end.ok(),
+            Poll::Pending => task.wait(),
+        }
+    }
+    let left = owner.leave(false).ended;
+    drop(owner);
+    assert_eq!(cell.get(), 1, "dropped, and not made");
+    assert_eq!((told.or(left), told.and(left)), (Some(7), None));
+    hosting.join().unwrap();
+}
+
+#[test]
+fn a_body_that_is_declined_is_dropped_by_its_owner() {
+    model(|| declined(true));
+}
+
+#[test]
+fn a_call_that_is_declined_can_be_left() {
+    model(|| declined(false));
+}
+
 /// Whoever polls may change from poll to poll, as a task does that is stolen: the last waker is woken.
 #[test]
 fn the_latest_waker_is_woken() {
@@ -221,7 +263,7 @@ fn the_latest_waker_is_woken() {
         assert!(owner.poll(&stale).is_pending(), "nobody has woken it");
         let (task, waker) = Task::new();
         while owner.poll(&waker).is_pending() {
-            task.0.wait();
+            task.wait();
         }
         drop(owner);
         assert_eq!(hosting.join().unwrap(), None);

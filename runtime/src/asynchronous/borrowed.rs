@@ -6,14 +6,15 @@ use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::entry;
+use super::entry::Work;
 use super::polls::{self, Ended, Invitation, Left, Owner, Patience};
-use super::stay::Stay;
+use super::stay::{Ending, Stay};
 use super::task::caught;
+use crate::call::{Options, Outcome};
 use crate::context::Context;
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::thread::{Farewell, Pool};
+use crate::thread::{Inspect, Pool};
 
 /// A turn takes about a microsecond, so this is of the order of what a task of tokio may do in one poll. (Its budget is 128 operations.)
 const PATIENCE: Patience = Patience { polls: 64, turns: 3 };
@@ -24,7 +25,7 @@ thread_local! {
 }
 
 /// The life of a call, on the side of whoever awaits it.
-pub(crate) async fn call<F, Fut, R>(ns: NetNs, fresh: bool, body: F) -> Result<R, Error>
+pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
@@ -40,14 +41,14 @@ where
         polls::pair(Pool::of_process()?.spin_limit().0, PATIENCE, body)
     };
     let cargo = (invitation, owner.address());
-    if let Err((error, (invitation, _))) = entry::begin(&ns, fresh, cargo, host) {
+    // The call holds no reference to the namespace when it returns: its thread gets this one.
+    let work = Work { ns, options: options.clone(), inspect, cargo, live: host };
+    if let Err((error, (invitation, _))) = work.begin() {
         owner.withdraw(invitation);
         return Err(error);
     }
-    // The call holds no reference to the namespace when it returns.
-    drop(ns);
     let mut running = Running { owner };
-    let farewell = poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         assert!(
             !running.is_hosted_here(),
             "the future of an async call was polled by a task of that very call, which would wait for itself for ever"
@@ -55,33 +56,39 @@ where
         running.owner.poll(cx.waker())
     })
     .await;
-    let Ok(farewell) = farewell else { unreachable!("the thread of an async call was lost") };
-    let _ = farewell.settle();
+    let Ok(mut ending) = ended else { unreachable!("the thread of an async call was lost") };
+    let refused = ending.refused.take();
+    let (fate, strays) = ending.settle();
     let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match value {
-        Some(value) => Ok(value.unwrap_or_else(|payload| panic::resume_unwind(payload))),
-        None => unreachable!("a body that has finished brings something back"),
+    match (refused, value) {
+        (Some(error), _) => Err(error),
+        (None, Some(value)) => Ok(Outcome { value, thread: options.fate(fate), strays }),
+        (None, None) => unreachable!("a body that has finished brings something back"),
     }
 }
 
 /// The same life, on the pinned thread.
-fn host(stay: Stay<'_>, (invitation, address): (Invitation<Farewell>, usize)) {
+fn host(stay: Result<Stay<'_>, Ending>, (invitation, address): (Invitation<Ending>, usize)) {
+    let stay = match stay {
+        Ok(stay) => stay,
+        Err(refused) => return invitation.decline(refused),
+    };
     HOST_OF.set(address);
     let mut host = invitation.accept();
     let ended = stay.drive(poll_fn(|cx| host.serve(cx)));
     if ended == Ended::Finished && stay.may_take_long_to_end() {
         host.release();
     }
-    let farewell = stay.end();
+    let ending = stay.end();
     HOST_OF.set(0);
-    if let Some(farewell) = host.finish(farewell) {
-        farewell.settle_alone();
+    if let Some(ending) = host.finish(ending) {
+        ending.settle_alone();
     }
 }
 
 /// A call under way. Dropping it cancels the body.
 struct Running<F, Fut> {
-    owner: Owner<F, Fut, Farewell>,
+    owner: Owner<F, Fut, Ending>,
 }
 
 impl<F, Fut> Running<F, Fut> {
@@ -94,8 +101,8 @@ impl<F, Fut> Drop for Running<F, Fut> {
     fn drop(&mut self) {
         let on_host = self.is_hosted_here();
         let Left { ended, thrown } = self.owner.leave(on_host);
-        if let Some(farewell) = ended {
-            let _ = farewell.settle();
+        if let Some(ending) = ended {
+            ending.settle();
         }
         if let Some(payload) = thrown {
             if !thread::panicking() {

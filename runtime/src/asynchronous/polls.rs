@@ -55,6 +55,8 @@ struct State<E> {
     owner_gone: bool,
     /// What the body's destructor threw.
     thrown: Option<Box<dyn Any + Send>>,
+    /// The body, not made, for its owner to drop: see [`Invitation::decline`].
+    returned: Option<Make<'static>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,12 +190,21 @@ where
 {
     let make: Make<'_> = Box::new(move || Box::pin(make()));
     // SAFETY: only the lifetime changes. What is behind it is used through `Host`, which does so only to serve an order, and an
-    // order is served while the owner waits in `Line::order`; or by `Owner::withdraw`, which has the owner. The owner
+    // order is served while the owner waits in `Line::order`; or by the owner itself, in `withdraw` and when it is dropped. The owner
     // names `F` and `Fut` and has a `Drop`, so what they borrow outlives it. Nothing else touches or drops the body, since
-    // `Invitation` and `Host` hold it in `ManuallyDrop`. (One exception is argued in `Owner::leave`.)
+    // `Invitation` and `Host` hold it in `ManuallyDrop`, and a line does not end before an owner that was forgotten. (One
+    // exception is argued in `Owner::leave`.)
     let make = unsafe { std::mem::transmute::<Make<'_>, Make<'static>>(make) };
-    let state =
-        State { order: None, over: false, host: None, ended: None, host_gone: false, owner_gone: false, thrown: None };
+    let state = State {
+        order: None,
+        over: false,
+        host: None,
+        ended: None,
+        host_gone: false,
+        owner_gone: false,
+        thrown: None,
+        returned: None,
+    };
     let line = Arc::new(Line {
         state: Mutex::new(state),
         served: Condvar::new(),
@@ -276,6 +287,9 @@ impl<F, Fut, E> Drop for Owner<F, Fut, E> {
         if !over {
             self.leave(false);
         }
+        let returned = self.line.state().returned.take();
+        // Somebody else's destructor: not under the lock.
+        drop(returned);
     }
 }
 
@@ -299,6 +313,17 @@ impl<E> Invitation<E> {
         let Invitation { mut make, end } = self;
         let waker = Waker::from(Arc::clone(&end.0.relay));
         Host { make: ManuallyDrop::new(make.take()), body: ManuallyDrop::new(None), waker, lingering: None, end }
+    }
+
+    /// On what should have been the host's thread: gives the body back, which was not made, and tells how it ended.
+    pub(crate) fn decline(self, end: E) {
+        let Invitation { mut make, end: HostEnd(ref line) } = self;
+        let mut state = line.state();
+        state.returned = make.take();
+        state.ended = Some(end);
+        state.over = true;
+        line.serve(state);
+        line.relay.wake_by_ref();
     }
 }
 

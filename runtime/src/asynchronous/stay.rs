@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
+use crate::audit::{Audit, Marked, Stray};
+use crate::call::Options;
 use crate::error::{Error, ErrorKind};
+use crate::fate::ThreadFate;
 use crate::guard::PinnedThread;
 use crate::netns::NetNs;
-use crate::thread::{Counted, Departure, Farewell, Handed, Inspect, Lease, Pool};
+use crate::sys;
+use crate::thread::{Counted, Departure, Farewell, Handed, Inspect, Lease, Pool, WORKER_NAME};
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
@@ -84,26 +88,89 @@ pub(super) struct Stay<'t> {
     pool: &'static Pool,
     thread: &'t mut PinnedThread,
     runtime: Option<CallRuntime>,
+    inspect: Inspect,
+    audit: Option<(Audit, Marked)>,
+    /// Whether the thread was given a name for this.
+    named: bool,
     /// `None` when the stay has ended.
     leased: Option<Leased>,
 }
 
 /// What ends with a stay.
 pub(super) enum Leased {
-    /// The lease of a pooled thread, which is sent here as soon as the caller was told that the thread is inside.
+    /// The lease of a pooled thread, which is sent here as soon as the thread has begun.
     ToCome(mpsc::Receiver<Lease>),
     /// A count, for a thread of the call's own.
     Counted(Counted),
 }
 
+impl Leased {
+    fn end(self, farewell: Farewell) -> Farewell {
+        match self {
+            Leased::ToCome(lease) => match lease.recv() {
+                Ok(lease) => farewell.end(lease, Handed::Done(None)),
+                Err(mpsc::RecvError) => farewell,
+            },
+            Leased::Counted(counted) => {
+                drop(counted);
+                farewell
+            }
+        }
+    }
+}
+
+/// How a stay ended, for whoever waits to settle.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// That it never began.
+    pub(super) refused: Option<Error>,
+    farewell: Farewell,
+    strays: Vec<Stray>,
+}
+
+impl Ending {
+    /// On the thread of whoever waited.
+    pub(super) fn settle(self) -> (ThreadFate, Vec<Stray>) {
+        let fate = self.farewell.settle();
+        Stray::tell(&self.strays);
+        (fate, self.strays)
+    }
+
+    /// On the pinned thread, where nobody waits.
+    pub(super) fn settle_alone(self) {
+        self.farewell.settle_alone();
+        Stray::tell(&self.strays);
+    }
+}
+
 impl<'t> Stay<'t> {
-    pub(super) fn new(
+    /// On the pinned thread: enters, and makes a runtime.
+    pub(super) fn begin(
         pool: &'static Pool,
         thread: &'t mut PinnedThread,
-        runtime: CallRuntime,
         leased: Leased,
-    ) -> Stay<'t> {
-        Stay { pool, thread, runtime: Some(runtime), leased: Some(leased) }
+        ns: &NetNs,
+        options: &Options,
+        inspect: Inspect,
+    ) -> Result<Stay<'t>, Ending> {
+        let entered = match thread.go(ns.door()) {
+            Ok(()) => CallRuntime::build(ns).map_err(|error| (error, Farewell::say(pool, thread, inspect, None))),
+            Err(error) => Err((error, Farewell::at_the_door(thread))),
+        };
+        let runtime = match entered {
+            Ok(runtime) => runtime,
+            Err((error, farewell)) => {
+                return Err(Ending { refused: Some(error), farewell: leased.end(farewell), strays: Vec::new() });
+            }
+        };
+        // A name is for whoever looks; that it could not be set is no reason to refuse the call.
+        let name = if options.fresh { None } else { options.name_for_kernel() };
+        let named = name.is_some_and(|name| sys::name_current_thread(&name).is_ok());
+        let audit = options.audit.then(|| Audit::begin(ns)).map(|audit| {
+            let marked = audit.mark_current();
+            (audit, marked)
+        });
+        Ok(Stay { pool, thread, runtime: Some(runtime), inspect, audit, named, leased: Some(leased) })
     }
 
     /// Drives the runtime until `future` is ready.
@@ -114,17 +181,18 @@ impl<'t> Stay<'t> {
         }
     }
 
-    /// Whether the end may have to wait for blocking closures.
+    /// Whether the end may have to wait, for blocking closures or for what the audit finds awake.
     pub(super) fn may_take_long_to_end(&self) -> bool {
-        self.runtime.as_ref().is_some_and(|runtime| runtime.blocking.any.load(Ordering::Relaxed))
+        let blocks = |runtime: &CallRuntime| runtime.blocking.any.load(Ordering::Relaxed);
+        self.audit.is_some() || self.runtime.as_ref().is_some_and(blocks)
     }
 
     /// Ends what was spawned, goes home, and gives the lease back.
-    pub(super) fn end(mut self) -> Farewell {
+    pub(super) fn end(mut self) -> Ending {
         self.wind_up()
     }
 
-    fn wind_up(&mut self) -> Farewell {
+    fn wind_up(&mut self) -> Ending {
         if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
             // tokio catches what the destructors of tasks throw, as it does in any runtime. Should it not, the way home comes first.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -136,18 +204,16 @@ impl<'t> Stay<'t> {
             }));
             blocking.wait_until_gone();
         }
-        let farewell = Farewell::say(self.pool, self.thread, Inspect::Later, None);
-        match self.leased.take() {
-            Some(Leased::ToCome(lease)) => match lease.recv() {
-                Ok(lease) => farewell.end(lease, Handed::Done(None)),
-                Err(mpsc::RecvError) => farewell,
-            },
-            Some(Leased::Counted(counted)) => {
-                drop(counted);
-                farewell
-            }
-            None => farewell,
+        let strays = self.audit.take().map_or_else(Vec::new, |(audit, _marked)| audit.end());
+        if std::mem::take(&mut self.named) {
+            let _ = sys::name_current_thread(WORKER_NAME);
         }
+        let farewell = Farewell::say(self.pool, self.thread, self.inspect, None);
+        let farewell = match self.leased.take() {
+            Some(leased) => leased.end(farewell),
+            None => farewell,
+        };
+        Ending { refused: None, farewell, strays }
     }
 }
 

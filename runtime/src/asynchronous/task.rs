@@ -6,16 +6,19 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll, Waker};
 use std::thread;
 
-use super::entry;
-use super::stay::Stay;
+use super::entry::Work;
+use super::stay::{Ending, Stay};
+use crate::audit::Stray;
+use crate::call::Options;
 use crate::context::Context;
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::thread::Farewell;
+use crate::thread::Inspect;
 
 /// Makes and polls a body, and catches what it throws, be it on its way out.
 pub(super) async fn caught<F, Fut, R>(context: Context, body: F) -> thread::Result<R>
@@ -43,48 +46,64 @@ where
 }
 
 /// Starts a body.
-pub(crate) fn spawn<F, Fut, R>(ns: &NetNs, fresh: bool, body: F) -> JoinHandle<R>
+pub(crate) fn spawn<F, Fut, R>(ns: NetNs, options: Options, body: F) -> JoinHandle<R>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    let task = Arc::new(Task(Mutex::new(State::default())));
+    let task = Arc::new(Task::default());
     let cargo = (Arc::clone(&task), Context::of_async_caller(), body);
-    if let Err((error, _)) = entry::begin(ns, fresh, cargo, host) {
-        task.state().outcome = Some((Err(JoinError(Why::Entry(error))), None));
+    let work = Work { ns, options, inspect: Inspect::Later, cargo, live: host };
+    if let Err((error, _)) = work.begin() {
+        task.finish(Err(JoinError(Why::Entry(error))), None);
     }
-    JoinHandle { task: Some(task) }
+    JoinHandle { task: Some(task), strays: Vec::new() }
 }
 
-fn host<F, Fut, R>(stay: Stay<'_>, (task, context, body): (Arc<Task<R>>, Context, F))
+fn host<F, Fut, R>(stay: Result<Stay<'_>, Ending>, (task, context, body): (Arc<Task<R>>, Context, F))
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
     let lost = Lost(&task);
-    let outcome = {
-        let mut body = Box::pin(caught(context, body));
-        let driven = stay.drive(poll_fn(|cx| {
-            if task.is_aborted(cx) {
-                return Poll::Ready(None);
-            }
-            body.as_mut().poll(cx).map(Some)
-        }));
-        let dropped = stay.drive(async { panic::catch_unwind(AssertUnwindSafe(|| drop(body))) });
-        match (driven, dropped) {
-            (Some(Ok(value)), _) => Ok(value),
-            (Some(Err(payload)), _) | (None, Err(payload)) => Err(JoinError::panicked(payload)),
-            (None, Ok(())) => Err(JoinError(Why::Cancelled)),
+    let (outcome, ending) = match stay {
+        Ok(stay) => live(stay, &task, context, body),
+        Err(mut ending) => {
+            let why = ending.refused.take().map_or(Why::Cancelled, Why::Entry);
+            // Somebody else's destructor.
+            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(body)));
+            (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(why))), ending)
         }
     };
-    let farewell = stay.end();
     std::mem::forget(lost);
-    task.finish(outcome, farewell);
+    task.finish(outcome, Some(ending));
+}
+
+fn live<F, Fut, R>(stay: Stay<'_>, task: &Task<R>, context: Context, body: F) -> (Result<R, JoinError>, Ending)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = R>,
+{
+    let mut body = Box::pin(caught(context, body));
+    let mut known = None;
+    let driven = stay.drive(poll_fn(|cx| {
+        if task.is_aborted(cx, &mut known) {
+            return Poll::Ready(None);
+        }
+        body.as_mut().poll(cx).map(Some)
+    }));
+    let dropped = stay.drive(async { panic::catch_unwind(AssertUnwindSafe(|| drop(body))) });
+    let outcome = match (driven, dropped) {
+        (Some(Ok(value)), _) => Ok(value),
+        (Some(Err(payload)), _) | (None, Err(payload)) => Err(JoinError::panicked(payload)),
+        (None, Ok(())) => Err(JoinError(Why::Cancelled)),
+    };
+    (outcome, stay.end())
 }
 
 /// Starts a body and awaits it, as a call does: dropped, it aborts the body, and a panic is resumed.
-pub(crate) async fn call<F, Fut, R>(ns: NetNs, fresh: bool, body: F) -> Result<R, Error>
+pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, body: F) -> Result<(R, Vec<Stray>), Error>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -96,11 +115,9 @@ where
             self.0.abort();
         }
     }
-    let mut task = AbortOnDrop(spawn(&ns, fresh, body));
-    // The call holds no reference to the namespace when it returns.
-    drop(ns);
+    let mut task = AbortOnDrop(spawn(ns, options, body));
     match (&mut task.0).await {
-        Ok(value) => Ok(value),
+        Ok(value) => Ok((value, std::mem::take(&mut task.0.strays))),
         Err(JoinError(Why::Entry(error))) => Err(error),
         Err(JoinError(Why::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -110,12 +127,14 @@ where
 }
 
 /// A body on its way, seen from both sides.
-struct Task<R>(Mutex<State<R>>);
+struct Task<R> {
+    state: Mutex<State<R>>,
+    aborted: AtomicBool,
+}
 
 struct State<R> {
-    /// With what is left to settle, where there was a stay.
-    outcome: Option<(Result<R, JoinError>, Option<Farewell>)>,
-    aborted: bool,
+    /// With what is left to settle, where a thread was found.
+    outcome: Option<(Result<R, JoinError>, Option<Ending>)>,
     /// Nobody waits any more.
     detached: bool,
     host: Option<Waker>,
@@ -123,37 +142,42 @@ struct State<R> {
     finished: bool,
 }
 
-impl<R> Default for State<R> {
-    fn default() -> State<R> {
-        State { outcome: None, aborted: false, detached: false, host: None, joiner: None, finished: false }
+impl<R> Default for Task<R> {
+    fn default() -> Task<R> {
+        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
+        Task { state: Mutex::new(state), aborted: AtomicBool::new(false) }
     }
 }
 
 impl<R> Task<R> {
     fn state(&self) -> MutexGuard<'_, State<R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_aborted(&self, cx: &task::Context<'_>) -> bool {
-        let mut state = self.state();
-        if !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker())) {
-            state.host = Some(cx.waker().clone());
+    /// On the host's thread, before each poll of the body. `known` is what whoever aborts wakes.
+    fn is_aborted(&self, cx: &task::Context<'_>, known: &mut Option<Waker>) -> bool {
+        if !known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *known = Some(cx.waker().clone());
+            self.state().host.clone_from(known);
         }
-        state.aborted
+        // After the waker was left: an abort that did not find it is seen here.
+        self.aborted.load(Ordering::Acquire)
     }
 
-    fn finish(&self, outcome: Result<R, JoinError>, farewell: Farewell) {
+    fn finish(&self, outcome: Result<R, JoinError>, ending: Option<Ending>) {
         let mut state = self.state();
         state.finished = true;
         state.host = None;
         if state.detached {
             drop(state);
-            farewell.settle_alone();
+            if let Some(ending) = ending {
+                ending.settle_alone();
+            }
             // Somebody else's destructor, which is not to end the thread.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(outcome)));
             return;
         }
-        state.outcome = Some((outcome, Some(farewell)));
+        state.outcome = Some((outcome, ending));
         let joiner = state.joiner.take();
         drop(state);
         if let Some(joiner) = joiner {
@@ -185,10 +209,8 @@ trait Abort: Send + Sync {
 
 impl<R: Send> Abort for Task<R> {
     fn abort(&self) {
-        let mut state = self.state();
-        state.aborted = true;
-        let host = state.host.take();
-        drop(state);
+        self.aborted.store(true, Ordering::Release);
+        let host = self.state().host.clone();
         if let Some(host) = host {
             host.wake();
         }
@@ -207,6 +229,8 @@ impl<R: Send> Abort for Task<R> {
 pub struct JoinHandle<R> {
     /// `None` when the outcome was taken.
     task: Option<Arc<Task<R>>>,
+    /// What the audit found, when the outcome was taken.
+    strays: Vec<Stray>,
 }
 
 impl<R> JoinHandle<R> {
@@ -250,14 +274,14 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
         let mut state = task.state();
-        let Some((outcome, farewell)) = state.outcome.take() else {
+        let Some((outcome, ending)) = state.outcome.take() else {
             state.joiner = Some(cx.waker().clone());
             return Poll::Pending;
         };
         drop(state);
         self.task = None;
-        if let Some(farewell) = farewell {
-            let _ = farewell.settle();
+        if let Some(ending) = ending {
+            (_, self.strays) = ending.settle();
         }
         Poll::Ready(outcome)
     }
@@ -270,8 +294,8 @@ impl<R> Drop for JoinHandle<R> {
         state.detached = true;
         let outcome = state.outcome.take();
         drop(state);
-        if let Some((_, Some(farewell))) = outcome {
-            let _ = farewell.settle();
+        if let Some((_, Some(ending))) = outcome {
+            ending.settle();
         }
     }
 }
