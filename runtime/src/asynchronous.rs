@@ -13,11 +13,12 @@
 //! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
 //!
 //! The modules, in the order in which a call meets them: [`entry`] finds a thread, [`stay`] is that thread's time
-//! inside, [`polls`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
+//! inside (with [`local`] tasks), [`polls`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
 //! pace ([`task`]).
 
 mod borrowed;
 mod entry;
+mod local;
 #[allow(unsafe_code)] // A borrowed future, polled on another thread: see the module's documentation.
 mod polls;
 mod service;

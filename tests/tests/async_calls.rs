@@ -69,6 +69,46 @@ fn every_part_of_it_is_inside() {
     assert_eq!(here(), home());
 }
 
+/// However they are woken: by the body, by each other, by a timer, by a task, by another thread.
+#[test]
+fn local_tasks_are_run() {
+    async fn family(depth: u32, count: Rc<Cell<u32>>) {
+        let on = tid();
+        count.set(count.get() + 1);
+        if depth > 0 {
+            let children: Vec<_> = (0..3).map(|_| task::spawn_local(family(depth - 1, Rc::clone(&count)))).collect();
+            task::yield_now().await;
+            sleep(Duration::from_millis(1)).await;
+            task::spawn_blocking(|| ()).await.unwrap();
+            task::spawn(task::yield_now()).await.unwrap();
+            for child in children {
+                child.await.unwrap();
+            }
+        }
+        assert_eq!(on, tid());
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let borrowed = block_on(ns.run_async(|| async {
+        let count = Rc::new(Cell::new(0));
+        family(4, Rc::clone(&count)).await;
+        count.get()
+    }));
+    assert_eq!(borrowed.unwrap(), 121);
+    let owned = block_on(ns.spawn_async(|| async {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // Nobody awaits this one, and the body waits for what it says.
+        task::spawn_local(async move {
+            family(3, Rc::default()).await;
+            tell.send(tid()).unwrap();
+        });
+        (told.await.unwrap(), tid())
+    }));
+    let (on, body) = owned.unwrap();
+    assert_eq!(on, body);
+    assert_left(&ns);
+}
+
 fn assert_send<T: Send>(value: T) -> T {
     value
 }

@@ -69,7 +69,7 @@ where
 
 /// The same life, on the pinned thread.
 fn host(stay: Result<Stay<'_>, Ending>, (invitation, address): (Invitation<Ending>, usize)) {
-    let stay = match stay {
+    let mut stay = match stay {
         Ok(stay) => stay,
         Err(refused) => return invitation.decline(refused),
     };

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::LocalSet;
 
+use super::local::LocalTasks;
 use crate::audit::{Audit, Marked, Stray};
 use crate::call::Options;
 use crate::error::{Error, ErrorKind};
@@ -20,7 +20,7 @@ use crate::thread::{Counted, Departure, Farewell, Handed, Inspect, Lease, Pool, 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
     runtime: Runtime,
-    local: LocalSet,
+    local: LocalTasks,
     blocking: Arc<BlockingThreads>,
 }
 
@@ -35,7 +35,7 @@ impl CallRuntime {
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
         })?;
-        Ok(CallRuntime { runtime, local: LocalSet::new(), blocking })
+        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking })
     }
 }
 
@@ -174,9 +174,9 @@ impl<'t> Stay<'t> {
     }
 
     /// Drives the runtime until `future` is ready.
-    pub(super) fn drive<F: Future>(&self, future: F) -> F::Output {
-        match &self.runtime {
-            Some(CallRuntime { runtime, local, .. }) => runtime.block_on(local.run_until(future)),
+    pub(super) fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        match &mut self.runtime {
+            Some(CallRuntime { runtime, local, .. }) => local.run_until(runtime, future),
             None => unreachable!("the runtime is there until the end"),
         }
     }

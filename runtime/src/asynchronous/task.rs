@@ -80,7 +80,7 @@ where
     task.finish(outcome, Some(ending));
 }
 
-fn live<F, Fut, R>(stay: Stay<'_>, task: &Task<R>, context: Context, body: F) -> (Result<R, JoinError>, Ending)
+fn live<F, Fut, R>(mut stay: Stay<'_>, task: &Task<R>, context: Context, body: F) -> (Result<R, JoinError>, Ending)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
