@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::{Inspect, Pool};
 
-/// A turn takes about a microsecond, so this is of the order of what a task of tokio may do in one poll. (Its budget is 128 operations.)
-const PATIENCE: Patience = Patience { polls: 64, turns: 3 };
+/// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond.
+const PATIENCE: Patience = Patience { polls: 128, turns: 3 };
 
 thread_local! {
     /// The call that the calling thread is host of: the address of its line.

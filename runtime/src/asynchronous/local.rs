@@ -29,16 +29,32 @@ impl LocalTasks {
     /// Drives the runtime until `future` is ready, and the local tasks with it. `spawn_local` finds this set meanwhile.
     pub(super) fn run_until<F: Future>(&mut self, runtime: &Runtime, future: F) -> F::Output {
         let mut future = pin!(future);
-        let mut root = None;
+        let mut root = LastSeen::default();
         let _found = self.set.enter();
         runtime.block_on(poll_fn(|cx| {
-            self.wakes.follow(cx.waker(), &mut root);
+            if root.is_new(cx.waker()) {
+                *self.wakes.root() = Some(cx.waker().clone());
+            }
             let polled = future.as_mut().poll(cx);
             if polled.is_pending() && self.wakes.take() {
                 let _ = Pin::new(&mut self.set).poll(&mut Context::from_waker(&self.waker));
             }
             polled
         }))
+    }
+}
+
+/// The waker that a future was last polled with, which is the same one as a rule.
+///
+/// [`Waker::will_wake`] does not always know a clone for what it is: the two may have different copies of one table. So originals are
+/// compared. Whoever asks keeps a clone of the one that was new, so that its address is nobody else's.
+#[derive(Default)]
+pub(super) struct LastSeen(Option<(usize, usize)>);
+
+impl LastSeen {
+    pub(super) fn is_new(&mut self, waker: &Waker) -> bool {
+        let this = (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr());
+        self.0.replace(this) != Some(this)
     }
 }
 
@@ -52,14 +68,6 @@ struct Wakes {
 impl Wakes {
     fn root(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
         self.root.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes are passed on to `root` from now on. `known` is the last one, which is the same as a rule.
-    fn follow(&self, root: &Waker, known: &mut Option<Waker>) {
-        if !known.as_ref().is_some_and(|known| known.will_wake(root)) {
-            *known = Some(root.clone());
-            self.root().clone_from(known);
-        }
     }
 
     fn take(&self) -> bool {

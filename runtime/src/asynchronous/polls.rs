@@ -171,7 +171,7 @@ impl Wake for Relay {
 /// How far one poll of the owner goes.
 ///
 /// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same runtime. Crossing to the
-/// owner's executor and back costs twenty times a turn of the host's runtime, so the host takes a few turns first.
+/// owner's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     /// Polls of the body, at most; at least one.

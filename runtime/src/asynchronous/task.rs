@@ -12,6 +12,7 @@ use std::task::{self, Poll, Waker};
 use std::thread;
 
 use super::entry::Work;
+use super::local::LastSeen;
 use super::stay::{Ending, Stay};
 use crate::audit::Stray;
 use crate::call::Options;
@@ -86,7 +87,7 @@ where
     Fut: Future<Output = R>,
 {
     let mut body = Box::pin(caught(context, body));
-    let mut known = None;
+    let mut known = LastSeen::default();
     let driven = stay.drive(poll_fn(|cx| {
         if task.is_aborted(cx, &mut known) {
             return Poll::Ready(None);
@@ -154,11 +155,10 @@ impl<R> Task<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On the host's thread, before each poll of the body. `known` is what whoever aborts wakes.
-    fn is_aborted(&self, cx: &task::Context<'_>, known: &mut Option<Waker>) -> bool {
-        if !known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *known = Some(cx.waker().clone());
-            self.state().host.clone_from(known);
+    /// On the host's thread, before each poll of the body.
+    fn is_aborted(&self, cx: &task::Context<'_>, known: &mut LastSeen) -> bool {
+        if known.is_new(cx.waker()) {
+            self.state().host = Some(cx.waker().clone());
         }
         // After the waker was left: an abort that did not find it is seen here.
         self.aborted.load(Ordering::Acquire)
