@@ -7,8 +7,10 @@
 //! It takes root and about two minutes. At the end it prints the table of medians, and writes it to `bench/results/`.
 
 use std::fmt::Write as _;
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
@@ -18,6 +20,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 use tokio::task;
 use tokio::time::sleep;
 
@@ -33,7 +36,12 @@ const BARS: &[(&str, &str, f64)] = &[
     ("1000 sockets", "owned", 1.1),
     ("1000 awaits", "borrowed", 4.0),
     ("1000 awaits", "owned", 1.1),
+    ("1000 questions", "borrowed", 4.0),
+    ("1000 questions", "owned", 1.1),
 ];
+
+/// The hand-over alone, which the other ways have not.
+const ONE_POLL: &str = "one poll hand-over";
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -45,6 +53,7 @@ fn main() {
     let ns = NetNs::new().expect("root, or a user namespace (in_netns::rootless)");
     let mut group = criterion.benchmark_group(GROUP);
     work(&mut group, &outer, &ns, "ready at once", || async {});
+    one_poll(&mut group, &outer, &ns);
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     work(&mut group, &outer, &ns, "1000 yields", || yields(1_000));
     work(&mut group, &outer, &ns, "1000 sockets", || sockets(1_000));
@@ -55,6 +64,7 @@ fn main() {
             sleep(Duration::from_millis(1)).await;
         }
     });
+    questions(&mut group, &outer, &ns, 1_000);
     group.finish();
     criterion.final_summary();
     report();
@@ -89,29 +99,96 @@ async fn sockets(count: usize) {
     echo.await.expect("echo");
 }
 
+/// What kata-containers does.
+async fn by_hand<F, Fut>(ns: NetNs, body: F)
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    task::spawn_blocking(move || {
+        let home = NetNs::current().expect("home");
+        setns(&ns, CloneFlags::CLONE_NEWNET).expect("setns");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(body());
+        drop(runtime);
+        setns(&home, CloneFlags::CLONE_NEWNET).expect("setns");
+    })
+    .await
+    .expect("joined");
+}
+
+async fn borrowed<F, Fut>(ns: NetNs, body: F)
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = ()>,
+{
+    with_netns_async(&ns, body).await.expect("inside");
+}
+
+async fn owned<F, Fut>(ns: NetNs, body: F)
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    ns.spawn_async(body).await.expect("inside");
+}
+
 /// Measures a piece of work each way.
 fn work<F, Fut>(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, name: &str, body: F)
 where
     F: Fn() -> Fut + Copy + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    measure(group, outer, ns, &format!("{name}, by hand"), move |ns| async move {
-        task::spawn_blocking(move || {
-            let home = NetNs::current().expect("home");
-            setns(&ns, CloneFlags::CLONE_NEWNET).expect("setns");
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(body());
-            drop(runtime);
-            setns(&home, CloneFlags::CLONE_NEWNET).expect("setns");
-        })
-        .await
-        .expect("joined");
-    });
-    measure(group, outer, ns, &format!("{name}, borrowed"), move |ns| async move {
-        with_netns_async(&ns, body).await.expect("inside");
-    });
-    measure(group, outer, ns, &format!("{name}, owned"), move |ns| async move {
-        ns.spawn_async(body).await.expect("inside");
+    measure(group, outer, ns, &format!("{name}, by hand"), move |ns| by_hand(ns, body));
+    measure(group, outer, ns, &format!("{name}, borrowed"), move |ns| borrowed(ns, body));
+    measure(group, outer, ns, &format!("{name}, owned"), move |ns| owned(ns, body));
+}
+
+/// Measures questions to a body, each asked by a task outside when the one before was answered: it wakes the body, which wakes the task.
+fn questions(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, count: usize) {
+    async fn ask(count: usize, ask: mpsc::Sender<()>, mut told: mpsc::Receiver<()>) {
+        for _ in 0..count {
+            ask.send(()).await.expect("heard");
+            told.recv().await.expect("told");
+        }
+    }
+    async fn answer(mut asked: mpsc::Receiver<()>, tell: mpsc::Sender<()>) {
+        while let Some(()) = asked.recv().await {
+            tell.send(()).await.expect("heard");
+        }
+    }
+    macro_rules! way {
+        ($way:ident, $name:literal) => {
+            measure(group, outer, ns, &format!("{count} questions, {}", $name), move |ns| async move {
+                let ((question, asked), (tell, told)) = (mpsc::channel(1), mpsc::channel(1));
+                let asking = task::spawn(ask(count, question, told));
+                $way(ns, move || answer(asked, tell)).await;
+                asking.await.expect("asked");
+            });
+        };
+    }
+    way!(by_hand, "by hand");
+    way!(borrowed, "borrowed");
+    way!(owned, "owned");
+}
+
+/// Measures a poll of a call whose body waits for something else.
+fn one_poll(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs) {
+    group.bench_function(ONE_POLL, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let ns = ns.clone();
+            let task = outer.spawn(async move {
+                let mut call = pin!(with_netns_async(&ns, pending::<()>));
+                let mut poll = async || poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+                poll().await;
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    assert!(!poll().await, "it is pending");
+                }
+                start.elapsed()
+            });
+            outer.block_on(task).expect("measured")
+        });
     });
 }
 
@@ -154,6 +231,9 @@ fn report() {
         };
         let (hand, us, ratio) = (by_hand / 1e3, ours / 1e3, ours / by_hand);
         let _ = writeln!(table, "| {work} | {hand:.1} | {way} | {us:.1} | {ratio:.2} | {bar} |");
+    }
+    if let Some(poll) = median(ONE_POLL) {
+        let _ = writeln!(table, "\nOne poll hand-over, of a body that stays pending: {:.1} µs.", poll / 1e3);
     }
     println!("{table}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/asynchronous.md");
