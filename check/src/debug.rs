@@ -76,19 +76,6 @@ impl<'d> Debug<'d> {
         })
     }
 
-    /// Whether a function is generic over the future of an async block or an `async fn`. Its path does not say so: there, a
-    /// future is written like a closure.
-    pub(crate) fn takes_future(&self, function: u64) -> bool {
-        let futures = self.describe(function, |unit, entry| {
-            children(unit, entry, gimli::DW_TAG_template_type_parameter)
-                .into_iter()
-                .filter(|argument| is_future(&argument.type_name))
-                .map(|argument| Variable { name: argument.name, r#type: argument.type_name })
-                .collect()
-        });
-        !futures.is_empty()
-    }
-
     /// The parameters of a function.
     pub(crate) fn parameters(&self, function: u64) -> Vec<Variable> {
         self.describe(function, |unit, entry| {
@@ -115,11 +102,6 @@ impl<'d> Debug<'d> {
         });
         functions.get(&address).map(|entry| describe(unit, *entry)).unwrap_or_default()
     }
-}
-
-/// Whether a type is a future that the compiler made, not one that has such a future in it.
-fn is_future(type_name: &str) -> bool {
-    type_name.starts_with("{async_") && type_name.contains("_env#")
 }
 
 fn functions_of(unit: UnitRef<'_, Bytes<'_>>) -> HashMap<u64, UnitOffset> {
@@ -205,17 +187,4 @@ fn callable(unit: UnitRef<'_, Bytes<'_>>, field: &Typed, depth: usize, met: &mut
         return callable(unit, &Typed { name: String::new(), r#type: Some(target), type_name }, depth, met);
     }
     children(unit, at, gimli::DW_TAG_member).iter().flat_map(|field| callable(unit, field, depth - 1, met)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_future_is_told_from_a_closure_and_from_what_holds_a_future() {
-        assert!(is_future("{async_block_env#0}"));
-        assert!(is_future("{async_fn_env#0}<u8>"));
-        assert!(!is_future("{closure_env#0}<app::f::{async_block_env#0}>"));
-        assert!(!is_future("core::pin::Pin<&mut app::f::{async_block_env#0}>"));
-    }
 }

@@ -113,7 +113,7 @@ fn judge_program(
     let functions = roots::Functions::new(&graph);
     let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
     let ground = search::Ground::new(&graph, &functions, table);
-    let bodies = roots::find(&graph, &functions, &debug, table)
+    let bodies = roots::find(&graph, &functions, table)
         .iter()
         .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
         .map(|root| judge::judge(&ground, &debug, root, allowances))

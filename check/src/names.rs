@@ -66,9 +66,10 @@ fn split_arguments(list: &str) -> Vec<&str> {
     arguments
 }
 
-/// Whether a type is a closure, or the future of an async block.
+/// Whether a type is a closure, or the future of an async block. (That of an async closure has arguments of the compiler's own.)
 pub(crate) fn is_closure(r#type: &str) -> bool {
-    r#type.ends_with('}') && r#type.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))
+    let (base, _) = split(r#type);
+    base.ends_with('}') && base.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))
 }
 
 /// Whether a type can be called and only its value says what that calls.
@@ -100,6 +101,7 @@ mod tests {
     fn a_closure_is_told_from_a_type_that_mentions_one() {
         assert!(is_closure("app::f::{closure#0}"));
         assert!(is_closure("app::f<app::g::{closure#1}>::{closure#0}"));
+        assert!(is_closure("app::f::{closure#0}::{closure#0}::<i32>"));
         assert!(!is_closure("app::f<app::g::{closure#1}>"));
         assert!(!is_closure("&str"));
     }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::debug::Debug;
 use crate::graph::Graph;
 use crate::image::Node;
 use crate::names;
@@ -13,6 +12,12 @@ use crate::sinks::{Contained, Table};
 
 /// The attribute calls the body from a function whose name begins so.
 const BODY: &str = "__in_netns_body_";
+
+/// The crate whose calls have bodies.
+pub(crate) const LIBRARY: &str = "in_netns";
+
+/// What the attribute's expansion calls.
+const PRIVATE: &str = "in_netns::__private::";
 
 /// One body.
 pub(crate) struct Root {
@@ -76,25 +81,26 @@ impl Functions {
 }
 
 /// Finds every body of the program.
-pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, debug: &Debug<'_>, table: &Table) -> Vec<Root> {
+pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) -> Vec<Root> {
     // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
     for function in graph.image.functions() {
         let mangled = graph.image.name(function);
-        if !mangled.contains("in_netns") {
+        if !mangled.contains(LIBRARY) {
             continue;
         }
         let path = names::path(mangled);
         if let Some(name) = annotated(&path) {
-            let given = functions.given_to(mangled);
-            let contained = Contained(debug.takes_future(graph.image.address(function)));
-            let root = bodies
-                .entry(names::split(&names::identity(mangled)).0.to_owned())
-                .or_insert_with(|| Root::new(name, contained));
+            let identity = names::identity(mangled);
+            // Of an async body the helper is an `async fn`: calling it makes a future, and what runs is that.
+            let future = functions.named(&format!("{identity}::{{closure#0}}"));
+            let contained = Contained(!future.is_empty());
+            let root = bodies.entry(names::split(&identity).0.to_owned()).or_insert_with(|| Root::new(name, contained));
             root.takers.push(function);
             root.functions.push(function);
-            root.functions.extend(given);
+            root.functions.extend(future);
+            root.functions.extend(functions.given_to(mangled));
         } else if let Some(contained) = table.entry(&path) {
             for (identity, root) in entered(graph, functions, function, contained) {
                 closures.entry(identity).or_insert(root);
@@ -122,6 +128,11 @@ impl Root {
     }
 }
 
+/// Whether a function of this path takes a body, which is found by itself.
+pub(crate) fn takes_body(path: &str, table: &Table) -> bool {
+    path.starts_with(PRIVATE) || table.entry(path).is_some()
+}
+
 /// The bodies that one instance of a function of the library takes.
 fn entered(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contained: Contained) -> Vec<(String, Root)> {
     let identity = names::identity(graph.image.name(function));
@@ -131,7 +142,7 @@ fn entered(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contain
         let code = functions.named(argument);
         let Some(first) = code.first() else { continue };
         // One function of the library passes the body on to the next, in a closure of its own.
-        if names::krate(argument) == "in_netns" {
+        if names::krate(argument) == LIBRARY {
             return Vec::new();
         }
         // The future that a body makes belongs to that body.
@@ -166,7 +177,7 @@ fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: 
     callers
         .into_iter()
         .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
-        .filter(|(name, _)| names::krate(name) != "in_netns")
+        .filter(|(name, _)| names::krate(name) != LIBRARY)
         .map(|(name, caller)| body(name, caller))
         .collect()
 }
@@ -175,7 +186,8 @@ fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: 
 fn annotated(path: &str) -> Option<&str> {
     let (base, _) = names::split(path);
     let (function, helper) = base.rsplit_once("::")?;
-    helper.starts_with(BODY).then_some(function)
+    // In an `async fn` the helper is nested in that one's future.
+    helper.starts_with(BODY).then(|| function.strip_suffix("::{closure#0}").unwrap_or(function))
 }
 
 /// The attribute's own closure is given to the library too: one body is one.
@@ -197,6 +209,8 @@ mod tests {
         assert_eq!(annotated(helper), Some("app::pods::list"));
         let method = "<app::Pod>::list::__in_netns_body_list::<<app::Pod>::list::{closure#0}, u32>";
         assert_eq!(annotated(method), Some("<app::Pod>::list"));
+        let r#async = "app::list::{closure#0}::__in_netns_body_list::<u32, app::list::{closure#0}::{closure#0}>";
+        assert_eq!(annotated(r#async), Some("app::list"));
         assert_eq!(annotated("app::pods::list::{closure#0}"), None);
         let inside = "core::ops::function::FnOnce::call_once::<app::list::__in_netns_body_list<u8>::{closure#0}, ()>";
         assert_eq!(annotated(inside), None);

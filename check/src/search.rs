@@ -1,9 +1,10 @@
 //! What a body can reach: breadth first, so that the first path found to a sink is a shortest one.
 //!
-//! Two things are left out on purpose. A call whose target only a register knows leads nowhere: to follow it to
+//! Three things are left out on purpose. A call whose target only a register knows leads nowhere: to follow it to
 //! everything of that type would make everything reach everything. What it can lead to was referred to by somebody,
 //! and if that was the body, it is found there. And a sink that stops is not looked into: what an executor does inside
-//! is not the body's doing.
+//! is not the body's doing. Nor is what the library does inside, which starts threads for its calls, and accounts for
+//! them: of a call within a body only what the caller gives it is somebody's code, and that is a body of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,7 +13,7 @@ use regex::Regex;
 use crate::graph::{Edge, Graph};
 use crate::image::{Kind, Node};
 use crate::names;
-use crate::roots::{Functions, Root};
+use crate::roots::{self, Functions, Root};
 use crate::sinks::Table;
 use crate::verdict::Verdict;
 
@@ -28,6 +29,8 @@ pub(crate) struct Ground<'a, 'i, 'd> {
 pub(crate) struct Seen {
     pub path: String,
     pub sinks: Vec<usize>,
+    /// It is the library's own.
+    pub own: bool,
 }
 
 impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
@@ -47,7 +50,8 @@ impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
                     names.flat_map(|name| self.table.sinks_of(&names::path(name))).collect()
                 }
             };
-            std::rc::Rc::new(Seen { path, sinks })
+            let own = names::krate(&path) == roots::LIBRARY;
+            std::rc::Rc::new(Seen { path, sinks, own })
         });
         std::rc::Rc::clone(seen)
     }
@@ -57,7 +61,7 @@ impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
 #[derive(Clone, Copy)]
 pub(crate) struct Came {
     pub from: Node,
-    /// None: `from` is a function that got this closure, and runs it.
+    /// None: `from` is a function that was given this closure, and runs it.
     pub by: Option<Edge>,
 }
 
@@ -142,7 +146,11 @@ impl Search<'_, '_, '_, '_> {
     fn enter(&mut self, node: Node) {
         let seen = self.ground.seen(node);
         if seen.sinks.is_empty() {
-            self.expand(node);
+            if !seen.own {
+                self.expand(node);
+            } else if !roots::takes_body(&seen.path, self.ground.table) {
+                self.arrive_at_given(node);
+            }
         }
         for &sink in &seen.sinks {
             if self.ground.table.sink(sink).only_with.is_some() {
@@ -163,9 +171,13 @@ impl Search<'_, '_, '_, '_> {
             self.expand(node);
         } else if allowed || sink.verdict == Verdict::Scoped {
             // It runs inside, so it is looked at as the body is.
-            for given in self.ground.functions.given_to(self.ground.graph.image.name(node)) {
-                self.arrive(given, Some(Came { from: node, by: None }));
-            }
+            self.arrive_at_given(node);
+        }
+    }
+
+    fn arrive_at_given(&mut self, node: Node) {
+        for given in self.ground.functions.given_to(self.ground.graph.image.name(node)) {
+            self.arrive(given, Some(Came { from: node, by: None }));
         }
     }
 

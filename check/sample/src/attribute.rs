@@ -1,59 +1,133 @@
-//! What `#[in_netns]` expands to, by hand: a closure with the body, called from a nested generic function.
+//! Bodies of functions with the attribute. `allow(handover)` where the attribute itself would refuse them.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::thread;
 
-pub fn clean_attribute() {
-    fn __in_netns_body_clean_attribute<F: FnOnce() -> R, R>(body: F) -> R {
-        body()
-    }
-    let port = __in_netns_body_clean_attribute(|| 7 * std::hint::black_box(6));
-    println!("{port}");
+use in_netns::{NetNs, in_netns};
+
+#[in_netns("sample")]
+fn clean_attribute() -> u32 {
+    7 * std::hint::black_box(6)
 }
 
-pub fn spawn_attribute() {
-    fn __in_netns_body_spawn_attribute<F: FnOnce() -> R, R>(body: F) -> R {
-        body()
+#[in_netns("sample")]
+fn spawn_attribute() {
+    drop(thread::spawn(|| ()));
+}
+
+#[in_netns(new)]
+fn spawn_in_new() -> Result<(), in_netns::Error> {
+    drop(thread::spawn(|| ()));
+    Ok(())
+}
+
+struct Pod {
+    netns: NetNs,
+}
+
+impl Pod {
+    #[in_netns(&self.netns, audit)]
+    fn spawn_in_method<T: Default + Send>(&self) -> T {
+        drop(thread::spawn(|| ()));
+        T::default()
     }
-    __in_netns_body_spawn_attribute(|| drop(thread::spawn(|| ())));
 }
 
 /// A closure in a closure is no future: a synchronous body hands tokio its work over.
-pub fn nested_tokio() {
-    fn __in_netns_body_nested_tokio<F: FnOnce() -> R, R>(body: F) -> R {
-        body()
-    }
-    let call = || __in_netns_body_nested_tokio(|| drop(tokio::spawn(async { 1 })));
+#[in_netns("sample", allow(handover))]
+fn nested_tokio() {
+    let call = || drop(tokio::spawn(async { 1 }));
     call();
 }
 
-/// An `async fn`: what its future does with tokio stays inside.
-pub fn contained_attribute() {
-    fn __in_netns_body_contained_attribute<F: FnOnce() -> Fut, Fut: Future>(body: F) -> Fut {
-        body()
-    }
-    run(__in_netns_body_contained_attribute(|| async {
-        let task = tokio::spawn(async { 1 });
-        let file = tokio::fs::read("/etc/hostname").await;
-        println!("{:?} {:?}", task.await, file);
-    }));
+/// All of tokio's own, in an `async fn`: its future and what it spawns stay inside.
+#[in_netns("sample")]
+async fn contained_attribute() {
+    let task = tokio::spawn(async { 1 });
+    let blocking = tokio::task::spawn_blocking(|| 2);
+    let mut set = tokio::task::JoinSet::new();
+    set.spawn(async { 3 });
+    set.spawn_blocking(|| 4);
+    let file = tokio::fs::read("/etc/hostname").await;
+    let stream = tokio::net::TcpStream::connect("localhost:1").await;
+    let handle = tokio::runtime::Handle::current().spawn(async { 5 });
+    println!("{:?} {:?} {:?}", task.await, blocking.await, set.join_next().await);
+    println!("{:?} {:?} {:?}", file, stream, handle.await);
 }
 
-/// An `async fn`: rayon's pool is not tokio's, and stays outside.
-pub fn uncontained_rayon() {
-    fn __in_netns_body_uncontained_rayon<F: FnOnce() -> Fut, Fut: Future>(body: F) -> Fut {
-        body()
-    }
-    run(__in_netns_body_uncontained_rayon(|| async {
-        let task = tokio::spawn(async { rayon::join(|| 1, || 2) });
-        println!("{:?}", task.await);
-    }));
+#[in_netns("sample", owned)]
+async fn contained_owned(text: String) -> usize {
+    let length = tokio::spawn(async move { text.len() }).await;
+    length.unwrap() + tokio::fs::read("/etc/hostname").await.unwrap().len()
 }
 
-fn run<F: Future>(future: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future);
+#[in_netns("sample", allow(handover))]
+fn contained_boxed<'a>(text: &'a str) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> {
+    Box::pin(async move { tokio::spawn(async { 1 }).await.unwrap() + text.len() })
+}
+
+#[in_netns("sample", allow(handover))]
+fn contained_unnamed() -> impl Future<Output = u8> {
+    async { tokio::task::spawn_blocking(|| 1).await.unwrap() }
+}
+
+/// A thread of the standard library's is none of the call's runtime.
+#[in_netns("sample")]
+async fn spawn_in_async() {
+    tokio::task::yield_now().await;
+    drop(thread::spawn(|| ()));
+}
+
+/// Neither is one that a task of the body starts.
+#[in_netns("sample", owned)]
+async fn spawn_in_task() {
+    drop(tokio::spawn(async { drop(thread::spawn(|| ())) }));
+}
+
+/// Neither is one that a future starts which the body returns.
+#[in_netns("sample")]
+fn spawn_in_boxed<'a>(text: &'a str) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> {
+    Box::pin(async move {
+        drop(thread::spawn(|| ()));
+        text.len()
+    })
+}
+
+#[in_netns("sample")]
+async fn calls_argument_async(step: fn(u32) -> u32) -> u32 {
+    tokio::task::yield_now().await;
+    step(1)
+}
+
+/// Rayon's pool is not tokio's, and stays outside.
+#[in_netns("sample", allow(handover))]
+async fn uncontained_rayon() {
+    let task = tokio::spawn(async { rayon::join(|| 1, || 2) });
+    println!("{:?}", task.await);
+}
+
+pub fn synchronous() {
+    println!("{}", clean_attribute());
+    spawn_attribute();
+    println!("{:?}", spawn_in_new());
+    let pod = Pod {
+        netns: NetNs::current().unwrap(),
+    };
+    println!("{}", pod.spawn_in_method::<u8>());
+    nested_tokio();
+}
+
+pub fn asynchronous() {
+    smol::block_on(async {
+        contained_attribute().await;
+        println!("{}", contained_owned("text".to_owned()).await);
+        println!("{}", contained_boxed("text").await);
+        println!("{}", contained_unnamed().await);
+        spawn_in_async().await;
+        spawn_in_task().await;
+        println!("{}", spawn_in_boxed("text").await);
+        println!("{}", calls_argument_async(|n| n + 1).await);
+        uncontained_rayon().await;
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use in_netns::{with_netns, with_netns_async};
+use in_netns::{NetNs, with_netns, with_netns_async};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -129,5 +129,45 @@ pub fn contained_tokio() {
         let blocking = tokio::task::spawn_blocking(|| 2);
         println!("{:?} {:?}", task.await, blocking.await);
     });
-    smol::block_on(call);
+    println!("{:?}", smol::block_on(call));
+}
+
+pub fn contained_run_async() {
+    let namespace = NetNs::current().unwrap();
+    let call = namespace.run_async(|| async { tokio::fs::read("/etc/hostname").await });
+    println!("{:?}", smol::block_on(call));
+}
+
+pub fn contained_spawn_async() {
+    let namespace = NetNs::current().unwrap();
+    let task = namespace.spawn_async(|| async { tokio::spawn(async { 1 }).await });
+    println!("{:?}", smol::block_on(task));
+}
+
+/// A runtime whose threads are all inside.
+pub fn contained_service() {
+    let service = NetNs::current().unwrap().tokio_builder().build().unwrap();
+    let task = service.block_on(async { tokio::spawn(async { 1 }).await });
+    println!("{task:?}");
+}
+
+pub fn thread_in_spawn_async() {
+    let namespace = NetNs::current().unwrap();
+    let task = namespace.spawn_async(|| async { drop(std::thread::spawn(|| ())) });
+    println!("{:?}", smol::block_on(task));
+}
+
+pub fn thread_in_async_closure() {
+    let call = with_netns_async("sample", async || drop(std::thread::spawn(|| ())));
+    println!("{:?}", smol::block_on(call));
+}
+
+pub fn thread_in_task_of_service() {
+    let service = NetNs::current().unwrap().tokio_builder().build().unwrap();
+    drop(service.spawn(async { drop(std::thread::spawn(|| ())) }));
+}
+
+pub fn thread_in_closure_of_service() {
+    let service = NetNs::current().unwrap().tokio_builder().build().unwrap();
+    drop(service.spawn_blocking(|| drop(std::thread::spawn(|| ()))));
 }

@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc;
 
-use in_netns::with_netns;
+use in_netns::{Call, NetNs, in_netns, with_netns, with_netns_async};
 
 pub fn udp_socket() {
     let sent = with_netns("sample", || {
@@ -91,4 +91,41 @@ pub fn numbers_over_channel() {
     let (sender, receiver) = mpsc::channel::<u32>();
     let sent = with_netns("sample", move || sender.send(1));
     println!("{sent:?} {:?}", receiver.recv());
+}
+
+#[in_netns("sample")]
+fn hostname() -> std::io::Result<String> {
+    std::fs::read_to_string("/etc/hostname")
+}
+
+/// The library's own threads are not the body's.
+pub fn nested_calls() {
+    let done = with_netns("sample", || {
+        let inner = with_netns("sample", || UdpSocket::bind("127.0.0.1:0"))??;
+        let anew = NetNs::new()?;
+        let worker = anew.worker();
+        println!("{:?} {:?}", worker.run(|| 1), Call::new(&anew).fresh().run(|| 2));
+        println!("{inner:?} {}", hostname()?);
+        Ok::<_, std::io::Error>(())
+    });
+    println!("{done:?}");
+}
+
+#[in_netns("sample")]
+async fn file() -> std::io::Result<Vec<u8>> {
+    tokio::fs::read("/etc/hostname").await
+}
+
+pub fn nested_async_calls() {
+    let call = with_netns_async("sample", || async {
+        let inner = with_netns_async("sample", || async { 1 }).await;
+        let spawned = NetNs::current().map(|namespace| namespace.spawn_async(|| async { 2 }));
+        println!("{inner:?} {} {:?}", spawned.is_ok(), file().await);
+    });
+    println!("{:?}", smol::block_on(call));
+}
+
+/// Each call's body is judged by itself, wherever it is.
+pub fn calls_a_spawner() {
+    println!("{:?}", with_netns("sample", || with_netns("sample", crate::threads::stray)));
 }

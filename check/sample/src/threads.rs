@@ -3,13 +3,18 @@
 use std::sync::LazyLock;
 use std::thread;
 
-use in_netns::{Call, NetNs, pinned, with_netns};
+use in_netns::{Call, NetNs, par_walk, pinned, walk, with_netns};
 
 fn start() {
     drop(thread::spawn(|| ()));
 }
 
 fn stay() {}
+
+/// For a body of its own.
+pub fn stray() {
+    start();
+}
 
 pub fn spawn_directly() {
     let handle = with_netns("sample", || thread::spawn(|| ()));
@@ -94,6 +99,22 @@ pub fn spawn_by_drop() {
     println!("{done:?}");
 }
 
+/// The runtime's threads are the body's doing.
+pub fn builds_service() {
+    let built = with_netns("sample", || {
+        NetNs::current().and_then(|namespace| namespace.tokio_builder().build())
+    });
+    println!("{}", built.is_ok());
+}
+
+/// What the library is given is called where it is given.
+pub fn spawn_by_library() {
+    let done = with_netns("sample", || {
+        in_netns::set_stray_hook(|_stray| start());
+    });
+    println!("{done:?}");
+}
+
 pub fn scoped() {
     let sum = with_netns("sample", || {
         let numbers = vec![1, 2, 3];
@@ -133,6 +154,24 @@ pub fn by_netns_run() {
 
 pub fn by_call_run() {
     println!("{:?}", Call::new("sample").run(|| start()));
+}
+
+pub fn by_call_outcome() {
+    let outcome = Call::new("sample").fresh().audit().outcome(|| start());
+    println!("{}", outcome.is_ok());
+}
+
+pub fn by_worker() {
+    let worker = NetNs::current().unwrap().worker();
+    println!("{:?}", worker.run(|| start()));
+}
+
+pub fn by_walk() {
+    println!("{:?}", walk(&[NetNs::current().unwrap()], |_namespace| start()));
+}
+
+pub fn by_par_walk() {
+    println!("{:?}", par_walk(&[NetNs::current().unwrap()], 2, |_namespace| start()));
 }
 
 pub fn by_pinned() {

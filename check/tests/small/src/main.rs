@@ -1,4 +1,4 @@
-//! Bodies that need no library.
+//! Bodies that need no other library.
 
 use std::panic::AssertUnwindSafe;
 use std::thread;
