@@ -24,7 +24,7 @@ struct Executor {
     items: &'static [&'static str],
     /// Where the work goes.
     to: &'static str,
-    /// Whether a contained `async fn` brings one of its own, inside the namespace.
+    /// Whether an async function under the attribute brings one of its own, inside the namespace.
     contained: bool,
 }
 
@@ -205,10 +205,15 @@ impl Scan {
 
     fn refuse(&mut self, executor: &'static Executor, what: &str, tokens: &TokenStream) {
         let to = executor.to;
+        let inside = if executor.contained {
+            "or make this an `async fn` (feature `tokio` of `in-netns`), whose runtime is inside, \
+             or use `std::thread::scope` for what must run inside"
+        } else {
+            "or use `std::thread::scope` for what must run inside"
+        };
         let message = format!(
             "`{what}` hands its work to {to}, whose threads need not be in the namespace: do it before or after the call, \
-             or use `std::thread::scope` for what must run inside; \
-             where those threads are known to be inside, `#[in_netns(…, allow(handover))]`"
+             {inside}; where those threads are known to be inside, `#[in_netns(…, allow(handover))]`"
         );
         self.found.push((executor, Error::new_spanned(tokens, message)));
     }

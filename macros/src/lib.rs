@@ -122,8 +122,9 @@ use args::Args;
 /// Work that the body gives to an executor which exists already runs on that one's threads, outside. Where the body shows
 /// it, it is refused: `tokio::spawn`, `tokio::task::{spawn, spawn_blocking}`, all of `rayon` and its `par_iter` family,
 /// `smol::{spawn, unblock}`, `blocking::unblock`, `async_std::task::{spawn, spawn_blocking}`, the pools of `futures` and
-/// `threadpool`. `use` items within the body are followed, those outside cannot be seen. A tokio runtime that the body makes
-/// itself is inside, and tokio's own are then fine. So are `std::thread::spawn`, `std::thread::scope` and
+/// `threadpool`. `use` items within the body are followed, those outside cannot be seen. In an async function tokio's own are
+/// fine, for the only runtime that they find is the call's, which is inside; so they are where the body makes a tokio runtime
+/// itself. So are `std::thread::spawn`, `std::thread::scope` and
 /// `std::process::Command`: their children are inside. `allow(handover)` overrides; the module `in_netns::escapes` has
 /// more about it.
 ///
@@ -152,7 +153,7 @@ pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
         .map_err(|error| mistakes.add(error));
 
     if let (Ok(Args { allow_handover: false, .. }), Ok(function)) = (&args, &function) {
-        let contained = function.sig.asyncness.is_some();
+        let contained = function.way() != model::Way::Sync;
         handover::check(&function.statements, contained, &mut mistakes);
     }
 

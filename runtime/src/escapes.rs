@@ -38,8 +38,11 @@
 //! ```
 //!
 //! It goes by names. A `mod rayon` or a `fn spawn` of the body's own is left alone; one from outside that happens to have
-//! such a path is refused, and `#[in_netns(NS, allow(handover))]` says that you know better. A body that makes a tokio runtime itself may
-//! use `tokio::spawn` and `tokio::task::spawn_blocking`: the only runtime that they find is inside.
+//! such a path is refused, and `#[in_netns(NS, allow(handover))]` says that you know better.
+//!
+//! An async function may use `tokio::spawn` and `tokio::task::spawn_blocking`, and so may a body that makes a tokio runtime itself: the
+//! only runtime that they find is inside. That is the way out for a synchronous body, too: make it an `async fn`. Everybody else's
+//! executors are refused there as well.
 //!
 //! ## The audit
 //!

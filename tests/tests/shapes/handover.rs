@@ -123,6 +123,78 @@ fn the_runtime_that_the_body_makes() {
     assert_eq!(f() + g(), 14);
 }
 
+/// The only runtime that tokio's own find in an async function is the call's.
+mod in_async_functions {
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use in_netns::in_netns;
+    use tokio::runtime::Runtime;
+    use tokio::task::JoinSet;
+
+    use crate::Caller;
+
+    #[in_netns(new)]
+    async fn borrowed(caller: &Caller) -> u32 {
+        let caller = *caller;
+        let elsewhere = move || caller.is_elsewhere();
+        elsewhere();
+        let task = tokio::spawn(async move { elsewhere() });
+        let other = tokio::task::spawn(async move { elsewhere() });
+        let blocking = tokio::task::spawn_blocking(elsewhere);
+        let mut set = JoinSet::new();
+        set.spawn(async move { elsewhere() });
+        set.spawn_blocking(elsewhere);
+        task.await.unwrap();
+        other.await.unwrap();
+        blocking.await.unwrap();
+        let done = set.join_all().await;
+        assert!(tokio::fs::read("/proc/thread-self/comm").await.is_ok());
+        assert!(tokio::net::lookup_host("127.0.0.1:80").await.is_ok());
+        u32::try_from(done.len()).unwrap()
+    }
+
+    #[in_netns(new, owned)]
+    async fn owned() -> u32 {
+        use tokio::task;
+        let blocking = task::spawn_blocking(|| 1);
+        tokio::spawn(async { 1 }).await.unwrap() + blocking.await.unwrap()
+    }
+
+    #[in_netns(new)]
+    fn boxed<'a>(one: &'a u32) -> Pin<Box<dyn Future<Output = u32> + Send + 'a>> {
+        let task = tokio::spawn(async { 1 });
+        Box::pin(async move { task.await.unwrap() + one })
+    }
+
+    #[in_netns(new)]
+    fn unnamed() -> impl Future<Output = u32> {
+        async { tokio::task::spawn_blocking(|| 2).await.unwrap() }
+    }
+
+    #[async_trait::async_trait]
+    trait Probe {
+        async fn probe(&self) -> u32;
+    }
+
+    #[async_trait::async_trait]
+    impl Probe for u32 {
+        #[in_netns(new)]
+        async fn probe(&self) -> u32 {
+            let number = *self;
+            tokio::spawn(async move { number }).await.unwrap()
+        }
+    }
+
+    #[test]
+    fn tokios_own_are_inside() {
+        let caller = Caller::here();
+        let all =
+            async { borrowed(&caller).await + owned().await + boxed(&1).await + unnamed().await + 2.probe().await };
+        assert_eq!(Runtime::new().unwrap().block_on(all), 10);
+    }
+}
+
 #[test]
 fn overridden() {
     #[in_netns(new, allow(handover))]
