@@ -1,6 +1,6 @@
 //! The canaries: one function for each kind of call that the table knows, compiled against the very libraries of the
 //! program. If the search does not find the call in one of them, it would not have found it in a body either: then no
-//! verdict is given.
+//! verdict is given. The same goes for the calls that take a body: a body that is not found is never searched.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::build::{self, Built, Library};
 use crate::graph::Graph;
 use crate::image::Program;
 use crate::names;
-use crate::roots::{Functions, Root};
+use crate::roots::{self, Functions, Root};
 use crate::search::{Ground, Limits, search};
 use crate::sinks::{Canary, Contained, Table};
 
@@ -53,6 +53,7 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
     let graph = Graph::new(&image);
     let functions = Functions::new(&graph);
     let ground = Ground::new(&graph, &functions, table);
+    let bodies = roots::find(&graph, &functions, table);
     let mut found = 0;
     for function in image.functions() {
         let path = names::path(image.name(function));
@@ -62,8 +63,14 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
         let Some(paired) = pairs.get(number) else {
             continue;
         };
-        let root = Root::of(&path, vec![function], Contained(false));
-        let reached = search(&ground, &root, &Limits { stops: false, closed: &[] });
+        let within = format!("{path}::");
+        let itself = Root::of(&path, vec![function], Contained(false));
+        let root = if paired.canary.body {
+            bodies.iter().find(|body| body.name.starts_with(&within)).ok_or_else(|| overlooked(paired))?
+        } else {
+            &itself
+        };
+        let reached = search(&ground, root, &Limits { stops: false, closed: &[] });
         if !reached.hits.iter().any(|(sink, _)| table.sink(*sink).id == paired.canary.sink) {
             return Err(missed(paired));
         }
@@ -75,11 +82,24 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
     Ok(found)
 }
 
+impl Paired<'_> {
+    fn library(&self) -> String {
+        let named = |(_, library): (usize, &Library)| format!("{} {}", library.package, library.version);
+        self.library.map_or_else(|| "the standard library".to_owned(), named)
+    }
+}
+
+fn overlooked(paired: &Paired<'_>) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the body of `{}`, built with {}, was not found. The table does not know that call any more, and bodies like it would \
+         go unchecked: this check is of another version than the library, or the table of entries is wrong",
+        paired.canary.code,
+        paired.library(),
+    )
+}
+
 fn missed(paired: &Paired<'_>) -> anyhow::Error {
-    let library = paired.library.map_or_else(
-        || "the standard library".to_owned(),
-        |(_, library)| format!("{} {}", library.package, library.version),
-    );
+    let library = paired.library();
     anyhow::anyhow!(
         "the canary of `{}` was missed: `{}`, built with {library}, does not lead to that sink. The table does not know \
          the call any more, and no body's verdict can be trusted. If a table of your own removes the sink, put it back \

@@ -70,6 +70,9 @@ pub(crate) struct Canary {
     pub versions: Option<VersionReq>,
     #[serde(default)]
     pub features: Vec<String>,
+    /// The code is a call with a body, which has to be found as one.
+    #[serde(default)]
+    pub body: bool,
     pub code: String,
 }
 

@@ -87,6 +87,18 @@ fn a_sink_taken_out_of_the_table_is_a_tool_error_and_no_clean_verdict() {
 }
 
 #[test]
+fn a_call_whose_body_is_not_found_is_a_tool_error() {
+    let table = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unknown-call.toml");
+    let canary =
+        "[[canary]]\nsink = 'threads'\nbody = true\ncode = 'Some(1).map(|_| drop(std::thread::spawn(|| ())));'";
+    std::fs::write(&table, canary).unwrap();
+    let output = small(&["--sinks", table.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complaint(&output).contains("the body of `Some(1)"), "{}", complaint(&output));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn what_cannot_be_judged_is_refused() {
     for (arguments, words) in [
         (&["--profile", "optimised"][..], "has opt-level 1"),
