@@ -44,6 +44,15 @@ fn bodies_are_found_and_judged() {
 }
 
 #[test]
+fn a_test_is_no_part_of_its_body() {
+    let output = small(&["--test", "beside", "--format", "json"]);
+    let report = report(&output);
+    let body = body(&report, "starts_a_thread_beside_its_body");
+    assert_eq!(verdicts(body), ["CLEAN"]);
+    assert_eq!(body["line"], 10);
+}
+
+#[test]
 fn an_allowance_holds_for_its_own_way_only() {
     let output = small(&["--format", "json"]);
     let report = report(&output);
