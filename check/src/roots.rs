@@ -68,10 +68,14 @@ impl Functions {
     /// The code of the closures, futures and functions among the generic arguments of a function.
     pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
         let identity = names::identity(mangled);
-        names::generic_arguments(&identity).iter().flat_map(|argument| self.named(argument)).copied().collect()
+        let code = |argument: &&str| match self.named(argument) {
+            [] => self.polled(argument),
+            called => called,
+        };
+        names::generic_arguments(&identity).iter().flat_map(code).copied().collect()
     }
 
-    /// The code of a type that can be called: a closure, a function, or what wraps one.
+    /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
     fn named(&self, r#type: &str) -> &[Node] {
         if let Some(own) = self.by_identity.get(r#type) {
             return own;
@@ -79,13 +83,21 @@ impl Functions {
         if names::is_indirect(r#type) {
             return &[];
         }
-        let call = format!("<{type} as core");
+        self.method(r#type, |method| method.contains("]::ops::function::Fn") && method.contains("::call"))
+    }
+
+    /// The code of a future that has a type of its own.
+    fn polled(&self, r#type: &str) -> &[Node] {
+        self.method(r#type, |method| method.ends_with("]::future::future::Future>::poll"))
+    }
+
+    /// The code of a type's method of a trait of `core`.
+    fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
+        let r#impl = format!("<{type} as core");
         self.by_identity
-            .range(call.clone()..)
-            .take_while(|(identity, _)| identity.starts_with(&call))
-            .find(|(identity, _)| {
-                identity.contains("]::ops::function::Fn") && identity[call.len()..].contains("::call")
-            })
+            .range(r#impl.clone()..)
+            .take_while(|(identity, _)| identity.starts_with(&r#impl))
+            .find(|(identity, _)| is(&identity[r#impl.len()..]))
             .map_or(&[], |(_, nodes)| nodes.as_slice())
     }
 }
@@ -110,7 +122,8 @@ pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) 
             root.takers.push(function);
             root.functions.push(function);
             root.functions.extend(future);
-            root.functions.extend(functions.given_to(mangled));
+            root.functions
+                .extend(names::generic_arguments(&identity).iter().flat_map(|argument| functions.named(argument)));
         } else if let Some(contained) = table.entry(&path) {
             for (identity, root) in entered(graph, functions, function, contained) {
                 closures.entry(identity).or_insert(root);
@@ -166,29 +179,48 @@ fn entered(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contain
         root.takers.push(function);
         found.push(((*argument).to_owned(), root));
     }
+    if found.is_empty() && contained.0 {
+        found.extend(future(graph, functions, function, contained));
+    }
     if found.is_empty() {
-        found.extend(opaque(graph, function, &arguments, contained));
+        found.extend(opaque(graph, function, contained));
     }
     found
 }
 
+/// A body that is a future of a named type: known by where it is given.
+fn future(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contained: Contained) -> Vec<(String, Root)> {
+    let polled = functions.given_to(graph.image.name(function));
+    if polled.is_empty() {
+        return Vec::new();
+    }
+    let body = |(name, _): (String, _)| (name.clone(), Root::of(&name, polled.clone(), contained));
+    givers(graph, function).into_iter().map(body).collect()
+}
+
 /// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
-fn opaque(graph: &Graph<'_, '_>, function: Node, arguments: &[&str], contained: Contained) -> Vec<(String, Root)> {
+fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained) -> Vec<(String, Root)> {
+    let path = names::path(graph.image.name(function));
+    let arguments = names::generic_arguments(&path);
     let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
     let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
-    let body = |name: String, caller| {
+    let body = |(name, caller): (String, _)| {
         let opaque = Opaque { r#type: r#type.clone(), caller };
         (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) })
     };
+    givers(graph, function).into_iter().map(body).collect()
+}
+
+/// Who calls a function of the library, by name and place; the function itself where nobody is known.
+fn givers(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
     let callers = graph.callers(function);
     if callers.is_empty() {
-        return vec![body(names::path(graph.image.name(function)), None)];
+        return vec![(names::path(graph.image.name(function)), None)];
     }
     callers
         .into_iter()
         .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
         .filter(|(name, _)| names::krate(name) != LIBRARY)
-        .map(|(name, caller)| body(name, caller))
         .collect()
 }
 

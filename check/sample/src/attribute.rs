@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::thread;
+use std::time::Duration;
 
 use in_netns::{NetNs, in_netns};
 
@@ -85,6 +86,13 @@ async fn spawn_in_task() {
     drop(tokio::spawn(async { drop(thread::spawn(|| ())) }));
 }
 
+/// A future that has a type of its own.
+#[in_netns("sample")]
+async fn spawn_in_timeout() {
+    let work = async { drop(thread::spawn(|| ())) };
+    drop(tokio::spawn(tokio::time::timeout(Duration::ZERO, work)).await);
+}
+
 /// Neither is one that a future starts which the body returns.
 #[in_netns("sample")]
 fn spawn_in_boxed<'a>(text: &'a str) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> {
@@ -126,6 +134,7 @@ pub fn asynchronous() {
         println!("{}", contained_unnamed().await);
         spawn_in_async().await;
         spawn_in_task().await;
+        spawn_in_timeout().await;
         println!("{}", spawn_in_boxed("text").await);
         println!("{}", calls_argument_async(|n| n + 1).await);
         uncontained_rayon().await;

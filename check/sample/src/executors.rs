@@ -1,8 +1,9 @@
 //! Bodies that hand work to an executor, or to a worker over a channel.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
-use in_netns::{NetNs, with_netns, with_netns_async};
+use in_netns::{Call, NetNs, with_netns, with_netns_async};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -138,6 +139,16 @@ pub fn contained_run_async() {
     println!("{:?}", smol::block_on(call));
 }
 
+pub fn contained_call_async() {
+    let call = Call::new("sample").run_async(|| async { tokio::spawn(async { 1 }).await });
+    println!("{:?}", smol::block_on(call));
+}
+
+pub fn thread_in_outcome_async() {
+    let call = Call::new("sample").outcome_async(|| async { drop(std::thread::spawn(|| ())) });
+    println!("{}", smol::block_on(call).is_ok());
+}
+
 pub fn contained_spawn_async() {
     let namespace = NetNs::current().unwrap();
     let task = namespace.spawn_async(|| async { tokio::spawn(async { 1 }).await });
@@ -165,6 +176,13 @@ pub fn thread_in_async_closure() {
 pub fn thread_in_task_of_service() {
     let service = NetNs::current().unwrap().tokio_builder().build().unwrap();
     drop(service.spawn(async { drop(std::thread::spawn(|| ())) }));
+}
+
+/// The body is a future that has a type of its own.
+pub fn thread_in_timeout_of_service() {
+    let service = NetNs::current().unwrap().tokio_builder().build().unwrap();
+    let work = async { drop(std::thread::spawn(|| ())) };
+    println!("{:?}", service.block_on(tokio::time::timeout(Duration::ZERO, work)));
 }
 
 pub fn thread_in_closure_of_service() {
