@@ -128,10 +128,15 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
     let output = child.stdout.take().context("read what `cargo build` says")?;
     let linked = linked_packages(metadata);
     let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory };
-    let mut native = Vec::new();
+    let mut native: Vec<OsString> = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
     for message in Message::parse_stream(BufReader::new(output)) {
         match message.context("read what `cargo build` says")? {
+            // With `--target` those are apart from the libraries that need them.
+            Message::CompilerArtifact(artifact) if artifact.target.kind.contains(&TargetKind::ProcMacro) => {
+                let folders = artifact.filenames.iter().filter_map(|file| file.parent());
+                native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
+            }
             Message::CompilerArtifact(artifact) if linked.contains(&artifact.package_id) => {
                 note_artifact(&artifact, metadata, &mut built, &mut optimised);
             }

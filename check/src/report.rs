@@ -56,7 +56,7 @@ impl Report {
             writeln!(out)?;
         }
         for unused in &self.unused_allowances {
-            writeln!(out, "{YELLOW}unused allowance{YELLOW:#}: {unused}. Nothing here needs it: take it out")?;
+            writeln!(out, "{YELLOW}unused allowance{YELLOW:#}: {unused}. Nothing that was checked needs it")?;
         }
         writeln!(out, "{}", self.summary())
     }
