@@ -21,7 +21,7 @@
 //! |---|---|---|---|
 //! | the attribute | at compile time | hand-overs by path or method in the body's own text: `tokio::spawn`, `rayon::join`, `.par_iter()`, also in the arguments of macros and through the `use` items of the body | what a function does that the body calls; `use` items outside of the body (`task::spawn`); values (`handle.spawn(…)`, `pool.install(…)`, a channel's sender); closures given to [`with_netns`] |
 //! | the audit | when the call ends | strays, wherever the thread was started, in whatever language | hand-overs: no thread appears. Threads that went to another namespace. Threads that do not come to be until later. Child processes. Anything, where `/proc` is not mounted or no descriptor is left to read it |
-//! | `cargo netns-check` | ahead of time | both, through every dependency, of closures given to [`with_netns`] and its kin too | what is only known at run time. Of a function or trait object that the body is given it says so (`UNKNOWN`); what somebody put into a static (a logger, a hook) it does not see, nor a pool that its table does not name. Optimised programs and other architectures than x86_64 it refuses; it was tried with glibc alone |
+//! | `cargo netns-check` | ahead of time | both, through every dependency, of closures given to [`with_netns`] and its kin too | what is only known at run time. Of a function or trait object that the body is given it says so (`UNKNOWN`); what somebody put into a static (a logger, a hook) it does not see, nor a pool that its table does not name. Optimised programs and other architectures than `x86_64` it refuses; it was tried with glibc alone |
 //!
 //! ## The attribute
 //!

@@ -88,15 +88,9 @@ pub struct PinnedThread {
     /// Why the first restore that failed did.
     poison: Option<Error>,
     stage: Stage,
-    /// What the thread does when whoever handed over its job has been told: see [`PinnedThread::go_on_with`].
-    #[cfg(feature = "tokio")]
-    rest: Option<Rest>,
     /// A namespace belongs to a thread, so its proof may not leave the thread.
     _not_send: PhantomData<*mut ()>,
 }
-
-#[cfg(feature = "tokio")]
-type Rest = Box<dyn FnOnce(&mut PinnedThread)>;
 
 impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
@@ -107,8 +101,6 @@ impl PinnedThread {
             id: sys::current_tid().as_raw().unsigned_abs(),
             poison: None,
             stage: Stage::Pristine,
-            #[cfg(feature = "tokio")]
-            rest: None,
             _not_send: PhantomData,
         }
     }
@@ -176,20 +168,6 @@ impl PinnedThread {
     /// Records that a way back failed. From here on the thread is good for nothing but its own end.
     fn poison(&mut self, error: &Error) {
         self.poison.get_or_insert_with(|| error.clone());
-    }
-
-    /// Has the thread go on with more of the lease after the present job, when that job's caller no longer waits.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn go_on_with(&mut self, rest: impl FnOnce(&mut PinnedThread) + 'static) {
-        self.rest = Some(Box::new(rest));
-    }
-
-    /// Does what [`PinnedThread::go_on_with`] was given, if anything.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn go_on(&mut self) {
-        if let Some(rest) = self.rest.take() {
-            rest(self);
-        }
     }
 
     /// The kernel's id of the thread.

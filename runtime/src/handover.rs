@@ -1,7 +1,8 @@
-//! The hand-over: a borrowed closure, run on another thread while its owner waits.
+//! The hand-over: a borrowed closure, run on another thread while its owner waits; or one that owns what it needs, and nobody waits.
 //!
 //! **Promised:** [`Caller::hand_over`] returns only when the other thread has run the job or refused it, and has let go of it. So a
 //! job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a thread that sleeps.
+//! [`Caller::give`] gives its own side away with the errand, so that nothing else can be posted before that was taken.
 //!
 //! **Why our own:** the peers either start a thread for each call (`std::thread::scope`) or ask for `'static` closures
 //! (channels). The protocol is two words, each written by one side and waited for by the other:
@@ -15,7 +16,7 @@
 //! A caller that is awake when the callee says `HALFWAY` has time for work of its own, done beside the rest of the job: it says
 //! `HELPING`, and then the callee can rely on that work being done before the caller returns.
 //!
-//! The cells beside them belong to the side that may write the word next: `job` to the callee from `POSTED` to its answer, to the
+//! The cells beside them belong to the side that may write the word next: `load` to the callee from `POSTED` to its answer, to the
 //! caller otherwise; `sleeper` to the callee once the caller has said `ASLEEP`, to the caller otherwise. There is one [`Caller`] and
 //! one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
 //!
@@ -31,6 +32,9 @@ use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, p
 
 /// What the callee is asked to do, with the `A` that it keeps.
 pub(crate) type Job<'j, A> = dyn FnMut(&mut A, &Halfway<'_>) + Send + 'j;
+
+/// What a callee is given for good. Without an `A` it is declined.
+type Errand<A> = Box<dyn FnOnce(Option<&mut A>) + Send>;
 
 const NONE: u32 = 0;
 const POSTED: u32 = 1;
@@ -54,7 +58,14 @@ struct Mailbox<A> {
 /// What goes to the callee.
 struct There<A> {
     order: AtomicU32,
-    job: UnsafeCell<Option<NonNull<Job<'static, A>>>>,
+    load: UnsafeCell<Option<Load<A>>>,
+}
+
+enum Load<A> {
+    /// Its owner waits for the answer.
+    Lent(NonNull<Job<'static, A>>),
+    /// There is no answer.
+    Given(Errand<A>),
 }
 
 /// What comes back to the caller.
@@ -71,15 +82,26 @@ struct Back {
 struct OwnLine<T>(T);
 
 // SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word that the
-// other side released. What passes through them is `Send`: the job by its type, `Thread` by its own. The `A` never passes.
+// other side released. What passes through them is `Send`: job and errand by their types, `Thread` by its own. The `A` never
+// passes.
 unsafe impl<A> Send for Mailbox<A> {}
 // SAFETY: as above.
 unsafe impl<A> Sync for Mailbox<A> {}
 
+impl<A> Mailbox<A> {
+    fn post(&self, order: u32, callee: Option<&Thread>) {
+        if self.there.0.order.swap(order, Ordering::AcqRel) == ASLEEP {
+            if let Some(callee) = callee {
+                callee.unpark();
+            }
+        }
+    }
+}
+
 /// Makes a mailbox, and gives out its two sides.
 pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        there: OwnLine(There { order: AtomicU32::new(NONE), job: UnsafeCell::new(None) }),
+        there: OwnLine(There { order: AtomicU32::new(NONE), load: UnsafeCell::new(None) }),
         back: OwnLine(Back {
             answer: AtomicU32::new(PENDING),
             note: AtomicU32::new(0),
@@ -124,8 +146,8 @@ impl<A> Caller<A> {
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         let Mailbox { there, back } = &*self.shared;
         back.0.answer.store(PENDING, Ordering::Relaxed);
-        // SAFETY: no job is posted, so the cell is the caller's.
-        there.0.job.with_mut(|cell| unsafe { *cell = Some(job) });
+        // SAFETY: nothing is posted, so the cell is the caller's.
+        there.0.load.with_mut(|cell| unsafe { *cell = Some(Load::Lent(job)) });
         self.post(POSTED);
         let mut given = self.await_change(PENDING);
         if given == HALFWAY {
@@ -146,12 +168,23 @@ impl<A> Caller<A> {
         }
     }
 
+    /// Has the callee run an errand, and does not wait. The errand gets this side back; and no `A` where the callee declines, on the
+    /// callee's thread too.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // A synchronous caller has nothing else to do.
+    pub(crate) fn give(self, errand: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
+    where
+        A: 'static,
+    {
+        let (shared, callee) = (Arc::clone(&self.shared), self.callee.clone());
+        // From here on there is no caller's side but in the errand.
+        let errand: Errand<A> = Box::new(move |argument| errand(argument, self));
+        // SAFETY: nothing is posted, so the cell is the caller's.
+        shared.there.0.load.with_mut(|cell| unsafe { *cell = Some(Load::Given(errand)) });
+        shared.post(POSTED, callee.as_ref());
+    }
+
     fn post(&self, order: u32) {
-        if self.shared.there.0.order.swap(order, Ordering::AcqRel) == ASLEEP {
-            if let Some(callee) = &self.callee {
-                callee.unpark();
-            }
-        }
+        self.shared.post(order, self.callee.as_ref());
     }
 
     /// Waits until the answer is no longer `before`, and gives what it is then.
@@ -192,6 +225,9 @@ pub(crate) struct Callee<A> {
 pub(crate) enum Order<'c, A> {
     /// A job, to be run or declined.
     Job(Received<'c, A>),
+    /// An errand, to be run or declined.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // As its giver.
+    Errand(Given<A>),
     /// The caller is gone: nothing more will come.
     Closed,
     /// Nothing came in time.
@@ -203,14 +239,15 @@ impl<A> Callee<A> {
     pub(crate) fn next(&mut self, patience: Option<Duration>) -> Order<'_, A> {
         match self.await_order(patience) {
             POSTED => {
-                // The order is taken. The caller writes the word again only after the answer.
-                let There { order, job } = &self.shared.there.0;
+                // The order is taken. The caller writes the word again only after the answer, or when the errand has its side.
+                let There { order, load } = &self.shared.there.0;
                 order.store(NONE, Ordering::Relaxed);
-                // SAFETY: from `POSTED` until the answer the cell is the callee's.
-                let job = job.with_mut(|cell| unsafe { (*cell).take() });
-                match job {
-                    Some(job) => Order::Job(Received { back: &self.shared.back.0, job }),
-                    None => unreachable!("an order is posted with its job"),
+                // SAFETY: from `POSTED` until the answer, or until the errand is run, the cell is the callee's.
+                let load = load.with_mut(|cell| unsafe { (*cell).take() });
+                match load {
+                    Some(Load::Lent(job)) => Order::Job(Received { back: &self.shared.back.0, job }),
+                    Some(Load::Given(errand)) => Order::Errand(Given(Some(errand))),
+                    None => unreachable!("an order is posted with its load"),
                 }
             }
             CLOSED => Order::Closed,
@@ -280,6 +317,26 @@ impl<A> Received<'_, A> {
 impl<A> Drop for Received<'_, A> {
     fn drop(&mut self) {
         self.back.tell(DECLINED);
+    }
+}
+
+/// An errand that was given. Dropping it declines.
+pub(crate) struct Given<A>(Option<Errand<A>>);
+
+impl<A> Given<A> {
+    /// Runs the errand. It does not unwind: it catches what user code throws.
+    pub(crate) fn run(mut self, argument: &mut A) {
+        if let Some(errand) = self.0.take() {
+            errand(Some(argument));
+        }
+    }
+}
+
+impl<A> Drop for Given<A> {
+    fn drop(&mut self) {
+        if let Some(errand) = self.0.take() {
+            errand(None);
+        }
     }
 }
 

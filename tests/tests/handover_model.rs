@@ -31,6 +31,7 @@ fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
     for _ in 0..jobs {
         match side.next(None) {
             Order::Job(job) => drop(job.run(&mut sum)),
+            Order::Errand(errand) => errand.run(&mut sum),
             Order::Closed | Order::Nothing => unreachable!("a job comes first"),
         }
     }
@@ -91,7 +92,7 @@ fn a_declined_job_is_never_run() {
         let (mut caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || match side.next(None) {
             Order::Job(job) => drop(job),
-            Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+            Order::Errand(_) | Order::Closed | Order::Nothing => unreachable!("a job comes first"),
         });
         caller.introduce(thread.thread().clone());
         let answer = caller.hand_over(&mut |(): &mut (), _| unreachable!("declined"), |_| ());
@@ -109,6 +110,7 @@ fn a_callee_out_of_patience_misses_no_order() {
             loop {
                 match side.next(Some(Duration::ZERO)) {
                     Order::Job(job) => drop(job.run(&mut sum)),
+                    Order::Errand(errand) => errand.run(&mut sum),
                     Order::Closed => return sum,
                     Order::Nothing => loom::thread::yield_now(),
                 }
@@ -126,7 +128,7 @@ fn helps(limit: SpinLimit) {
     let (mut caller, mut side) = mailbox::<()>(limit);
     let thread = loom::thread::spawn(move || match side.next(None) {
         Order::Job(job) => job.run(&mut ()),
-        Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+        Order::Errand(_) | Order::Closed | Order::Nothing => unreachable!("a job comes first"),
     });
     caller.introduce(thread.thread().clone());
     let mut helped = false;
@@ -143,4 +145,51 @@ fn help_is_counted_on_if_and_only_if_it_is_given_asleep() {
 #[test]
 fn help_is_counted_on_if_and_only_if_it_is_given_spinning() {
     model(1, helps);
+}
+
+/// The errand has the caller's side, and hands it on to whoever has the next job: as the end of a lease does.
+fn gives_then_hands_over(limit: SpinLimit) {
+    let (mut caller, side) = mailbox(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
+    caller.introduce(thread.thread().clone());
+    let (send, receive) = loom::sync::mpsc::channel();
+    caller.give(move |sum: Option<&mut u32>, caller| {
+        *sum.expect("it is not declined") += 1;
+        send.send(caller).unwrap();
+    });
+    let mut caller: handover::Caller<u32> = receive.recv().unwrap();
+    // The callee may still be on its way out of the errand.
+    assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 2, |_| ()), Answer::Done);
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 3);
+}
+
+#[test]
+fn an_errand_is_run_and_gives_the_side_back_asleep() {
+    model(0, gives_then_hands_over);
+}
+
+#[test]
+fn an_errand_is_run_and_gives_the_side_back_spinning() {
+    model(1, gives_then_hands_over);
+}
+
+#[test]
+fn a_declined_errand_is_told_so_and_ends_the_callee() {
+    model(0, |limit| {
+        let (mut caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || {
+            match side.next(None) {
+                Order::Errand(errand) => drop(errand),
+                Order::Job(_) | Order::Closed | Order::Nothing => unreachable!("an errand comes first"),
+            }
+            assert!(matches!(side.next(None), Order::Closed));
+        });
+        caller.introduce(thread.thread().clone());
+        caller.give(|argument, caller| {
+            assert!(argument.is_none());
+            drop(caller);
+        });
+        thread.join().unwrap();
+    });
 }

@@ -43,7 +43,7 @@ where
     let cargo = (invitation, owner.address());
     // The call holds no reference to the namespace when it returns: its thread gets this one.
     let work = Work { ns, options: options.clone(), inspect, cargo, live: host };
-    if let Err((error, (invitation, _))) = work.begin() {
+    if let Err((error, Work { cargo: (invitation, _), .. })) = work.begin() {
         owner.withdraw(invitation);
         return Err(error);
     }

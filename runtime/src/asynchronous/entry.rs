@@ -2,15 +2,13 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
-use std::thread;
 
 use super::stay::{Ending, Leased, Stay};
 use crate::call::Options;
 use crate::error::Error;
 use crate::guard::PinnedThread;
-use crate::handover::Halfway;
 use crate::netns::NetNs;
-use crate::thread::{Handed, Inspect, Pool, spawn_failed};
+use crate::thread::{Inspect, Pool, spawn_failed};
 
 /// What a pinned thread is to do: enter, and then `live` with the cargo. If it cannot enter, `live` is told how that ended.
 pub(super) struct Work<T, L> {
@@ -26,52 +24,38 @@ where
     T: Send + 'static,
     L: FnOnce(Result<Stay<'_>, Ending>, T) + Send + 'static,
 {
-    /// Has a pinned thread do it, one of the call's own if it is to be fresh. Returns when there is one; or with the cargo, where there is
-    /// none to be had.
-    pub(super) fn begin(self) -> Result<(), (Error, T)> {
+    /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
+    /// had, the work comes back.
+    pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         let pool = match Pool::of_process() {
             Ok(pool) => pool,
-            Err(error) => return Err((error, self.cargo)),
+            Err(error) => return Err((error, self)),
         };
-        let begun = if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) };
-        // The wait may have used up a token that the executor counts on.
-        thread::current().unpark();
-        begun
+        if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) }
     }
 
-    fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, T)> {
-        let mut work = Some(self);
-        loop {
-            let mut lease = match (pool.lease(), work.take()) {
-                (Ok(lease), taken) => {
-                    work = taken;
-                    lease
-                }
-                (Err(error), Some(work)) => return Err((error, work.cargo)),
-                (Err(_), None) => unreachable!("work that was declined is still here"),
-            };
-            let (hand_on, lease_to_come) = mpsc::sync_channel(1);
-            let mut lease_to_come = Some(lease_to_come);
-            let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
-                let (Some(work), Some(lease)) = (work.take(), lease_to_come.take()) else { return };
-                thread.go_on_with(move |thread| work.run(pool, thread, Leased::ToCome(lease)));
-            });
-            match handed {
-                Handed::Done(_) => {
-                    // From here on the lease is for the thread itself to end.
-                    let _ = hand_on.send(lease);
-                    return Ok(());
-                }
-                // Somebody's leftovers were found in that one.
-                Handed::Declined => {}
+    fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
+        let lease = match pool.lease() {
+            Ok(lease) => lease,
+            Err(error) => return Err((error, self)),
+        };
+        lease.give(move |thread, lease| {
+            if let Some(thread) = thread {
+                return self.run(pool, thread, Leased::Pooled(lease));
             }
-        }
+            // Somebody's leftovers were found in that one: its last deed is to find another.
+            drop(lease);
+            if let Err((error, Work { cargo, live, .. })) = self.on_leased_thread(pool) {
+                live(Err(Ending::without_thread(error)), cargo);
+            }
+        });
+        Ok(())
     }
 
-    fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, T)> {
+    fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
         let home = match pool.settled_home() {
             Ok(home) => home,
-            Err(error) => return Err((error, self.cargo)),
+            Err(error) => return Err((error, self)),
         };
         let builder = self.options.builder();
         let (alive, leased) = (pool.count_thread(), pool.count_lease());
@@ -90,7 +74,7 @@ where
                 let _ = hand_on.send(self);
                 Ok(())
             }
-            Err(source) => Err((spawn_failed("a thread for one call", source), self.cargo)),
+            Err(source) => Err((spawn_failed("a thread for one call", source), self)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -98,8 +98,7 @@ pub(super) struct Stay<'t> {
 
 /// What ends with a stay.
 pub(super) enum Leased {
-    /// The lease of a pooled thread, which is sent here as soon as the thread has begun.
-    ToCome(mpsc::Receiver<Lease>),
+    Pooled(Lease),
     /// A count, for a thread of the call's own.
     Counted(Counted),
 }
@@ -107,10 +106,7 @@ pub(super) enum Leased {
 impl Leased {
     fn end(self, farewell: Farewell) -> Farewell {
         match self {
-            Leased::ToCome(lease) => match lease.recv() {
-                Ok(lease) => farewell.end(lease, Handed::Done(None)),
-                Err(mpsc::RecvError) => farewell,
-            },
+            Leased::Pooled(lease) => farewell.end(lease, Handed::Done(None)),
             Leased::Counted(counted) => {
                 drop(counted);
                 farewell
@@ -124,21 +120,28 @@ impl Leased {
 pub(super) struct Ending {
     /// That it never began.
     pub(super) refused: Option<Error>,
-    farewell: Farewell,
+    /// `None` where there was no thread.
+    farewell: Option<Farewell>,
     strays: Vec<Stray>,
 }
 
 impl Ending {
+    pub(super) fn without_thread(error: Error) -> Ending {
+        Ending { refused: Some(error), farewell: None, strays: Vec::new() }
+    }
+
     /// On the thread of whoever waited.
     pub(super) fn settle(self) -> (ThreadFate, Vec<Stray>) {
-        let fate = self.farewell.settle();
+        let fate = self.farewell.map_or(ThreadFate::Reusable, Farewell::settle);
         Stray::tell(&self.strays);
         (fate, self.strays)
     }
 
     /// On the pinned thread, where nobody waits.
     pub(super) fn settle_alone(self) {
-        self.farewell.settle_alone();
+        if let Some(farewell) = self.farewell {
+            farewell.settle_alone();
+        }
         Stray::tell(&self.strays);
     }
 }
@@ -160,7 +163,7 @@ impl<'t> Stay<'t> {
         let runtime = match entered {
             Ok(runtime) => runtime,
             Err((error, farewell)) => {
-                return Err(Ending { refused: Some(error), farewell: leased.end(farewell), strays: Vec::new() });
+                return Err(Ending { refused: Some(error), farewell: Some(leased.end(farewell)), strays: Vec::new() });
             }
         };
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
@@ -213,7 +216,7 @@ impl<'t> Stay<'t> {
             Some(leased) => leased.end(farewell),
             None => farewell,
         };
-        Ending { refused: None, farewell, strays }
+        Ending { refused: None, farewell: Some(farewell), strays }
     }
 }
 

@@ -296,6 +296,18 @@ impl Lease {
         }
     }
 
+    /// Has the worker run an errand, which has the lease from then on, and does not wait. Without a thread it was declined, as
+    /// [`Handed::Declined`] says.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn give(mut self, errand: impl FnOnce(Option<&mut PinnedThread>, Lease) + Send + 'static) {
+        if let Some(worker) = self.worker.take() {
+            worker.give(move |thread, worker| {
+                self.worker = Some(worker);
+                errand(thread, self);
+            });
+        }
+    }
+
     /// Ends the lease of a worker that is restored. Where its owner found a change, the worker goes, and the change is
     /// returned.
     pub(crate) fn give_back(mut self, handed: Handed) -> Option<Change> {

@@ -25,6 +25,13 @@ impl Worker {
     pub(super) fn hand_over(&mut self, job: &mut Job<'_, PinnedThread>, help: impl FnOnce(u32)) -> Answer {
         self.side.hand_over(job, help)
     }
+
+    /// Gives an errand, and itself with it.
+    #[cfg(feature = "tokio")]
+    pub(super) fn give(self, errand: impl FnOnce(Option<&mut PinnedThread>, Worker) + Send + 'static) {
+        let Worker { id, side } = self;
+        side.give(move |thread, side| errand(thread, Worker { id, side }));
+    }
 }
 
 /// Starts a worker from the calling thread, which is the template.
@@ -56,8 +63,10 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
                 if job.run(&mut thread) {
                     thread.inspected_by_owner();
                 }
-                #[cfg(feature = "tokio")]
-                thread.go_on();
+            }
+            Order::Errand(errand) => {
+                thread.begin();
+                errand.run(&mut thread);
             }
             Order::Closed => break,
             Order::Nothing => {
@@ -85,7 +94,11 @@ fn live(pool: &'static Pool, id: WorkerId, mut side: Callee<PinnedThread>) {
 
 /// Somebody was faster, and leased a thread that has just been found changed: there will be another one for them.
 fn decline_the_rest(mut side: Callee<PinnedThread>) {
-    while let Order::Job(job) = side.next(None) {
-        drop(job);
+    loop {
+        match side.next(None) {
+            Order::Job(job) => drop(job),
+            Order::Errand(errand) => drop(errand),
+            Order::Closed | Order::Nothing => break,
+        }
     }
 }
