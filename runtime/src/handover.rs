@@ -24,6 +24,7 @@
 //! check (`tests/tests/handover_model.rs`, this very file with loom's types in place of `std`'s) looks at every interleaving of
 //! hand-overs, sleeps, refusals and the end.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -306,9 +307,10 @@ impl<A> Received<'_, A> {
         let no_unwinding = AbortOnUnwind;
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
-        job(argument, &Halfway { back: self.back });
+        let halfway = Halfway { back: self.back, reached: Cell::new(false) };
+        job(argument, &halfway);
         std::mem::forget(no_unwinding);
-        let helped = self.back.tell(DONE);
+        let helped = self.back.tell(DONE, if halfway.reached.get() { HELPING } else { PENDING });
         std::mem::forget(self);
         helped
     }
@@ -316,7 +318,7 @@ impl<A> Received<'_, A> {
 
 impl<A> Drop for Received<'_, A> {
     fn drop(&mut self) {
-        self.back.tell(DECLINED);
+        self.back.tell(DECLINED, PENDING);
     }
 }
 
@@ -343,11 +345,13 @@ impl<A> Drop for Given<A> {
 /// For the job to say that what is left of it can be helped with.
 pub(crate) struct Halfway<'c> {
     back: &'c Back,
+    reached: Cell<bool>,
 }
 
 impl Halfway<'_> {
     /// Lets the caller help, if it is awake.
     pub(crate) fn reached(&self, note: u32) {
+        self.reached.set(true);
         self.back.note.store(note, Ordering::Relaxed);
         // Not taken amiss where the caller sleeps: it is woken for the answer alone.
         let _ = self.back.answer.compare_exchange(PENDING, HALFWAY, Ordering::AcqRel, Ordering::Relaxed);
@@ -357,8 +361,10 @@ impl Halfway<'_> {
 impl Back {
     /// Answers the caller, and says whether it helps or has helped: once it is answered it cannot begin. The caller may be gone
     /// the moment that the word is written, so nothing of the job is touched after.
-    fn tell(&self, answer: u32) -> bool {
-        let mut seen = self.answer.load(Ordering::Acquire);
+    ///
+    /// The word is not looked at first but `guessed`: it lies with the other CPU, and each look is a trip there.
+    fn tell(&self, answer: u32, guessed: u32) -> bool {
+        let mut seen = guessed;
         while seen != ASLEEP && seen != ASLEEP_AFTER_HELP {
             match self.answer.compare_exchange(seen, answer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return seen == HELPING,
