@@ -171,7 +171,7 @@ impl<A> Caller<A> {
 
     /// Has the callee run an errand, and does not wait. The errand gets this side back; and no `A` where the callee declines, on the
     /// callee's thread too.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // A synchronous caller has nothing else to do.
+    #[allow(dead_code)] // Of use with feature `tokio` alone: a synchronous caller has nothing else to do.
     pub(crate) fn give(self, errand: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
     where
         A: 'static,
@@ -227,7 +227,7 @@ pub(crate) enum Order<'c, A> {
     /// A job, to be run or declined.
     Job(Received<'c, A>),
     /// An errand, to be run or declined.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // As its giver.
+    #[allow(dead_code)] // As its giver.
     Errand(Given<A>),
     /// The caller is gone: nothing more will come.
     Closed,
