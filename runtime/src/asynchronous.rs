@@ -1,8 +1,8 @@
 //! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
 //!
 //! ```text
-//! caller:  first poll: lease ─ hand over ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
-//! pinned:                       enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
+//! caller:  first poll: lease ─ errand ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
+//! pinned:                    enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
 //! ```
 //!
 //! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body: it is made, polled and dropped on a

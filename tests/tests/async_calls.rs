@@ -20,6 +20,7 @@ use in_netns::{
 use in_netns_tests::{
     alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
 };
+use tokio::runtime::Handle;
 use tokio::task;
 use tokio::time::sleep;
 
@@ -433,6 +434,34 @@ fn a_child_that_does_not_yield_delays_the_poll() {
             block_on(call).unwrap();
         }
     });
+}
+
+/// Whoever has a handle of the call's runtime may use it from home. What that starts is inside, or is not started.
+#[test]
+fn a_handle_that_is_carried_out_starts_nothing_at_home() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (give, given) = mpsc::channel::<(Handle, tokio::sync::oneshot::Sender<()>)>();
+    let abroad = std::thread::spawn(move || {
+        let (handle, done) = given.recv().unwrap();
+        let places = block_on(async {
+            [handle.spawn_blocking(here).await.unwrap(), handle.spawn(async { here() }).await.unwrap()]
+        });
+        done.send(()).unwrap();
+        (handle, places, here())
+    });
+    block_on(ns.run_async(|| async {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        give.send((Handle::current(), done)).unwrap();
+        is_done.await.unwrap();
+    }))
+    .unwrap();
+    let (handle, places, there) = abroad.join().unwrap();
+    assert_eq!(there, home());
+    assert_eq!(places, [key(ns.id()); 2]);
+    assert_left(&ns);
+    // The call is over.
+    assert!(block_on(handle.spawn_blocking(here)).unwrap_err().is_cancelled());
 }
 
 /// Dropped after each number of polls that there is.
