@@ -106,7 +106,12 @@ fn case_10_a_hundred_poisonings_leave_no_thread_behind() {
     with_netns(&ns, || ()).unwrap();
     let before = pool_stats();
     for _ in 0..100 {
-        with_netns(&ns, give_up_sys_admin).unwrap();
+        let poisons = || {
+            give_up_sys_admin();
+            tid()
+        };
+        let poisoned = with_netns(&ns, poisons).unwrap();
+        assert!(!is_alive(poisoned), "gone, before the call returned");
     }
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
     with_netns(&ns, || ()).unwrap();
