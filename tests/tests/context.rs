@@ -165,7 +165,8 @@ fn a_blocking_pool_that_grows_in_a_body_grows_inside_and_the_audit_says_so() {
     let _alone = alone();
     set_stray_hook(|_| {});
     let ns = NetNs::new().unwrap();
-    let ours = tokio::runtime::Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).build().unwrap();
+    // Without workers, which are threads of that pool too: who starts first takes what is first.
+    let ours = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
     let _entered = ours.enter();
     let outcome = Call::new(&ns).audit().outcome(blocking_on_callers_runtime).unwrap();
     assert_eq!(outcome.value.unwrap(), key(ns.id()));
