@@ -210,7 +210,5 @@ fn next_mark(before: u64) -> Option<u64> {
 
 /// The ids of this process's threads, sorted. Empty where `/proc` does not tell, so that everything is new.
 fn threads() -> Vec<u32> {
-    let mut threads = sys::threads_of_process().unwrap_or_default();
-    threads.sort_unstable();
-    threads
+    sys::threads_of(Path::new("/proc/self")).unwrap_or_default()
 }

@@ -152,7 +152,7 @@ impl Search<'_> {
     fn process(&mut self, process: u32) {
         let directory = PathBuf::from(format!("/proc/{process}"));
         let link = self.ns.to_string();
-        for thread in sys::numbered_entries(&directory.join("task")).unwrap_or_default() {
+        for thread in sys::threads_of(&directory).unwrap_or_default() {
             let task = directory.join(format!("task/{thread}"));
             if fs::read_link(task.join("ns/net")).is_ok_and(|there| there.as_os_str() == link.as_str()) {
                 let name = sys::task_name(&task).unwrap_or_default();

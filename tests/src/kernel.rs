@@ -1,6 +1,6 @@
 //! Looking at the kernel's own answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,16 +20,21 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// The threads of this process, each with the network namespace that the kernel says it is in.
 ///
-/// A thread that exits meanwhile is left out.
+/// A thread that exits meanwhile is left out. It can have the kernel leave out others, so it takes two listings that agree.
 pub fn threads() -> BTreeMap<u32, (u64, u64)> {
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc/self/task");
-    tasks
-        .filter_map(|task| {
-            let task = task.ok()?;
-            let tid = task.file_name().to_str()?.parse().ok()?;
-            Some((tid, namespace_of_task(tid)?))
-        })
-        .collect()
+    let listing = || -> BTreeSet<u32> {
+        let tasks = fs::read_dir("/proc/self/task").expect("/proc/self/task");
+        tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+    };
+    let mut tasks = listing();
+    loop {
+        let again = listing();
+        if again == tasks {
+            break;
+        }
+        tasks = again;
+    }
+    tasks.into_iter().filter_map(|tid| Some((tid, namespace_of_task(tid)?))).collect()
 }
 
 fn namespace_of_task(tid: u32) -> Option<(u64, u64)> {

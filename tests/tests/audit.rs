@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Barrier, Mutex, Once, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,29 @@ fn a_joined_child_is_none() {
     for _ in 0..2_000 {
         let outcome = Call::new(&ns).audit().outcome(|| thread::spawn(|| ()).join().unwrap()).unwrap();
         assert_eq!(outcome.strays, []);
+    }
+}
+
+/// A thread that exits while the kernel lists threads hides those that come after it.
+#[test]
+fn a_stray_is_found_beside_threads_that_exit() {
+    const OTHERS: usize = 8;
+    let ns = NetNs::new().unwrap();
+    for _ in 0..500 {
+        let body = || {
+            let go = Arc::new(Barrier::new(OTHERS + 1));
+            for _ in 0..OTHERS {
+                let go = Arc::clone(&go);
+                thread::spawn(move || go.wait());
+            }
+            let stayer = Stayer::start("beside");
+            go.wait();
+            stayer
+        };
+        let outcome = Call::new(&ns).audit().outcome(body).unwrap();
+        let stayer = outcome.value.unwrap();
+        assert_eq!(outcome.strays.iter().map(|stray| stray.thread_id).collect::<Vec<_>>(), [stayer.id]);
+        stayer.end();
     }
 }
 
@@ -445,7 +468,7 @@ fn an_async_function_that_leaves_a_stray_panics_if_it_is_to() {
         *into = Some(Stayer::start("borrowed"));
     }
     #[in_netns(ns, owned, audit = "panic")]
-    async fn owned(ns: NetNs, into: std::sync::Arc<Mutex<Option<Stayer>>>) {
+    async fn owned(ns: NetNs, into: Arc<Mutex<Option<Stayer>>>) {
         *into.lock().unwrap() = Some(Stayer::start("owned"));
     }
     #[in_netns(ns, owned, audit = "off")]
@@ -458,7 +481,7 @@ fn an_async_function_that_leaves_a_stray_panics_if_it_is_to() {
     let thrown = panic::catch_unwind(AssertUnwindSafe(|| block_on(borrowed(&ns, &mut left))));
     assert!(message(thrown).contains("`borrowed` was started in a call and outlives it"));
     left.unwrap().end();
-    let left = std::sync::Arc::new(Mutex::new(None));
+    let left = Arc::new(Mutex::new(None));
     let thrown = panic::catch_unwind(AssertUnwindSafe(|| block_on(owned(ns.clone(), left.clone()))));
     assert!(message(thrown).contains("`owned` was started in a call and outlives it"));
     left.lock().unwrap().take().unwrap().end();
