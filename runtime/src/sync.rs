@@ -8,6 +8,8 @@ pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread::{Thread, current, park, park_timeout};
+#[cfg(feature = "tokio")]
+pub(crate) use std::time::Instant;
 
 /// `std`'s cell with the face of loom's, which sees each access.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

@@ -10,12 +10,27 @@ mod sync {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+
+    /// No time passes in a model.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Instant;
+
+    impl Instant {
+        pub(crate) fn now() -> Instant {
+            Instant
+        }
+
+        pub(crate) fn elapsed(self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+    }
 }
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use loom::cell::Cell;
 use loom::sync::{Condvar, Mutex};
@@ -23,7 +38,7 @@ use loom::thread;
 use polls::{Ended, Invitation, Patience, pair};
 
 /// A second poll within the owner's, after a turn at most.
-const PATIENCE: Patience = Patience { polls: 2, turns: 1 };
+const PATIENCE: Patience = Patience { polls: 2, turns: 1, time: Duration::MAX };
 
 /// Every interleaving with up to four preemptions; bugs of this kind show with two or three. Each more takes six times as long.
 fn model(test: impl Fn() + Send + Sync + 'static) {

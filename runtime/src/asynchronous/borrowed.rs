@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::entry::Work;
 use super::polls::{self, Ended, Invitation, Left, Owner, Patience};
@@ -16,8 +17,9 @@ use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::{Inspect, Pool};
 
-/// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond.
-const PATIENCE: Patience = Patience { polls: 128, turns: 3 };
+/// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond. Polls that
+/// compute end it after the time that two crossings take: whoever awaits waits for one of those, and not for 128.
+const PATIENCE: Patience = Patience { polls: 128, turns: 3, time: Duration::from_micros(100) };
 
 thread_local! {
     /// The call that the calling thread is host of: the address of its line.

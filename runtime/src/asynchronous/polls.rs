@@ -25,8 +25,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering, spin_loop};
+use crate::sync::{AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, spin_loop};
 
 type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
 type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
@@ -171,13 +172,24 @@ impl Wake for Relay {
 /// How far one poll of the owner goes.
 ///
 /// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same runtime. Crossing to the
-/// owner's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first.
+/// owner's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The owner's executor
+/// waits meanwhile, so it is polls that take no time that are added up.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     /// Polls of the body, at most; at least one.
     pub(crate) polls: u32,
     /// Turns without a wake, at most.
     pub(crate) turns: u32,
+    /// After so long nothing more is begun.
+    pub(crate) time: Duration,
+}
+
+/// What is left of it.
+#[derive(Clone, Copy)]
+struct Lingering {
+    polls: u32,
+    turns: u32,
+    since: Instant,
 }
 
 /// Takes a body that the host is to poll, and gives out the two sides.
@@ -333,7 +345,7 @@ pub(crate) struct Host<E> {
     body: ManuallyDrop<Option<Body<'static>>>,
     waker: Waker,
     /// The owner waits, though its order has been served once.
-    lingering: Option<Patience>,
+    lingering: Option<Lingering>,
     end: HostEnd<E>,
 }
 
@@ -362,11 +374,13 @@ impl<E> Host<E> {
                 }
                 Some(Order::Poll) => {
                     drop(state);
-                    let polls = match *lingering {
-                        None => line.patience.polls,
-                        Some(left) if left.polls > 0 && line.relay.is_woken() => left.polls,
-                        Some(left) if left.polls > 0 && left.turns > 0 => {
-                            *lingering = Some(Patience { turns: left.turns - 1, ..left });
+                    let Patience { polls, turns, time } = line.patience;
+                    let lasts = |left: Lingering| left.polls > 0 && left.since.elapsed() < time;
+                    let left = match *lingering {
+                        None => Lingering { polls, turns, since: Instant::now() },
+                        Some(left) if line.relay.is_woken() && lasts(left) => left,
+                        Some(left) if left.turns > 0 && lasts(left) => {
+                            *lingering = Some(Lingering { turns: left.turns - 1, ..left });
                             cx.waker().wake_by_ref();
                             return Poll::Pending;
                         }
@@ -396,7 +410,7 @@ impl<E> Host<E> {
                         return Poll::Ready(Ended::Finished);
                     }
                     // The next round of this loop polls again, takes a turn, or has the owner go on.
-                    *lingering = Some(Patience { polls: polls - 1, ..line.patience });
+                    *lingering = Some(Lingering { polls: left.polls - 1, turns, ..left });
                 }
                 Some(Order::Drop) => {
                     drop(state);
