@@ -281,7 +281,8 @@ fn leading_option(input: ParseStream) -> Option<Ident> {
     let ends = ahead.is_empty() || ahead.peek(Token![,]);
     let assigns = ahead.peek(Token![=]) && !ahead.peek(Token![==]);
     let lists = word == "allow" && ahead.peek(syn::token::Paren);
-    (assigns || lists || (ends && (word == "fresh" || word == "audit"))).then_some(word)
+    let stands_alone = ends && (word == "fresh" || word == "audit" || word == "owned");
+    (assigns || lists || stands_alone).then_some(word)
 }
 
 fn until_comma(input: ParseStream) -> Result<TokenStream> {

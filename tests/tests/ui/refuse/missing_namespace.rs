@@ -9,6 +9,9 @@ fn empty() {}
 #[in_netns(fresh)]
 fn only_an_option() {}
 
+#[in_netns(owned)]
+async fn only_the_form() {}
+
 #[in_netns(error = "panic", fresh)]
 fn only_options() {}
 
@@ -19,6 +22,7 @@ fn main() {
     without_parentheses();
     empty();
     only_an_option();
+    drop(only_the_form());
     only_options();
     only_the_crate();
 }
