@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))] // On docs.rs: what needs which feature.
 #![allow(clippy::test_attr_in_doctest)] // README.md shows a test, which is to compile.
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
