@@ -436,6 +436,50 @@ fn a_child_that_does_not_yield_delays_the_poll() {
     });
 }
 
+/// The executor waits for one poll of such a body, and not for the many that a body may have which only yields.
+#[test]
+fn a_body_that_computes_is_polled_once_a_poll() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let polls = AtomicUsize::new(0);
+    let mut call = Box::pin(ns.run_async(|| async {
+        loop {
+            polls.fetch_add(1, Ordering::SeqCst);
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {}
+            task::yield_now().await;
+        }
+    }));
+    for poll in 1..=5 {
+        let ready: Option<Result<(), _>> = call.as_mut().now_or_never();
+        assert!(ready.is_none());
+        assert_eq!(polls.load(Ordering::SeqCst), poll);
+    }
+}
+
+/// With a blocking closure, whose thread has to be gone too.
+#[test]
+fn case_7_nothing_is_left_in_the_target_the_moment_an_async_call_is_ready() {
+    async fn body() {
+        task::spawn_blocking(|| ()).await.unwrap();
+        drop(task::spawn(std::future::pending::<()>()));
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let forms: [&dyn Fn(); 4] = [
+        &|| block_on(ns.run_async(|| async {})).unwrap(),
+        &|| block_on(ns.run_async(body)).unwrap(),
+        &|| block_on(ns.spawn_async(body)).unwrap(),
+        &|| block_on(Call::new(&ns).fresh().run_async(body)).unwrap(),
+    ];
+    for form in forms {
+        for _ in 0..2_500 {
+            form();
+            assert_eq!(threads_in(&ns), [] as [u32; 0]);
+        }
+    }
+}
+
 /// Whoever has a handle of the call's runtime may use it from home. What that starts is inside, or is not started.
 #[test]
 fn a_handle_that_is_carried_out_starts_nothing_at_home() {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use in_netns::{Call, Error, ErrorKind, IntoNetNs, NetNs, pool_stats, set_keep_alive, with_netns};
+use futures::FutureExt as _;
+use futures::executor::block_on;
+use in_netns::{Call, Error, ErrorKind, IntoNetNs, NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
 use in_netns_tests::{alone, descriptors, give_up_sys_admin, here, key, threads, wait_until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proptest::prelude::*;
@@ -41,6 +43,42 @@ fn case_17_ten_thousand_successes() {
         std::panic::catch_unwind(call).map(|called: Result<(), _>| called).unwrap_err();
     });
     leaves_nothing("new namespaces", 100, || drop(NetNs::new().unwrap()));
+}
+
+#[test]
+fn case_17_ten_thousand_async_calls() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let given_back = || wait_until("it is given back", || pool_stats().leased == 0);
+    leaves_nothing("borrowed", 10_000, || block_on(ns.run_async(|| async {})).unwrap());
+    leaves_nothing("owned", 10_000, || block_on(ns.spawn_async(|| async {})).unwrap());
+    leaves_nothing("fresh", 1_000, || block_on(Call::new(&ns).fresh().run_async(|| async {})).unwrap());
+    leaves_nothing("never polled", 10_000, || drop(ns.run_async(|| async {})));
+    leaves_nothing("cancelled", 10_000, || {
+        assert!(ns.run_async(std::future::pending::<()>).now_or_never().is_none());
+        given_back();
+    });
+    leaves_nothing("aborted", 10_000, || {
+        let task = ns.spawn_async(std::future::pending::<()>);
+        task.abort();
+        assert!(block_on(task).unwrap_err().is_cancelled());
+    });
+    leaves_nothing("detached", 10_000, || {
+        drop(ns.spawn_async(|| async {}));
+        given_back();
+    });
+    leaves_nothing("no such name", 10_000, || {
+        drop(block_on(with_netns_async("no-such-name", || async {})).unwrap_err());
+    });
+    leaves_nothing("services", 100, || drop(ns.tokio_builder().worker_threads(2).build().unwrap()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            give_up_sys_admin();
+            leaves_nothing("denied", 1_000, || {
+                drop(block_on(Call::new(&ns).fresh().run_async(|| async {})).unwrap_err());
+            });
+        });
+    });
 }
 
 #[test]

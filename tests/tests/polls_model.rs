@@ -13,15 +13,15 @@ mod sync {
 
     /// No time passes in a model.
     #[derive(Clone, Copy)]
-    pub(crate) struct Instant;
+    pub(crate) struct Instant(std::time::Duration);
 
     impl Instant {
         pub(crate) fn now() -> Instant {
-            Instant
+            Instant(std::time::Duration::ZERO)
         }
 
         pub(crate) fn elapsed(self) -> std::time::Duration {
-            std::time::Duration::ZERO
+            self.0
         }
     }
 }

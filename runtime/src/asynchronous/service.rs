@@ -21,7 +21,7 @@ impl NetNs {
     /// ```
     /// # in_netns::rootless!();
     /// let blue = in_netns::NetNs::new()?;
-    /// let service = blue.tokio_builder().configure(|builder| { builder.worker_threads(2); }).build()?;
+    /// let service = blue.tokio_builder().worker_threads(2).build()?;
     /// let inside = blue.clone();
     /// assert!(service.block_on(async move { inside.is_current() })??);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -42,7 +42,36 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// Sets what tokio's own builder can. It is a multi-thread one, with all drivers enabled.
+    /// How many threads run tasks: as many as there are CPUs, unless set.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none, as [`Builder::worker_threads`] does.
+    pub fn worker_threads(self, count: usize) -> RuntimeBuilder {
+        self.configure(|builder| {
+            builder.worker_threads(count);
+        })
+    }
+
+    /// How many threads run blocking closures at most, as [`Builder::max_blocking_threads`].
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    pub fn max_blocking_threads(self, count: usize) -> RuntimeBuilder {
+        self.configure(|builder| {
+            builder.max_blocking_threads(count);
+        })
+    }
+
+    /// Names the threads: what `/proc/PID/task/TID/comm` shows (15 bytes of it), and panic messages.
+    pub fn thread_name(self, name: impl Into<String>) -> RuntimeBuilder {
+        self.configure(|builder| {
+            builder.thread_name(name);
+        })
+    }
+
+    /// Sets whatever else tokio's own builder can. It is a multi-thread one, with all drivers enabled.
     ///
     /// Its `on_thread_start` is taken: that is where the threads are looked after.
     pub fn configure(mut self, configure: impl FnOnce(&mut Builder)) -> RuntimeBuilder {

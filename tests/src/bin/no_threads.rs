@@ -1,5 +1,6 @@
 //! A user who may start no more threads: each call is an error that says so, and later calls work.
 
+use futures::executor::block_on;
 use in_netns::{Call, Error, ErrorKind, NetNs, with_netns};
 use in_netns_tests::{become_root_of_a_user_namespace, here, key};
 use nix::sched::CloneFlags;
@@ -30,15 +31,24 @@ fn main() {
     limit(1);
     refused(with_netns(&home, || unreachable!("the body ran")));
     refused(Call::new(&home).fresh().run(|| unreachable!("the body ran")));
+    refused(block_on(home.run_async(|| async { unreachable!("the body ran") })));
+    refused(block_on(Call::new(&home).fresh().run_async(|| async { unreachable!("the body ran") })));
+    let task = block_on(home.spawn_async(|| async { unreachable!("the body ran") }));
+    refused(task.map_err(|error| error.entry().expect("it never began").clone()));
     limit(hard);
     // The template, and no worker.
     Call::new(&home).fresh().run(|| ()).expect("threads can be had again");
     limit(1);
     refused(with_netns(&home, || unreachable!("the body ran")));
     refused(Call::new(&home).fresh().run(|| unreachable!("the body ran")));
+    refused(block_on(home.run_async(|| async { unreachable!("the body ran") })));
+    refused(block_on(Call::new(&home).fresh().run_async(|| async { unreachable!("the body ran") })));
+    let task = block_on(home.spawn_async(|| async { unreachable!("the body ran") }));
+    refused(task.map_err(|error| error.entry().expect("it never began").clone()));
     limit(hard);
     let ns = NetNs::new().expect("threads can be had again");
     // An idle worker needs no new thread.
     limit(1);
     assert_eq!(with_netns(&ns, here).expect("an idle thread is there"), key(ns.id()));
+    assert_eq!(block_on(ns.run_async(|| async { here() })).expect("an idle thread is there"), key(ns.id()));
 }
