@@ -30,7 +30,7 @@ use crate::model::{self, Function, Passage, Way};
 ///         __body()
 ///     }
 ///     let __ns = ::in_netns::IntoNetNs::into_netns(&self.netns);
-///     ::in_netns::__private::call_or_return(
+///     ::in_netns::__private::or_return(::in_netns::__private::call(
 ///         __ns,
 ///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
 ///         move || {
@@ -42,11 +42,11 @@ use crate::model::{self, Function, Passage, Way};
 ///                 }
 ///             })
 ///         },
-///     )
+///     ))
 /// }
 /// ```
 ///
-/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` behind both calls. A function that
+/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` behind `call_async`. A function that
 /// returns a future does so at once, and its body is made and awaited inside:
 ///
 /// ```text
@@ -59,7 +59,7 @@ use crate::model::{self, Function, Passage, Way};
 /// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
 ///     ::std::boxed::Box::pin(async move {
 ///         let __ns = …;
-///         ::in_netns::__private::async_or_panic(
+///         ::in_netns::__private::or_panic(::in_netns::__private::call_async(
 ///             __ns,
 ///             …,
 ///             move || {
@@ -67,8 +67,7 @@ use crate::model::{self, Function, Passage, Way};
 ///                     (move || -> Pin<Box<dyn Future<Output = u8> + 'a>> { body })().await
 ///                 })
 ///             },
-///         )
-///         .await
+///         ).await)
 ///     })
 /// }
 /// ```
@@ -123,17 +122,25 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
     let arguments = quote_spanned!(site=> __ns, #options, #closure);
-    let call = call(entrance(way, args, action, can_be_skipped), args, &sig, &krate, arguments);
-    let work = quote_spanned! {site=>
+    let place = place_of_value(args, &sig);
+    let at_value = |name, arguments| call_at(place, &krate, name, arguments);
+    let mut work = at_value(if args.owned.is_some() { "call_owned" } else { way.entrance() }, arguments);
+    if way != Way::Sync {
+        work = quote_spanned!(site=> #work.await);
+    }
+    if can_be_skipped {
+        work = at_value("or_skip", work);
+    }
+    work = at_value(action.settlement(), work);
+    work = quote_spanned! {site=>
         let __ns = #krate::IntoNetNs::into_netns(#namespace);
-        #call
+        #work
     };
-    let work = match way {
-        Way::Sync => work,
-        Way::Async => quote_spanned!(site=> #work.await),
-        Way::Boxed => quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work.await })),
-        Way::Unnamed => quote_spanned!(site=> async move { #work.await }),
-    };
+    match way {
+        Way::Sync | Way::Async => {}
+        Way::Boxed => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
+        Way::Unnamed => work = quote_spanned!(site=> async move { #work }),
+    }
     let helper = match way {
         Way::Sync => quote_spanned! {site=>
             fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
@@ -160,20 +167,23 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     }
 }
 
-/// The name of the runtime's function that runs the body.
-fn entrance(way: Way, args: &Args, action: ErrorAction, can_be_skipped: bool) -> &'static str {
-    let asks_for_skips = can_be_skipped && args.owned.is_none();
-    match (way, args.owned, action, asks_for_skips) {
-        (Way::Sync, _, ErrorAction::Panic, false) => "call_or_panic",
-        (Way::Sync, _, ErrorAction::Return, false) => "call_or_return",
-        (Way::Sync, _, ErrorAction::Panic, true) => "test_or_panic",
-        (Way::Sync, _, ErrorAction::Return, true) => "test_or_return",
-        (_, Some(_), ErrorAction::Panic, _) => "owned_or_panic",
-        (_, Some(_), ErrorAction::Return, _) => "owned_or_return",
-        (_, None, ErrorAction::Panic, false) => "async_or_panic",
-        (_, None, ErrorAction::Return, false) => "async_or_return",
-        (_, None, ErrorAction::Panic, true) => "async_test_or_panic",
-        (_, None, ErrorAction::Return, true) => "async_test_or_return",
+impl Way {
+    /// The runtime's function that runs the body, but for `owned`.
+    fn entrance(self) -> &'static str {
+        match self {
+            Way::Sync => "call",
+            Way::Async | Way::Boxed | Way::Unnamed => "call_async",
+        }
+    }
+}
+
+impl ErrorAction {
+    /// The runtime's function that makes the annotated function's value of how the call went.
+    fn settlement(self) -> &'static str {
+        match self {
+            ErrorAction::Panic => "or_panic",
+            ErrorAction::Return => "or_return",
+        }
     }
 }
 
@@ -208,15 +218,14 @@ fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStrea
     quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #audit #test)
 }
 
-/// The runtime's function that runs the closure, called at the return type: the bounds on what the body returns are
-/// bounds of that function, so this is where the compiler points when they do not hold.
-fn call(name: &str, args: &Args, sig: &Signature, krate: &TokenStream, arguments: TokenStream) -> TokenStream {
-    let place = match (&sig.output, &args.error) {
+/// Where the runtime's functions are called that run the body and settle: at the return type. The bounds on what the body
+/// returns are theirs, so this is where the compiler points when they do not hold; and where an async function panics.
+fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
+    match (&sig.output, &args.error) {
         (ReturnType::Type(_, ty), _) => ends(ty),
         (ReturnType::Default, Some(error)) => (error.span, error.span),
         (ReturnType::Default, None) => (sig.ident.span(), sig.ident.span()),
-    };
-    call_at(place, krate, name, arguments)
+    }
 }
 
 /// A call of a function in `__private` that the compiler finds between the two places, which must be in this order.

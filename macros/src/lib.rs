@@ -80,7 +80,7 @@ use args::Args;
 /// | `audit = "off"` | no such audit, in a test build either |
 /// | `allow(handover)` | the body may hand work to executors that may have threads elsewhere: see [below](#hand-overs) |
 /// | `error = "return"` | a failure to enter the namespace becomes the function's own `Err`, through `From<in_netns::Error>` |
-/// | `error = "panic"` | a failure to enter the namespace is a panic, with the error as its message, at the place of the call |
+/// | `error = "panic"` | a failure to enter the namespace is a panic, with the error as its message, at the place of the call; of an async function, at its own |
 /// | `owned` | for an async function that borrows nothing: the body goes at its own pace on its thread, and no poll is handed over |
 /// | `crate = path` | where the crate `in-netns` is found, if it is renamed or re-exported: `crate = my_crate::reexport::in_netns` |
 ///

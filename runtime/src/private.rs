@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use crate::audit::Stray;
 use crate::call::Call;
+#[cfg(feature = "tokio")]
+use crate::call::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::handover::SpinLimit;
 use crate::netns::{IntoNetNs, NetNs};
@@ -64,191 +66,106 @@ impl Options {
         let call = if self.fresh { call.fresh() } else { call };
         if self.audit { call.audit() } else { call }
     }
-
-    /// The value, where the options do not forbid what was left behind.
-    #[track_caller]
-    fn unless_strays<R>(self, (value, strays): (R, Vec<Stray>)) -> R {
-        let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
-        assert!(!self.panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
-        value
-    }
-
-    /// A test that is skipped has nothing to say; anything else is passed on.
-    fn unless_skipped<R: FromNothing>(self, ran: Result<R, Error>) -> Result<R, Error> {
-        match ran {
-            Err(error) if self.test.is_some_and(|test| skips(test, &error)) => Ok(R::nothing_to_say()),
-            other => other,
-        }
-    }
 }
 
-/// Runs a body whose return type takes a failure to enter.
+/// How a call went, for one of the `or_…` functions to settle at the place of the annotated function.
+#[derive(Debug)]
+#[must_use]
+pub struct Ran<R> {
+    brought: Result<(R, Vec<Stray>), Error>,
+    options: Options,
+}
+
+/// Runs a body.
+///
+/// # Panics
+///
+/// With the body's panic.
+pub fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    Ran { brought: ns.and_then(|ns| options.call(ns).run_with_strays(body)), options }
+}
+
+/// As [`call`], for an async body.
+///
+/// # Panics
+///
+/// As [`call`].
+#[cfg(feature = "tokio")]
+pub async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    let brought = async { options.call(ns?).execute_async(Inspect::Later, body).await };
+    Ran { brought: brought.await.map(Outcome::into_value_and_strays), options }
+}
+
+/// As [`call_async`], for a body that borrows nothing and goes at its own pace.
+///
+/// # Panics
+///
+/// As [`call`].
+#[cfg(feature = "tokio")]
+pub async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    let brought = async {
+        let (ns, manner) = options.call(ns?).into_parts()?;
+        crate::asynchronous::call_owned(ns, manner, body).await
+    };
+    Ran { brought: brought.await, options }
+}
+
+/// Where a test with a namespace of its own is to be skipped, makes it one that has nothing to say: see `skips`.
+pub fn or_skip<R: FromNothing>(ran: Ran<R>) -> Ran<R> {
+    let Ran { brought, options } = ran;
+    let brought = match brought {
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => Ok((R::nothing_to_say(), Vec::new())),
+        other => other,
+    };
+    Ran { brought, options }
+}
+
+/// The value of the annotated function, whose return type takes a failure to enter.
 ///
 /// # Panics
 ///
 /// Where the options say so of strays: see [`Options::panic_on_strays`].
 #[track_caller]
-pub fn call_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> R + Send,
-    R: FromNetNsError + Send,
-{
-    call(ns, options, body).unwrap_or_else(R::from_netns_error)
+pub fn or_return<R: FromNetNsError>(ran: Ran<R>) -> R {
+    ran.settle().unwrap_or_else(R::from_netns_error)
 }
 
-/// Runs a body whose failure to enter is a panic, at the caller's location.
+/// The value of the annotated function, for which a failure to enter is a panic.
 ///
 /// # Panics
 ///
-/// With the error's message.
+/// With the error's message. And as [`or_return`].
 #[track_caller]
-pub fn call_or_panic<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-{
-    match call(ns, options, body) {
+pub fn or_panic<R>(ran: Ran<R>) -> R {
+    match ran.settle() {
         Ok(value) => value,
         Err(error) => panic!("{error}"),
     }
 }
 
-/// As [`call_or_return`], for a test with a namespace of its own: see `skips`.
-///
-/// # Errors
-///
-/// The body's, and a failure to enter.
-///
-/// # Panics
-///
-/// As [`call_or_return`].
-#[track_caller]
-pub fn test_or_return<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> R + Send,
-    R: FromNetNsError + FromNothing + Send,
-{
-    options.unless_skipped(call(ns, options, body)).unwrap_or_else(R::from_netns_error)
-}
-
-/// As [`call_or_panic`], for a test with a namespace of its own: see `skips`.
-///
-/// # Panics
-///
-/// With the error's message.
-#[track_caller]
-pub fn test_or_panic<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> R + Send,
-    R: FromNothing + Send,
-{
-    match options.unless_skipped(call(ns, options, body)) {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
+impl<R> Ran<R> {
+    /// The value, where the options do not forbid what was left behind.
+    #[track_caller]
+    fn settle(self) -> Result<R, Error> {
+        let (value, strays) = self.brought?;
+        let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
+        assert!(!self.options.panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
+        Ok(value)
     }
-}
-
-/// As [`call_or_return`], for an async body.
-#[cfg(feature = "tokio")]
-pub async fn async_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: FromNetNsError + Send,
-{
-    call_async(ns, options, body).await.unwrap_or_else(R::from_netns_error)
-}
-
-/// As [`call_or_panic`], for an async body.
-///
-/// # Panics
-///
-/// With the error's message.
-#[cfg(feature = "tokio")]
-pub async fn async_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: Send,
-{
-    call_async(ns, options, body).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// As [`test_or_return`], for an async body.
-#[cfg(feature = "tokio")]
-pub async fn async_test_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: FromNetNsError + FromNothing + Send,
-{
-    options.unless_skipped(call_async(ns, options, body).await).unwrap_or_else(R::from_netns_error)
-}
-
-/// As [`test_or_panic`], for an async body.
-///
-/// # Panics
-///
-/// With the error's message.
-#[cfg(feature = "tokio")]
-pub async fn async_test_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: FromNothing + Send,
-{
-    match options.unless_skipped(call_async(ns, options, body).await) {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// As [`async_or_return`], for a body that borrows nothing and goes at its own pace.
-#[cfg(feature = "tokio")]
-pub async fn owned_or_return<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: FromNetNsError + Send + 'static,
-{
-    call_owned(ns, options, body).await.unwrap_or_else(R::from_netns_error)
-}
-
-/// As [`async_or_panic`], for a body that borrows nothing and goes at its own pace.
-///
-/// # Panics
-///
-/// With the error's message.
-#[cfg(feature = "tokio")]
-pub async fn owned_or_panic<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> R
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
-{
-    call_owned(ns, options, body).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-#[cfg(feature = "tokio")]
-async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: Send,
-{
-    let outcome = options.call(ns?).execute_async(Inspect::Later, body).await?;
-    Ok(options.unless_strays(outcome.into_value_and_strays()))
-}
-
-#[cfg(feature = "tokio")]
-async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
-{
-    let (ns, manner) = options.call(ns?).into_parts()?;
-    crate::asynchronous::call_owned(ns, manner, body).await.map(|brought| options.unless_strays(brought))
 }
 
 /// What a test returns that has nothing to say.
@@ -265,15 +182,6 @@ impl<E> FromNothing for Result<(), E> {
     fn nothing_to_say() -> Self {
         Ok(())
     }
-}
-
-#[track_caller]
-fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Result<R, Error>
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-{
-    options.call(ns?).run_with_strays(body).map(|brought| options.unless_strays(brought))
 }
 
 /// Takes an argument into the body, on another thread. Here the compiler points where it may not go.

@@ -69,7 +69,7 @@ async fn owned(ns: NetNs, text: String) -> (Place, String) {
 }
 
 #[in_netns(ns)]
-fn returns_impl(ns: &NetNs) -> impl Future<Output = Place> + Send {
+fn returns_impl(ns: &NetNs) -> impl Future<Output = Place> + Send + use<'_> {
     let made = here();
     async move {
         assert_eq!(made, everywhere().await);
@@ -176,13 +176,13 @@ fn free_functions() {
 #[test]
 fn errors() {
     assert_eq!(block_on(fallible("no-such-name", false)).unwrap_err().kind(), io::ErrorKind::NotFound);
-    let ns = NetNs::create_named("in-netns-async-attribute").unwrap();
-    let outcome =
-        (block_on(fallible("in-netns-async-attribute", true)), block_on(fallible("in-netns-async-attribute", false)));
-    NetNs::delete_named("in-netns-async-attribute").unwrap();
+    let name = &format!("in-netns-async-attribute-{}", std::process::id());
+    let ns = NetNs::create_named(name).unwrap();
+    let outcome = (block_on(fallible(name, true)), block_on(fallible(name, false)));
+    NetNs::delete_named(name).unwrap();
     assert_eq!(outcome.0.unwrap_err().to_string(), "the body's own");
     assert_eq!(outcome.1.unwrap(), key(ns.id()));
-    assert_eq!(NetNs::from_name("in-netns-async-attribute").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(NetNs::from_name(name).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -229,12 +229,21 @@ fn place_of_panic(f: impl FnOnce() + Send + 'static) -> (String, u32) {
 }
 
 #[test]
-fn a_failure_panics_at_the_location_of_the_caller() {
+fn a_failure_panics_at_the_place_of_the_call_or_of_the_async_function() {
     #[in_netns(MISSING)]
     fn f() {}
 
+    // A future does not know who made it: the place is that of the function.
+    #[in_netns(MISSING)]
+    async fn g() {}
+    #[in_netns(MISSING, owned)]
+    async fn h() {}
+
     let (file, line) = place_of_panic(|| f());
     assert_eq!((file.as_str(), line), (file!(), line!() - 1));
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(place_of_panic(move || runtime().block_on(g())), (file!().to_owned(), line!() - 8));
+    assert_eq!(place_of_panic(move || runtime().block_on(h())), (file!().to_owned(), line!() - 7));
 }
 
 #[test]
