@@ -101,8 +101,8 @@ where
     Fut: Future<Output = R>,
     R: Send,
 {
-    let brought = async { options.call(ns?).execute_async(Inspect::Later, body).await };
-    Ran { brought: brought.await.map(Outcome::into_value_and_strays), options }
+    let outcome = async { options.call(ns?).execute_async(Inspect::Later, body).await }.await;
+    Ran { brought: outcome.map(Outcome::into_value_and_strays), options }
 }
 
 /// As [`call_async`], for a body that borrows nothing and goes at its own pace.
@@ -120,8 +120,9 @@ where
     let brought = async {
         let (ns, manner) = options.call(ns?).into_parts()?;
         crate::asynchronous::call_owned(ns, manner, body).await
-    };
-    Ran { brought: brought.await, options }
+    }
+    .await;
+    Ran { brought, options }
 }
 
 /// Where a test with a namespace of its own is to be skipped, makes it one that has nothing to say: see `skips`.
