@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use in_netns::{NetNs, NetNsId};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::stat;
 
 /// Long enough for anything that is going to happen; a failing test waits for so long.
@@ -85,6 +86,27 @@ pub fn descriptors() -> BTreeMap<u32, String> {
         (!target.ends_with("/fd")).then_some((entry.file_name().to_str()?.parse().ok()?, target))
     })
     .collect()
+}
+
+/// Sets a limit of the process, until the result is dropped.
+///
+/// # Panics
+///
+/// Where it is above the hard limit.
+pub fn limited(resource: Resource, soft: u64) -> impl Drop {
+    let before = getrlimit(resource).expect("getrlimit");
+    setrlimit(resource, soft, before.1).expect("a limit up to the hard one can be set");
+    scopeguard::guard((), move |()| setrlimit(resource, before.0, before.1).expect("it has been so before"))
+}
+
+/// As many descriptors as the process may have, until the result is dropped: 1,024, as is usual, are soon used up.
+///
+/// # Panics
+///
+/// Where the kernel does not tell how many that is.
+pub fn all_descriptors() -> impl Drop {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+    limited(Resource::RLIMIT_NOFILE, hard)
 }
 
 /// Waits for a condition, with a bound.

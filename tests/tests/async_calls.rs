@@ -7,7 +7,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -300,11 +300,15 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
     assert_eq!(panics.unwrap_err().downcast_ref(), Some(&42));
     assert_eq!(told.lock().unwrap().drain(..).count(), 1);
     // With nobody waiting for the end.
+    let poisoned = AtomicUsize::new(0);
     let mut cancelled = Box::pin(ns.run_async(|| async {
         poisons(()).await;
+        poisoned.store(1, Ordering::SeqCst);
         std::future::pending::<()>().await;
     }));
-    assert!(cancelled.as_mut().now_or_never().is_none());
+    while poisoned.load(Ordering::SeqCst) == 0 {
+        assert!(cancelled.as_mut().now_or_never().is_none());
+    }
     set_poison_hook({
         let told = Arc::clone(&told);
         move |poisoning| told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()))
@@ -409,10 +413,12 @@ fn task_locals_stay_with_their_task() {
 fn a_child_that_does_not_yield_delays_the_poll() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
+    let stalls = &*Box::leak(Box::new(AtomicBool::new(false)));
     let (start, started) = mpsc::channel();
     let (release, held) = mpsc::channel::<()>();
     let mut call = Box::pin(ns.run_async(|| async move {
         task::spawn(async move {
+            stalls.store(true, Ordering::SeqCst);
             start.send(()).unwrap();
             // What is not to be done in a task.
             held.recv().unwrap();
@@ -420,18 +426,20 @@ fn a_child_that_does_not_yield_delays_the_poll() {
         .await
         .unwrap();
     }));
-    let released = &AtomicUsize::new(0);
+    let released = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             started.recv().unwrap();
-            released.store(1, Ordering::SeqCst);
+            released.store(true, Ordering::SeqCst);
             release.send(()).unwrap();
         });
-        let first = call.as_mut().now_or_never();
-        // The runtime had a turn within that poll, and the child kept it.
-        assert_eq!(released.load(Ordering::SeqCst), 1);
-        if first.is_none() {
-            block_on(call).unwrap();
+        loop {
+            let stalled = stalls.load(Ordering::SeqCst);
+            let ready = call.as_mut().now_or_never();
+            if stalled || ready.is_some() {
+                assert!(released.load(Ordering::SeqCst), "that poll has waited for the child");
+                break ready.unwrap_or_else(|| block_on(call)).unwrap();
+            }
         }
     });
 }

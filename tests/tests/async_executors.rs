@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use in_netns::{NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
-use in_netns_tests::{alone, here, home, key, threads, threads_outside_home, wait_until};
+use in_netns_tests::{all_descriptors, alone, here, home, key, threads, threads_outside_home, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task;
@@ -104,6 +104,7 @@ fn inside_a_synchronous_call_the_callers_runtime_is_current() {
 fn a_thousand_at_once() {
     const CALLS: usize = 1_000;
     let _alone = alone();
+    let _descriptors = all_descriptors();
     let kept = set_keep_alive(Duration::from_millis(50));
     wait_until("earlier threads are gone", || pool_stats().threads == 0);
     let namespaces: Vec<NetNs> = (0..50).map(|_| NetNs::new().unwrap()).collect();
@@ -133,6 +134,8 @@ fn a_thousand_at_once() {
             }
             looks
         });
+        // Should a check fail, the watch is to end as well.
+        let calls_are_over = scopeguard::guard((), |()| over.store(true, Ordering::Relaxed));
         runtime.block_on(async {
             let calls: Vec<_> = (0..CALLS)
                 .map(|call| runtime.spawn(twenty_awaits(namespaces[call % namespaces.len()].clone())))
@@ -141,7 +144,7 @@ fn a_thousand_at_once() {
                 call.await.unwrap();
             }
         });
-        over.store(true, Ordering::Relaxed);
+        drop(calls_are_over);
         assert!(watch.join().unwrap() > 0);
     });
     assert_eq!(threads_outside_home(), [] as [u32; 0]);

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 
 use futures::executor::block_on;
 use in_netns::{ErrorKind, JoinHandle, NetNs, pool_stats};
-use in_netns_tests::{alone, here, key, threads_in, tid, wait_until};
+use in_netns_tests::{alone, descriptors, here, key, limited, threads_in, tid, wait_until};
+use nix::sys::resource::Resource;
 use tokio::task;
 
 in_netns::rootless!();
@@ -78,12 +79,10 @@ fn a_failure_to_start_is_in_the_error() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     // No descriptor is left for a runtime. The limit is the process's, so the test is alone.
-    let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     block_on(ns.spawn_async(|| async {})).unwrap();
-    let open = in_netns_tests::descriptors().len() as u64;
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, open, before.1).unwrap();
+    let limit = limited(Resource::RLIMIT_NOFILE, descriptors().len() as u64);
     let outcome = block_on(ns.spawn_async(|| async { unreachable!("not made") }));
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, before.0, before.1).unwrap();
+    drop(limit);
     assert_eq!(outcome.unwrap_err().entry().unwrap().kind(), ErrorKind::LimitReached);
     assert_eq!(pool_stats().leased, 0);
     assert_eq!(block_on(ns.spawn_async(|| async { 1 })).unwrap(), 1);

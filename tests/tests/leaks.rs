@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, Error, ErrorKind, IntoNetNs, NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
-use in_netns_tests::{alone, descriptors, give_up_sys_admin, here, key, threads, wait_until};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use in_netns_tests::{alone, descriptors, give_up_sys_admin, here, key, limited, threads, wait_until};
+use nix::sys::resource::Resource;
 use proptest::prelude::*;
 
 in_netns::rootless!();
@@ -110,13 +110,6 @@ fn poisonings_leave_no_descriptor_and_no_thread() {
 
 fn with_netns_result(ns: Result<NetNs, Error>) -> Result<(), Error> {
     with_netns(ns?, || ())
-}
-
-/// The limit, and its way back.
-fn limited(resource: Resource, soft: u64) -> impl Drop {
-    let before = getrlimit(resource).unwrap();
-    setrlimit(resource, soft, before.1).unwrap();
-    scopeguard::guard((), move |()| setrlimit(resource, before.0, before.1).unwrap())
 }
 
 #[test]
