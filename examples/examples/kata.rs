@@ -29,19 +29,20 @@ struct Steps {
 }
 
 impl Steps {
-    fn check(&self, pod: &NetNs) {
-        let inside = pod.is_current().unwrap_or(false);
-        if inside { &self.inside } else { &self.elsewhere }.fetch_add(1, Ordering::Relaxed);
+    fn check(&self, pod: &NetNs) -> io::Result<()> {
+        if pod.is_current()? { &self.inside } else { &self.elsewhere }.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// What a task does in its pod: wait, and go on.
-    async fn take(&self, pod: &NetNs) {
+    async fn take(&self, pod: &NetNs) -> io::Result<()> {
         for _ in 0..10 {
-            self.check(pod);
+            self.check(pod)?;
             sleep(Duration::from_millis(1)).await;
             tokio::task::yield_now().await;
-            self.check(pod);
+            self.check(pod)?;
         }
+        Ok(())
     }
 }
 
@@ -69,8 +70,7 @@ fn workers() -> io::Result<Runtime> {
 
 #[in_netns(pod)]
 async fn work_in(pod: &NetNs, steps: &Steps) -> io::Result<()> {
-    steps.take(pod).await;
-    Ok(())
+    steps.take(pod).await
 }
 
 /// With this crate.
@@ -108,8 +108,7 @@ pub fn broken(tasks: usize) -> io::Result<Tally> {
     // Its workers end up anywhere; they go with the runtime.
     run(&workers()?, tasks, |pod, steps| async move {
         let _guard = BrokenGuard::enter(&pod)?;
-        steps.take(&pod).await;
-        Ok(())
+        steps.take(&pod).await
     })
 }
 

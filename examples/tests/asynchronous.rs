@@ -9,14 +9,22 @@ mod kata;
 mod resolve;
 
 use in_netns::NetNs;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 in_netns::rootless!();
 
+/// A call has four descriptors, and a forwarded connection four sockets. The usual 1,024 are soon used up.
+fn raise_limit_of_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
 #[test]
 fn every_step_of_every_task_is_in_its_pod() {
+    raise_limit_of_descriptors();
     assert_eq!(kata::ours(100).unwrap(), kata::Tally { inside: 2_000, elsewhere: 0 });
 }
 
@@ -29,6 +37,7 @@ fn the_broken_guard_is_broken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_connections_are_forwarded_and_the_end_is_clean() {
     const CONNECTIONS: usize = 200;
+    raise_limit_of_descriptors();
     let ns = NetNs::new().unwrap();
     let server = ns.run(|| std::net::TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
     server.set_nonblocking(true).unwrap();

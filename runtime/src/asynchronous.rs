@@ -54,6 +54,9 @@ use crate::thread::Inspect;
 /// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
 /// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of whoever awaits.
 ///
+/// - **A call under way has** a thread and four descriptors, those of its runtime.
+/// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
+///
 /// Where the body borrows nothing, [`NetNs::spawn_async`] spares the hand-over of each poll.
 ///
 /// # Errors

@@ -15,7 +15,7 @@
 //! destructors of its thread-locals. So whoever is awake is given a moment.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -170,13 +170,13 @@ impl Audit {
     }
 
     fn stray(&self, suspect: &Suspect) -> Option<Stray> {
-        let name = sys::task_name(Path::new(&format!("/proc/self/task/{}", suspect.thread))).ok()?;
+        let name = sys::task_name(&directory_of(suspect.thread)).ok()?;
         Some(Stray { thread_id: suspect.thread, name, netns: self.target.id(), certain: suspect.certain })
     }
 
     fn is_in_target(&self, thread: u32) -> bool {
         let id = self.target.id();
-        sys::net_of_task(thread).is_ok_and(|there| there == (id.device(), id.inode()))
+        sys::net_of_task(&directory_of(thread)).is_ok_and(|there| there == (id.device(), id.inode()))
     }
 }
 
@@ -206,6 +206,10 @@ fn next_mark(before: u64) -> Option<u64> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     const ROOM: u64 = 1_000;
     (before >= ROOM).then(|| before - 1 - LAST.fetch_add(1, Ordering::Relaxed) % (before / 2))
+}
+
+fn directory_of(thread: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/self/task/{thread}"))
 }
 
 /// The ids of this process's threads, sorted. Empty where `/proc` does not tell, so that everything is new.

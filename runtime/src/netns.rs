@@ -90,12 +90,7 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn current() -> Result<NetNs, Error> {
         let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let fd = Kind::Net.open(Who::Me).map_err(|errno| {
-            Error::from_errno(operation(), errno).explain(|kind| {
-                (kind == ErrorKind::NotFound)
-                    .then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
-            })
-        })?;
+        let fd = Kind::Net.open(Who::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
         NetNs::checked(fd, operation)
     }
 
@@ -175,13 +170,15 @@ impl NetNs {
         self.0.id
     }
 
-    /// Whether the calling thread is in this namespace now.
+    /// Whether the calling thread is in this namespace now. Needs no descriptor.
     ///
     /// # Errors
     ///
-    /// As [`NetNs::current`].
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted.
     pub fn is_current(&self) -> Result<bool, Error> {
-        Ok(NetNs::current()? == *self)
+        let operation = "look at the calling thread's network namespace (/proc/thread-self/ns/net)";
+        let here = sys::net_of_task(Who::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
+        Ok(here == (self.id().device, self.id().inode))
     }
 
     /// Opens a file and checks it, with the reader told what an ordinary file in its place means.
@@ -241,6 +238,13 @@ impl Door<'_> {
     pub(crate) fn netns(&self) -> &NetNs {
         self.ns
     }
+}
+
+/// What `/proc/thread-self` was asked for cannot be had.
+fn of_calling_thread(operation: &str, errno: Errno) -> Error {
+    Error::from_errno(operation, errno).explain(|kind| {
+        (kind == ErrorKind::NotFound).then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
+    })
 }
 
 fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {

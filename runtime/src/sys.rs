@@ -80,7 +80,7 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    fn proc_path(self) -> &'static Path {
+    pub(crate) fn proc_path(self) -> &'static Path {
         Path::new(match self {
             Who::Me => "/proc/thread-self",
             Who::Leader => "/proc/self",
@@ -209,9 +209,9 @@ pub(crate) fn unescaped_path(escaped: &[u8]) -> PathBuf {
     OsString::from_vec(path).into()
 }
 
-/// Device and inode of the network namespace that a thread of this process is in.
-pub(crate) fn net_of_task(thread: u32) -> io::Result<(u64, u64)> {
-    fs::metadata(format!("/proc/self/task/{thread}/ns/net")).map(|file| (file.dev(), file.ino()))
+/// Device and inode of the network namespace that a thread is in, given its directory in `/proc`. Opens nothing.
+pub(crate) fn net_of_task(task: &Path) -> nix::Result<(u64, u64)> {
+    stat::stat(&task.join("ns/net")).map(|file| (file.st_dev, file.st_ino))
 }
 
 /// The name of a thread, given its directory in `/proc`.
