@@ -31,7 +31,7 @@ pub use service::{NetNsRuntime, RuntimeBuilder};
 pub(crate) use task::call as call_owned;
 pub use task::{AbortHandle, JoinError, JoinHandle};
 
-use crate::call::{Call, Options, Outcome};
+use crate::call::{Call, Outcome};
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs};
 use crate::thread::Inspect;
@@ -150,7 +150,7 @@ impl NetNs {
         Fut: Future<Output = R> + 'static,
         R: Send + 'static,
     {
-        task::spawn(self.clone(), Options::default(), body)
+        Call::new(self).spawn_async(body)
     }
 }
 
@@ -200,6 +200,19 @@ impl Call {
         R: Send,
     {
         self.execute_async(Inspect::Now, body).await
+    }
+
+    /// Starts an async body that goes at its own pace: [`NetNs::spawn_async`], with options.
+    ///
+    /// What an audit finds, the hook of [`set_stray_hook`](crate::set_stray_hook) is told. A namespace that cannot be found is an error of
+    /// the handle: [`JoinError::entry`].
+    pub fn spawn_async<F, Fut, R>(self, body: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        task::spawn(self, body)
     }
 
     pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>

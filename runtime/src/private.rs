@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+#[cfg(feature = "tokio")]
+use crate::asynchronous;
 use crate::audit::Stray;
 use crate::call::Call;
 #[cfg(feature = "tokio")]
@@ -117,12 +119,7 @@ where
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    let brought = async {
-        let (ns, manner) = options.call(ns?).into_parts()?;
-        crate::asynchronous::call_owned(ns, manner, body).await
-    }
-    .await;
-    Ran { brought, options }
+    Ran { brought: async { asynchronous::call_owned(options.call(ns?), body).await }.await, options }
 }
 
 /// Where a test with a namespace of its own is to be skipped, makes it one that has nothing to say: see `skips`.

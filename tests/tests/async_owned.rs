@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 
 use futures::executor::block_on;
-use in_netns::{ErrorKind, JoinHandle, NetNs, pool_stats};
+use in_netns::{Call, ErrorKind, JoinHandle, NetNs, pool_stats};
 use in_netns_tests::{alone, descriptors, here, key, limited, threads_in, tid, wait_until};
 use nix::sys::resource::Resource;
 use tokio::task;
@@ -27,6 +27,20 @@ fn it_runs_inside_whoever_awaits() {
     }));
     assert_eq!(seen.unwrap(), (inside, inside, inside));
     assert_eq!(threads_in(&ns), [] as [u32; 0]);
+    assert_eq!(pool_stats().leased, 0);
+}
+
+#[test]
+fn it_has_options() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let name = || std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+    for call in [Call::new(&ns), Call::new(&ns).fresh()] {
+        let seen = block_on(call.thread_name("probe").spawn_async(move || async move { (here(), name()) }));
+        assert_eq!(seen.unwrap(), (key(ns.id()), "probe\n".into()));
+    }
+    let error = block_on(Call::new("no-such-name").spawn_async(|| async { unreachable!("not made") })).unwrap_err();
+    assert_eq!(error.entry().unwrap().kind(), ErrorKind::NotFound);
     assert_eq!(pool_stats().leased, 0);
 }
 

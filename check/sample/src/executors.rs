@@ -168,6 +168,11 @@ pub fn thread_in_spawn_async() {
     println!("{:?}", smol::block_on(task));
 }
 
+pub fn thread_in_call_spawn_async() {
+    let task = Call::new("sample").spawn_async(|| async { drop(std::thread::spawn(|| ())) });
+    drop(task);
+}
+
 pub fn thread_in_async_closure() {
     let call = with_netns_async("sample", async || drop(std::thread::spawn(|| ())));
     println!("{:?}", smol::block_on(call));

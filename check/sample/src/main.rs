@@ -42,6 +42,7 @@ const BODIES: &[(&str, fn())] = bodies![
     executors::contained_spawn_async,
     executors::contained_service,
     executors::thread_in_spawn_async,
+    executors::thread_in_call_spawn_async,
     executors::thread_in_async_closure,
     executors::thread_in_task_of_service,
     executors::thread_in_timeout_of_service,

@@ -15,10 +15,9 @@ use super::entry::Work;
 use super::local::LastSeen;
 use super::stay::{Ending, Stay};
 use crate::audit::Stray;
-use crate::call::Options;
+use crate::call::Call;
 use crate::context::Context;
 use crate::error::Error;
-use crate::netns::NetNs;
 use crate::thread::Inspect;
 
 /// Makes and polls a body, and catches what it throws, be it on its way out.
@@ -47,7 +46,7 @@ where
 }
 
 /// Starts a body.
-pub(crate) fn spawn<F, Fut, R>(ns: NetNs, options: Options, body: F) -> JoinHandle<R>
+pub(super) fn spawn<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -55,8 +54,11 @@ where
 {
     let task = Arc::new(Task::default());
     let cargo = (Arc::clone(&task), Context::of_async_caller(), body);
-    let work = Work { ns, options, inspect: Inspect::Later, cargo, live: host };
-    if let Err((error, _)) = work.begin() {
+    let begun = call.into_parts().and_then(|(ns, options)| {
+        let work = Work { ns, options, inspect: Inspect::Later, cargo, live: host };
+        work.begin().map_err(|(error, _)| error)
+    });
+    if let Err(error) = begun {
         task.finish(Err(JoinError(Why::Entry(error))), None);
     }
     JoinHandle { task: Some(task), strays: Vec::new() }
@@ -104,7 +106,7 @@ where
 }
 
 /// Starts a body and awaits it, as a call does: dropped, it aborts the body, and a panic is resumed.
-pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, body: F) -> Result<(R, Vec<Stray>), Error>
+pub(crate) async fn call<F, Fut, R>(call: Call, body: F) -> Result<(R, Vec<Stray>), Error>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -116,7 +118,7 @@ where
             self.0.abort();
         }
     }
-    let mut task = AbortOnDrop(spawn(ns, options, body));
+    let mut task = AbortOnDrop(spawn(call, body));
     match (&mut task.0).await {
         Ok(value) => Ok((value, std::mem::take(&mut task.0.strays))),
         Err(JoinError(Why::Entry(error))) => Err(error),
@@ -222,7 +224,7 @@ impl<R: Send> Abort for Task<R> {
     }
 }
 
-/// The handle of a body that [`NetNs::spawn_async`] started: a future of its output.
+/// The handle of a body that [`NetNs::spawn_async`](crate::NetNs::spawn_async) started: a future of its output.
 ///
 /// Ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body, which then goes
 /// on.
