@@ -26,18 +26,14 @@ use tokio::time::sleep;
 
 const GROUP: &str = "asynchronous";
 
-/// Work, the way to do it that is measured, and its bar as a multiple of the way by hand.
-const BARS: &[(&str, &str, f64)] = &[
-    ("ready at once", "borrowed", 1.2),
-    ("ready at once", "owned", 1.2),
-    ("1000 yields", "borrowed", 4.0),
-    ("1000 yields", "owned", 1.1),
-    ("1000 sockets", "borrowed", 4.0),
-    ("1000 sockets", "owned", 1.1),
-    ("1000 awaits", "borrowed", 4.0),
-    ("1000 awaits", "owned", 1.1),
-    ("1000 questions", "borrowed", 4.0),
-    ("1000 questions", "owned", 1.1),
+/// Work, and the bars of the borrowed and the owned form as multiples of the way by hand, where the project has set itself any.
+const BARS: &[(&str, Option<[f64; 2]>)] = &[
+    ("ready at once", Some([1.2, 1.2])),
+    ("1000 yields", Some([4.0, 1.1])),
+    ("1000 sockets", Some([4.0, 1.1])),
+    ("1000 awaits", Some([4.0, 1.1])),
+    // Which CPU the scheduler puts the two on decides about this one, by hand as well.
+    ("1000 questions", None),
 ];
 
 /// The hand-over alone, which the other ways have not.
@@ -224,13 +220,16 @@ fn median(row: &str) -> Option<f64> {
 /// The table, from the medians that criterion has just written.
 fn report() {
     let mut table = String::from("| work | by hand, µs | way | µs | ratio | bar |\n|---|---|---|---|---|---|\n");
-    for (work, way, bar) in BARS {
-        let (Some(by_hand), Some(ours)) = (median(&format!("{work}, by hand")), median(&format!("{work}, {way}")))
-        else {
-            continue;
-        };
-        let (hand, us, ratio) = (by_hand / 1e3, ours / 1e3, ours / by_hand);
-        let _ = writeln!(table, "| {work} | {hand:.1} | {way} | {us:.1} | {ratio:.2} | {bar} |");
+    for (work, bars) in BARS {
+        for (at, way) in ["borrowed", "owned"].into_iter().enumerate() {
+            let (Some(by_hand), Some(ours)) = (median(&format!("{work}, by hand")), median(&format!("{work}, {way}")))
+            else {
+                continue;
+            };
+            let (hand, us, ratio) = (by_hand / 1e3, ours / 1e3, ours / by_hand);
+            let bar = bars.map_or_else(|| "–".to_owned(), |bars| bars[at].to_string());
+            let _ = writeln!(table, "| {work} | {hand:.1} | {way} | {us:.1} | {ratio:.2} | {bar} |");
+        }
     }
     if let Some(poll) = median(ONE_POLL) {
         let _ = writeln!(table, "\nOne poll hand-over, of a body that stays pending: {:.1} µs.", poll / 1e3);

@@ -25,6 +25,9 @@ use crate::netns::{NetNs, NetNsId};
 use crate::sys::{self, TaskState};
 use crate::thread::Pool;
 
+/// Where the kernel shows this process.
+const PROCESS: &str = "/proc/self";
+
 /// How long a thread that is awake may take to go.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -110,7 +113,9 @@ pub(crate) struct Audit {
 impl Audit {
     /// Before the call; or on its own thread, before the body.
     pub(crate) fn begin(target: &NetNs) -> Audit {
-        Audit { target: target.clone(), before: threads(), mark: AtomicU64::new(0) }
+        // One that is missing here is looked at in vain: it has not the call's mark. Where `/proc` does not tell, everything is new.
+        let before = sys::threads_at_a_look(Path::new(PROCESS)).unwrap_or_default();
+        Audit { target: target.clone(), before, mark: AtomicU64::new(0) }
     }
 
     /// Marks the calling thread, until the result is dropped.
@@ -128,7 +133,8 @@ impl Audit {
 
     /// When the call's own thread has left the namespace, or was there at the beginning.
     pub(crate) fn end(self) -> Vec<Stray> {
-        let appeared = threads().into_iter().filter(|thread| self.before.binary_search(thread).is_err());
+        let now = sys::threads_of(Path::new(PROCESS)).unwrap_or_default();
+        let appeared = now.into_iter().filter(|thread| self.before.binary_search(thread).is_err());
         let mut suspects: Vec<Suspect> = appeared.filter_map(|thread| self.suspect(thread)).collect();
         let mut strays = Vec::new();
         let start = Instant::now();
@@ -209,10 +215,5 @@ fn next_mark(before: u64) -> Option<u64> {
 }
 
 fn directory_of(thread: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/self/task/{thread}"))
-}
-
-/// The ids of this process's threads, sorted. Empty where `/proc` does not tell, so that everything is new.
-fn threads() -> Vec<u32> {
-    sys::threads_of(Path::new("/proc/self")).unwrap_or_default()
+    PathBuf::from(format!("{PROCESS}/task/{thread}"))
 }

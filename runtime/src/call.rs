@@ -205,7 +205,7 @@ impl Call {
     /// joined, or is on its way out, is none; nor is one that another call started, in the same namespace at the same time: see
     /// [`Stray::certain`]. Child processes are not looked at.
     ///
-    /// The threads of the process are listed before and after: about 12, 130 and 800 µs more where they are 10, 100 and 1000. A
+    /// The threads of the process are listed before and after: about 0.07, 0.25 and 2 ms more where they are 10, 100 and 1000. A
     /// stray costs a millisecond or two more, and up to 0.1 s while it is awake, since it may be about to exit. For the length of
     /// the body, the timer slack of its thread is somewhat shorter than usual: threads inherit it, and are known by it. What this
     /// cannot see is on the page about [`escapes`](crate::escapes).
