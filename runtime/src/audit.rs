@@ -113,7 +113,8 @@ pub(crate) struct Audit {
 impl Audit {
     /// Before the call; or on its own thread, before the body.
     pub(crate) fn begin(target: &NetNs) -> Audit {
-        // One that is missing here is looked at in vain: it has not the call's mark. Where `/proc` does not tell, everything is new.
+        // One look will do: a thread that it lacks is looked at in vain later, for it has not the call's mark. (Where marks cannot be
+        // read, it may be told of as possible.) Where `/proc` does not tell, everything is new.
         let before = sys::threads_at_a_look(Path::new(PROCESS)).unwrap_or_default();
         Audit { target: target.clone(), before, mark: AtomicU64::new(0) }
     }
