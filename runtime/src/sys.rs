@@ -265,12 +265,6 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     }
 }
 
-/// Whether a descriptor is readable now.
-#[cfg(feature = "tokio")]
-pub(crate) fn is_readable(fd: impl AsFd) -> bool {
-    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
 /// The inode number of a thread's directory under `/proc/self/task`, or `None` where the thread is gone.
 ///
 /// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.

@@ -18,7 +18,8 @@ use in_netns::{
     with_netns_async,
 };
 use in_netns_tests::{
-    alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+    all_descriptors, alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid,
+    wait_until,
 };
 use tokio::runtime::Handle;
 use tokio::task;
@@ -216,6 +217,8 @@ fn what_was_spawned_has_ended_when_the_call_has() {
             let _noted = noted;
             let _ = begun.send(());
             let _ = held.recv();
+            // Whoever does not wait for it is far ahead by now.
+            std::thread::sleep(Duration::from_millis(20));
         });
         beginning.await.unwrap();
     });
@@ -485,6 +488,25 @@ fn case_7_nothing_is_left_in_the_target_the_moment_an_async_call_is_ready() {
             form();
             assert_eq!(threads_in(&ns), [] as [u32; 0]);
         }
+    }
+}
+
+/// `join`, which is all that tokio waits for, returns before the kernel has let go of the thread's namespaces. In between it closes
+/// the descriptors, if they are the thread's own: here they are many.
+#[test]
+fn a_blocking_thread_that_is_slow_to_go_is_waited_for() {
+    let _alone = alone();
+    let _descriptors = all_descriptors();
+    let ns = NetNs::new().unwrap();
+    for _ in 0..20 {
+        let slow_to_go = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let many: Vec<_> = std::iter::from_fn(|| null.try_clone().ok()).take(10_000).collect();
+            std::mem::forget(many);
+        };
+        block_on(ns.run_async(|| async { task::spawn_blocking(slow_to_go).await.unwrap() })).unwrap();
+        assert_eq!(threads_in(&ns), [] as [u32; 0]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, pinned, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{
-    alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+    alone, descriptors, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
 };
 
 in_netns::rootless!();
@@ -46,6 +46,26 @@ fn case_8b_the_value_arrives_and_the_thread_is_gone() {
         let next = with_netns(&ns, || (tid(), here())).unwrap();
         assert_ne!(next.0, poisoned);
         assert_eq!(next.1, key(ns.id()));
+    }
+}
+
+/// What such a thread opens has numbers that mean something else to everybody, or nothing.
+#[test]
+fn a_poisoned_thread_with_descriptors_of_its_own_touches_nobody_elses() {
+    let _alone = alone();
+    set_poison_hook(|_| {});
+    let ns = NetNs::new().unwrap();
+    let before = descriptors();
+    for call in [Call::new(&ns), Call::new(&ns).fresh()] {
+        let body = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+            give_up_sys_admin();
+            tid()
+        };
+        let outcome = call.outcome(body).unwrap();
+        assert!(is_poisoned(&outcome.thread), "{:?}", outcome.thread);
+        assert!(!is_alive(outcome.value.unwrap()), "gone, before the call returned");
+        assert_eq!(descriptors(), before);
     }
 }
 

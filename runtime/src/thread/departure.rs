@@ -1,9 +1,11 @@
 //! Waiting until a thread is gone, with its hold on its namespaces.
 //!
-//! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. The thread's own descriptor
+//! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the thread
 //! (`PIDFD_THREAD`) becomes readable only afterwards, and so late its directory leaves `/proc/self/task`.
+//!
+//! **What breaks otherwise:** that descriptor is opened by whoever waits. Opened by the departing thread, it would be a number in that
+//! one's table of descriptors, which user code may have unshared: somebody else's descriptor, or none, to all other threads.
 
-use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
@@ -11,41 +13,37 @@ use crate::sys::{self, Tid};
 
 /// A thread that is about to exit, to be waited for by another.
 #[derive(Debug)]
-pub(crate) enum Departure {
-    /// Its descriptor, on Linux 6.9 and later.
-    Pidfd(OwnedFd),
-    /// Its directory under `/proc/self/task`: on older kernels, or where no descriptor was left.
-    Task(Tid, Option<u64>),
+pub(crate) struct Departure {
+    thread: Tid,
+    /// Of its directory under `/proc/self/task`, which tells it from a later thread of that id.
+    inode: Option<u64>,
 }
 
 impl Departure {
     /// Of the calling thread.
     pub(crate) fn of_current() -> Departure {
-        let me = sys::current_tid();
-        sys::pidfd_of_thread(me).map_or_else(|_| Departure::Task(me, sys::task_inode(me)), Departure::Pidfd)
+        let thread = sys::current_tid();
+        Departure { thread, inode: sys::task_inode(thread) }
     }
 
     /// Whether the thread is gone.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_over(&self) -> bool {
-        match self {
-            Departure::Pidfd(thread) => sys::is_readable(thread),
-            Departure::Task(thread, inode) => sys::task_inode(*thread).is_none_or(|now| Some(now) != *inode),
-        }
+        sys::task_inode(self.thread).is_none_or(|now| Some(now) != self.inode)
     }
 
     /// Returns when the thread is gone.
     pub(crate) fn wait(self) {
-        match self {
-            Departure::Pidfd(thread) => {
-                // The only errors are those of a wrong call, which this is not.
-                let _ = sys::wait_readable(thread);
-            }
-            Departure::Task(thread, inode) => {
-                while sys::task_inode(thread).is_some_and(|now| Some(now) == inode) {
-                    // Nothing announces this one. It is a matter of microseconds.
-                    thread::sleep(Duration::from_micros(20));
+        let pidfd = sys::pidfd_of_thread(self.thread);
+        // Asked afterwards: now the descriptor is of this thread, or it is over.
+        while !self.is_over() {
+            match &pidfd {
+                Ok(pidfd) => {
+                    // The only errors are those of a wrong call, which this is not.
+                    let _ = sys::wait_readable(pidfd);
+                    return;
                 }
+                // Before Linux 6.9, or without a descriptor left. Nothing announces it then, and it is a matter of microseconds.
+                Err(_) => thread::sleep(Duration::from_micros(20)),
             }
         }
     }
