@@ -1,7 +1,7 @@
 //! Waiting until a thread is gone, with its hold on its namespaces.
 //!
 //! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the thread
-//! (`PIDFD_THREAD`) becomes readable only afterwards, and so late its directory leaves `/proc/self/task`.
+//! (`PIDFD_THREAD`) becomes readable only afterwards, and then its directory leaves `/proc/self/task`.
 //!
 //! **What breaks otherwise:** that descriptor is opened by whoever waits. Opened by the departing thread, it would be a number in that
 //! one's table of descriptors, which user code may have unshared: somebody else's descriptor, or none, to all other threads.
@@ -37,13 +37,10 @@ impl Departure {
         // Asked afterwards: now the descriptor is of this thread, or it is over.
         while !self.is_over() {
             match &pidfd {
-                Ok(pidfd) => {
-                    // The only errors are those of a wrong call, which this is not.
-                    let _ = sys::wait_readable(pidfd);
-                    return;
-                }
+                // Readable a moment before the directory leaves.
+                Ok(pidfd) if sys::wait_readable(pidfd).is_ok() => thread::yield_now(),
                 // Before Linux 6.9, or without a descriptor left. Nothing announces it then, and it is a matter of microseconds.
-                Err(_) => thread::sleep(Duration::from_micros(20)),
+                _ => thread::sleep(Duration::from_micros(20)),
             }
         }
     }
