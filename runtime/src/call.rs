@@ -9,19 +9,25 @@
 //! returns, the pinned thread is home or gone (P3); the body's value, its panic and a failed restore are three facts, and
 //! none hides another (P5).
 
+pub(crate) mod audit;
+pub(crate) mod context;
+mod create;
+pub(crate) mod walk;
+pub(crate) mod worker;
+
 use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread::{self, Builder};
 
-use crate::audit::{Audit, Stray};
-use crate::context::Context;
+use crate::call::audit::{Audit, Stray};
+use crate::call::context::Context;
 use crate::error::Error;
-use crate::fate::{RetireReason, ThreadFate};
-use crate::guard::PinnedThread;
-use crate::handover::Halfway;
-use crate::netns::{Door, IntoNetNs, NetNs};
+use crate::netns::{IntoNetNs, NetNs, Target};
 use crate::sys;
-use crate::thread::{Farewell, Handed, Inspect, Pool, WORKER_NAME, spawn_failed};
+use crate::thread::fate::{RetireReason, ThreadFate};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Handed, Inspect, LeaseEnd, Pool, WORKER_NAME};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -305,14 +311,14 @@ where
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
     let body = |thread: &mut PinnedThread| context.within(|| body(thread));
-    let visit = Visit { door: target.map(NetNs::door), body, inspect, audit: audit.as_ref() };
-    let (value, farewell) =
+    let visit = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let (value, lease_end) =
         if options.fresh { on_fresh_thread(visit, options)? } else { on_leased_thread(visit, options)? };
-    let thread = options.fate(farewell.settle());
+    let thread = options.fate(lease_end.report());
     value.map(|value| {
         // Every thread of this call's own has left by now.
         let strays = audit.map_or_else(Vec::new, Audit::end);
-        Stray::tell(&strays);
+        Stray::notify(&strays);
         Outcome { value, thread, strays }
     })
 }
@@ -346,35 +352,35 @@ impl<R> Outcome<R> {
 }
 
 /// What is to be done on the pinned thread.
-struct Visit<'c, F> {
-    door: Option<Door<'c>>,
+struct CallTask<'c, F> {
+    as_target: Option<Target<'c>>,
     body: F,
     inspect: Inspect,
     audit: Option<&'c Audit>,
 }
 
 /// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
-type Brought<R> = (Result<thread::Result<R>, Error>, Farewell);
+type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
-impl<F> Visit<'_, F> {
+impl<F> CallTask<'_, F> {
     /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_>>) -> Brought<R>
+    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
-        let Visit { door, body, inspect, audit } = self;
-        if let Err(error) = door.map_or(Ok(()), |door| thread.go(door)) {
-            return (Err(error), Farewell::at_the_door(thread));
+        let CallTask { as_target, body, inspect, audit } = self;
+        if let Err(error) = as_target.map_or(Ok(()), |as_target| thread.enter_unguarded(as_target)) {
+            return (Err(error), LeaseEnd::not_entered(thread));
         }
-        let marked = audit.map(Audit::mark_current);
+        let mark_guard = audit.map(Audit::mark_current);
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
-        drop(marked);
-        (Ok(value), Farewell::say(pool, thread, inspect, halfway))
+        drop(mark_guard);
+        (Ok(value), LeaseEnd::restore(&pool.roster, thread, inspect, assist_point))
     }
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
+fn on_leased_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -383,44 +389,42 @@ where
     let thread_name = options.name_for_kernel();
     let mut visit = Some(visit);
     let mut brought = None;
-    let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
+    let mut job = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
         let Some(visit) = visit.take() else { return };
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        brought = Some(visit.make(pool, thread, Some(halfway)));
+        brought = Some(visit.make(pool, thread, Some(assist_point)));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
     };
     let mut lease = pool.lease()?;
-    let mut found = lease.hand_over(&mut job);
-    while found == Handed::Declined {
+    let mut completion = lease.run(&mut job);
+    while completion == Handed::Rejected {
         lease = pool.lease()?;
-        found = lease.hand_over(&mut job);
+        completion = lease.run(&mut job);
     }
-    let Some((value, farewell)) = brought else { unreachable!("a job that was run brings something back") };
-    Ok((value, farewell.end(lease, found)))
+    let Some((value, lease_end)) = brought else { unreachable!("a job that was run brings something back") };
+    Ok((value, lease_end.return_lease(lease, completion)))
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
+fn on_fresh_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
     let pool = Pool::of_process()?;
-    let home = pool.settled_home()?;
-    let _leased = pool.count_lease();
+    let home = pool.home_or_init()?;
+    let _leased = pool.roster.count_lease();
     thread::scope(|scope| {
-        let alive = pool.count_thread();
         let body = move || {
-            let _alive = alive;
-            let _known = pool.know_current();
+            let _registration = pool.roster.register_current();
             visit.make(pool, &mut PinnedThread::pin_current(home), None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, body)
-            .map_err(|source| spawn_failed("a thread for one call", source))?;
-        let (value, farewell) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok((value, farewell))
+            .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
+        let (value, lease_end) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok((value, lease_end))
     })
 }

@@ -105,6 +105,12 @@ impl Error {
         Error(Arc::new(Inner { kind, operation: operation.into(), explanation: None, source: Some(source) }))
     }
 
+    /// A thread that the kernel or `std` did not start.
+    pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
+        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source)
+            .explain(|_| Some("see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into()))
+    }
+
     /// The same failure, of another kind than its number has.
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
         match Arc::try_unwrap(self.0) {

@@ -3,9 +3,10 @@
 //! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever happens to
 //! the name, path or process that it was found by; two handles are equal if and only if they hold the same namespace.
 //!
-//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be moved, a
+//! **Repr a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be moved, a
 //! process id used again; and opening `/proc` on every call costs more than the switch itself.
 
+pub(crate) mod holders;
 mod named;
 mod target;
 
@@ -19,7 +20,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Kind, Who};
+use crate::sys::{self, Kind, ProcTask};
 
 pub(crate) use named::{DIRECTORY as NAMES, Reserved};
 pub use target::IntoNetNs;
@@ -44,9 +45,9 @@ pub use target::IntoNetNs;
 ///
 /// `network_namespaces(7)`, `namespaces(7)`, `ip-netns(8)`.
 #[derive(Clone)]
-pub struct NetNs(Arc<Held>);
+pub struct NetNs(Arc<Inner>);
 
-struct Held {
+struct Inner {
     fd: OwnedFd,
     id: NetNsId,
 }
@@ -90,7 +91,7 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn current() -> Result<NetNs, Error> {
         let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let fd = Kind::Net.open(Who::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
+        let fd = Kind::Net.open(ProcTask::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
         NetNs::checked(fd, operation)
     }
 
@@ -177,7 +178,7 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted.
     pub fn is_current(&self) -> Result<bool, Error> {
         let operation = "look at the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let here = sys::net_of_task(Who::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
+        let here = sys::net_of_task(ProcTask::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
         Ok(here == (self.id().device, self.id().inode))
     }
 
@@ -208,12 +209,12 @@ impl NetNs {
             other => return Err(not_a_netns(operation(), &format!("a namespace of another kind ({other:?})"))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        Ok(NetNs(Arc::new(Held { fd, id: NetNsId { device, inode } })))
+        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode } })))
     }
 
     /// The way in.
-    pub(crate) fn door(&self) -> Door<'_> {
-        Door { fd: self.as_fd(), ns: self }
+    pub(crate) fn as_target(&self) -> Target<'_> {
+        Target { fd: self.as_fd(), ns: self }
     }
 }
 
@@ -221,15 +222,15 @@ impl NetNs {
 ///
 /// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at every call.
 #[derive(Clone, Copy)]
-pub(crate) struct Door<'n> {
+pub(crate) struct Target<'n> {
     fd: BorrowedFd<'n>,
     ns: &'n NetNs,
 }
 
-impl Door<'_> {
+impl Target<'_> {
     /// Moves the calling thread in. The one way, for pinned threads and for [`NetNs::join`].
-    pub(crate) fn enter_for_good(self) -> Result<(), Error> {
-        let Door { fd, ns } = self;
+    pub(crate) fn setns(self) -> Result<(), Error> {
+        let Target { fd, ns } = self;
         sys::setns(fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
     }

@@ -3,17 +3,17 @@
 use std::io::{self, Write};
 
 #[cfg(feature = "tokio")]
-use crate::asynchronous;
-use crate::audit::Stray;
+use crate::async_call;
 use crate::call::Call;
 #[cfg(feature = "tokio")]
 use crate::call::Outcome;
+use crate::call::audit::Stray;
 use crate::error::{Error, ErrorKind};
-use crate::handover::SpinLimit;
 use crate::netns::{IntoNetNs, NetNs};
 #[cfg(feature = "tokio")]
 use crate::thread::Inspect;
 use crate::thread::Pool;
+use crate::thread::rendezvous::SpinLimit;
 
 /// The namespace of `#[in_netns(new)]`.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ where
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    Ran { brought: async { asynchronous::call_owned(options.call(ns?), body).await }.await, options }
+    Ran { brought: async { async_call::call_owned(options.call(ns?), body).await }.await, options }
 }
 
 /// Where a test with a namespace of its own is to be skipped, makes it one that has nothing to say: see `skips`.
@@ -216,7 +216,7 @@ impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
 /// For the benchmarks: how long the two sides of a hand-over watch for each other, in turns of a spin loop. Before the first call.
 pub fn limit_spinning(turns: u32) {
     if let Ok(pool) = Pool::of_process() {
-        pool.limit_spinning(SpinLimit(turns));
+        pool.roster.limit_spinning(SpinLimit(turns));
     }
 }
 

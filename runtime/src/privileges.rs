@@ -2,6 +2,8 @@
 //!
 //! The facts about causes and ways out are here and nowhere else; the messages of [`Error`](crate::Error)s quote them.
 
+pub(crate) mod explain;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -13,7 +15,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::sys::before_main::{self, Refusal, State, Step};
-use crate::sys::{self, Kind, Who};
+use crate::sys::{self, Kind, ProcTask};
 
 /// What the calling thread may do with network namespaces: see [`privileges`].
 #[derive(Clone, Debug)]
@@ -206,17 +208,17 @@ impl Cause {
         let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
         match errno {
             Errno::ENOSPC => Cause::Limit { sysctl: MAX_NET },
-            _ if denied && !may_administer() => Cause::of_missing_capability(known_trial()),
+            _ if denied && !may_administer() => Cause::of_missing_capability(cached_probe()),
             Errno::EPERM | Errno::EACCES | Errno::ENOSYS if seccomp_filters() => Cause::Seccomp,
             _ => Cause::other(errno),
         }
     }
 
     /// Of a missing `CAP_SYS_ADMIN`, when this is what became of a try at a user namespace.
-    fn of_missing_capability(trial: Result<(), Refusal>) -> Cause {
-        match (trial, before_main::state()) {
+    fn of_missing_capability(probed: Result<(), Refusal>) -> Cause {
+        match (probed, before_main::state()) {
             (Err(refusal), _) => Cause::of_refusal(refusal),
-            // The trial is a process of its own: what the process itself met is not seen in it.
+            // The probed is a process of its own: what the process itself met is not seen in it.
             (Ok(()), State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
             (Ok(()), _) => Cause::NoCapability,
         }
@@ -280,17 +282,17 @@ impl Facts {
 /// On a thread that will do nothing else.
 fn probe() -> Privileges {
     let enter = |namespace: &std::os::fd::OwnedFd| sys::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET);
-    let here = Kind::Net.open(Who::Me);
+    let here = Kind::Net.open(ProcTask::Me);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
-    let new = made.and_then(|()| Kind::Net.open(Who::Me));
+    let new = made.and_then(|()| Kind::Net.open(ProcTask::Me));
     // From home to home, where nothing could be made: the kernel asks for the same.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
 
     // Probed once, so that the three cannot contradict each other, and only where it matters.
-    let trial = if may_administer() { Ok(()) } else { before_main::try_user_namespace() };
+    let probed = if may_administer() { Ok(()) } else { before_main::try_user_namespace() };
     let cause = |errno| match errno {
-        Errno::EPERM | Errno::EACCES if !may_administer() => Cause::of_missing_capability(trial),
+        Errno::EPERM | Errno::EACCES if !may_administer() => Cause::of_missing_capability(probed),
         _ => Cause::of_errno(errno),
     };
     Privileges {
@@ -303,10 +305,10 @@ fn probe() -> Privileges {
     }
 }
 
-/// The trial, made once for all messages: an error is no occasion to start a process each time.
-fn known_trial() -> Result<(), Refusal> {
-    static TRIAL: OnceLock<Result<(), Refusal>> = OnceLock::new();
-    *TRIAL.get_or_init(before_main::try_user_namespace)
+/// The probed, made once for all messages: an error is no occasion to start a process each time.
+fn cached_probe() -> Result<(), Refusal> {
+    static PROBE: OnceLock<Result<(), Refusal>> = OnceLock::new();
+    *PROBE.get_or_init(before_main::try_user_namespace)
 }
 
 /// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.

@@ -65,24 +65,24 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
 ///
 /// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
-pub(crate) fn namespace_of(thread: Who, kind: Kind) -> io::Result<PathBuf> {
+pub(crate) fn namespace_of(thread: ProcTask, kind: Kind) -> io::Result<PathBuf> {
     fs::read_link(thread.proc_path().join("ns").join(kind.file()))
 }
 
 /// Whose `/proc` files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum ProcTask {
     /// The calling thread: `/proc/thread-self`. (`/proc/self` would be the process leader.)
     Me,
     /// The process leader: `/proc/self`.
     Leader,
 }
 
-impl Who {
+impl ProcTask {
     pub(crate) fn proc_path(self) -> &'static Path {
         Path::new(match self {
-            Who::Me => "/proc/thread-self",
-            Who::Leader => "/proc/self",
+            ProcTask::Me => "/proc/thread-self",
+            ProcTask::Leader => "/proc/self",
         })
     }
 }
@@ -126,7 +126,7 @@ impl Kind {
     }
 
     /// Opens the namespace of this kind that `thread` is in.
-    pub(crate) fn open(self, thread: Who) -> nix::Result<OwnedFd> {
+    pub(crate) fn open(self, thread: ProcTask) -> nix::Result<OwnedFd> {
         open_namespace_file(&thread.proc_path().join("ns").join(self.file()))
     }
 }

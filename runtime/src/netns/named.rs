@@ -117,7 +117,7 @@ impl Reserved {
     }
 
     /// Gives the name back. At worst an ordinary file stays, which `NetNs::delete_named` removes.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn return_lease(self) {
         let _ = fs::remove_file(self.path);
     }
 }

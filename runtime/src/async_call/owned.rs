@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll, Waker};
 use std::thread;
 
-use super::entry::Work;
+use super::launch::Launch;
 use super::local::LastSeen;
-use super::stay::{Ending, Stay};
-use crate::audit::Stray;
+use super::session::{Session, SessionEnd};
 use crate::call::Call;
-use crate::context::Context;
+use crate::call::audit::Stray;
+use crate::call::context::Context;
 use crate::error::Error;
 use crate::thread::Inspect;
 
 /// Makes and polls a body, and catches what it throws, be it on its way out.
-pub(super) async fn caught<F, Fut, R>(context: Context, body: F) -> thread::Result<R>
+pub(super) async fn catch_panics<F, Fut, R>(context: Context, body: F) -> thread::Result<R>
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
@@ -53,56 +53,61 @@ where
     R: Send + 'static,
 {
     let task = Arc::new(Task::default());
-    let cargo = (Arc::clone(&task), Context::of_async_caller(), body);
+    let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(ns, options)| {
-        let work = Work { ns, options, inspect: Inspect::Later, cargo, live: host };
-        work.begin().map_err(|(error, _)| error)
+        let launch = Launch { ns, options, inspect: Inspect::Later, payload, run: host };
+        launch.begin().map_err(|(error, _)| error)
     });
     if let Err(error) = begun {
-        task.finish(Err(JoinError(Why::Entry(error))), None);
+        task.finish(Err(JoinError(Repr::Entry(error))), None);
     }
     JoinHandle { task: Some(task), strays: Vec::new() }
 }
 
-fn host<F, Fut, R>(stay: Result<Stay<'_>, Ending>, (task, context, body): (Arc<Task<R>>, Context, F))
+fn host<F, Fut, R>(session: Result<Session<'_>, SessionEnd>, (task, context, body): (Arc<Task<R>>, Context, F))
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let lost = Lost(&task);
-    let (outcome, ending) = match stay {
-        Ok(stay) => live(stay, &task, context, body),
-        Err(mut ending) => {
-            let why = ending.refused.take().map_or(Why::Cancelled, Why::Entry);
+    let lost = HostGuard(&task);
+    let (outcome, session_end) = match session {
+        Ok(session) => drive(session, &task, context, body),
+        Err(mut session_end) => {
+            let why = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
             // Somebody else's destructor.
             let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(body)));
-            (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(why))), ending)
+            (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(why))), session_end)
         }
     };
     std::mem::forget(lost);
-    task.finish(outcome, Some(ending));
+    task.finish(outcome, Some(session_end));
 }
 
-fn live<F, Fut, R>(mut stay: Stay<'_>, task: &Task<R>, context: Context, body: F) -> (Result<R, JoinError>, Ending)
+fn drive<F, Fut, R>(
+    mut session: Session<'_>,
+    task: &Task<R>,
+    context: Context,
+    body: F,
+) -> (Result<R, JoinError>, SessionEnd)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let mut body = Box::pin(caught(context, body));
+    let mut body = Box::pin(catch_panics(context, body));
     let mut known = LastSeen::default();
-    let driven = stay.drive(poll_fn(|cx| {
+    let driven = session.drive(poll_fn(|cx| {
         if task.is_aborted(cx, &mut known) {
             return Poll::Ready(None);
         }
         body.as_mut().poll(cx).map(Some)
     }));
-    let dropped = stay.drive(async { panic::catch_unwind(AssertUnwindSafe(|| drop(body))) });
+    let dropped = session.drive(async { panic::catch_unwind(AssertUnwindSafe(|| drop(body))) });
     let outcome = match (driven, dropped) {
         (Some(Ok(value)), _) => Ok(value),
         (Some(Err(payload)), _) | (None, Err(payload)) => Err(JoinError::panicked(payload)),
-        (None, Ok(())) => Err(JoinError(Why::Cancelled)),
+        (None, Ok(())) => Err(JoinError(Repr::Cancelled)),
     };
-    (outcome, stay.end())
+    (outcome, session.end())
 }
 
 /// Starts a body and awaits it, as a call does: dropped, it aborts the body, and a panic is resumed.
@@ -121,11 +126,11 @@ where
     let mut task = AbortOnDrop(spawn(call, body));
     match (&mut task.0).await {
         Ok(value) => Ok((value, std::mem::take(&mut task.0.strays))),
-        Err(JoinError(Why::Entry(error))) => Err(error),
-        Err(JoinError(Why::Panicked(payload))) => {
+        Err(JoinError(Repr::Entry(error))) => Err(error),
+        Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
         }
-        Err(JoinError(Why::Cancelled)) => unreachable!("nobody aborts it but its call, when that is dropped"),
+        Err(JoinError(Repr::Cancelled)) => unreachable!("nobody aborts it but its call, when that is dropped"),
     }
 }
 
@@ -137,7 +142,7 @@ struct Task<R> {
 
 struct State<R> {
     /// With what is left to settle, where a thread was found.
-    outcome: Option<(Result<R, JoinError>, Option<Ending>)>,
+    outcome: Option<(Result<R, JoinError>, Option<SessionEnd>)>,
     /// Nobody waits any more.
     detached: bool,
     host: Option<Waker>,
@@ -166,20 +171,20 @@ impl<R> Task<R> {
         self.aborted.load(Ordering::Acquire)
     }
 
-    fn finish(&self, outcome: Result<R, JoinError>, ending: Option<Ending>) {
+    fn finish(&self, outcome: Result<R, JoinError>, session_end: Option<SessionEnd>) {
         let mut state = self.state();
         state.finished = true;
         state.host = None;
         if state.detached {
             drop(state);
-            if let Some(ending) = ending {
-                ending.settle_alone();
+            if let Some(session_end) = session_end {
+                session_end.report_detached();
             }
             // Somebody else's destructor, which is not to end the thread.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(outcome)));
             return;
         }
-        state.outcome = Some((outcome, ending));
+        state.outcome = Some((outcome, session_end));
         let joiner = state.joiner.take();
         drop(state);
         if let Some(joiner) = joiner {
@@ -189,13 +194,13 @@ impl<R> Task<R> {
 }
 
 /// Tells the joiner, should the host unwind.
-struct Lost<'t, R>(&'t Task<R>);
+struct HostGuard<'t, R>(&'t Task<R>);
 
-impl<R> Drop for Lost<'_, R> {
+impl<R> Drop for HostGuard<'_, R> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.finished = true;
-        state.outcome = Some((Err(JoinError(Why::Cancelled)), None));
+        state.outcome = Some((Err(JoinError(Repr::Cancelled)), None));
         let joiner = state.joiner.take();
         drop(state);
         if let Some(joiner) = joiner {
@@ -276,14 +281,14 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
         let mut state = task.state();
-        let Some((outcome, ending)) = state.outcome.take() else {
+        let Some((outcome, session_end)) = state.outcome.take() else {
             state.joiner = Some(cx.waker().clone());
             return Poll::Pending;
         };
         drop(state);
         self.task = None;
-        if let Some(ending) = ending {
-            (_, self.strays) = ending.settle();
+        if let Some(session_end) = session_end {
+            (_, self.strays) = session_end.report();
         }
         Poll::Ready(outcome)
     }
@@ -296,8 +301,8 @@ impl<R> Drop for JoinHandle<R> {
         state.detached = true;
         let outcome = state.outcome.take();
         drop(state);
-        if let Some((_, Some(ending))) = outcome {
-            ending.settle();
+        if let Some((_, Some(session_end))) = outcome {
+            session_end.report();
         }
     }
 }
@@ -336,9 +341,9 @@ impl fmt::Debug for AbortHandle {
 }
 
 /// Why a body that was started brought nothing back.
-pub struct JoinError(Why);
+pub struct JoinError(Repr);
 
-enum Why {
+enum Repr {
     Entry(Error),
     Cancelled,
     /// In a lock, because a payload need not be `Sync`.
@@ -347,28 +352,28 @@ enum Why {
 
 impl JoinError {
     fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError(Why::Panicked(Mutex::new(payload)))
+        JoinError(Repr::Panicked(Mutex::new(payload)))
     }
 
     /// The failure to find a thread, or to enter: the body was never made.
     #[must_use]
     pub fn entry(&self) -> Option<&Error> {
         match &self.0 {
-            Why::Entry(error) => Some(error),
-            Why::Cancelled | Why::Panicked(_) => None,
+            Repr::Entry(error) => Some(error),
+            Repr::Cancelled | Repr::Panicked(_) => None,
         }
     }
 
     /// Whether the body was aborted.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Why::Cancelled)
+        matches!(self.0, Repr::Cancelled)
     }
 
     /// Whether the body panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        matches!(self.0, Why::Panicked(_))
+        matches!(self.0, Repr::Panicked(_))
     }
 
     /// What the body panicked with, for [`std::panic::resume_unwind`].
@@ -378,7 +383,7 @@ impl JoinError {
     /// The error itself, where it is something else than a panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.0 {
-            Why::Panicked(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            Repr::Panicked(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
             why => Err(JoinError(why)),
         }
     }
@@ -387,9 +392,9 @@ impl JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Why::Entry(error) => error.fmt(out),
-            Why::Cancelled => out.write_str("the async body was aborted"),
-            Why::Panicked(_) => out.write_str("the async body panicked"),
+            Repr::Entry(error) => error.fmt(out),
+            Repr::Cancelled => out.write_str("the async body was aborted"),
+            Repr::Panicked(_) => out.write_str("the async body panicked"),
         }
     }
 }
@@ -397,9 +402,9 @@ impl fmt::Display for JoinError {
 impl fmt::Debug for JoinError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Why::Entry(error) => out.debug_tuple("JoinError::Entry").field(error).finish(),
-            Why::Cancelled => out.write_str("JoinError::Cancelled"),
-            Why::Panicked(_) => out.write_str("JoinError::Panicked(…)"),
+            Repr::Entry(error) => out.debug_tuple("JoinError::Entry").field(error).finish(),
+            Repr::Cancelled => out.write_str("JoinError::Cancelled"),
+            Repr::Panicked(_) => out.write_str("JoinError::Panicked(…)"),
         }
     }
 }
@@ -413,7 +418,7 @@ impl std::error::Error for JoinError {
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> io::Error {
         match error.0 {
-            Why::Entry(error) => error.into(),
+            Repr::Entry(error) => error.into(),
             why => io::Error::other(JoinError(why)),
         }
     }

@@ -5,11 +5,11 @@ use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Builder};
 
+use crate::call::context::Context;
 use crate::call::pinned;
-use crate::context::Context;
 use crate::error::Error;
-use crate::guard::PinnedThread;
 use crate::netns::NetNs;
+use crate::thread::pinned::PinnedThread;
 
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` each, and one back at the end.
 ///
@@ -133,5 +133,5 @@ fn take_next<'n>(next: &AtomicUsize, namespaces: &[&'n NetNs]) -> Option<(usize,
 
 /// One step of a walk. A namespace that cannot be entered leaves the thread in the one before, where nobody's code runs.
 fn visit<R>(thread: &mut PinnedThread, ns: &NetNs, mut f: impl FnMut(&NetNs) -> R) -> Result<R, Error> {
-    thread.go(ns.door()).map(|()| f(ns))
+    thread.enter_unguarded(ns.as_target()).map(|()| f(ns))
 }

@@ -4,7 +4,7 @@
 //! cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
 //! both inspections call pristine cannot be told from the template thread by anything that `Change` names.
 //!
-//! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
+//! **Repr this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
 //! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle and a
 //! `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace, capabilities) is
 //! compared with the template, and a thread that differs is retired.
@@ -22,7 +22,7 @@ use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::{self, Capabilities, Kind, Resource, Tid, Who};
+use crate::sys::{self, Capabilities, Kind, ProcTask, Resource, Tid};
 
 /// See the [module's documentation](self).
 pub(crate) struct Home {
@@ -30,23 +30,23 @@ pub(crate) struct Home {
     /// The template thread, which the inspections compare with.
     template: Tid,
     capabilities: Capabilities,
-    way_back: WayBack,
+    restore_path: RestorePath,
     mount_namespace: PathBuf,
     /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
     /// fifth of the price of asking `/proc`.
-    a_mount: AtomicU64,
+    sentinel_mount: AtomicU64,
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
-    marks: Vec<(Kind, PathBuf)>,
+    unrestorable: Vec<(Kind, PathBuf)>,
     /// Whether `kcmp(2)` works here. Where it does not, nothing is ever pristine.
     comparable: bool,
 }
 
 /// How a thread goes back.
-enum WayBack {
+enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
-    AtOnce(OwnedFd, CloneFlags),
+    Combined(OwnedFd, CloneFlags),
     /// One `setns` a namespace.
-    OneByOne(Vec<(Kind, OwnedFd)>),
+    Individual(Vec<(Kind, OwnedFd)>),
 }
 
 /// What a thread has that the template has not. Nothing undoes it, so the thread is retired.
@@ -88,17 +88,26 @@ impl Home {
         let capabilities = sys::capabilities_of(template)
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
         let comparable = sys::share(Resource::Fs, template, template).unwrap_or(false);
-        let (way_back, final_kinds) = WayBack::find(template)?;
+        let (restore_path, final_kinds) = RestorePath::find(template)?;
         let mark = |kind: Kind| {
-            sys::namespace_of(Who::Me, kind).map_err(|source| {
+            sys::namespace_of(ProcTask::Me, kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
                 Error::from_io(ErrorKind::Other, operation, source)
             })
         };
         let mount_namespace = mark(Kind::Mount)?;
-        let a_mount = AtomicU64::new(sys::first_mount().unwrap_or(0));
-        let marks = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
-        Ok(Home { net, template, capabilities, way_back, mount_namespace, a_mount, marks, comparable })
+        let sentinel_mount = AtomicU64::new(sys::first_mount().unwrap_or(0));
+        let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
+        Ok(Home {
+            net,
+            template,
+            capabilities,
+            restore_path,
+            mount_namespace,
+            sentinel_mount,
+            unrestorable,
+            comparable,
+        })
     }
 
     /// The network namespace.
@@ -112,9 +121,9 @@ impl Home {
             let operation = format!("go back home to {} (setns)", self.net);
             Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
         };
-        match &self.way_back {
-            WayBack::AtOnce(template, kinds) => sys::setns(template, *kinds).map_err(failed),
-            WayBack::OneByOne(handles) => {
+        match &self.restore_path {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds).map_err(failed),
+            RestorePath::Individual(handles) => {
                 handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())).map_err(failed)
             }
         }
@@ -149,20 +158,20 @@ impl Home {
     /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a process
     /// with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(&self) -> Result<(), Change> {
-        if !sys::has_mount(self.a_mount.load(Ordering::Relaxed)) {
+        if !sys::has_mount(self.sentinel_mount.load(Ordering::Relaxed)) {
             Home::compare_mark(Kind::Mount, &self.mount_namespace)
                 .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
             // That mount is gone, and the namespace is the same. Another will do.
-            self.a_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
+            self.sentinel_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
         }
-        self.marks.iter().try_for_each(|(kind, at_home)| {
+        self.unrestorable.iter().try_for_each(|(kind, at_home)| {
             Home::compare_mark(*kind, at_home).map_err(|unlike| unlike.unwrap_or(Change::Namespace))
         })
     }
 
     /// Whether the calling thread is in the same namespace of a kind as the template: `Err(None)` where it is not.
     fn compare_mark(kind: Kind, at_home: &Path) -> Result<(), Option<Change>> {
-        match sys::namespace_of(Who::Me, kind) {
+        match sys::namespace_of(ProcTask::Me, kind) {
             Ok(now) if now == at_home => Ok(()),
             Ok(_) => Err(None),
             Err(_) => Err(Some(Change::Unknown)),
@@ -170,13 +179,13 @@ impl Home {
     }
 }
 
-impl WayBack {
+impl RestorePath {
     /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS namespace
     /// of a parent user namespace, it would refuse later; those kinds come back second.
     ///
     /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
     /// kept its parent's network), each restore is to fail and be reported.
-    fn find(template: Tid) -> Result<(WayBack, Vec<Kind>), Error> {
+    fn find(template: Tid) -> Result<(RestorePath, Vec<Kind>), Error> {
         let mut refused = Vec::new();
         match sys::pidfd_of_thread(template) {
             Ok(pidfd) => {
@@ -187,13 +196,13 @@ impl WayBack {
                         Err(_) => refused.push(*kind),
                     }
                 }
-                Ok((WayBack::AtOnce(pidfd, kinds), refused))
+                Ok((RestorePath::Combined(pidfd, kinds), refused))
             }
             // Before Linux 6.9 (EINVAL), before 5.3 or under a filter (ENOSYS, EPERM).
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 let mut handles = Vec::new();
                 for kind in Kind::RESTORABLE {
-                    let handle = kind.open(Who::Me).map_err(|errno| {
+                    let handle = kind.open(ProcTask::Me).map_err(|errno| {
                         let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
                         Error::from_errno(operation, errno)
                     })?;
@@ -203,7 +212,7 @@ impl WayBack {
                         refused.push(kind);
                     }
                 }
-                Ok((WayBack::OneByOne(handles), refused))
+                Ok((RestorePath::Individual(handles), refused))
             }
             Err(errno) => Err(Error::from_errno("open a descriptor of the template thread (pidfd_open)", errno)),
         }

@@ -5,9 +5,9 @@ use scopeguard::ScopeGuard;
 
 use crate::call::pinned;
 use crate::error::{Error, ErrorKind};
-use crate::guard::is_pinned;
 use crate::netns::{NetNs, Reserved};
 use crate::sys;
+use crate::thread::pinned::is_pinned;
 
 impl NetNs {
     /// Makes a new network namespace with no name, its loopback interface up.
@@ -58,7 +58,7 @@ impl NetNs {
     ///
     /// `ip-netns(8)`, `mount(2)`.
     pub fn create_named(name: &str) -> Result<NetNs, Error> {
-        let reserved = scopeguard::guard(Reserved::take(name)?, Reserved::give_back);
+        let reserved = scopeguard::guard(Reserved::take(name)?, Reserved::return_lease);
         let netns = NetNs::new()?;
         reserved.bind(&netns)?;
         drop(ScopeGuard::into_inner(reserved)); // It is the namespace's now.
@@ -93,7 +93,7 @@ impl NetNs {
             let why = "this is a pinned thread, which goes home when the call ends; use a guard (`pinned`), or a thread of your own";
             return Err(Error::new(ErrorKind::Unsupported, format!("move the calling thread to {self} for good"), why));
         }
-        self.door().enter_for_good()
+        self.as_target().setns()
     }
 }
 

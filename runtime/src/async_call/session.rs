@@ -1,4 +1,4 @@
-//! A pinned thread's stay in a namespace with a runtime of the call's own, from its first task to the thread's return.
+//! A pinned thread's session in a namespace with a runtime of the call's own, from its first task to the thread's return.
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
 use super::local::LocalTasks;
-use crate::audit::{Audit, Marked, Stray};
 use crate::call::Options;
+use crate::call::audit::{Audit, MarkGuard, Stray};
 use crate::error::{Error, ErrorKind};
-use crate::fate::ThreadFate;
-use crate::guard::PinnedThread;
 use crate::netns::NetNs;
 use crate::sys;
-use crate::thread::{Counted, Departure, Farewell, Handed, Inspect, Lease, Pool, WORKER_NAME};
+use crate::thread::fate::ThreadFate;
+use crate::thread::pinned::PinnedThread;
+use crate::thread::{CountGuard, Handed, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME};
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
@@ -31,7 +31,7 @@ impl CallRuntime {
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
         let (starts, stops, ns) = (Arc::clone(&blocking), Arc::clone(&blocking), ns.clone());
-        builder.on_thread_start(move || starts.one_starts(&ns)).on_thread_stop(move || stops.one_stops());
+        builder.on_thread_start(move || starts.on_start(&ns)).on_thread_stop(move || stops.on_stop());
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
         })?;
@@ -44,26 +44,26 @@ impl CallRuntime {
 struct BlockingThreads {
     any: AtomicBool,
     /// Of such as have stopped: they hold the namespace for a moment longer than whoever joins them is told.
-    departures: Mutex<Vec<Departure>>,
+    exits: Mutex<Vec<ThreadExit>>,
 }
 
 impl BlockingThreads {
     /// On the new thread. It inherited the namespace of whoever had it started, which may be elsewhere: a handle of the runtime can
     /// be carried anywhere.
-    fn one_starts(&self, ns: &NetNs) {
+    fn on_start(&self, ns: &NetNs) {
         self.any.store(true, Ordering::Relaxed);
-        run_nothing_elsewhere(ns, enter_by_birth_or_now(ns));
+        panic_unless_entered(ns, enter_by_birth_or_now(ns));
     }
 
-    fn one_stops(&self) {
-        let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
-        departures.retain(|departure| !departure.is_over());
-        departures.push(Departure::of_current());
+    fn on_stop(&self) {
+        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        exits.retain(|exit| !exit.is_over());
+        exits.push(ThreadExit::of_current());
     }
 
     fn wait_until_gone(&self) {
-        let departures = std::mem::take(&mut *self.departures.lock().unwrap_or_else(PoisonError::into_inner));
-        departures.into_iter().for_each(Departure::wait);
+        let exits = std::mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
+        exits.into_iter().for_each(ThreadExit::wait);
     }
 }
 
@@ -71,109 +71,115 @@ impl BlockingThreads {
 pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
     match ns.is_current() {
         Ok(true) => Ok(()),
-        Ok(false) | Err(_) => ns.door().enter_for_good(),
+        Ok(false) | Err(_) => ns.as_target().setns(),
     }
 }
 
 /// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it starts takes
 /// no work, which is left to another thread, or cancelled at the runtime's end.
-pub(super) fn run_nothing_elsewhere(ns: &NetNs, entered: Result<(), Error>) {
+pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
     if let Err(error) = entered {
         panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
     }
 }
 
 /// See the [module's documentation](self).
-pub(super) struct Stay<'t> {
+pub(super) struct Session<'t> {
     pool: &'static Pool,
     thread: &'t mut PinnedThread,
     runtime: Option<CallRuntime>,
     inspect: Inspect,
-    audit: Option<(Audit, Marked)>,
+    audit: Option<(Audit, MarkGuard)>,
     /// Whether the thread was given a name for this.
     named: bool,
-    /// `None` when the stay has ended.
-    leased: Option<Leased>,
+    /// `None` when the session has ended.
+    lease_guard: Option<LeaseGuard>,
 }
 
-/// What ends with a stay.
-pub(super) enum Leased {
+/// What ends with a session.
+pub(super) enum LeaseGuard {
     Pooled(Lease),
     /// A count, for a thread of the call's own.
-    Counted(Counted),
+    Counted(CountGuard),
 }
 
-impl Leased {
-    fn end(self, farewell: Farewell) -> Farewell {
+impl LeaseGuard {
+    fn end(self, lease_end: LeaseEnd) -> LeaseEnd {
         match self {
-            Leased::Pooled(lease) => farewell.end(lease, Handed::Done(None)),
-            Leased::Counted(counted) => {
+            LeaseGuard::Pooled(lease) => lease_end.return_lease(lease, Handed::Completed(None)),
+            LeaseGuard::Counted(counted) => {
                 drop(counted);
-                farewell
+                lease_end
             }
         }
     }
 }
 
-/// How a stay ended, for whoever waits to settle.
+/// How a session ended, for whoever waits to settle.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct SessionEnd {
     /// That it never began.
     pub(super) refused: Option<Error>,
     /// `None` where there was no thread.
-    farewell: Option<Farewell>,
+    lease_end: Option<LeaseEnd>,
     strays: Vec<Stray>,
 }
 
-impl Ending {
-    pub(super) fn without_thread(error: Error) -> Ending {
-        Ending { refused: Some(error), farewell: None, strays: Vec::new() }
+impl SessionEnd {
+    pub(super) fn without_thread(error: Error) -> SessionEnd {
+        SessionEnd { refused: Some(error), lease_end: None, strays: Vec::new() }
     }
 
     /// On the thread of whoever waited.
-    pub(super) fn settle(self) -> (ThreadFate, Vec<Stray>) {
-        let fate = self.farewell.map_or(ThreadFate::Reusable, Farewell::settle);
-        Stray::tell(&self.strays);
+    pub(super) fn report(self) -> (ThreadFate, Vec<Stray>) {
+        let fate = self.lease_end.map_or(ThreadFate::Reusable, LeaseEnd::report);
+        Stray::notify(&self.strays);
         (fate, self.strays)
     }
 
     /// On the pinned thread, where nobody waits.
-    pub(super) fn settle_alone(self) {
-        if let Some(farewell) = self.farewell {
-            farewell.settle_alone();
+    pub(super) fn report_detached(self) {
+        if let Some(lease_end) = self.lease_end {
+            lease_end.report_detached();
         }
-        Stray::tell(&self.strays);
+        Stray::notify(&self.strays);
     }
 }
 
-impl<'t> Stay<'t> {
+impl<'t> Session<'t> {
     /// On the pinned thread: enters, and makes a runtime.
     pub(super) fn begin(
         pool: &'static Pool,
         thread: &'t mut PinnedThread,
-        leased: Leased,
+        lease_guard: LeaseGuard,
         ns: &NetNs,
         options: &Options,
         inspect: Inspect,
-    ) -> Result<Stay<'t>, Ending> {
-        let entered = match thread.go(ns.door()) {
-            Ok(()) => CallRuntime::build(ns).map_err(|error| (error, Farewell::say(pool, thread, inspect, None))),
-            Err(error) => Err((error, Farewell::at_the_door(thread))),
+    ) -> Result<Session<'t>, SessionEnd> {
+        let entered = match thread.enter_unguarded(ns.as_target()) {
+            Ok(()) => {
+                CallRuntime::build(ns).map_err(|error| (error, LeaseEnd::restore(&pool.roster, thread, inspect, None)))
+            }
+            Err(error) => Err((error, LeaseEnd::not_entered(thread))),
         };
         let runtime = match entered {
             Ok(runtime) => runtime,
-            Err((error, farewell)) => {
-                return Err(Ending { refused: Some(error), farewell: Some(leased.end(farewell)), strays: Vec::new() });
+            Err((error, lease_end)) => {
+                return Err(SessionEnd {
+                    refused: Some(error),
+                    lease_end: Some(lease_guard.end(lease_end)),
+                    strays: Vec::new(),
+                });
             }
         };
         // A name is for whoever looks; that it could not be set is no reason to refuse the call.
         let name = if options.fresh { None } else { options.name_for_kernel() };
         let named = name.is_some_and(|name| sys::name_current_thread(&name).is_ok());
         let audit = options.audit.then(|| Audit::begin(ns)).map(|audit| {
-            let marked = audit.mark_current();
-            (audit, marked)
+            let mark_guard = audit.mark_current();
+            (audit, mark_guard)
         });
-        Ok(Stay { pool, thread, runtime: Some(runtime), inspect, audit, named, leased: Some(leased) })
+        Ok(Session { pool, thread, runtime: Some(runtime), inspect, audit, named, lease_guard: Some(lease_guard) })
     }
 
     /// Drives the runtime until `future` is ready.
@@ -191,11 +197,11 @@ impl<'t> Stay<'t> {
     }
 
     /// Ends what was spawned, goes home, and gives the lease back.
-    pub(super) fn end(mut self) -> Ending {
-        self.wind_up()
+    pub(super) fn end(mut self) -> SessionEnd {
+        self.close()
     }
 
-    fn wind_up(&mut self) -> Ending {
+    fn close(&mut self) -> SessionEnd {
         if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
             // tokio catches what the destructors of tasks throw, as it does in any runtime. Should it not, the way home comes first.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -211,20 +217,20 @@ impl<'t> Stay<'t> {
         if std::mem::take(&mut self.named) {
             let _ = sys::name_current_thread(WORKER_NAME);
         }
-        let farewell = Farewell::say(self.pool, self.thread, self.inspect, None);
-        let farewell = match self.leased.take() {
-            Some(leased) => leased.end(farewell),
-            None => farewell,
+        let lease_end = LeaseEnd::restore(&self.pool.roster, self.thread, self.inspect, None);
+        let lease_end = match self.lease_guard.take() {
+            Some(lease_guard) => lease_guard.end(lease_end),
+            None => lease_end,
         };
-        Ending { refused: None, farewell: Some(farewell), strays }
+        SessionEnd { refused: None, lease_end: Some(lease_end), strays }
     }
 }
 
-impl Drop for Stay<'_> {
+impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if self.leased.is_some() {
+        if self.lease_guard.is_some() {
             self.thread.retire();
-            self.wind_up().settle_alone();
+            self.close().report_detached();
         }
     }
 }

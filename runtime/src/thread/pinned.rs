@@ -1,9 +1,9 @@
 //! The guard: a pinned thread's stay in a network namespace.
 //!
-//! **Promised:** dropping a [`NetNsGuard`] puts the thread back where it was when the guard was made. If that fails, the thread is
+//! **Promised:** dropping a [`NetNsGuard`] puts the thread previous where it was when the guard was made. If that fails, the thread is
 //! *poisoned*: it enters nothing more, and when its lease ends it exits.
 //!
-//! **Why entering takes a [`PinnedThread`]:** a guard on a thread that somebody else owns can promise nothing, for that
+//! **Repr entering takes a [`PinnedThread`]:** a guard on a thread that somebody else owns can promise nothing, for that
 //! somebody goes on using the thread when the restore has failed. A pinned thread belongs to this crate, so poison can be
 //! enforced. The `&mut` makes nesting right by borrow checking:
 //!
@@ -59,20 +59,20 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::{Error, ErrorKind};
-use crate::home::{Change, Home};
-use crate::netns::{Door, NetNs};
+use crate::netns::{NetNs, Target};
 use crate::sys;
+use crate::thread::home::{Change, Home};
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
     /// [`retire_current_thread`] is called from code that was handed none.
-    static STANDING: Cell<Standing> = const { Cell::new(Standing::NotOurs) };
+    static PIN_STATE: Cell<PinState> = const { Cell::new(PinState::Unpinned) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PinState {
     /// Somebody else's thread.
-    NotOurs,
+    Unpinned,
     /// A pinned thread.
     Pinned,
     /// A pinned thread that was asked to retire.
@@ -87,7 +87,7 @@ pub struct PinnedThread {
     id: u32,
     /// Why the first restore that failed did.
     poison: Option<Error>,
-    stage: Stage,
+    state: LeaseState,
     /// A namespace belongs to a thread, so its proof may not leave the thread.
     _not_send: PhantomData<*mut ()>,
 }
@@ -95,12 +95,12 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
-        STANDING.set(Standing::Pinned);
+        PIN_STATE.set(PinState::Pinned);
         PinnedThread {
             home,
             id: sys::current_tid().as_raw().unsigned_abs(),
             poison: None,
-            stage: Stage::Pristine,
+            state: LeaseState::Pristine,
             _not_send: PhantomData,
         }
     }
@@ -133,8 +133,8 @@ impl PinnedThread {
     ///
     /// `setns(2)`.
     pub fn enter<'t>(&'t mut self, ns: &NetNs) -> Result<NetNsGuard<'t>, Error> {
-        self.go(ns.door())?;
-        Ok(NetNsGuard { back: self.home.net().clone(), thread: self, ns: ns.clone(), settled: false })
+        self.enter_unguarded(ns.as_target())?;
+        Ok(NetNsGuard { previous: self.home.net().clone(), thread: self, ns: ns.clone(), restored: false })
     }
 
     /// Whether a restore has failed on this thread.
@@ -148,21 +148,21 @@ impl PinnedThread {
     /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
     /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
     pub fn retire(&mut self) {
-        STANDING.set(Standing::Retiring);
+        PIN_STATE.set(PinState::Retiring);
     }
 
-    /// Whether the thread is to go when its lease ends.
+    /// Whether the thread is to exit when its lease ends.
     pub(crate) fn is_retiring(&self) -> bool {
-        self.is_poisoned() || STANDING.get() == Standing::Retiring
+        self.is_poisoned() || PIN_STATE.get() == PinState::Retiring
     }
 
     /// The one way into a namespace for user code.
-    pub(crate) fn go(&mut self, door: Door<'_>) -> Result<(), Error> {
+    pub(crate) fn enter_unguarded(&mut self, as_target: Target<'_>) -> Result<(), Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
-            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", door.netns()), why));
+            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
         }
-        door.enter_for_good()
+        as_target.setns()
     }
 
     /// Records that a way back failed. From here on the thread is good for nothing but its own end.
@@ -176,48 +176,49 @@ impl PinnedThread {
     }
 
     /// Where the thread is in the life of a lease.
-    pub(crate) fn stage(&self) -> Stage {
-        self.stage
+    pub(crate) fn state(&self) -> LeaseState {
+        self.state
     }
 
     /// The beginning of a lease, or its going on.
     pub(crate) fn begin(&mut self) {
-        self.stage = Stage::Leased;
+        self.state = LeaseState::Leased;
     }
 
     /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
-    pub(crate) fn end_lease(&mut self) -> End {
+    pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         let restored = self.home.restore();
         if let Err(error) = &restored {
             self.poison(error);
         }
-        let asked = STANDING.replace(Standing::Pinned) == Standing::Retiring;
-        self.stage = if asked || self.is_poisoned() { Stage::Leaving } else { Stage::Restored };
+        let asked = PIN_STATE.replace(PinState::Pinned) == PinState::Retiring;
+        self.state = if asked || self.is_poisoned() { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {
-            Some(error) => End::Poisoned { error, is_home: restored.is_ok() },
-            None if asked => End::Asked,
-            None => End::Restored,
+            Some(error) => RestoreOutcome::Poisoned { error, is_home: restored.is_ok() },
+            None if asked => RestoreOutcome::Asked,
+            None => RestoreOutcome::Restored,
         }
     }
 
     /// The end of a lease whose namespace could not be entered. The thread is where it was, and has run nobody's code.
-    pub(crate) fn end_lease_at_the_door(&mut self) -> End {
-        self.stage = Stage::Pristine;
-        End::Restored
+    pub(crate) fn end_lease_not_entered(&mut self) -> RestoreOutcome {
+        self.state = LeaseState::Pristine;
+        RestoreOutcome::Restored
     }
 
     /// The lease's owner has done its part of the inspection.
     pub(crate) fn inspected_by_owner(&mut self) {
-        if self.stage == Stage::Restored {
-            self.stage = Stage::HalfInspected;
+        if self.state == LeaseState::Restored {
+            self.state = LeaseState::HalfInspected;
         }
     }
 
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
-        let others = if self.stage == Stage::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
+        let others =
+            if self.state == LeaseState::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
         let found = others.and_then(|()| self.home.inspect_from_within());
-        self.stage = if found.is_ok() { Stage::Pristine } else { Stage::Leaving };
+        self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }
 }
@@ -230,7 +231,7 @@ impl fmt::Debug for PinnedThread {
 
 /// Where a pinned thread is in the life of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum LeaseState {
     /// Inspected, or new: it may be leased.
     Pristine,
     /// Somebody has it.
@@ -240,15 +241,15 @@ pub(crate) enum Stage {
     /// Likewise, and the lease's owner looks after what can be seen from its own thread.
     HalfInspected,
     /// It will exit: poisoned, changed, or asked to.
-    Leaving,
+    Exiting,
 }
 
 /// How a lease ended for its thread.
 #[derive(Clone, Debug)]
-pub(crate) enum End {
+pub(crate) enum RestoreOutcome {
     /// At home; not inspected yet.
     Restored,
-    /// At home, and user code asked for the thread to go.
+    /// At home, and user code asked for the thread to exit.
     Asked,
     /// A restore failed, then or earlier; the last one may have succeeded.
     Poisoned { error: Error, is_home: bool },
@@ -271,27 +272,27 @@ pub(crate) enum End {
 pub fn retire_current_thread() -> bool {
     let pinned = is_pinned();
     if pinned {
-        STANDING.set(Standing::Retiring);
+        PIN_STATE.set(PinState::Retiring);
     }
     pinned
 }
 
 /// Whether the calling thread is one of this crate's.
 pub(crate) fn is_pinned() -> bool {
-    STANDING.get() != Standing::NotOurs
+    PIN_STATE.get() != PinState::Unpinned
 }
 
 /// A pinned thread's stay in a network namespace.
 ///
-/// Dropping the guard takes the thread back to where it was. A failure poisons the thread; [`NetNsGuard::restore`] reports it
+/// Dropping the guard takes the thread previous to where it was. A failure poisons the thread; [`NetNsGuard::restore`] reports it
 /// too. `mem::forget` is harmless: the end of the lease restores home in any case.
 #[must_use = "dropping the guard at once leaves the namespace at once; bind it: `let _guard = thread.enter(&ns)?`"]
 pub struct NetNsGuard<'t> {
     thread: &'t mut PinnedThread,
     ns: NetNs,
-    back: NetNs,
+    previous: NetNs,
     /// The way back has been gone, or tried.
-    settled: bool,
+    restored: bool,
 }
 
 impl NetNsGuard<'_> {
@@ -307,8 +308,8 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`].
     pub fn enter<'g>(&'g mut self, ns: &NetNs) -> Result<NetNsGuard<'g>, Error> {
-        self.thread.go(ns.door())?;
-        Ok(NetNsGuard { back: self.ns.clone(), thread: self.thread, ns: ns.clone(), settled: false })
+        self.thread.enter_unguarded(ns.as_target())?;
+        Ok(NetNsGuard { previous: self.ns.clone(), thread: self.thread, ns: ns.clone(), restored: false })
     }
 
     /// Moves on to another namespace with a single `setns`. The way back stays what it was.
@@ -317,7 +318,7 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`]; the guard then stands for the namespace that it stood for before.
     pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
-        self.thread.go(ns.door())?;
+        self.thread.enter_unguarded(ns.as_target())?;
         self.ns = ns.clone();
         Ok(())
     }
@@ -329,27 +330,30 @@ impl NetNsGuard<'_> {
     /// [`ErrorKind::PermissionDenied`] where the closure gave up `CAP_SYS_ADMIN`, or where the process entered a user namespace
     /// that does not own its home. The thread is then poisoned, and the failure reported at the end of the call as well.
     pub fn restore(mut self) -> Result<(), Error> {
-        self.settle()
+        self.restore_once()
     }
 
-    fn settle(&mut self) -> Result<(), Error> {
-        if std::mem::replace(&mut self.settled, true) {
+    fn restore_once(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.restored, true) {
             return Ok(());
         }
         // Poison does not keep a thread from going back, only from going elsewhere.
-        self.back.door().enter_for_good().inspect_err(|error| self.thread.poison(error))
+        self.previous.as_target().setns().inspect_err(|error| self.thread.poison(error))
     }
 }
 
 impl Drop for NetNsGuard<'_> {
     fn drop(&mut self) {
         // A failure has been recorded as poison, and the end of the lease reports it.
-        let _ = self.settle();
+        let _ = self.restore_once();
     }
 }
 
 impl fmt::Debug for NetNsGuard<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("NetNsGuard").field("netns", &self.ns).field("back", &self.back).finish_non_exhaustive()
+        out.debug_struct("NetNsGuard")
+            .field("netns", &self.ns)
+            .field("previous", &self.previous)
+            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
 //!
 //! ```text
-//! caller:  first poll: lease ─ errand ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
+//! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
 //! pinned:                    enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
 //! ```
 //!
@@ -9,27 +9,27 @@
 //! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
 //! the call's future is ready. The executor's threads never move.
 //!
-//! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
+//! **Repr a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
 //! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
 //!
-//! The modules, in the order in which a call meets them: [`entry`] finds a thread, [`stay`] is that thread's time
-//! inside (with [`local`] tasks), [`polls`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
-//! pace ([`task`]).
+//! The modules, in the order in which a call meets them: [`launch`] finds a thread, [`session`] is that thread's time
+//! inside (with [`local`] tasks), [`poll_rendezvous`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
+//! pace ([`owned`]).
 
 mod borrowed;
-mod entry;
+mod launch;
 mod local;
-#[allow(unsafe_code)] // A borrowed future, polled on another thread: see the module's documentation.
-mod polls;
+mod owned;
+#[allow(unsafe_code)] // A borrowed future is polled on another thread: see the module's documentation.
+mod poll_rendezvous;
 mod service;
-mod stay;
-mod task;
+mod session;
 
 use std::future::Future;
 
+pub(crate) use owned::call as call_owned;
+pub use owned::{AbortHandle, JoinError, JoinHandle};
 pub use service::{NetNsRuntime, RuntimeBuilder};
-pub(crate) use task::call as call_owned;
-pub use task::{AbortHandle, JoinError, JoinHandle};
 
 use crate::call::{Call, Outcome};
 use crate::error::Error;
@@ -212,7 +212,7 @@ impl Call {
         Fut: Future<Output = R> + 'static,
         R: Send + 'static,
     {
-        task::spawn(self, body)
+        owned::spawn(self, body)
     }
 
     pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>

@@ -1,20 +1,20 @@
-//! The poll hand-over: a borrowed future that lives on another thread and is touched there only while its owner waits.
+//! The poll hand-over: a borrowed future that lives on another thread and is touched there only while its poller waits.
 //!
-//! **Promised:** from [`Owner`]'s first poll to its end, the body (the closure, the future that it makes, and what they borrow) is
-//! used on the host's thread alone, and only while the owner is inside [`Owner::poll`] or [`Owner::leave`]. So a body may borrow
-//! whatever outlives the owner, need not be `Send` once it is made, and is gone when the owner is.
+//! **Promised:** from [`Poller`]'s first poll to its end, the body (the closure, the future that it makes, and what they borrow) is
+//! used on the host's thread alone, and only while the poller is inside [`Poller::poll`] or [`Poller::leave`]. So a body may borrow
+//! whatever outlives the poller, need not be `Send` once it is made, and is gone when the poller is.
 //!
 //! ```text
-//! owner:  poll ─ order: POLL ─ wait ──────────── pending      drop ─ order: DROP ─ wait ──── gone
+//! poller:  poll ─ order: POLL ─ wait ──────────── pending      drop ─ order: DROP ─ wait ──── gone
 //! host:          (driving its runtime)  poll body ─ served              drop body ─ served
-//! anyone: wake ─▶ relay ─▶ the owner's executor ─▶ poll
+//! anyone: wake ─▶ relay ─▶ the poller's executor ─▶ poll
 //! ```
 //!
-//! **Why not a channel:** what it carries is `'static`. **Why not [`handover`](crate::handover):** its callee sleeps between two jobs; here it
+//! **Repr not a channel:** what it carries is `'static`. **Repr not [`handover`](crate::thread::rendezvous):** its callee sleeps between two jobs; here it
 //! goes on driving a runtime, whose timers and sockets the body waits for, and an order is one more thing that wakes it.
 //!
-//! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten owner borrowed.
-//! `mem::forget` of an [`Owner`] is harmless: no more orders come, so the body is never touched again, not even dropped. The model
+//! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten poller borrowed.
+//! `mem::forget` of an [`Poller`] is harmless: no more orders come, so the body is never touched again, not even dropped. The model
 //! check is `tests/tests/polls_model.rs`, this very file with loom's types in place of `std`'s.
 
 use std::any::Any;
@@ -36,10 +36,10 @@ type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
 struct Line<E> {
     state: Mutex<State<E>>,
     served: Condvar,
-    /// That no order is under way: for an owner that watches before it sleeps.
+    /// That no order is under way: for a poller that watches before it sleeps.
     idle: AtomicBool,
-    relay: Arc<Relay>,
-    patience: Patience,
+    relay: Arc<WakerRelay>,
+    budget: PollBudget,
     spin: u32,
 }
 
@@ -56,7 +56,7 @@ struct State<E> {
     owner_gone: bool,
     /// What the body's destructor threw.
     thrown: Option<Box<dyn Any + Send>>,
-    /// The body, not made, for its owner to drop: see [`Invitation::decline`].
+    /// The body, not made, for its poller to drop: see [`PendingHost::reject`].
     returned: Option<Make<'static>>,
 }
 
@@ -72,7 +72,7 @@ impl<E> Line<E> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Gives an order, and waits until it is served or the host is gone. The owner's side.
+    /// Gives an order, and waits until it is served or the host is gone. The poller's side.
     fn order<'l>(&'l self, mut state: MutexGuard<'l, State<E>>, order: Order) -> MutexGuard<'l, State<E>> {
         // Unwinding from here would free what the host still uses.
         let no_unwinding = AbortOnUnwind;
@@ -107,32 +107,32 @@ impl<E> Line<E> {
     }
 }
 
-/// From the body's wakers to the task that polls the owner, wherever that is by then.
-struct Relay(Mutex<Wakes>);
+/// From the body's wakers to the task that polls the poller, wherever that is by then.
+struct WakerRelay(Mutex<Wakes>);
 
 #[derive(Default)]
 struct Wakes {
-    owner: Option<Waker>,
-    /// The owner waits while the host goes on: a wake is for the host to see.
-    attended: bool,
+    poller: Option<Waker>,
+    /// The poller waits while the host goes on: a wake is for the host to see.
+    held: bool,
     woken: bool,
 }
 
-impl Relay {
+impl WakerRelay {
     fn wakes(&self) -> MutexGuard<'_, Wakes> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn set(&self, waker: Waker) {
-        let before = self.wakes().owner.replace(waker);
+        let before = self.wakes().poller.replace(waker);
         // Somebody else's destructor: not under the lock.
         drop(before);
     }
 
-    /// Keeps wakes for the host, until [`Relay::pass_on`].
-    fn attend(&self) {
+    /// Keeps wakes for the host, until [`WakerRelay::forward`].
+    fn hold(&self) {
         let mut wakes = self.wakes();
-        wakes.attended = true;
+        wakes.held = true;
         wakes.woken = false;
     }
 
@@ -140,10 +140,10 @@ impl Relay {
         self.wakes().woken
     }
 
-    /// Passes wakes on to the owner again, and the one that came meanwhile.
-    fn pass_on(self: &Arc<Self>) {
+    /// Passes wakes on to the poller again, and the one that came meanwhile.
+    fn forward(self: &Arc<Self>) {
         let mut wakes = self.wakes();
-        wakes.attended = false;
+        wakes.held = false;
         let woken = std::mem::replace(&mut wakes.woken, false);
         drop(wakes);
         if woken {
@@ -152,7 +152,7 @@ impl Relay {
     }
 }
 
-impl Wake for Relay {
+impl Wake for WakerRelay {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -161,21 +161,21 @@ impl Wake for Relay {
     fn wake_by_ref(self: &Arc<Self>) {
         let mut wakes = self.wakes();
         wakes.woken = true;
-        let owner = if wakes.attended { None } else { wakes.owner.take() };
+        let poller = if wakes.held { None } else { wakes.poller.take() };
         drop(wakes);
-        if let Some(owner) = owner {
-            owner.wake();
+        if let Some(poller) = poller {
+            poller.wake();
         }
     }
 }
 
-/// How far one poll of the owner goes.
+/// How far one poll of the poller goes.
 ///
 /// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same runtime. Crossing to the
-/// owner's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The owner's executor
+/// poller's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The poller's executor
 /// waits meanwhile, so it is polls that take no time that are added up.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct PollBudget {
     /// Polls of the body, at most; at least one.
     pub(crate) polls: u32,
     /// Turns without a wake, at most.
@@ -186,7 +186,7 @@ pub(crate) struct Patience {
 
 /// What is left of it.
 #[derive(Clone, Copy)]
-struct Lingering {
+struct BudgetLeft {
     polls: u32,
     turns: u32,
     since: Instant,
@@ -194,18 +194,18 @@ struct Lingering {
 
 /// Takes a body that the host is to poll, and gives out the two sides.
 ///
-/// `make` is called on the host's thread, within the owner's first poll. Owners watch for `spin` turns before they sleep.
-pub(crate) fn pair<F, Fut, E>(spin: u32, patience: Patience, make: F) -> (Owner<F, Fut, E>, Invitation<E>)
+/// `make` is called on the host's thread, within the poller's first poll. Owners watch for `spin` turns before they sleep.
+pub(crate) fn pair<F, Fut, E>(spin: u32, budget: PollBudget, make: F) -> (Poller<F, Fut, E>, PendingHost<E>)
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = ()>,
 {
     let make: Make<'_> = Box::new(move || Box::pin(make()));
-    // SAFETY: only the lifetime changes. What is behind it is used through `Host`, which does so only to serve an order, and an
-    // order is served while the owner waits in `Line::order`; or by the owner itself, in `withdraw` and when it is dropped. The owner
+    // SAFETY: only the lifetime changes. What is behind it is used through `BodyHost`, which does so only to serve an order, and an
+    // order is served while the poller waits in `Line::order`; or by the poller itself, in `reclaim` and when it is dropped. The poller
     // names `F` and `Fut` and has a `Drop`, so what they borrow outlives it. Nothing else touches or drops the body, since
-    // `Invitation` and `Host` hold it in `ManuallyDrop`, and a line does not end before an owner that was forgotten. (One
-    // exception is argued in `Owner::leave`.)
+    // `PendingHost` and `BodyHost` hold it in `ManuallyDrop`, and a line does not end before a poller that was forgotten. (One
+    // exception is argued in `Poller::leave`.)
     let make = unsafe { std::mem::transmute::<Make<'_>, Make<'static>>(make) };
     let state = State {
         order: None,
@@ -221,16 +221,16 @@ where
         state: Mutex::new(state),
         served: Condvar::new(),
         idle: AtomicBool::new(true),
-        relay: Arc::new(Relay(Mutex::new(Wakes::default()))),
-        patience,
+        relay: Arc::new(WakerRelay(Mutex::new(Wakes::default()))),
+        budget,
         spin,
     });
-    let owner = Owner { line: Arc::clone(&line), body: PhantomData };
-    (owner, Invitation { make: ManuallyDrop::new(Some(make)), end: HostEnd(line) })
+    let poller = Poller { line: Arc::clone(&line), body: PhantomData };
+    (poller, PendingHost { make: ManuallyDrop::new(Some(make)), end: HostEnd(line) })
 }
 
 /// The side that polls. Dropping it drops the body, on the host's thread, and waits for that.
-pub(crate) struct Owner<F, Fut, E> {
+pub(crate) struct Poller<F, Fut, E> {
     line: Arc<Line<E>>,
     /// The future is made, used and dropped on the host's thread, so it does not matter whether it is `Send`.
     body: PhantomData<(F, fn() -> Fut)>,
@@ -240,7 +240,7 @@ pub(crate) struct Owner<F, Fut, E> {
 #[derive(Debug)]
 pub(crate) struct HostLost;
 
-impl<F, Fut, E> Owner<F, Fut, E> {
+impl<F, Fut, E> Poller<F, Fut, E> {
     /// Has the body polled, and waits for that. Ready when the host has ended too. Not to be called on the host's thread.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<E, HostLost>> {
         self.line.relay.set(waker.clone());
@@ -258,9 +258,9 @@ impl<F, Fut, E> Owner<F, Fut, E> {
     /// Has the body dropped if there still is one, and waits for that. Nothing is to be polled afterwards.
     ///
     /// `on_host` says that this is the host's own thread. It cannot wait for itself, and need not: what runs there, other
-    /// than the body in a poll of its owner, are tasks that the runtime owns, and these are `'static`. One of them having this owner,
+    /// than the body in a poll of its poller, are tasks that the runtime owns, and these are `'static`. One of them having this poller,
     /// the body is `'static` too, and may be dropped later.
-    pub(crate) fn leave(&mut self, on_host: bool) -> Left<E> {
+    pub(crate) fn leave(&mut self, on_host: bool) -> Detached<E> {
         let mut state = self.line.state();
         state.owner_gone = true;
         if !state.over && !state.host_gone {
@@ -271,17 +271,17 @@ impl<F, Fut, E> Owner<F, Fut, E> {
                 if let Some(host) = host {
                     host.wake();
                 }
-                return Left { ended: None, thrown: None };
+                return Detached { ended: None, thrown: None };
             }
             state = self.line.order(state, Order::Drop);
         }
-        Left { ended: state.ended.take(), thrown: state.thrown.take() }
+        Detached { ended: state.ended.take(), thrown: state.thrown.take() }
     }
 
-    /// Drops the body here, of an invitation that was not accepted.
-    pub(crate) fn withdraw(self, mut invitation: Invitation<E>) {
-        assert!(Arc::ptr_eq(&self.line, &invitation.end.0), "the two sides belong together");
-        drop(invitation.make.take());
+    /// Drops the body here, of an pending host that was not accepted.
+    pub(crate) fn reclaim(self, mut pending_host: PendingHost<E>) {
+        assert!(Arc::ptr_eq(&self.line, &pending_host.end.0), "the two sides belong together");
+        drop(pending_host.make.take());
     }
 
     /// Tells one pair from another.
@@ -290,7 +290,7 @@ impl<F, Fut, E> Owner<F, Fut, E> {
     }
 }
 
-impl<F, Fut, E> Drop for Owner<F, Fut, E> {
+impl<F, Fut, E> Drop for Poller<F, Fut, E> {
     fn drop(&mut self) {
         let over = {
             let state = self.line.state();
@@ -305,8 +305,8 @@ impl<F, Fut, E> Drop for Owner<F, Fut, E> {
     }
 }
 
-/// What an owner finds when it leaves.
-pub(crate) struct Left<E> {
+/// What a poller finds when it leaves.
+pub(crate) struct Detached<E> {
     /// How the host ended, if it has.
     pub(crate) ended: Option<E>,
     /// What the body's destructor threw.
@@ -314,22 +314,22 @@ pub(crate) struct Left<E> {
 }
 
 /// The other side, on its way to the host's thread.
-pub(crate) struct Invitation<E> {
+pub(crate) struct PendingHost<E> {
     make: ManuallyDrop<Option<Make<'static>>>,
     end: HostEnd<E>,
 }
 
-impl<E> Invitation<E> {
+impl<E> PendingHost<E> {
     /// On the host's thread.
-    pub(crate) fn accept(self) -> Host<E> {
-        let Invitation { mut make, end } = self;
+    pub(crate) fn accept(self) -> BodyHost<E> {
+        let PendingHost { mut make, end } = self;
         let waker = Waker::from(Arc::clone(&end.0.relay));
-        Host { make: ManuallyDrop::new(make.take()), body: ManuallyDrop::new(None), waker, lingering: None, end }
+        BodyHost { make: ManuallyDrop::new(make.take()), body: ManuallyDrop::new(None), waker, budget_left: None, end }
     }
 
     /// On what should have been the host's thread: gives the body back, which was not made, and tells how it ended.
-    pub(crate) fn decline(self, end: E) {
-        let Invitation { mut make, end: HostEnd(ref line) } = self;
+    pub(crate) fn reject(self, end: E) {
+        let PendingHost { mut make, end: HostEnd(ref line) } = self;
         let mut state = line.state();
         state.returned = make.take();
         state.ended = Some(end);
@@ -340,28 +340,28 @@ impl<E> Invitation<E> {
 }
 
 /// The side that has the body.
-pub(crate) struct Host<E> {
+pub(crate) struct BodyHost<E> {
     make: ManuallyDrop<Option<Make<'static>>>,
     body: ManuallyDrop<Option<Body<'static>>>,
     waker: Waker,
-    /// The owner waits, though its order has been served once.
-    lingering: Option<Lingering>,
+    /// The poller waits, though its order has been served once.
+    budget_left: Option<BudgetLeft>,
     end: HostEnd<E>,
 }
 
 /// How the body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It finished. Its owner waits, until [`Host::release`] or [`Host::finish`].
+    /// It finished. Its poller waits, until [`BodyHost::release`] or [`BodyHost::finish`].
     Finished,
-    /// It was dropped, and its owner does not wait any more.
+    /// It was dropped, and its poller does not wait any more.
     Cancelled,
 }
 
-impl<E> Host<E> {
+impl<E> BodyHost<E> {
     /// Serves orders until the body has ended.
     pub(crate) fn serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Host { make, body, waker, lingering, end: HostEnd(line) } = self;
+        let BodyHost { make, body, waker, budget_left, end: HostEnd(line) } = self;
         loop {
             let mut state = line.state();
             let order = state.order;
@@ -374,24 +374,24 @@ impl<E> Host<E> {
                 }
                 Some(Order::Poll) => {
                     drop(state);
-                    let Patience { polls, turns, time } = line.patience;
-                    let lasts = |left: Lingering| left.polls > 0 && left.since.elapsed() < time;
-                    let left = match *lingering {
-                        None => Lingering { polls, turns, since: Instant::now() },
+                    let PollBudget { polls, turns, time } = line.budget;
+                    let lasts = |left: BudgetLeft| left.polls > 0 && left.since.elapsed() < time;
+                    let left = match *budget_left {
+                        None => BudgetLeft { polls, turns, since: Instant::now() },
                         Some(left) if line.relay.is_woken() && lasts(left) => left,
                         Some(left) if left.turns > 0 && lasts(left) => {
-                            *lingering = Some(Lingering { turns: left.turns - 1, ..left });
+                            *budget_left = Some(BudgetLeft { turns: left.turns - 1, ..left });
                             cx.waker().wake_by_ref();
                             return Poll::Pending;
                         }
                         Some(_) => {
-                            *lingering = None;
-                            line.relay.pass_on();
+                            *budget_left = None;
+                            line.relay.forward();
                             line.serve(line.state());
                             continue;
                         }
                     };
-                    line.relay.attend();
+                    line.relay.hold();
                     let no_unwinding = AbortOnUnwind;
                     if let Some(make) = make.take() {
                         **body = Some(make());
@@ -402,15 +402,15 @@ impl<E> Host<E> {
                     };
                     std::mem::forget(no_unwinding);
                     if done {
-                        line.relay.wakes().attended = false;
+                        line.relay.wakes().held = false;
                         let thrown = end_of(|| drop(body.take()));
                         let mut state = line.state();
                         state.thrown = thrown;
                         state.over = true;
                         return Poll::Ready(Ended::Finished);
                     }
-                    // The next round of this loop polls again, takes a turn, or has the owner go on.
-                    *lingering = Some(Lingering { polls: left.polls - 1, turns, ..left });
+                    // The next round of this loop polls again, takes a turn, or has the poller go on.
+                    *budget_left = Some(BudgetLeft { polls: left.polls - 1, turns, ..left });
                 }
                 Some(Order::Drop) => {
                     drop(state);
@@ -425,12 +425,12 @@ impl<E> Host<E> {
         }
     }
 
-    /// After [`Ended::Finished`]: lets the owner go on with other things, as the end will take its time.
+    /// After [`Ended::Finished`]: lets the poller go on with other things, as the end will take its time.
     pub(crate) fn release(&self) {
         self.end.0.serve(self.end.0.state());
     }
 
-    /// Tells the owner that everything has ended, or gives that back where the owner is gone.
+    /// Tells the poller that everything has ended, or gives that back where the poller is gone.
     pub(crate) fn finish(self, end: E) -> Option<E> {
         let HostEnd(line) = &self.end;
         let mut state = line.state();
@@ -449,7 +449,7 @@ fn end_of(drop: impl FnOnce()) -> Option<Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(drop)).err()
 }
 
-/// Dropped with the last of the host's side, so that no owner waits for nobody.
+/// Dropped with the last of the host's side, so that no poller waits for nobody.
 struct HostEnd<E>(Arc<Line<E>>);
 
 impl<E> Drop for HostEnd<E> {

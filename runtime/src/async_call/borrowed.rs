@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::entry::Work;
-use super::polls::{self, Ended, Invitation, Left, Owner, Patience};
-use super::stay::{Ending, Stay};
-use super::task::caught;
+use super::launch::Launch;
+use super::owned::catch_panics;
+use super::poll_rendezvous::{self, Detached, Ended, PendingHost, PollBudget, Poller};
+use super::session::{Session, SessionEnd};
+use crate::call::context::Context;
 use crate::call::{Options, Outcome};
-use crate::context::Context;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::{Inspect, Pool};
 
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond. Polls that
 /// compute end it after the time that two crossings take: whoever awaits waits for one of those, and not for 128.
-const PATIENCE: Patience = Patience { polls: 128, turns: 3, time: Duration::from_micros(100) };
+const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100) };
 
 thread_local! {
     /// The call that the calling thread is host of: the address of its line.
@@ -34,33 +34,33 @@ where
     R: Send,
 {
     let brought = Arc::new(Mutex::new(None));
-    let (owner, invitation) = {
+    let (poller, pending_host) = {
         let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
         let body = move || async move {
-            let value = caught(context, body).await;
+            let value = catch_panics(context, body).await;
             *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         };
-        polls::pair(Pool::of_process()?.spin_limit().0, PATIENCE, body)
+        poll_rendezvous::pair(Pool::of_process()?.roster.spin_limit().0, POLL_BUDGET, body)
     };
-    let cargo = (invitation, owner.address());
+    let payload = (pending_host, poller.address());
     // The call holds no reference to the namespace when it returns: its thread gets this one.
-    let work = Work { ns, options: options.clone(), inspect, cargo, live: host };
-    if let Err((error, Work { cargo: (invitation, _), .. })) = work.begin() {
-        owner.withdraw(invitation);
+    let launch = Launch { ns, options: options.clone(), inspect, payload, run: host };
+    if let Err((error, Launch { payload: (pending_host, _), .. })) = launch.begin() {
+        poller.reclaim(pending_host);
         return Err(error);
     }
-    let mut running = Running { owner };
+    let mut running = Running { poller };
     let ended = poll_fn(|cx| {
         assert!(
             !running.is_hosted_here(),
             "the future of an async call was polled by a task of that very call, which would wait for itself for ever"
         );
-        running.owner.poll(cx.waker())
+        running.poller.poll(cx.waker())
     })
     .await;
-    let Ok(mut ending) = ended else { unreachable!("the thread of an async call was lost") };
-    let refused = ending.refused.take();
-    let (fate, strays) = ending.settle();
+    let Ok(mut session_end) = ended else { unreachable!("the thread of an async call was lost") };
+    let refused = session_end.refused.take();
+    let (fate, strays) = session_end.report();
     let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (refused, value) {
         (Some(error), _) => Err(error),
@@ -70,41 +70,41 @@ where
 }
 
 /// The same life, on the pinned thread.
-fn host(stay: Result<Stay<'_>, Ending>, (invitation, address): (Invitation<Ending>, usize)) {
-    let mut stay = match stay {
-        Ok(stay) => stay,
-        Err(refused) => return invitation.decline(refused),
+fn host(session: Result<Session<'_>, SessionEnd>, (pending_host, address): (PendingHost<SessionEnd>, usize)) {
+    let mut session = match session {
+        Ok(session) => session,
+        Err(refused) => return pending_host.reject(refused),
     };
     HOST_OF.set(address);
-    let mut host = invitation.accept();
-    let ended = stay.drive(poll_fn(|cx| host.serve(cx)));
-    if ended == Ended::Finished && stay.may_take_long_to_end() {
+    let mut host = pending_host.accept();
+    let ended = session.drive(poll_fn(|cx| host.serve(cx)));
+    if ended == Ended::Finished && session.may_take_long_to_end() {
         host.release();
     }
-    let ending = stay.end();
+    let session_end = session.end();
     HOST_OF.set(0);
-    if let Some(ending) = host.finish(ending) {
-        ending.settle_alone();
+    if let Some(session_end) = host.finish(session_end) {
+        session_end.report_detached();
     }
 }
 
 /// A call under way. Dropping it cancels the body.
 struct Running<F, Fut> {
-    owner: Owner<F, Fut, Ending>,
+    poller: Poller<F, Fut, SessionEnd>,
 }
 
 impl<F, Fut> Running<F, Fut> {
     fn is_hosted_here(&self) -> bool {
-        HOST_OF.get() == self.owner.address()
+        HOST_OF.get() == self.poller.address()
     }
 }
 
 impl<F, Fut> Drop for Running<F, Fut> {
     fn drop(&mut self) {
         let on_host = self.is_hosted_here();
-        let Left { ended, thrown } = self.owner.leave(on_host);
-        if let Some(ending) = ended {
-            ending.settle();
+        let Detached { ended, thrown } = self.poller.leave(on_host);
+        if let Some(session_end) = ended {
+            session_end.report();
         }
         if let Some(payload) = thrown {
             if !thread::panicking() {

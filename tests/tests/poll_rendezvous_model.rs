@@ -1,10 +1,10 @@
-//! The model check of the poll hand-over: polls, wakes from any thread, and the owner's end at any time, by loom.
+//! The model check of the poll hand-over: polls, wakes from any thread, and the poller's end at any time, by loom.
 //!
 //! The file under test is the runtime's own, with loom's locks, cells and threads in the place of `std`'s.
 #![allow(missing_docs, unsafe_code, unreachable_pub, dead_code)]
 
-#[path = "../../runtime/src/asynchronous/polls.rs"]
-mod polls;
+#[path = "../../runtime/src/async_call/poll_rendezvous.rs"]
+mod poll_rendezvous;
 
 mod sync {
     pub(crate) use loom::hint::spin_loop;
@@ -35,10 +35,10 @@ use std::time::Duration;
 use loom::cell::Cell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use polls::{Ended, Invitation, Patience, pair};
+use poll_rendezvous::{Ended, PendingHost, PollBudget, pair};
 
-/// A second poll within the owner's, after a turn at most.
-const PATIENCE: Patience = Patience { polls: 2, turns: 1, time: Duration::MAX };
+/// A second poll within the poller's, after a turn at most.
+const POLL_BUDGET: PollBudget = PollBudget { polls: 2, turns: 1, time: Duration::MAX };
 
 /// Every interleaving with up to four preemptions; bugs of this kind show with two or three. Each more takes six times as long.
 fn model(test: impl Fn() + Send + Sync + 'static) {
@@ -75,9 +75,9 @@ impl Task {
 }
 
 /// The host's thread: serves until the body has ended, asleep in between as a runtime is.
-fn host(invitation: Invitation<u32>, released: bool) -> Option<u32> {
+fn host(pending_host: PendingHost<u32>, released: bool) -> Option<u32> {
     let (task, waker) = Task::new();
-    let mut host = invitation.accept();
+    let mut host = pending_host.accept();
     let ended = loop {
         if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
             break ended;
@@ -90,7 +90,7 @@ fn host(invitation: Invitation<u32>, released: bool) -> Option<u32> {
     host.finish(7)
 }
 
-/// Borrows a cell of loom's: whoever used it while the owner does not wait would be found out.
+/// Borrows a cell of loom's: whoever used it while the poller does not wait would be found out.
 #[derive(Clone, Copy)]
 struct Lent<'a>(&'a Cell<u32>);
 // SAFETY: what the model checks is that one thread at a time uses it.
@@ -138,11 +138,11 @@ impl Drop for Steps<'_> {
 fn to_the_end(pending: u32, by_thread: bool, released: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
-    let (mut owner, invitation) = pair(0, PATIENCE, move || Steps { lent, left: pending, by_thread });
-    let hosting = thread::spawn(move || host(invitation, released));
+    let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || Steps { lent, left: pending, by_thread });
+    let hosting = thread::spawn(move || host(pending_host, released));
     let (task, waker) = Task::new();
     loop {
-        match owner.poll(&waker) {
+        match poller.poll(&waker) {
             Poll::Ready(end) => {
                 assert_eq!(end.unwrap(), 7);
                 break;
@@ -153,7 +153,7 @@ fn to_the_end(pending: u32, by_thread: bool, released: bool) {
         task.wait();
     }
     assert!(cell.get() >= pending + 2);
-    drop(owner);
+    drop(poller);
     assert_eq!(hosting.join().unwrap(), None);
 }
 
@@ -173,19 +173,19 @@ fn a_slow_end_is_told() {
 }
 
 /// Left after so many polls, while a wake may be under way.
-fn left_after(polls: u32, by_thread: bool) {
+fn left_after(poll_rendezvous: u32, by_thread: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
-    let (mut owner, invitation) = pair::<_, _, u32>(0, PATIENCE, move || Steps { lent, left: 2, by_thread });
-    let hosting = thread::spawn(move || host(invitation, false));
+    let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, move || Steps { lent, left: 2, by_thread });
+    let hosting = thread::spawn(move || host(pending_host, false));
     let (_task, waker) = Task::new();
     let mut over = false;
-    for _ in 0..polls {
-        over = owner.poll(&waker).is_ready();
+    for _ in 0..poll_rendezvous {
+        over = poller.poll(&waker).is_ready();
         lent.add();
     }
-    assert!(!over, "two polls at most, of three");
-    drop(owner);
+    assert!(!over, "two poll_rendezvous at most, of three");
+    drop(poller);
     // The body is gone, and with it its borrow.
     lent.add();
     assert_eq!(hosting.join().unwrap(), Some(7));
@@ -206,42 +206,42 @@ fn it_can_be_left_while_a_wake_is_under_way() {
     model(|| left_after(1, true));
 }
 
-/// Finished, released, and left before the end: the host keeps what it has to say, or the owner takes it along.
+/// Finished, released, and left before the end: the host keeps what it has to say, or the poller takes it along.
 #[test]
 fn it_can_be_left_while_the_host_ends() {
     model(|| {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
-        let (mut owner, invitation) = pair(0, PATIENCE, move || Steps { lent, left: 0, by_thread: false });
-        let hosting = thread::spawn(move || host(invitation, true));
+        let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || Steps { lent, left: 0, by_thread: false });
+        let hosting = thread::spawn(move || host(pending_host, true));
         let (_task, waker) = Task::new();
-        let told = match owner.poll(&waker) {
+        let told = match poller.poll(&waker) {
             Poll::Ready(end) => end.ok(),
-            Poll::Pending => owner.leave(false).ended,
+            Poll::Pending => poller.leave(false).ended,
         };
         lent.add();
-        drop(owner);
+        drop(poller);
         let kept = hosting.join().unwrap();
         assert_eq!((told.or(kept), told.and(kept)), (Some(7), None));
     });
 }
 
-/// A host that cannot be one gives the body back: its owner drops it, when it is told or when it leaves.
-fn declined(polled: bool) {
+/// A host that cannot be one gives the body back: its poller drops it, when it is told or when it leaves.
+fn declined(poll_first: bool) {
     let cell = Cell::new(0);
     let body = Steps { lent: Lent(&cell), left: 0, by_thread: false };
-    let (mut owner, invitation) = pair(0, PATIENCE, move || body);
-    let hosting = thread::spawn(move || invitation.decline(7));
+    let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || body);
+    let hosting = thread::spawn(move || pending_host.reject(7));
     let (task, waker) = Task::new();
     let mut told = None;
-    while polled && told.is_none() {
-        match owner.poll(&waker) {
+    while poll_first && told.is_none() {
+        match poller.poll(&waker) {
             Poll::Ready(end) => told = end.ok(),
             Poll::Pending => task.wait(),
         }
     }
-    let left = owner.leave(false).ended;
-    drop(owner);
+    let left = poller.leave(false).ended;
+    drop(poller);
     assert_eq!(cell.get(), 1, "dropped, and not made");
     assert_eq!((told.or(left), told.and(left)), (Some(7), None));
     hosting.join().unwrap();
@@ -263,7 +263,7 @@ fn the_latest_waker_is_woken() {
     model(|| {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
-        let (mut owner, invitation) = pair::<_, _, u32>(0, PATIENCE, move || {
+        let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, move || {
             let mut first = true;
             let mut steps = Steps { lent, left: 1, by_thread: true };
             poll_fn(move |cx| {
@@ -273,14 +273,14 @@ fn the_latest_waker_is_woken() {
                 Pin::new(&mut steps).poll(cx)
             })
         });
-        let hosting = thread::spawn(move || host(invitation, false));
+        let hosting = thread::spawn(move || host(pending_host, false));
         let (_stale, stale) = Task::new();
-        assert!(owner.poll(&stale).is_pending(), "nobody has woken it");
+        assert!(poller.poll(&stale).is_pending(), "nobody has woken it");
         let (task, waker) = Task::new();
-        while owner.poll(&waker).is_pending() {
+        while poller.poll(&waker).is_pending() {
             task.wait();
         }
-        drop(owner);
+        drop(poller);
         assert_eq!(hosting.join().unwrap(), None);
     });
 }

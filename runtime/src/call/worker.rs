@@ -4,12 +4,12 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::context::Context;
+use crate::call::context::Context;
 use crate::error::Error;
-use crate::guard::PinnedThread;
-use crate::handover::Halfway;
 use crate::netns::NetNs;
-use crate::thread::{Farewell, Handed, Inspect, Lease, Pool};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Handed, Inspect, Lease, LeaseEnd, Pool};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -29,7 +29,7 @@ use crate::thread::{Farewell, Handed, Inspect, Lease, Pool};
 /// ```
 pub struct Worker {
     ns: NetNs,
-    line: Line,
+    tickets: TicketLock,
     /// Used by whoever's turn it is, so that nobody ever waits for this lock.
     residence: Mutex<Option<Lease>>,
 }
@@ -38,7 +38,7 @@ impl NetNs {
     /// A worker for this namespace. Nothing happens until it is used: see [`Worker`].
     #[must_use]
     pub fn worker(&self) -> Worker {
-        Worker { ns: self.clone(), line: Line::default(), residence: Mutex::new(None) }
+        Worker { ns: self.clone(), tickets: TicketLock::default(), residence: Mutex::new(None) }
     }
 }
 
@@ -64,7 +64,7 @@ impl Worker {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        let turn = self.line.queue();
+        let turn = self.tickets.queue();
         let mut residence = self.residence.lock().unwrap_or_else(PoisonError::into_inner);
         let lease = match &mut *residence {
             Some(lease) => lease,
@@ -73,15 +73,16 @@ impl Worker {
         let context = Context::of_caller();
         let mut body = Some(|| context.within(f));
         let mut brought = None;
-        let mut farewell = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
+        let mut lease_end = None;
+        let handed = lease.run(&mut |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
             brought = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
             if thread.is_retiring() {
-                farewell = Pool::of_process().ok().map(|pool| Farewell::say(pool, thread, Inspect::Later, None));
+                lease_end =
+                    Pool::of_process().ok().map(|pool| LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None));
             }
         });
-        if let Some(farewell) = farewell {
-            move_out(residence.take(), farewell, handed);
+        if let Some(lease_end) = lease_end {
+            move_out(residence.take(), lease_end, handed);
         }
         drop(residence);
         drop(turn);
@@ -96,13 +97,14 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
     loop {
         let mut lease = pool.lease()?;
         let mut entered = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, _: &Halfway<'_>| {
-            entered = Some(thread.go(ns.door()).map_err(|error| (error, Farewell::at_the_door(thread))));
+        let handed = lease.run(&mut |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            entered =
+                Some(thread.enter_unguarded(ns.as_target()).map_err(|error| (error, LeaseEnd::not_entered(thread))));
         });
         match entered {
             Some(Ok(())) => return Ok(lease),
-            Some(Err((error, farewell))) => {
-                move_out(Some(lease), farewell, handed);
+            Some(Err((error, lease_end))) => {
+                move_out(Some(lease), lease_end, handed);
                 return Err(error);
             }
             // Declined: somebody's leftovers were found in that one.
@@ -111,10 +113,10 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
     }
 }
 
-fn move_out(lease: Option<Lease>, farewell: Farewell, handed: Handed) {
+fn move_out(lease: Option<Lease>, lease_end: LeaseEnd, handed: Handed) {
     if let Some(lease) = lease {
         // What became of the thread is in the counters, and the poison hook has been told.
-        let _ = farewell.end(lease, handed).settle();
+        let _ = lease_end.return_lease(lease, handed).report();
     }
 }
 
@@ -122,12 +124,12 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let residence = self.residence.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (Some(mut lease), Ok(pool)) = (residence.take(), Pool::of_process()) else { return };
-        let mut farewell = None;
-        let handed = lease.hand_over(&mut |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
-            farewell = Some(Farewell::say(pool, thread, Inspect::Later, Some(halfway)));
+        let mut lease_end = None;
+        let handed = lease.run(&mut |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+            lease_end = Some(LeaseEnd::restore(&pool.roster, thread, Inspect::Later, Some(assist_point)));
         });
-        if let Some(farewell) = farewell {
-            move_out(Some(lease), farewell, handed);
+        if let Some(lease_end) = lease_end {
+            move_out(Some(lease), lease_end, handed);
         }
     }
 }
@@ -140,7 +142,7 @@ impl fmt::Debug for Worker {
 
 /// First come, first served. (`Mutex` promises no order.)
 #[derive(Default)]
-struct Line {
+struct TicketLock {
     tickets: Mutex<Tickets>,
     moved: Condvar,
 }
@@ -151,16 +153,16 @@ struct Tickets {
     served: u64,
 }
 
-impl Line {
+impl TicketLock {
     /// Waits for the caller's turn, which lasts until the result is dropped.
-    fn queue(&self) -> Turn<'_> {
+    fn queue(&self) -> TicketGuard<'_> {
         let mut tickets = self.tickets();
         let mine = tickets.next;
         tickets.next += 1;
         while tickets.served != mine {
             tickets = self.moved.wait(tickets).unwrap_or_else(PoisonError::into_inner);
         }
-        Turn(self)
+        TicketGuard(self)
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
@@ -168,9 +170,9 @@ impl Line {
     }
 }
 
-struct Turn<'l>(&'l Line);
+struct TicketGuard<'l>(&'l TicketLock);
 
-impl Drop for Turn<'_> {
+impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
         let mut tickets = self.0.tickets();
         tickets.served += 1;

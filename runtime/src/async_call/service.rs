@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-use super::stay::{enter_by_birth_or_now, run_nothing_elsewhere};
+use super::session::{enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 
@@ -93,7 +93,7 @@ impl RuntimeBuilder {
             let entered = enter_by_birth_or_now(&target);
             // Heard for the workers alone: nobody listens any more when a blocking thread starts.
             let _ = arrive.send(entered.clone());
-            run_nothing_elsewhere(&target, entered);
+            panic_unless_entered(&target, entered);
         });
         let failed = |source| Error::from_io(ErrorKind::LimitReached, format!("build a tokio runtime in {ns}"), source);
         let runtime = ns.run(|| builder.build())?.map_err(failed)?;
@@ -135,7 +135,7 @@ impl NetNsRuntime {
     pub fn handle(&self) -> &Handle {
         match &self.runtime {
             Some(runtime) => runtime.handle(),
-            None => unreachable!("a runtime that is shut down has no owner"),
+            None => unreachable!("a runtime that is shut down has no poller"),
         }
     }
 

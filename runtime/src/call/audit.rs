@@ -3,7 +3,7 @@
 //! **Promised:** a [`Stray`] appeared during the call, is in the call's namespace when the call's own thread has left it, and is
 //! not about to exit. It is blamed on the call for certain if it carries the call's mark.
 //!
-//! **Why a mark:** the kernel does not tell which thread started a thread, and another call may be under way in the same
+//! **Repr a mark:** the kernel does not tell which thread started a thread, and another call may be under way in the same
 //! namespace. But a thread inherits its timer slack (`PR_SET_TIMERSLACK`), in nanoseconds, from the one that started it, and so
 //! from one generation to the next. So for the length of an audited body its thread has a slack that no other call's has: a
 //! little shorter than before, which makes no timer later. `/proc/TID/timerslack_ns` shows it to whoever has `CAP_SYS_NICE`; without,
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::hook::{Hook, News};
+use crate::hook::{Event, Hook};
 use crate::netns::{NetNs, NetNsId};
 use crate::sys::{self, TaskState};
 use crate::thread::Pool;
@@ -65,7 +65,7 @@ impl fmt::Display for Stray {
     }
 }
 
-impl News for Stray {
+impl Event for Stray {
     #[cfg(feature = "tracing")]
     fn emit(&self) {
         let Stray { thread_id, name, netns, certain } = self;
@@ -94,9 +94,9 @@ where
 
 impl Stray {
     /// Tells whoever wants to know. On the thread that made the call, where there is one.
-    pub(crate) fn tell(strays: &[Stray]) {
+    pub(crate) fn notify(strays: &[Stray]) {
         for stray in strays {
-            HOOK.tell(stray);
+            HOOK.notify(stray);
         }
     }
 }
@@ -120,7 +120,7 @@ impl Audit {
     }
 
     /// Marks the calling thread, until the result is dropped.
-    pub(crate) fn mark_current(&self) -> Marked {
+    pub(crate) fn mark_current(&self) -> MarkGuard {
         let mark = |before| {
             let mark = next_mark(before)?;
             sys::set_timer_slack(mark).ok()?;
@@ -129,34 +129,34 @@ impl Audit {
             self.mark.store(if is_set { mark } else { 0 }, Ordering::Relaxed);
             Some(before)
         };
-        Marked { before: sys::timer_slack().ok().and_then(mark) }
+        MarkGuard { before: sys::timer_slack().ok().and_then(mark) }
     }
 
     /// When the call's own thread has left the namespace, or was there at the beginning.
     pub(crate) fn end(self) -> Vec<Stray> {
         let now = sys::threads_of(Path::new(PROCESS)).unwrap_or_default();
         let appeared = now.into_iter().filter(|thread| self.before.binary_search(thread).is_err());
-        let mut suspects: Vec<Suspect> = appeared.filter_map(|thread| self.suspect(thread)).collect();
+        let mut candidates: Vec<Candidate> = appeared.filter_map(|thread| self.candidate(thread)).collect();
         let mut strays = Vec::new();
         let start = Instant::now();
-        while !suspects.is_empty() {
+        while !candidates.is_empty() {
             let in_time = start.elapsed() < GRACE;
-            suspects.retain_mut(|suspect| {
-                if !self.is_in_target(suspect.thread) {
+            candidates.retain_mut(|candidate| {
+                if !self.is_in_target(candidate.thread) {
                     return false;
                 }
-                match sys::task_state(suspect.thread) {
+                match sys::task_state(candidate.thread) {
                     None | Some(TaskState::Exiting) => return false,
-                    Some(TaskState::Awake) => suspect.asleep = 0,
-                    Some(TaskState::Asleep) => suspect.asleep += 1,
+                    Some(TaskState::Awake) => candidate.asleep = 0,
+                    Some(TaskState::Asleep) => candidate.asleep += 1,
                 }
-                let may_go = in_time && suspect.asleep < LOOKS;
+                let may_go = in_time && candidate.asleep < LOOKS;
                 if !may_go {
-                    strays.extend(self.stray(suspect));
+                    strays.extend(self.stray(candidate));
                 }
                 may_go
             });
-            if !suspects.is_empty() {
+            if !candidates.is_empty() {
                 thread::sleep(PAUSE);
             }
         }
@@ -164,21 +164,21 @@ impl Audit {
     }
 
     /// A thread that this call may have to answer for.
-    fn suspect(&self, thread: u32) -> Option<Suspect> {
+    fn candidate(&self, thread: u32) -> Option<Candidate> {
         if !self.is_in_target(thread) {
             return None;
         }
         let certain = match (self.mark.load(Ordering::Relaxed), sys::timer_slack_of(thread)) {
             (mark, Ok(slack)) if mark != 0 => (slack == mark).then_some(true)?,
             // Without a mark to go by. One of this crate's own is there for another call.
-            _ => (!Pool::of_process().is_ok_and(|pool| pool.knows(thread))).then_some(false)?,
+            _ => (!Pool::of_process().is_ok_and(|pool| pool.roster.is_registered(thread))).then_some(false)?,
         };
-        Some(Suspect { thread, certain, asleep: 0 })
+        Some(Candidate { thread, certain, asleep: 0 })
     }
 
-    fn stray(&self, suspect: &Suspect) -> Option<Stray> {
-        let name = sys::task_name(&directory_of(suspect.thread)).ok()?;
-        Some(Stray { thread_id: suspect.thread, name, netns: self.target.id(), certain: suspect.certain })
+    fn stray(&self, candidate: &Candidate) -> Option<Stray> {
+        let name = sys::task_name(&directory_of(candidate.thread)).ok()?;
+        Some(Stray { thread_id: candidate.thread, name, netns: self.target.id(), certain: candidate.certain })
     }
 
     fn is_in_target(&self, thread: u32) -> bool {
@@ -187,7 +187,7 @@ impl Audit {
     }
 }
 
-struct Suspect {
+struct Candidate {
     thread: u32,
     certain: bool,
     /// How often in a row it was found asleep.
@@ -195,11 +195,11 @@ struct Suspect {
 }
 
 /// A thread that carries its call's mark. Dropping it takes the mark off.
-pub(crate) struct Marked {
+pub(crate) struct MarkGuard {
     before: Option<u64>,
 }
 
-impl Drop for Marked {
+impl Drop for MarkGuard {
     fn drop(&mut self) {
         // The same call has worked before.
         let _ = self.before.map(sys::set_timer_slack);

@@ -13,17 +13,17 @@ use crate::sys::{self, Tid};
 
 /// A thread that is about to exit, to be waited for by another.
 #[derive(Debug)]
-pub(crate) struct Departure {
+pub(crate) struct ThreadExit {
     thread: Tid,
     /// Of its directory under `/proc/self/task`, which tells it from a later thread of that id.
     inode: Option<u64>,
 }
 
-impl Departure {
+impl ThreadExit {
     /// Of the calling thread.
-    pub(crate) fn of_current() -> Departure {
+    pub(crate) fn of_current() -> ThreadExit {
         let thread = sys::current_tid();
-        Departure { thread, inode: sys::task_inode(thread) }
+        ThreadExit { thread, inode: sys::task_inode(thread) }
     }
 
     /// Whether the thread is gone.

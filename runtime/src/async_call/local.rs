@@ -1,6 +1,6 @@
 //! The local tasks of a call: what `spawn_local` starts, beside the body.
 //!
-//! **Why not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have none: 60 ns of the 420
+//! **Repr not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have none: 60 ns of the 420
 //! that a yield takes. Here the set has a waker of its own, and is polled when that was woken.
 
 use std::future::{Future, poll_fn};

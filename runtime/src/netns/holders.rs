@@ -1,4 +1,4 @@
-//! Who keeps a namespace alive.
+//! Lists what keeps a namespace alive.
 //!
 //! **Promised:** what is listed held the namespace when it was looked at. What is not listed may still hold it: `/proc` is read
 //! one file after another, and shows of other processes what the caller may see of them (`ptrace(2)`, access mode

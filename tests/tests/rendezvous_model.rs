@@ -5,8 +5,8 @@
 // The runtime's file is written for an older compiler than the tests are.
 #![allow(clippy::collapsible_if, clippy::manual_is_multiple_of)]
 
-#[path = "../../runtime/src/handover.rs"]
-mod handover;
+#[path = "../../runtime/src/thread/rendezvous.rs"]
+mod rendezvous;
 
 mod sync {
     pub(crate) use loom::cell::UnsafeCell;
@@ -23,7 +23,7 @@ mod sync {
 
 use std::time::Duration;
 
-use handover::{Answer, Callee, Halfway, Order, SpinLimit, mailbox};
+use rendezvous::{AssistPoint, Callee, Completion, Order, SpinLimit, mailbox};
 
 /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
@@ -31,11 +31,11 @@ fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
     for _ in 0..jobs {
         match side.next(None) {
             Order::Job(job) => drop(job.run(&mut sum)),
-            Order::Errand(errand) => errand.run(&mut sum),
-            Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+            Order::Submitted(job) => job.run(&mut sum),
+            Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
         }
     }
-    assert!(matches!(side.next(None), Order::Closed));
+    assert!(matches!(side.next(None), Order::Disconnected));
     sum
 }
 
@@ -46,19 +46,19 @@ fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
 fn borrows_twice(limit: SpinLimit) {
     let (mut caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
-    caller.introduce(thread.thread().clone());
+    caller.set_callee(thread.thread().clone());
     for turn in 1..=2 {
         // On the stack, seen by loom: a callee that used it after its answer would be found out.
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
-        let answer = caller.hand_over(
+        let answer = caller.run(
             &mut move |sum: &mut u32, _| {
                 borrowed.cell().set(turn);
                 *sum += turn;
             },
             |_| (),
         );
-        assert_eq!(answer, Answer::Done);
+        assert_eq!(answer, Completion::Completed);
         assert_eq!(seen.get(), turn);
     }
     drop(caller);
@@ -92,11 +92,11 @@ fn a_declined_job_is_never_run() {
         let (mut caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || match side.next(None) {
             Order::Job(job) => drop(job),
-            Order::Errand(_) | Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+            Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
         });
-        caller.introduce(thread.thread().clone());
-        let answer = caller.hand_over(&mut |(): &mut (), _| unreachable!("declined"), |_| ());
-        assert_eq!(answer, Answer::Declined);
+        caller.set_callee(thread.thread().clone());
+        let answer = caller.run(&mut |(): &mut (), _| unreachable!("declined"), |_| ());
+        assert_eq!(answer, Completion::Rejected);
         thread.join().unwrap();
     });
 }
@@ -110,31 +110,31 @@ fn a_callee_out_of_patience_misses_no_order() {
             loop {
                 match side.next(Some(Duration::ZERO)) {
                     Order::Job(job) => drop(job.run(&mut sum)),
-                    Order::Errand(errand) => errand.run(&mut sum),
-                    Order::Closed => return sum,
-                    Order::Nothing => loom::thread::yield_now(),
+                    Order::Submitted(job) => job.run(&mut sum),
+                    Order::Disconnected => return sum,
+                    Order::Timeout => loom::thread::yield_now(),
                 }
             }
         });
-        caller.introduce(thread.thread().clone());
-        assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 1, |_| ()), Answer::Done);
+        caller.set_callee(thread.thread().clone());
+        assert_eq!(caller.run(&mut |sum: &mut u32, _| *sum += 1, |_| ()), Completion::Completed);
         drop(caller);
         assert_eq!(thread.join().unwrap(), 1);
     });
 }
 
-/// The callee counts on help if and only if it is given, and it is over when the hand-over returns.
+/// The callee counts on assist if and only if it is given, and it is over when the hand-over returns.
 fn helps(limit: SpinLimit) {
     let (mut caller, mut side) = mailbox::<()>(limit);
     let thread = loom::thread::spawn(move || match side.next(None) {
         Order::Job(job) => job.run(&mut ()),
-        Order::Errand(_) | Order::Closed | Order::Nothing => unreachable!("a job comes first"),
+        Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
     });
-    caller.introduce(thread.thread().clone());
-    let mut helped = false;
-    let mut job = |(): &mut (), halfway: &Halfway<'_>| halfway.reached(7);
-    assert_eq!(caller.hand_over(&mut job, |note| helped = note == 7), Answer::Done);
-    assert_eq!(thread.join().unwrap(), helped);
+    caller.set_callee(thread.thread().clone());
+    let mut assisted = false;
+    let mut job = |(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7);
+    assert_eq!(caller.run(&mut job, |note| assisted = note == 7), Completion::Completed);
+    assert_eq!(thread.join().unwrap(), assisted);
 }
 
 #[test]
@@ -147,19 +147,19 @@ fn help_is_counted_on_if_and_only_if_it_is_given_spinning() {
     model(1, helps);
 }
 
-/// The errand has the caller's side, and hands it on to whoever has the next job: as the end of a lease does.
+/// The job has the caller's side, and hands it on to whoever has the next job: as the end of a lease does.
 fn gives_then_hands_over(limit: SpinLimit) {
     let (mut caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
-    caller.introduce(thread.thread().clone());
+    caller.set_callee(thread.thread().clone());
     let (send, receive) = loom::sync::mpsc::channel();
-    caller.give(move |sum: Option<&mut u32>, caller| {
+    caller.submit(move |sum: Option<&mut u32>, caller| {
         *sum.expect("it is not declined") += 1;
         send.send(caller).unwrap();
     });
-    let mut caller: handover::Caller<u32> = receive.recv().unwrap();
-    // The callee may still be on its way out of the errand.
-    assert_eq!(caller.hand_over(&mut |sum: &mut u32, _| *sum += 2, |_| ()), Answer::Done);
+    let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
+    // The callee may still be on its way out of the job.
+    assert_eq!(caller.run(&mut |sum: &mut u32, _| *sum += 2, |_| ()), Completion::Completed);
     drop(caller);
     assert_eq!(thread.join().unwrap(), 3);
 }
@@ -180,13 +180,13 @@ fn a_declined_errand_is_told_so_and_ends_the_callee() {
         let (mut caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || {
             match side.next(None) {
-                Order::Errand(errand) => drop(errand),
-                Order::Job(_) | Order::Closed | Order::Nothing => unreachable!("an errand comes first"),
+                Order::Submitted(job) => drop(job),
+                Order::Job(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
             }
-            assert!(matches!(side.next(None), Order::Closed));
+            assert!(matches!(side.next(None), Order::Disconnected));
         });
-        caller.introduce(thread.thread().clone());
-        caller.give(|argument, caller| {
+        caller.set_callee(thread.thread().clone());
+        caller.submit(|argument, caller| {
             assert!(argument.is_none());
             drop(caller);
         });

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::home::Change;
-use crate::hook::{Hook, News};
+use crate::hook::{Event, Hook};
+use crate::thread::home::Change;
 
 /// What becomes of the pinned thread that ran a call.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl fmt::Display for Poisoning {
     }
 }
 
-impl News for Poisoning {
+impl Event for Poisoning {
     #[cfg(feature = "tracing")]
     fn emit(&self) {
         tracing::error!(thread_id = self.thread_id, error = %self.error, "a thread is poisoned and will not be used again");
@@ -97,5 +97,5 @@ where
 
 /// Tells whoever wants to know.
 pub(crate) fn report_poisoning(poisoning: &Poisoning) {
-    HOOK.tell(poisoning);
+    HOOK.notify(poisoning);
 }
