@@ -86,6 +86,40 @@ where
     Call::new(ns).run(f)
 }
 
+/// As [`with_netns`], for a closure that returns a `Result`: one `?` is enough.
+///
+/// A failure to enter is converted into the closure's own error type.
+///
+/// # Errors
+///
+/// The closure's error, or an [`Error`] as [`with_netns`] gives it. The closure was then never called.
+///
+/// # Panics
+///
+/// As [`with_netns`].
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::net::TcpListener;
+/// use in_netns::{NetNs, try_with_netns};
+///
+/// let blue = NetNs::new()?;
+/// let listener = try_with_netns(&blue, || TcpListener::bind("127.0.0.1:80"))?;
+/// assert_eq!(NetNs::of_socket(&listener)?, blue);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn try_with_netns<N, F, T, E>(ns: N, f: F) -> Result<T, E>
+where
+    N: IntoNetNs,
+    F: FnOnce() -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    Call::new(ns).try_run(f)
+}
+
 /// Runs a closure on a pristine pinned thread, still at home, from where it enters namespaces as it likes.
 ///
 /// # Errors
@@ -139,6 +173,24 @@ impl NetNs {
         R: Send,
     {
         with_netns(self, f)
+    }
+
+    /// As [`NetNs::run`], for a closure that returns a `Result`: [`try_with_netns`], as a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        try_with_netns(self, f)
     }
 }
 
@@ -260,6 +312,24 @@ impl Call {
         R: Send,
     {
         self.execute(Inspect::Later, f).map(Outcome::into_value)
+    }
+
+    /// As [`Call::run`], for a closure that returns a `Result`: see [`try_with_netns`].
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        self.run(f).unwrap_or_else(|error| Err(error.into()))
     }
 
     /// As [`Call::run`], with the strays of an audit.

@@ -26,7 +26,7 @@ pub use async_call::{AbortHandle, JoinError, JoinHandle, NetNsRuntime, RuntimeBu
 pub use call::audit::{Stray, set_stray_hook};
 pub use call::walk::{par_walk, walk};
 pub use call::worker::Worker;
-pub use call::{Call, Outcome, pinned, with_netns};
+pub use call::{Call, Outcome, pinned, try_with_netns, with_netns};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "macros")]
 pub use in_netns_macros::in_netns;

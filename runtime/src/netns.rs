@@ -258,6 +258,26 @@ impl AsFd for NetNs {
     }
 }
 
+impl AsRef<NetNs> for NetNs {
+    fn as_ref(&self) -> &NetNs {
+        self
+    }
+}
+
+/// A namespace with a label: an item of [`walk`](crate::walk).
+impl<L> AsRef<NetNs> for (L, NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        &self.1
+    }
+}
+
+/// An entry of a map from labels to namespaces.
+impl<L> AsRef<NetNs> for (L, &NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        self.1
+    }
+}
+
 impl PartialEq for NetNs {
     fn eq(&self, other: &NetNs) -> bool {
         self.id() == other.id()

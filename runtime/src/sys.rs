@@ -166,27 +166,29 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
     number.ok_or_else(|| io::Error::other("/proc/self is no number"))
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`, at one look.
+/// The ids of a process's threads, sorted, in one listing of its directory in `/proc`.
 ///
-/// The kernel goes from one thread to the next, and where one exits under its feet, it stops or skips: threads that live on can be
-/// missing (measured: once in fifty times, beside eight that exit).
+/// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that live on can
+/// be missing (measured: once in fifty listings, beside eight threads that exit).
 pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
     let mut threads = numbered_entries(&process.join("task"))?;
     threads.sort_unstable();
     Ok(threads)
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`. One that has just exited may be among them.
+/// The ids of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be among them.
 ///
-/// A look that lacks a thread has the one that exited instead, and so the next look differs. When two agree, nothing was skipped.
+/// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of `task`
+/// is two more).
 pub(crate) fn threads_of(process: &Path) -> io::Result<Vec<u32>> {
-    /// For a process whose threads come and go all the time.
-    const LOOKS: usize = 16;
+    /// A bound, for a process whose threads come and go all the time.
+    const LISTINGS: usize = 16;
+    let count = || fs::metadata(process.join("task")).map(|task| task.nlink().saturating_sub(2));
     let mut last = threads_at_a_look(process)?;
     let mut seen = last.clone();
-    for _ in 1..LOOKS {
+    for _ in 1..LISTINGS {
         let now = threads_at_a_look(process)?;
-        if now == last {
+        if now == last && count()? == now.len() as u64 {
             break;
         }
         seen.extend(&now);
