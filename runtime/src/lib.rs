@@ -1,6 +1,6 @@
-#![doc = include_str!("../README.md")]
-#![cfg_attr(docsrs, feature(doc_cfg))] // On docs.rs: what needs which feature.
-#![allow(clippy::test_attr_in_doctest)] // README.md shows a test, which is to compile.
+#![doc = include_str!("crate.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which item needs which feature.
+#![allow(clippy::test_attr_in_doctest, clippy::needless_doctest_main)] // The examples of tests and programs are complete.
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
@@ -9,6 +9,7 @@ mod async_call;
 mod call;
 mod error;
 pub mod escapes;
+pub mod guide;
 mod hook;
 mod netns;
 mod privileges;
@@ -16,6 +17,11 @@ pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
+
+/// The examples of README.md, as tests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[doc(hidden)]
 #[path = "private.rs"]

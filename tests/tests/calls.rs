@@ -1,5 +1,5 @@
 //! What a call is: the body inside, the caller unmoved, everything back before the return.
-//! (`shared/CASES.md`'s numbers are in the names.)
+//! The numbers in test names are those of `tests/CASES.md`.
 #![allow(missing_docs)]
 
 use std::io;
