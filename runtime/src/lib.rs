@@ -28,7 +28,9 @@ mod readme {}
 pub mod __private;
 
 #[cfg(feature = "tokio")]
-pub use async_call::{AbortHandle, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async};
+pub use async_call::{
+    AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async,
+};
 pub use call::audit::{Stray, set_stray_hook};
 pub use call::walk::{par_walk, walk};
 pub use call::worker::Worker;

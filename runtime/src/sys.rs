@@ -8,6 +8,7 @@
 pub(crate) mod before_main;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
+pub(crate) mod socket;
 
 use std::ffi::OsString;
 use std::fs;

@@ -102,6 +102,13 @@ pub(crate) fn owning_user_namespace(namespace: impl AsFd) -> nix::Result<OwnedFd
     owned_descriptor(plain_ioctl(namespace, NS_GET_USERNS)?.into())
 }
 
+/// Creates a socket (`socket(2)`), of any domain, type and protocol.
+pub(crate) fn create_socket(domain: c_int, kind: c_int, protocol: c_int) -> nix::Result<OwnedFd> {
+    // SAFETY: socket takes three numbers and touches no memory of ours.
+    let result = unsafe { libc::socket(domain, kind, protocol) };
+    owned_descriptor(result.into())
+}
+
 /// The network namespace that a socket was created in.
 pub(crate) fn netns_of_socket(socket: impl AsFd) -> nix::Result<OwnedFd> {
     owned_descriptor(plain_ioctl(socket, SIOCGSKNS)?.into())
