@@ -267,9 +267,7 @@ impl RawValue {
     fn list<T: Parse>(self, name: &Ident, list: &str) -> Result<T> {
         match self {
             Self::List(tokens) if !tokens.is_empty() => syn::parse2(tokens),
-            Self::None | Self::Equals(_) | Self::List(_) => {
-                Err(Error::new(name.span(), format!("expected {list}")))
-            }
+            Self::None | Self::Equals(_) | Self::List(_) => Err(Error::new(name.span(), format!("expected {list}"))),
         }
     }
 }
