@@ -37,6 +37,7 @@ pub use call::worker::Worker;
 pub use call::{Call, Outcome, pinned, try_with_netns, with_netns};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "macros")]
+#[doc = include_str!("attribute.md")]
 pub use in_netns_macros::in_netns;
 pub use netns::holders::Holder;
 pub use netns::{IntoNetNs, NetNs, NetNsId};

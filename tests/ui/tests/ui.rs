@@ -18,3 +18,8 @@ fn diagnostics() {
 fn hand_overs() {
     trybuild::TestCases::new().compile_fail("tests/ui/handover/*.rs");
 }
+
+#[test]
+fn paths_of_the_process_network() {
+    trybuild::TestCases::new().compile_fail("tests/ui/process_network/*.rs");
+}
