@@ -95,7 +95,8 @@ fn a_process_that_has_exited_is_not_found_and_said_to_have_exited() {
 fn no_descriptor_is_left() {
     let ns = NetNs::new().unwrap();
     let child = cat_in(&ns);
-    let before = descriptors().into_iter().filter(|(_, target)| target.contains("pidfd") || target.starts_with("/proc"));
+    let before =
+        descriptors().into_iter().filter(|(_, target)| target.contains("pidfd") || target.starts_with("/proc"));
     let before: Vec<_> = before.collect();
     for _ in 0..100 {
         NetNs::from_pid(child.0.id()).unwrap();

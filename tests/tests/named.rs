@@ -238,8 +238,8 @@ fn deleting_leaves_other_mounts_alone() {
     NetNs::delete_named(&name).unwrap();
 }
 
-/// Another user of the directory replaces the file while the namespace is made: with a link to a file elsewhere, with another file,
-/// with nothing.
+/// Another user of the directory replaces the file while the namespace is made: with a link to a file elsewhere, with
+/// another file, with nothing.
 #[test]
 fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -257,11 +257,8 @@ fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
                 while !stop.load(Ordering::Relaxed) {
                     if Path::new(&file(&name)).is_file() {
                         // On a mount it is refused, and the file stays.
-                        let done = if round % 3 == 2 {
-                            fs::rename(file(&name), &moved)
-                        } else {
-                            fs::remove_file(file(&name))
-                        };
+                        let done =
+                            if round % 3 == 2 { fs::rename(file(&name), &moved) } else { fs::remove_file(file(&name)) };
                         if done.is_ok() {
                             match round % 3 {
                                 0 => std::os::unix::fs::symlink(&elsewhere, file(&name)).unwrap(),
@@ -363,9 +360,11 @@ fn signals_fail_no_operation() {
             let me = in_netns_tests::tid();
             while !stop.load(Ordering::Relaxed) {
                 let tasks = fs::read_dir("/proc/self/task").unwrap();
-                tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).filter(|tid| *tid != me).for_each(
-                    |tid| signal_thread(tid, signal),
-                );
+                tasks
+                    .flatten()
+                    .filter_map(|task| task.file_name().to_str()?.parse().ok())
+                    .filter(|tid| *tid != me)
+                    .for_each(|tid| signal_thread(tid, signal));
             }
         });
         let stop = scopeguard::guard((), |()| stop.store(true, Ordering::Relaxed));

@@ -30,7 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     refused("with_netns", with_netns(&home, || ()));
     refused("fresh", Call::new(&home).fresh().run(|| ()));
     refused("enter", pinned(|thread| thread.enter(&home).map(drop))?);
-    refused("unshare", pinned(|_| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET))?.map_err(|_| NetNs::new().unwrap_err()));
+    refused(
+        "unshare",
+        pinned(|_| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET))?.map_err(|_| NetNs::new().unwrap_err()),
+    );
     walk([&home, &home], |_| ())?.into_iter().for_each(|step| refused("walk", step));
     refused("worker", home.worker().run(|| ()));
     refused("async", futures::executor::block_on(with_netns_async(&home, || async {})));

@@ -4,7 +4,8 @@
 //!
 //! - `thread`: starts a thread that stays
 //! - `enter`: calls `rootless::enter`
-//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`, with `ENOSYS`
+//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`,
+//!   with `ENOSYS`
 //! - `filter-user`: one that refuses it for user namespaces alone
 //! - `filter-setns`: one that refuses `setns(2)`
 //! - `from-pid PID`: looks for the namespace of a process
