@@ -40,7 +40,7 @@ pub use error::{Error, ErrorKind};
 #[doc = include_str!("attribute.md")]
 pub use in_netns_macros::in_netns;
 pub use netns::holders::Holder;
-pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use netns::{IntoNetNs, Names, NetNs, NetNsId};
 pub use privileges::{Cause, Privileges, privileges};
 pub use thread::fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use thread::home::Change;

@@ -91,6 +91,8 @@ fn list_mounts(below: u64, found: &mut [u64]) -> c_long {
 const NS_GET_USERNS: c_ulong = 0xb701;
 const NS_GET_NSTYPE: c_ulong = 0xb703;
 const SIOCGSKNS: c_ulong = 0x894c;
+/// `PIDFD_GET_NET_NAMESPACE` of `linux/pidfd.h`, since Linux 6.11.
+const PIDFD_GET_NET_NAMESPACE: c_ulong = 0xff04;
 
 /// What kind of namespace a descriptor of the namespace filesystem is.
 pub(crate) fn namespace_type(namespace: impl AsFd) -> nix::Result<CloneFlags> {
@@ -114,9 +116,18 @@ pub(crate) fn netns_of_socket(socket: impl AsFd) -> nix::Result<OwnedFd> {
     owned_descriptor(plain_ioctl(socket, SIOCGSKNS)?.into())
 }
 
+/// The network namespace that the process, or the thread, of a descriptor is in. Before Linux 6.11 an error: `ENOTTY`
+/// or `EINVAL`.
+///
+/// The same is asked for as of `/proc/PID/ns/net`; `ESRCH` where that task has exited.
+pub(crate) fn netns_of_pidfd(pidfd: impl AsFd) -> nix::Result<OwnedFd> {
+    owned_descriptor(plain_ioctl(pidfd, PIDFD_GET_NET_NAMESPACE)?.into())
+}
+
 /// An `ioctl(2)` without an argument.
 fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
-    // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an argument.
+    // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an
+    // argument.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request as _) };
     Errno::result(result)
 }
@@ -148,7 +159,8 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The numbers of `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
+/// The numbers of `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
+pub(crate) const CAP_SYS_PTRACE: u8 = 19;
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;
 pub(crate) const CAP_SETFCAP: u8 = 31;
 

@@ -4,7 +4,7 @@
 //! cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
 //! both inspections call pristine cannot be told from the template thread by anything that `Change` names.
 //!
-//! **Repr this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
+//! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
 //! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle and a
 //! `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace, capabilities) is
 //! compared with the template, and a thread that differs is retired.
@@ -121,12 +121,42 @@ impl Home {
             let operation = format!("go back home to {} (setns)", self.net);
             Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
         };
-        match &self.restore_path {
-            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds).map_err(failed),
+        let restored = match &self.restore_path {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
             RestorePath::Individual(handles) => {
-                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())).map_err(failed)
+                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
             }
+        };
+        match restored {
+            // Without `CAP_SYS_ADMIN` the kernel refuses even where there is nothing to do.
+            Err(_) if self.is_where_thread_is() => Ok(()),
+            result => result.map_err(failed),
         }
+    }
+
+    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure only: it reads
+    /// `/proc`, which must be the one that the template sees.
+    fn is_where_thread_is(&self) -> bool {
+        let same = |kind: &Kind| {
+            let of_template = sys::namespace_of_thread(self.template, *kind);
+            match (sys::namespace_of(ProcTask::Me, *kind), of_template) {
+                (Ok(here), Ok(home)) => here == home,
+                // A kernel without this kind.
+                (Err(_), Err(_)) => *kind != Kind::Net,
+                _ => false,
+            }
+        };
+        self.sees_same_files() && Kind::RESTORABLE.iter().all(same)
+    }
+
+    /// Whether the calling thread is in a network namespace, whatever its restore said.
+    pub(crate) fn is_thread_in(&self, netns: &NetNs) -> bool {
+        self.sees_same_files() && netns.is_current().unwrap_or(false)
+    }
+
+    /// Whether the calling thread shares root and mount namespace with the template, as far as the kernel tells.
+    fn sees_same_files(&self) -> bool {
+        sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
     }
 
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working

@@ -338,7 +338,11 @@ impl NetNsGuard<'_> {
             return Ok(());
         }
         // Poison does not keep a thread from going back, only from going elsewhere.
-        self.previous.as_target().setns().inspect_err(|error| self.thread.poison(error))
+        match self.previous.as_target().setns() {
+            // Nothing had moved, and the kernel refuses all the same: see `Home::restore`.
+            Err(_) if self.thread.home.is_thread_in(&self.previous) => Ok(()),
+            result => result.inspect_err(|error| self.thread.poison(error)),
+        }
     }
 }
 
