@@ -215,9 +215,7 @@ impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
 
 /// For the benchmarks: how long the two sides of a hand-over watch for each other, in turns of a spin loop. Before the first call.
 pub fn limit_spinning(turns: u32) {
-    if let Ok(pool) = Pool::of_process() {
-        pool.roster.limit_spinning(SpinLimit(turns));
-    }
+    Pool::of_process().roster.limit_spinning(SpinLimit(turns));
 }
 
 /// What `in_netns::rootless!()` puts into `.init_array`.

@@ -147,6 +147,9 @@ impl tracing::Subscriber for Subscriber {
             };
             tracing_core::callsite::DefaultCallsite::new(&META)
         };
-        tracing_core::span::Current::new(tracing::span::Id::from_u64(1), tracing_core::callsite::Callsite::metadata(&SITE))
+        tracing_core::span::Current::new(
+            tracing::span::Id::from_u64(1),
+            tracing_core::callsite::Callsite::metadata(&SITE),
+        )
     }
 }
