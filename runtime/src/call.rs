@@ -27,8 +27,8 @@ use crate::netns::{IntoNetNs, NetNs, Target};
 use crate::sys;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Handed, Inspect, LeaseEnd, Pool, WORKER_NAME};
+use crate::thread::rendezvous::{AssistPoint, Rejected};
+use crate::thread::{Inspect, LeaseEnd, Pool, WORKER_NAME};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -382,16 +382,15 @@ where
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
     let body = |thread: &mut PinnedThread| context.within(|| body(thread));
-    let visit = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
-    let (value, lease_end) =
-        if options.fresh { on_fresh_thread(visit, options)? } else { on_leased_thread(visit, options)? };
+    let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let (result, lease_end) =
+        if options.fresh { on_fresh_thread(task, options)? } else { on_leased_thread(task, options)? };
     let thread = options.fate(lease_end.report());
-    value.map(|value| {
-        // Every thread of this call's own has left by now.
-        let strays = audit.map_or_else(Vec::new, Audit::end);
-        Stray::notify(&strays);
-        Outcome { value, thread, strays }
-    })
+    let value = result?;
+    // Every thread of this call's own has left by now.
+    let strays = audit.map_or_else(Vec::new, Audit::end);
+    Stray::notify(&strays);
+    Ok(Outcome { value, thread, strays })
 }
 
 /// Everything that is known of a call that ran.
@@ -433,9 +432,10 @@ struct CallTask<'c, F> {
 /// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
 type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
-impl<F> CallTask<'_, F> {
-    /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
+impl<F> CallTask<'_, &mut Option<F>> {
+    /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
+    /// user code, and runs on the caller's thread.
+    fn run<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
@@ -443,6 +443,7 @@ impl<F> CallTask<'_, F> {
         if let Err(error) = as_target.map_or(Ok(()), |as_target| thread.enter_unguarded(as_target)) {
             return (Err(error), LeaseEnd::not_entered(thread));
         }
+        let Some(body) = body.take() else { unreachable!("a body is run once") };
         let mark_guard = audit.map(Audit::mark_current);
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
         drop(mark_guard);
@@ -451,51 +452,54 @@ impl<F> CallTask<'_, F> {
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
+fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
+    let pool = Pool::of_process();
     let thread_name = options.name_for_kernel();
-    let mut visit = Some(visit);
-    let mut brought = None;
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { as_target, body: &mut body, inspect, audit };
     let mut job = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-        let Some(visit) = visit.take() else { return };
-        // A name is for whoever looks; that it could not be set is no reason to refuse the call.
+        // Best effort: the name is diagnostic only.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        brought = Some(visit.make(pool, thread, Some(assist_point)));
+        let result = task.run(pool, thread, Some(assist_point));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
+        result
     };
-    let mut lease = pool.lease()?;
-    let mut completion = lease.run(&mut job);
-    while completion == Handed::Rejected {
-        lease = pool.lease()?;
-        completion = lease.run(&mut job);
-    }
-    let Some((value, lease_end)) = brought else { unreachable!("a job that was run brings something back") };
-    Ok((value, lease_end.return_lease(lease, completion)))
+    let (lease, (result, lease_end)) = loop {
+        let mut lease = pool.lease()?;
+        match lease.run(job) {
+            Ok(result) => break (lease, result),
+            Err(Rejected(rejected)) => job = rejected,
+        }
+    };
+    Ok((result, lease_end.return_lease(lease)))
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
+fn on_fresh_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
+    let pool = Pool::of_process();
     let home = pool.home_or_init()?;
     let _leased = pool.roster.count_lease();
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { as_target, body: &mut body, inspect, audit };
     thread::scope(|scope| {
         let body = move || {
             let _registration = pool.roster.register_current();
-            visit.make(pool, &mut PinnedThread::pin_current(home), None)
+            task.run(pool, &mut PinnedThread::pin_current(home), None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, body)
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        let (value, lease_end) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok((value, lease_end))
+        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
     })
 }

@@ -33,11 +33,21 @@ impl<T: Event> Hook<T> {
         let hook = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         // The call has a value or a panic to deliver, and neither a subscriber nor the hook is to hide it.
         #[cfg(feature = "tracing")]
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| event.emit()));
+        contain_panics(|| event.emit());
         match hook {
-            Some(hook) => drop(panic::catch_unwind(AssertUnwindSafe(|| hook(event)))),
+            Some(hook) => contain_panics(|| hook(event)),
             // Not `eprintln!`, which panics where stderr is closed.
             None => drop(writeln!(io::stderr(), "{event}")),
+        }
+    }
+}
+
+/// Runs user code whose panic goes no further than its message.
+pub(crate) fn contain_panics(code: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(code)) {
+        // The payload's destructor is user code too. What that throws is leaked: it might go on so for ever.
+        if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
         }
     }
 }

@@ -278,9 +278,7 @@ impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
 
 /// For the benchmarks: limits how long the two sides of a rendezvous spin, in iterations. To be called before the first call.
 pub fn limit_spinning(turns: u32) {
-    if let Ok(pool) = Pool::of_process() {
-        pool.roster.limit_spinning(SpinLimit(turns));
-    }
+    Pool::of_process().roster.limit_spinning(SpinLimit(turns));
 }
 
 /// The function that `in_netns::rootless!()` puts into `.init_array`.

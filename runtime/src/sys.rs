@@ -1,11 +1,13 @@
 //! The syscalls, all of them, with safe faces.
 //!
-//! Everything above this module speaks of namespaces and threads; what the kernel wants to hear is decided here
-//! alone. [`raw`] holds the calls that `nix` does not wrap, [`before_main`] what is done where there is no `std` yet:
-//! with them the only `unsafe` of this layer.
+//! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone. [`raw`]
+//! holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet, [`process_local`] what a
+//! child process does not inherit: with them the only `unsafe` of this layer.
 
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
+#[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
+pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
 pub(crate) mod socket;
@@ -28,9 +30,9 @@ use nix::unistd::{Pid, gettid};
 
 pub(crate) use nix::mount::MsFlags;
 pub(crate) use raw::{
-    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, after_fork_in_child, bring_loopback_up,
-    capabilities_of, copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_pidfd, netns_of_socket,
-    owning_user_namespace, pidfd_of_process, pidfd_of_thread, set_capabilities, share,
+    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
+    copy_of_descriptor, first_mount, futex_wait, futex_wake, has_mount, namespace_type, netns_of_pidfd,
+    netns_of_socket, owning_user_namespace, pidfd_of_process, pidfd_of_thread, set_capabilities, share,
 };
 
 /// A thread id, as `gettid(2)` gives it.

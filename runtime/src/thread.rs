@@ -16,6 +16,7 @@ mod exit;
 pub(crate) mod fate;
 mod handle;
 pub(crate) mod home;
+mod oneshot;
 pub(crate) mod pinned;
 mod pool;
 mod release;
@@ -27,7 +28,7 @@ mod worker;
 
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
-pub(crate) use pool::{Handed, Lease, Pool};
+pub(crate) use pool::{Lease, Pool};
 pub use pool::{PoolStats, pool_stats, set_keep_alive};
 pub(crate) use release::{Inspect, LeaseEnd};
 #[cfg(feature = "tokio")]

@@ -40,7 +40,7 @@ where
             let value = catch_panics(context, body).await;
             *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         };
-        poll_rendezvous::pair(Pool::of_process()?.roster.spin_limit().0, POLL_BUDGET, body)
+        poll_rendezvous::pair(Pool::of_process().roster.spin_limit().0, POLL_BUDGET, body)
     };
     let payload = (pending_host, poller.address());
     // The call holds no reference to the namespace when it returns: its thread gets this one.

@@ -27,10 +27,7 @@ where
     /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
     /// had, the work comes back.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
-        let pool = match Pool::of_process() {
-            Ok(pool) => pool,
-            Err(error) => return Err((error, self)),
-        };
+        let pool = Pool::of_process();
         if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) }
     }
 

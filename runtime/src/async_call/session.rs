@@ -15,7 +15,7 @@ use crate::netns::NetNs;
 use crate::sys;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{CountGuard, Handed, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME};
+use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME};
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
@@ -106,7 +106,7 @@ pub(super) enum LeaseGuard {
 impl LeaseGuard {
     fn end(self, lease_end: LeaseEnd) -> LeaseEnd {
         match self {
-            LeaseGuard::Pooled(lease) => lease_end.return_lease(lease, Handed::Completed(None)),
+            LeaseGuard::Pooled(lease) => lease_end.return_lease(lease),
             LeaseGuard::Counted(counted) => {
                 drop(counted);
                 lease_end

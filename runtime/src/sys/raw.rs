@@ -1,8 +1,9 @@
 //! The syscalls that `nix` does not wrap. Every block here hands the kernel a number, or a pointer to a local that
 //! outlives the call; descriptors come back as [`OwnedFd`].
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_short, c_uint, c_ulong};
@@ -231,11 +232,22 @@ pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Has `handler` called in the child of every later `fork(3)`. It may only do what a signal handler may.
-pub(crate) fn after_fork_in_child(handler: extern "C" fn()) -> io::Result<()> {
-    // SAFETY: a function lives for ever, and the caller sees to it that this one is async-signal-safe.
-    match unsafe { libc::pthread_atfork(None, None, Some(handler)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+/// Sleeps while `word` is `expected`, until [`futex_wake`], a signal or the end of `timeout` (`futex(2)`). May return for no reason.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        // Less than a thousand million, which fits the type everywhere.
+        tv_nsec: timeout.subsec_nanos() as _,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is borrowed and `timeout` a local, both for the call; the kernel reads both and writes neither.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout) };
+}
+
+/// Wakes one thread that sleeps on `word` (`futex(2)`).
+pub(crate) fn futex_wake(word: &AtomicU32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is borrowed for the call; the kernel takes its address, and neither reads nor writes it.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
 }

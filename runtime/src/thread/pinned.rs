@@ -61,22 +61,29 @@ use std::marker::PhantomData;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
 use crate::sys;
+use crate::thread::Pool;
 use crate::thread::home::{Change, Home};
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
     /// [`retire_current_thread`] is called from code that was handed none.
-    static PIN_STATE: Cell<PinState> = const { Cell::new(PinState::Unpinned) };
+    static PIN: Cell<Option<Pin>> = const { Cell::new(None) };
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PinState {
-    /// Somebody else's thread.
-    Unpinned,
-    /// A pinned thread.
-    Pinned,
-    /// A pinned thread that was asked to retire.
-    Retiring,
+/// That a thread is pinned.
+#[derive(Clone, Copy)]
+struct Pin {
+    /// The pool of the process that it is a thread of. In the child of a body that forked there is a copy of the thread, which
+    /// is not the crate's any more.
+    pool: &'static Pool,
+    /// It was asked to retire.
+    retiring: bool,
+}
+
+impl Pin {
+    fn of_current() -> Option<Pin> {
+        PIN.get().filter(|pin| pin.pool.is_of_this_process())
+    }
 }
 
 /// Proof of standing on a pinned thread: the way to enter a namespace.
@@ -95,7 +102,7 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
-        PIN_STATE.set(PinState::Pinned);
+        PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
         PinnedThread {
             home,
             id: sys::current_tid().as_raw().unsigned_abs(),
@@ -148,12 +155,12 @@ impl PinnedThread {
     /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
     /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
     pub fn retire(&mut self) {
-        PIN_STATE.set(PinState::Retiring);
+        retire_current_thread();
     }
 
     /// Whether the thread is to exit when its lease ends.
     pub(crate) fn is_retiring(&self) -> bool {
-        self.is_poisoned() || PIN_STATE.get() == PinState::Retiring
+        self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
     }
 
     /// The one way into a namespace for user code.
@@ -191,7 +198,9 @@ impl PinnedThread {
         if let Err(error) = &restored {
             self.poison(error);
         }
-        let asked = PIN_STATE.replace(PinState::Pinned) == PinState::Retiring;
+        let pin = PIN.get();
+        let asked = pin.is_some_and(|pin| pin.retiring);
+        PIN.set(pin.map(|pin| Pin { retiring: false, ..pin }));
         self.state = if asked || self.is_poisoned() { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {
             Some(error) => RestoreOutcome::Poisoned { error, is_home: restored.is_ok() },
@@ -270,16 +279,16 @@ pub(crate) enum RestoreOutcome {
 /// ```
 #[allow(clippy::must_use_candidate)] // Called for its effect; most callers know where they are.
 pub fn retire_current_thread() -> bool {
-    let pinned = is_pinned();
-    if pinned {
-        PIN_STATE.set(PinState::Retiring);
+    let pin = Pin::of_current();
+    if let Some(pin) = pin {
+        PIN.set(Some(Pin { retiring: true, ..pin }));
     }
-    pinned
+    pin.is_some()
 }
 
 /// Whether the calling thread is one of this crate's.
 pub(crate) fn is_pinned() -> bool {
-    PIN_STATE.get() != PinState::Unpinned
+    Pin::of_current().is_some()
 }
 
 /// A pinned thread's stay in a network namespace.

@@ -1,30 +1,23 @@
 //! The pool: leases of pinned threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
-use super::rendezvous::{Completion, Job};
+use super::rendezvous::{AssistPoint, Rejected};
 use super::roster::{CountGuard, Roster};
 use super::template::Template;
 use crate::error::{Error, ErrorKind};
-use crate::sys;
+use crate::sys::process_local::ProcessLocal;
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
-/// The pools of this process and of the processes that it was forked from. A forked child has its parent's memory and none of
-/// its threads, so it starts with a new pool.
-static POOLS: [Pool; MAX_FORK_DEPTH] = [const { Pool::new() }; MAX_FORK_DEPTH];
-
-/// How many forks without an `exec` may lie between this process and the first one that used the crate.
-const MAX_FORK_DEPTH: usize = 8;
-
-/// How many forks lie between the first pool and the pool of this process.
-static GENERATION: AtomicUsize = AtomicUsize::new(0);
+/// A forked child has its parent's memory and none of its threads, so it starts with a new pool.
+static POOL: ProcessLocal<Pool> = ProcessLocal::new();
 
 /// The pinned threads of one process.
 pub(crate) struct Pool {
@@ -33,17 +26,19 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    const fn new() -> Pool {
+    fn new() -> Pool {
         Pool { roster: Roster::new(), template: Mutex::new(None) }
     }
 
     /// The pool of this process.
-    pub(crate) fn of_process() -> Result<&'static Pool, Error> {
-        let generation = GENERATION.load(Ordering::Relaxed);
-        POOLS.get(generation).ok_or_else(|| {
-            let why = format!("{generation} forks without an exec lie between this process and one that used in-netns");
-            Error::new(ErrorKind::Unsupported, "lease a pinned thread", why)
-        })
+    pub(crate) fn of_process() -> &'static Pool {
+        POOL.get_or_init(Pool::new)
+    }
+
+    /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads there, and a
+    /// lock of it may be held for ever by one that there is not.
+    pub(crate) fn is_of_this_process(&'static self) -> bool {
+        std::ptr::eq(self, Pool::of_process())
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
@@ -52,7 +47,7 @@ impl Pool {
             Some(worker) => worker,
             None => self.clone_worker()?,
         };
-        Ok(Lease { roster: &self.roster, worker: Some(worker), _count: self.roster.count_lease() })
+        Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: self.roster.count_lease() })
     }
 
     fn clone_worker(&'static self) -> Result<WorkerHandle, Error> {
@@ -75,7 +70,6 @@ impl Pool {
     fn template(&'static self) -> Result<(MutexGuard<'static, Option<Template>>, &'static Home), Error> {
         let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
         if template.is_none() {
-            reset_after_fork()?;
             let (started, home) = Template::start(&self.roster)?;
             self.roster.set_home(home);
             *template = Some(started);
@@ -87,45 +81,32 @@ impl Pool {
     }
 }
 
-/// Makes every later child of `fork(2)` use a pool of its own.
-fn reset_after_fork() -> Result<(), Error> {
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
-    }
-    if REGISTERED.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
-    sys::after_fork_in_child(in_child).map_err(|source| {
-        REGISTERED.store(false, Ordering::Relaxed);
-        Error::from_io(ErrorKind::LimitReached, "prepare for forked children (pthread_atfork)", source)
-    })
-}
-
 /// The exclusive use of a worker. Dropping it without [`Lease::end`] ends the worker.
 pub(crate) struct Lease {
     roster: &'static Roster,
     worker: Option<WorkerHandle>,
+    /// What this side of the lease found of the thread.
+    found: Result<(), Change>,
     _count: CountGuard,
 }
 
 impl Lease {
-    /// Has the worker run a job, and waits for it.
+    /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes back: the worker
+    /// failed an inspection since its last lease, and another is to be leased.
     ///
-    /// Where the job says that it is [`AssistPoint`](crate::thread::rendezvous::AssistPoint), this thread inspects the worker meanwhile, unless it
-    /// sleeps.
-    pub(crate) fn run(&mut self, job: &mut Job<'_, PinnedThread>) -> Handed {
-        let Lease { roster, worker: Some(worker), .. } = self else { return Handed::Rejected };
-        let mut found = None;
-        let inspect = |thread| found = roster.home().map(|home| home.inspect_from_anywhere(thread));
-        match worker.run(job, inspect) {
-            Completion::Completed => Handed::Completed(found),
-            Completion::Rejected => Handed::Rejected,
-        }
+    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
+    pub(crate) fn run<F, R>(&mut self, job: F) -> Result<R, Rejected<F>>
+    where
+        F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,
+        R: Send,
+    {
+        let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
+        let inspect = |thread| *found = roster.home().map_or(Ok(()), |home| home.inspect_from_anywhere(thread));
+        worker.side.run(job, inspect)
     }
 
-    /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was declined, as
-    /// [`Handed::Rejected`] says.
+    /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was
+    /// rejected: as [`Lease::run`].
     #[cfg(feature = "tokio")]
     pub(crate) fn submit(mut self, job: impl FnOnce(Option<&mut PinnedThread>, Lease) + Send + 'static) {
         if let Some(worker) = self.worker.take() {
@@ -136,27 +117,14 @@ impl Lease {
         }
     }
 
-    /// Ends the lease of a worker that is restored. Where its owner found a change, the worker goes, and the change is
-    /// returned.
-    pub(crate) fn end(mut self, handed: Handed) -> Option<Change> {
-        let found = match handed {
-            Handed::Completed(Some(found)) => found,
-            Handed::Completed(None) | Handed::Rejected => Ok(()),
-        };
+    /// Ends the lease of a worker that is restored. Where this thread found a change in [`Lease::run`], the worker exits, and the
+    /// change is returned.
+    pub(crate) fn end(mut self) -> Option<Change> {
         if let Some(worker) = self.worker.take() {
-            self.roster.take_back(worker, found);
+            self.roster.take_back(worker, self.found);
         }
-        found.err()
+        self.found.err()
     }
-}
-
-/// What became of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handed {
-    /// It was run; and this is what its owner found of the thread, if it did look.
-    Completed(Option<Result<(), Change>>),
-    /// It was not: the worker was found changed since its last lease. Lease another.
-    Rejected,
 }
 
 /// What [`pool_stats`] tells about this process's pinned threads.
@@ -190,7 +158,7 @@ pub struct PoolStats {
 /// ```
 #[must_use]
 pub fn pool_stats() -> PoolStats {
-    let Ok(Pool { roster, .. }) = Pool::of_process() else { return PoolStats::default() };
+    let Pool { roster, .. } = Pool::of_process();
     let [spawned_total, poisoned_total, retired_total] = roster.totals();
     PoolStats {
         threads: roster.registered_count(),

@@ -1,7 +1,7 @@
 //! The end of a lease, from the thread's last steps in it to what its owner is told.
 
 use super::exit::ThreadExit;
-use super::pool::{Handed, Lease};
+use super::pool::Lease;
 use super::roster::Roster;
 use crate::thread::fate::{Poisoning, RetireReason, ThreadFate, report_poisoning};
 use crate::thread::home::Change;
@@ -64,9 +64,9 @@ impl LeaseEnd {
     }
 
     /// Gives the lease back if the thread is fit for another.
-    pub(crate) fn return_lease(mut self, lease: Lease, handed: Handed) -> LeaseEnd {
+    pub(crate) fn return_lease(mut self, lease: Lease) -> LeaseEnd {
         match (&self.end, self.changed) {
-            (RestoreOutcome::Restored, None) => self.changed = lease.end(handed),
+            (RestoreOutcome::Restored, None) => self.changed = lease.end(),
             // Dropped: the thread is leaving.
             _ => drop(lease),
         }

@@ -14,6 +14,7 @@ use std::thread::Builder;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 use super::handle::WorkerHandle;
+use super::oneshot;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
@@ -22,22 +23,22 @@ use crate::thread::home::Home;
 
 /// A way to ask the template for a worker.
 pub(super) struct Template {
-    requests: mpsc::Sender<mpsc::SyncSender<Result<WorkerHandle, Error>>>,
+    requests: mpsc::Sender<oneshot::Sender<Result<WorkerHandle, Error>>>,
 }
 
 impl Template {
     /// Starts the template thread, from the calling thread, and returns when it stands at home.
     pub(super) fn start(roster: &'static Roster) -> Result<(Template, Home), Error> {
-        let (requests, inbox) = mpsc::channel::<mpsc::SyncSender<Result<WorkerHandle, Error>>>();
-        let (ready, arrival) = mpsc::sync_channel(1);
+        let (requests, inbox) = mpsc::channel::<oneshot::Sender<Result<WorkerHandle, Error>>>();
+        let (ready, arrival) = oneshot::channel();
         let live = move || {
             let home = align_with_leader().and_then(|()| Home::here());
             let arrived = home.is_ok();
             // The receiver waits below, and a request comes only from a template that arrived.
-            let _ = ready.send(home);
+            ready.send(home);
             if arrived {
                 for reply in inbox {
-                    let _ = reply.send(worker::spawn(roster));
+                    reply.send(worker::spawn(roster));
                 }
             }
         };
@@ -45,15 +46,15 @@ impl Template {
             .name("in-netns-tmpl".into())
             .spawn(live)
             .map_err(|source| Error::spawn_failed("the template thread", source))?;
-        let home = arrival.recv().unwrap_or_else(|_| Err(template_died()))?;
+        let home = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
         Ok((Template { requests }, home))
     }
 
     /// A new worker, cloned from the template.
     pub(super) fn clone_worker(&self) -> Result<WorkerHandle, Error> {
-        let (reply, answer) = mpsc::sync_channel(1);
+        let (reply, answer) = oneshot::channel();
         self.requests.send(reply).map_err(|_| template_died())?;
-        answer.recv().unwrap_or_else(|_| Err(template_died()))
+        answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 }
 
