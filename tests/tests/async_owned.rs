@@ -367,21 +367,13 @@ fn panics_of_destructors_are_told_and_end_no_process() {
     // An output that is dropped because the body's destructor panicked.
     let captured = caught(&|| {
         let held = PanicsWhenDropped("the body");
-        let run = async || {
-            block_on(ns.run_async(|| {
-                let mut is_first = true;
-                let held = held;
-                std::future::poll_fn(move |cx| {
-                    let _ = &held;
-                    if std::mem::replace(&mut is_first, false) {
-                        cx.waker().wake_by_ref();
-                        return std::task::Poll::Pending;
-                    }
-                    std::task::Poll::Ready(PanicsWhenDropped("the output"))
-                })
-            }))
+        let body = move || {
+            std::future::poll_fn(move |_| {
+                let _ = &held;
+                std::task::Poll::Ready(PanicsWhenDropped("the output"))
+            })
         };
-        block_on(run()).map(std::mem::forget).unwrap();
+        block_on(ns.run_async(body)).map(std::mem::forget).unwrap();
     });
     assert_eq!(captured, "the body");
     wait_until("the threads are given back", || pool_stats().leased == 0);

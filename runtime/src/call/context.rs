@@ -3,10 +3,14 @@
 //! With feature `tracing` the dispatcher and the span. With feature `tokio` the handle of the caller's runtime, in synchronous
 //! bodies: an async body is in a runtime of its own.
 
+#[cfg(feature = "tracing")]
+use crate::unwind::ContainDrop;
+
 /// Taken on the caller's thread, made current on the body's.
 pub(crate) struct Context {
+    /// Dropping it runs the subscriber, which must not keep a value or a panic from its caller.
     #[cfg(feature = "tracing")]
-    tracing: Option<(tracing::Dispatch, tracing::Span)>,
+    tracing: Option<ContainDrop<(tracing::Dispatch, tracing::Span)>>,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
 }
@@ -18,7 +22,8 @@ impl Context {
             // Free where the program has no subscriber.
             #[cfg(feature = "tracing")]
             tracing: tracing::dispatcher::has_been_set()
-                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current())),
+                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current()))
+                .map(ContainDrop::new),
             #[cfg(feature = "tokio")]
             runtime: tokio::runtime::Handle::try_current().ok(),
         }
@@ -38,7 +43,7 @@ impl Context {
         #[cfg(feature = "tokio")]
         let _current = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
         #[cfg(feature = "tracing")]
-        if let Some((dispatch, span)) = &self.tracing {
+        if let Some((dispatch, span)) = self.tracing.as_ref().and_then(ContainDrop::get) {
             return tracing::dispatcher::with_default(dispatch, || span.in_scope(body));
         }
         body()
