@@ -44,7 +44,9 @@ where
     }
     let mut running = Running { poller };
     let finished = poll_fn(|cx| running.poller.poll(cx.waker())).await;
-    let Ok(Finished { end: mut session_end, thrown }) = finished else { panic!("the thread of an async call was lost") };
+    let Ok(Finished { end: mut session_end, thrown }) = finished else {
+        panic!("the thread of an async call was lost")
+    };
     let refused = session_end.refused.take();
     let (fate, strays) = session_end.report();
     if let Some(error) = refused {

@@ -322,7 +322,8 @@ impl<R> Future for JoinHandle<R> {
         // Cloning and dropping wakers is foreign code: it does not run under the lock.
         let mut waker = cx.waker().clone();
         let mut state = task.state();
-        let is_own_thread = |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
+        let is_own_thread =
+            |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
         if state.outcome.as_ref().is_some_and(is_own_thread) {
             // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless no thread
             // can be had.

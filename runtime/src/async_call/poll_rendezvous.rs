@@ -35,7 +35,9 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::sync::{AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop};
+use crate::sync::{
+    AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop,
+};
 use crate::unwind::{Payload, catch, contain, discard};
 
 type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
@@ -577,7 +579,10 @@ impl<E> Host<E> {
     fn take_order(&mut self, cx: &mut Context<'_>) -> Option<Poll<Turn>> {
         let Host { end: HostEnd(shared), .. } = self;
         let mut state = shared.state();
-        if state.order.is_none() && !state.is_over && !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker())) {
+        if state.order.is_none()
+            && !state.is_over
+            && !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker()))
+        {
             drop(state);
             let host = cx.waker().clone();
             state = shared.state();

@@ -15,9 +15,7 @@ use crate::netns::NetNs;
 use crate::sys;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{
-    CountGuard, Handed, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME, run_detached,
-};
+use crate::thread::{CountGuard, Handed, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME, run_detached};
 use crate::unwind::contain;
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
