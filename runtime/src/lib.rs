@@ -17,6 +17,7 @@ pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
+mod unwind;
 
 /// The examples of README.md, as tests.
 #[cfg(all(doctest, feature = "tokio"))]

@@ -54,3 +54,15 @@ impl Deref for Futex {
         &self.0
     }
 }
+
+/// Tells threads apart that live at the same time.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadKey(usize);
+
+/// The calling thread's key. It can be had in a thread-local's destructor too.
+#[cfg(feature = "tokio")]
+pub(crate) fn current_thread_key() -> ThreadKey {
+    thread_local!(static KEY: u8 = const { 0 });
+    KEY.with(|key| ThreadKey(std::ptr::from_ref(key).addr()))
+}

@@ -10,8 +10,11 @@
 //!
 //! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and the [`roster`]
 //! lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`] thread enters and restores
-//! to [`home`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`].
+//! to [`home`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread that has
+//! it runs `detached`, on another.
 
+#[cfg(feature = "tokio")]
+mod detached;
 mod exit;
 pub(crate) mod fate;
 mod handle;
@@ -26,6 +29,8 @@ mod roster;
 mod template;
 mod worker;
 
+#[cfg(feature = "tokio")]
+pub(crate) use detached::{run_detached, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
 pub(crate) use pool::{Lease, Pool};

@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(feature = "tracing")]
-use crate::hook::contain_panics;
+use crate::unwind::ContainDrop;
 
 thread_local! {
     static WORKER_RUN: RefCell<Option<Arc<WorkerRun>>> = const { RefCell::new(None) };
@@ -49,8 +49,9 @@ impl WorkerRun {
 
 /// Taken on the caller's thread, made current on the body's.
 pub(crate) struct Context {
+    /// Dropping it runs the subscriber, which must not keep a value or a panic from its caller.
     #[cfg(feature = "tracing")]
-    tracing: Option<(tracing::Dispatch, tracing::Span)>,
+    tracing: Option<ContainDrop<(tracing::Dispatch, tracing::Span)>>,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
     worker_run: Option<Arc<WorkerRun>>,
@@ -63,7 +64,8 @@ impl Context {
             // Free where the program has no subscriber.
             #[cfg(feature = "tracing")]
             tracing: tracing::dispatcher::has_been_set()
-                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current())),
+                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current()))
+                .map(ContainDrop::new),
             #[cfg(feature = "tokio")]
             runtime: tokio::runtime::Handle::try_current().ok(),
             worker_run: WorkerRun::current(),
@@ -112,17 +114,9 @@ impl Context {
         #[cfg(feature = "tokio")]
         let _current = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
         #[cfg(feature = "tracing")]
-        if let Some((dispatch, span)) = &self.tracing {
+        if let Some((dispatch, span)) = self.tracing.as_ref().and_then(ContainDrop::get) {
             return tracing::dispatcher::with_default(dispatch, || span.in_scope(body));
         }
         body();
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // Closing the span calls the subscriber. Should that panic, it does not hide what the call has to return.
-        #[cfg(feature = "tracing")]
-        contain_panics(|| drop(self.tracing.take()));
     }
 }

@@ -47,6 +47,8 @@ impl Pool {
             Some(worker) => worker,
             None => self.clone_worker()?,
         };
+        #[cfg(feature = "tokio")]
+        super::detached::start_pending();
         Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: self.roster.count_lease() })
     }
 
