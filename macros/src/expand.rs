@@ -90,8 +90,8 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// }
 /// ```
 ///
-/// The body is a closure because an inner function would lose `self` and the generics. A closure has no name, so a named
-/// function calls it: tools find the body in the binary through the symbol of that function's instance.
+/// The body is a closure because an inner function would lose `self` and the generics. A closure has no name, so a
+/// named function calls it: tools find the body in the binary through the symbol of that function's instance.
 ///
 /// The body is the arm of a `match` because the temporaries of an arm's final expression are dropped before the
 /// arguments, as those of a function's are. In a plain block of edition 2021 they outlive the arguments, and so may not
@@ -154,7 +154,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         }
         work = at_value(finish_fn, work);
     } else {
-        work = finish_by_type(work, can_be_skipped, place, &krate);
+        work = finish_by_type(&work, can_be_skipped, place, &krate);
     }
     work = quote_spanned! {site=>
         let __ns = #krate::IntoNetNs::into_netns(#namespace);
@@ -219,7 +219,7 @@ impl ErrorAction {
 /// those that return a failure, for every other type those of a trait, which panic.
 ///
 /// The body is outside of the block that imports the trait.
-fn finish_by_type(call: TokenStream, can_be_skipped: bool, place: (Span, Span), krate: &TokenStream) -> TokenStream {
+fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span), krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let start = at(place.0);
     let or_skip = can_be_skipped.then(|| quote_spanned!(start=> .or_skip()));
@@ -242,10 +242,12 @@ fn namespace(target: &Target, krate: &TokenStream) -> TokenStream {
     }
 }
 
-/// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion asks
-/// `cfg!` about, because the attribute cannot see it. A test build also asks for the audit, unless `audit` says otherwise.
+/// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion
+/// asks `cfg!` about, because the attribute cannot see it. A test build also asks for the audit, unless `audit` says
+/// otherwise.
 ///
-/// A test that makes its own namespace can be skipped where that is not permitted, if its return type has a value for it.
+/// A test that makes its own namespace can be skipped where that is not permitted, if its return type has a value for
+/// it.
 fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let fresh = if args.fresh || matches!(args.target, Target::New) {
@@ -266,8 +268,8 @@ fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStrea
     quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #audit #test)
 }
 
-/// The place of the calls to the runtime's functions: the return type. These functions have the bounds on the body's value, so
-/// the compiler points here when a bound does not hold. An async function panics here.
+/// The place of the calls to the runtime's functions: the return type. These functions have the bounds on the body's
+/// value, so the compiler points here when a bound does not hold. An async function panics here.
 fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
     match (&sig.output, &args.error) {
         (ReturnType::Type(_, ty), _) => ends(ty),
@@ -291,7 +293,8 @@ fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, argument
     quote_spanned!(at(start)=> #(#krate)*::__private::#name #parentheses)
 }
 
-/// The return type of the body's closure: the user's, with `_` for every `impl Trait`, which only a function may return.
+/// The return type of the body's closure: the user's, with `_` for every `impl Trait`, which only a function may
+/// return.
 ///
 /// ```text
 /// // Input:
@@ -418,8 +421,8 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
     }
 }
 
-/// Makes the compiler point at a reference that is not `Send`. The closure captures the reference by itself, so that the
-/// lints about its use in the body still work.
+/// Makes the compiler point at a reference that is not `Send`. The closure captures the reference by itself, so that
+/// the lints about its use in the body still work.
 ///
 /// ```text
 /// // Input:

@@ -1,8 +1,9 @@
 //! Hand-overs in the body: work given to an executor that may exist already, whose threads are elsewhere.
 //!
-//! A macro sees names and no types. So this check refuses paths that lead to an executor, also through the `use` items of
-//! the body, and the methods that start rayon's parallel iterators. It does not see what a `use` outside of the function
-//! brings in, what a variable holds, or what a called function does: the audit and `cargo netns-check` are for those.
+//! A macro sees names and no types. So this check refuses paths that lead to an executor, also through the `use` items
+//! of the body, and the methods that start rayon's parallel iterators. It does not see what a `use` outside of the
+//! function brings in, what a variable holds, or what a called function does: the audit and `cargo netns-check` are for
+//! those.
 //!
 //! It reads tokens, so that it reaches into the arguments of macros and does not depend on a body that parses.
 
@@ -97,11 +98,12 @@ impl Executor {
     }
 }
 
-/// The types that make a tokio runtime. A body that names one makes its runtime inside, and `tokio::spawn` finds no other
-/// there. A body that `#[tokio::test]` has rewritten looks like this too.
+/// The types that make a tokio runtime. A body that names one makes its runtime inside, and `tokio::spawn` finds no
+/// other there. A body that `#[tokio::test]` has rewritten looks like this too.
 const RUNTIME: Executor = tokio(&["tokio", "runtime"], &["Builder", "Runtime"]);
 
-/// Refuses each hand-over at its own tokens. `contained`: the body has a tokio runtime of its own, inside the namespace.
+/// Refuses each hand-over at its own tokens. `contained`: the body has a tokio runtime of its own, inside the
+/// namespace.
 pub(crate) fn validate(body: &TokenStream, contained: bool, errors: &mut Errors) {
     let mut scan = Scan { contained, found: Vec::new() };
     scan.block(body, &Scope::default());
@@ -211,8 +213,8 @@ impl Scan {
             "or use `std::thread::scope` for what must run inside"
         };
         let message = format!(
-            "`{what}` hands its work to {to}, whose threads need not be in the namespace: do it before or after the call, \
-             {inside}; where those threads are known to be inside, `#[in_netns(…, allow(handover))]`"
+            "`{what}` hands its work to {to}, whose threads need not be in the namespace: do it before or after the \
+             call, {inside}; where those threads are known to be inside, `#[in_netns(…, allow(handover))]`"
         );
         self.found.push((executor, Error::new_spanned(tokens, message)));
     }

@@ -2,8 +2,8 @@
 //!
 //! Depend on the crate `in-netns`, which re-exports and documents it: the expansion calls into that crate.
 //!
-//! A use of the attribute is parsed (`args`, `model`), validated (`validate`, `handover`, `process_network`) and expanded
-//! (`expand`).
+//! A use of the attribute is parsed (`args`, `model`), validated (`validate`, `handover`, `process_network`) and
+//! expanded (`expand`).
 
 #![forbid(unsafe_code)]
 
@@ -25,8 +25,8 @@ use model::Function;
 /// Runs a function's body inside a Linux network namespace.
 ///
 /// The crate `in-netns` re-exports this attribute and documents it: see
-/// [`in_netns::in_netns`](https://docs.rs/in-netns/latest/in_netns/attr.in_netns.html). Depend on that crate alone, because the
-/// expansion calls into it.
+/// [`in_netns::in_netns`](https://docs.rs/in-netns/latest/in_netns/attr.in_netns.html). Depend on that crate alone,
+/// because the expansion calls into it.
 #[proc_macro_attribute]
 pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();

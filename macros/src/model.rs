@@ -79,8 +79,8 @@ impl Function {
 
     /// What a failure to enter becomes without the option `error`.
     ///
-    /// It is returned where the return type is written `Result<…>`. A path of another name may be an alias of a `Result`,
-    /// which only the compiler knows. No other type can be a `Result`, so there a failure is a panic.
+    /// It is returned where the return type is written `Result<…>`. A path of another name may be an alias of a
+    /// `Result`, which only the compiler knows. No other type can be a `Result`, so there a failure is a panic.
     pub(crate) fn default_error_action(&self) -> ErrorAction {
         match &self.value() {
             ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
@@ -89,8 +89,8 @@ impl Function {
         }
     }
 
-    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By type,
-    /// the compiler decides that too.
+    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By
+    /// type, the compiler decides that too.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
         match (&self.value(), action) {
             (ReturnType::Default, ErrorAction::Panic) | (_, ErrorAction::ByType) => true,
@@ -163,7 +163,10 @@ pub(crate) fn future_made_inside(output: &ReturnType) -> ReturnType {
     impl VisitMut for Strip {
         /// Visits the outermost trait object alone.
         fn visit_type_trait_object_mut(&mut self, object: &mut TypeTraitObject) {
-            let is_send = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(bound) if last_segment_is(&bound.path, "Send"));
+            let is_send = |bound: &TypeParamBound| match bound {
+                TypeParamBound::Trait(bound) => last_segment_is(&bound.path, "Send"),
+                _ => false,
+            };
             object.bounds = std::mem::take(&mut object.bounds).into_iter().filter(|bound| !is_send(bound)).collect();
         }
     }
@@ -189,7 +192,8 @@ fn only_argument<'ty>(ty: &'ty Type, name: &str) -> Option<&'ty Type> {
 pub(crate) enum ArgTransfer {
     /// As a whole, even if the body uses a part of it, so that the rest is dropped inside too.
     Moved,
-    /// As [`ArgTransfer::Moved`]. The namespace expression borrows it, so it counts as used even if the body ignores it.
+    /// As [`ArgTransfer::Moved`]. The namespace expression borrows it, so it counts as used even if the body ignores
+    /// it.
     Borrowed,
     /// By the closure's capture alone, because a reference has nothing to drop.
     Reference,

@@ -1,8 +1,8 @@
 //! Paths in the body that show the network of the process, not of the calling thread.
 //!
 //! `/proc/self` is the process, so `/proc/net`, a link to `/proc/self/net`, shows the namespace of the process's main
-//! thread. A sysfs shows the namespace that it was mounted in. A body that reads either gets the tables and interfaces of
-//! home without an error. So a string literal that is such a path, or begins with one, is refused.
+//! thread. A sysfs shows the namespace that it was mounted in. A body that reads either gets the tables and interfaces
+//! of home without an error. So a string literal that is such a path, or begins with one, is refused.
 //!
 //! A macro sees the text alone. It does not see a path that is built at run time from parts, nor what a called function
 //! reads; `cargo netns-check` is for those.
@@ -51,7 +51,8 @@ pub(crate) fn validate(body: &TokenStream, errors: &mut Errors) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Body,
-    /// In the arguments that a method passes on to a child process. That child is inside, and `/proc/self` is the child.
+    /// In the arguments that a method passes on to a child process. That child is inside, and `/proc/self` is the
+    /// child.
     ChildArguments,
 }
 
@@ -112,8 +113,8 @@ impl Tree {
         let Self { path, instead, .. } = self;
         match self.shows {
             Shows::MainThread => format!(
-                "`{path}` shows the network namespace of the process's main thread, not of this body: write `{instead}`; \
-                 where the other one is meant, `#[in_netns(…, allow(process_network))]`"
+                "`{path}` shows the network namespace of the process's main thread, not of this body: write \
+                 `{instead}`; where the other one is meant, `#[in_netns(…, allow(process_network))]`"
             ),
             Shows::Mount => format!(
                 "`{path}` shows the network namespace in which this sysfs was mounted, not that of this body: read \

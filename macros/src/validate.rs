@@ -12,8 +12,8 @@ const FUTURE: &str = if cfg!(feature = "tokio") {
     "`#[in_netns]` does not take a function that returns a future in this form: the future would be polled outside the \
      namespace; write an `async fn`, or return `impl Future<Output = T>` or `Pin<Box<dyn Future<Output = T>>>`"
 } else {
-    "`#[in_netns]` does not take a function that returns a future: the future would be polled outside the namespace; enable \
-     the feature `tokio` of the crate `in-netns`, or put the part that must be inside into a `fn`"
+    "`#[in_netns]` does not take a function that returns a future: the future would be polled outside the namespace; \
+     enable the feature `tokio` of the crate `in-netns`, or put the part that must be inside into a `fn`"
 };
 
 /// Reports every reason at once. Without arguments (they have an error of their own), what depends on them is left out.

@@ -1,5 +1,5 @@
-//! The functions that the expansion of `#[in_netns]` calls. Not public: they change together with the macro crate, whose
-//! version is pinned to this one's.
+//! The functions that the expansion of `#[in_netns]` calls. Not public: they change together with the macro crate,
+//! whose version is pinned to this one's.
 
 use std::io::{self, Write};
 
@@ -172,11 +172,12 @@ impl<R> CallOutcome<R> {
     }
 }
 
-/// The methods by which the compiler decides what a failure to enter becomes, where the return type is a path that may be an
-/// alias.
+/// The methods by which the compiler decides what a failure to enter becomes, where the return type is a path that may
+/// be an alias.
 ///
-/// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a `Result`
-/// return the failure. For every other type these are found. A type parameter is another type, whatever it stands for.
+/// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a
+/// `Result` return the failure. For every other type these are found. A type parameter is another type, whatever it
+/// stands for.
 pub trait ByType: Sized {
     /// The value of the annotated function.
     type Value;
@@ -276,7 +277,8 @@ impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
     }
 }
 
-/// For the benchmarks: limits how long the two sides of a rendezvous spin, in iterations. To be called before the first call.
+/// For the benchmarks: limits how long the two sides of a rendezvous spin, in iterations. To be called before the first
+/// call.
 pub fn limit_spinning(turns: u32) {
     Pool::of_process().roster.limit_spinning(SpinLimit(turns));
 }
@@ -286,8 +288,8 @@ pub const ENTER_BEFORE_MAIN: extern "C" fn() = crate::sys::before_main::before_m
 
 /// Whether to skip a test that failed to enter with `error`. A skipped test is reported on stderr.
 ///
-/// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is set in the environment: a user has to ask for skipped
-/// tests, and has to see them.
+/// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is set in the environment: a user has to ask for
+/// skipped tests, and has to see them.
 fn skips(test: &str, error: &Error) -> bool {
     let cannot_make_namespaces = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::Unsupported => true,

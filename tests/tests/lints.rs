@@ -1,7 +1,7 @@
 //! The expansion raises no lint, and hides none of the user's.
 //!
-//! The lints of Clippy are looked at by `cargo clippy --all-targets`, under which this file must stay without a warning:
-//! also where a lint is expected and does not come.
+//! `cargo clippy --all-targets` checks the lints of Clippy. This file must stay without a warning there, also where a
+//! lint is expected and does not fire.
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![allow(clippy::redundant_pub_crate, reason = "the opposite of `unreachable_pub`")]
@@ -13,7 +13,7 @@
 
 in_netns::rootless!();
 
-/// Nothing of the expansion's may raise a lint here.
+/// The expansion must not raise a lint here.
 mod clean {
     use std::io;
 

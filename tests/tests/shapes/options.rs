@@ -246,6 +246,7 @@ mod by_type {
         fn alias_of_an_alias() -> Nested {
             Ok(1)
         }
+        #[allow(unused_parens)]
         #[in_netns(MISSING)]
         fn in_parentheses() -> (self::Reply) {
             Ok(1)
@@ -320,10 +321,7 @@ mod by_type {
             value
         }
         #[in_netns(MISSING)]
-        fn unknown_projection<T: Iterator<Item: Send>>(mut list: T) -> T::Item
-        where
-            T: Send,
-        {
+        fn unknown_projection<T: Iterator<Item: Send> + Send>(mut list: T) -> T::Item {
             list.next().unwrap()
         }
         is_returned(any_value(1));
@@ -409,11 +407,11 @@ mod by_type {
             let __outcome = 1_u8;
             Ok(__outcome.or_return_else_panic() + __outcome.or_skip())
         }
-        assert_eq!(f(Caller::here()).unwrap(), 2);
         #[in_netns(NetNs::new()?)]
         fn g() -> Reply {
             Ok(3)
         }
+        assert_eq!(f(Caller::here()).unwrap(), 2);
         assert_eq!(g().unwrap(), 3);
     }
 }

@@ -1,6 +1,6 @@
-//! What the compiler says: the refusals of the attribute, and errors in the user's code under it.
+//! The compiler's messages: what the attribute refuses, and errors in the user's code under it.
 //!
-//! The texts are those of the toolchain in use. After a change of either: `TRYBUILD=overwrite cargo test --test ui`.
+//! The texts belong to the toolchain in use. After a change of either: `TRYBUILD=overwrite cargo test --test ui`.
 
 in_netns::rootless!();
 

@@ -1,4 +1,4 @@
-//! In async functions tokio's own are inside, and are not refused. Nobody else's are.
+//! In async functions tokio's own are inside, and are not refused. All others are.
 
 use std::future::Future;
 use std::pin::Pin;
