@@ -262,7 +262,8 @@ impl Call {
     /// Uses a thread for this call alone, started by the calling thread.
     ///
     /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has
-    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture of output under
+    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture
+    /// of output under
     /// `cargo test`. No other call uses the thread, whatever the closure did to it. It is restored before the call returns all the same, and
     /// exits then.
     pub fn fresh(mut self) -> Call {
@@ -303,9 +304,9 @@ impl Call {
 
     /// Gives the body a stack of so many bytes, on a thread for this call alone: implies [`Call::fresh`].
     ///
-    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says, on a thread of the
-    /// pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of an async call it is the stack
-    /// on which the body is polled.
+    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says,
+    /// on a thread of the pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of
+    /// an async call it is the stack on which the body is polled.
     ///
     /// # Examples
     ///

@@ -1,23 +1,25 @@
 //! Inheritance: what a pinned thread has, and where it comes from. A page of documentation, without code.
 //!
-//! On Linux a thread inherits from the thread that starts it: its namespaces, its capabilities, its signal mask, its scheduling, and more.
-//! Pinned threads serve the whole process, so they start from one *template thread*, which never runs user code. The template has what
-//! the process has, whatever its first caller or its main thread is doing at that instant.
+//! On Linux a thread inherits from the thread that starts it: its namespaces, its capabilities, its signal mask, its
+//! scheduling, and more. Pinned threads serve the whole process, so they start from one *template thread*, which never
+//! runs user code. The template has what the process has, whatever its first caller or its main thread is doing at that
+//! instant.
 //!
-//! The first call of a process starts the template, from the calling thread. [`init`](crate::init) starts it earlier: called first thing
-//! in `main`, it leaves nothing to be found out. Each attribute below is then as the main thread has it:
+//! The first call of a process starts the template, from the calling thread. [`init`](crate::init) starts it earlier:
+//! called first thing in `main`, it leaves nothing to be found out. Each attribute below is then as the main thread has
+//! it:
 //!
 //! - **set**: the template is given what the main thread has;
 //! - **refused**: if the first caller has it, and the main thread has not, the call is an error of kind
-//!   [`Unsupported`](crate::ErrorKind::Unsupported) that names it, no thread is started, and the next caller tries again. Linux offers no
-//!   way to take it off;
-//! - **inherited**: it is the first caller's, since Linux shows it to its own thread alone. If the main thread makes the first call, it is
-//!   the main thread's;
+//!   [`Unsupported`](crate::ErrorKind::Unsupported) that names it, no thread is started, and the next caller tries
+//!   again. Linux offers no way to take it off;
+//! - **inherited**: it is the first caller's, since Linux shows it to its own thread alone. If the main thread makes
+//!   the first call, it is the main thread's;
 //! - **new**: a new thread does not inherit it;
 //! - **shared**: it belongs to the process, not to a thread.
 //!
-//! A restriction that the main thread alone has taken on (a seccomp filter, Landlock, `no_new_privs`, a smaller bounding set) is that thread's own
-//! sandbox. A pinned thread does not have it unless the first caller has it too.
+//! A restriction that the main thread alone has taken on (a seccomp filter, Landlock, `no_new_privs`, a smaller
+//! bounding set) is that thread's own sandbox. A pinned thread does not have it unless the first caller has it too.
 //!
 //! | attribute | what becomes of it | looked at by |
 //! |---|---|---|
@@ -61,42 +63,47 @@
 //!
 //! # Home
 //!
-//! Home is where the process is: the namespaces that the process began in, unless its main thread has moved. A thread that is in another
-//! namespace for a moment has not moved, though at that moment it looks the same. So the main thread counts as moved
+//! Home is where the process is: the namespaces that the process began in, unless its main thread has moved. A thread
+//! that is in another namespace for a moment has not moved, though at that moment it looks the same. So the main thread
+//! counts as moved
 //!
 //! - if it called [`NetNs::join`](crate::NetNs::join) or [`rootless::enter`](crate::rootless::enter), or
 //! - if more threads of the process are where the main thread is than where the process began, or
-//! - if it is the only thread, and the process has no descriptor of the namespace that it began in: a thread that is going to go back
-//!   holds on to the way.
+//! - if it is the only thread, and the process has no descriptor of the namespace that it began in: a thread that is
+//!   going to go back holds on to the way.
 //!
-//! Where a program moves itself by other means and keeps such a descriptor, [`init`](crate::init) says that this is home: called on the main
-//! thread, it takes the namespaces that the thread is in. To know where the process began, the crate notes its namespaces before `main`.
+//! Where a program moves itself by other means and keeps such a descriptor, [`init`](crate::init) says that this is
+//! home: called on the main thread, it takes the namespaces that the thread is in. To know where the process began, the
+//! crate notes its namespaces before `main`.
 //!
 //! # Signals
 //!
-//! A body, and a child process that it starts, blocks the signals that the main thread blocks. That thread is looked at from
-//! outside, unless it makes the first call itself. It is not taken at its word while the C library blocks signals for a moment (it
-//! starts a thread or a child), nor while it waits for signals (`sigwait(3)`, `ppoll(2)`, `sigsuspend(2)` put another mask in place). In
-//! the last two of these, where the real mask is not to be seen, a pinned thread blocks what all other threads block. A main thread that
-//! sleeps inside a signal handler is taken for one that blocks what the handler blocks.
+//! A body, and a child process that it starts, blocks the signals that the main thread blocks. That thread is looked at
+//! from outside, unless it makes the first call itself. It is not taken at its word while the C library blocks signals
+//! for a moment (it starts a thread or a child), nor while it waits for signals (`sigwait(3)`, `ppoll(2)`,
+//! `sigsuspend(2)` put another mask in place). In the last two of these, where the real mask is not to be seen, a
+//! pinned thread blocks what all other threads block. A main thread that sleeps inside a signal handler is taken for
+//! one that blocks what the handler blocks.
 //!
 //! # What the process may do now
 //!
-//! **A body may do what the process may do at the moment of the call.** At each call a pooled thread takes on the effective and permitted
-//! capabilities of the calling thread and of the main thread, as they are then. So a process may drop root after its first call and keep some
-//! capabilities, or raise them for one call and lower them again, and gets what it would get by hand: the call works, or is refused with
-//! [`PermissionDenied`](crate::ErrorKind::PermissionDenied). User and group ids are those of the process, since the C library changes them on
-//! all threads.
+//! **A body may do what the process may do at the moment of the call.** At each call a pooled thread takes on the
+//! effective and permitted capabilities of the calling thread and of the main thread, as they are then. So a process
+//! may drop root after its first call and keep some capabilities, or raise them for one call and lower them again, and
+//! gets what it would get by hand: the call works, or is refused with
+//! [`PermissionDenied`](crate::ErrorKind::PermissionDenied). User and group ids are those of the process, since the C
+//! library changes them on all threads.
 //!
-//! **A caller's own sandbox does not bind its bodies.** What a thread gives up for itself alone (`capset(2)`, seccomp, Landlock, raw changes of its
-//! ids), a pooled thread has if the main thread has it. [`Call::fresh`](crate::Call::fresh) uses a thread that the caller starts, inside the
-//! caller's sandbox.
+//! **A caller's own sandbox does not bind its bodies.** What a thread gives up for itself alone (`capset(2)`, seccomp,
+//! Landlock, raw changes of its ids), a pooled thread has if the main thread has it.
+//! [`Call::fresh`](crate::Call::fresh) uses a thread that the caller starts, inside the caller's sandbox.
 //!
-//! **What is not followed** after the first call: all other attributes of the table. A main thread that takes on `no_new_privs`, a seccomp filter or
-//! Landlock after its first call does so for itself alone; do it before, or for all threads at once (`SECCOMP_FILTER_FLAG_TSYNC`). A
-//! [`Worker`](crate::Worker) keeps the capabilities that the process had when the worker took its thread.
+//! **What is not followed** after the first call: all other attributes of the table. A main thread that takes on
+//! `no_new_privs`, a seccomp filter or Landlock after its first call does so for itself alone; do it before, or for all
+//! threads at once (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the capabilities that the process
+//! had when the worker took its thread.
 //!
 //! # References
 //!
-//! `clone(2)`, `credentials(7)`, `capabilities(7)`, `sched(7)`, `namespaces(7)`, `keyrings(7)`, `seccomp(2)`, `prctl(2)`, `signal(7)`,
-//! `pthread_create(3)`.
+//! `clone(2)`, `credentials(7)`, `capabilities(7)`, `sched(7)`, `namespaces(7)`, `keyrings(7)`, `seccomp(2)`,
+//! `prctl(2)`, `signal(7)`, `pthread_create(3)`.

@@ -290,8 +290,8 @@ impl Kind {
     }
 }
 
-/// Whether the calling thread has made or entered a pid namespace for its children: it can start processes, and no threads
-/// (`clone(2)`, `EINVAL`).
+/// Whether the calling thread has made or entered a pid namespace for its children: it can start processes, and no
+/// threads (`clone(2)`, `EINVAL`).
 pub(crate) fn can_start_processes_only() -> bool {
     let of = |kind: &str| inode_of(&ProcTask::Me.proc_path().join("ns").join(kind)).ok();
     of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))

@@ -1,4 +1,5 @@
-//! Where a pinned thread comes from: what it has is the process's, whatever its first caller or its main thread is doing.
+//! Where a pinned thread comes from: what it has is the process's, whatever its first caller or its main thread is
+//! doing.
 #![allow(missing_docs)]
 
 use std::process::Command;

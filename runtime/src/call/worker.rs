@@ -149,8 +149,8 @@ fn inherited() -> MutexGuard<'static, Vec<(usize, Arc<Seat>)>> {
 fn move_in(ns: &NetNs) -> Result<Lease, Error> {
     let pool = Pool::of_process();
     if descriptors::are_apart(pool.home_or_init()?) {
-        let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a worker shares that of \
-                   the process; use `Call::fresh`";
+        let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \
+                   worker shares that of the process; use `Call::fresh`";
         return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
     }
     let allowance = Allowance::unknown();

@@ -1,10 +1,10 @@
 //! What the process began with: the namespaces of its main thread, and that thread's timer slack, noted before `main`.
 //!
-//! **Why:** a main thread that is in another namespace for a moment cannot be told from one that has moved for good by how things are at
-//! that moment. Where it began tells.
+//! **Why:** a main thread that is in another namespace for a moment cannot be told from one that has moved for good by
+//! how things are at that moment. Where it began tells.
 //!
-//! **How:** a function in the section `.init_array`, which makes eight system calls and starts nothing. In a library that is loaded
-//! later it notes what the main thread has then, and nothing if another thread loads it.
+//! **How:** a function in the section `.init_array`, which makes eight system calls and starts nothing. In a library
+//! that is loaded later it notes what the main thread has then, and nothing if another thread loads it.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -52,7 +52,8 @@ pub(crate) extern "C" fn note() {
 /// The process that used the crate first, of this one and those that it was forked from. 0: none yet.
 static FIRST_USER: AtomicU32 = AtomicU32::new(0);
 
-/// This process uses the crate. A child that it forks begins as a copy of any of its threads, so what is noted does not hold there.
+/// This process uses the crate. A child that it forks begins as a copy of any of its threads, so what is noted does not
+/// hold there.
 pub(crate) fn used() {
     let _ = FIRST_USER.compare_exchange(0, my_id(), Ordering::Relaxed, Ordering::Relaxed);
 }
@@ -66,8 +67,8 @@ pub(crate) fn moved_to(netns: u64) {
     NAMESPACES[1].store(netns, Ordering::Relaxed);
 }
 
-/// The inode number of the namespace that the process began in. `None` where it is not known, or where the process has entered another
-/// user namespace since then, or is the child of one that used the crate.
+/// The inode number of the namespace that the process began in. `None` where it is not known, or where the process has
+/// entered another user namespace since then, or is the child of one that used the crate.
 pub(crate) fn namespace(kind: Kind) -> Option<u64> {
     if ![0, my_id()].contains(&FIRST_USER.load(Ordering::Relaxed)) {
         return None;

@@ -1,5 +1,5 @@
-//! What a thread has for itself alone, and a thread that it starts inherits: read and set. Every block here hands the kernel
-//! numbers, or a pointer to a local that outlives the call.
+//! What a thread has for itself alone, and a thread that it starts inherits: read and set. Every block here hands the
+//! kernel numbers, or a pointer to a local that outlives the call.
 
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -9,8 +9,8 @@ use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
 
 use super::Tid;
 
-/// The calling thread blocks exactly these signals: bit 0 stands for signal 1. Those that the C library keeps for itself stay as
-/// they are.
+/// The calling thread blocks exactly these signals: bit 0 stands for signal 1. Those that the C library keeps for
+/// itself stay as they are.
 pub(crate) fn set_signal_mask(blocked: u64) -> nix::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: it empties a set of ours.
@@ -60,8 +60,8 @@ impl Scheduling {
         Errno::result(result).map(|_| found)
     }
 
-    /// What a thread has that is started by one with these attributes (`sched(7)`, the reset-on-fork flag). Without that flag, one with
-    /// a deadline cannot start any; an ordinary thread stands for it.
+    /// What a thread has that is started by one with these attributes (`sched(7)`, the reset-on-fork flag). Without
+    /// that flag, one with a deadline cannot start any; an ordinary thread stands for it.
     pub(crate) fn inherited(self) -> Scheduling {
         let resets = self.flags & RESET_ON_FORK != 0;
         let real_time = matches!(self.policy, FIFO | ROUND_ROBIN);
@@ -138,7 +138,8 @@ pub(crate) fn set_personality(persona: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::personality(persona.into()) }).map(drop)
 }
 
-/// The mode of the calling thread's memory policy, and 0 for the default (`get_mempolicy(2)`). `ENOSYS` where there is none.
+/// The mode of the calling thread's memory policy, and 0 for the default (`get_mempolicy(2)`). `ENOSYS` where there is
+/// none.
 pub(crate) fn memory_policy() -> nix::Result<c_int> {
     let mut mode: c_int = 0;
     // SAFETY: without flags and nodes the kernel writes the mode alone.
@@ -198,7 +199,8 @@ pub(crate) fn allow_speculation(what: Speculation, allowed: bool) -> nix::Result
     prctl(libc::PR_SET_SPECULATION_CTRL, [what, how, 0, 0]).map(drop)
 }
 
-/// The core scheduling cookie of a thread, 0 for none (`PR_SCHED_CORE(2const)`). An error where the kernel has no such thing.
+/// The core scheduling cookie of a thread, 0 for none (`PR_SCHED_CORE(2const)`). An error where the kernel has no such
+/// thing.
 pub(crate) fn core_cookie_of(thread: Tid) -> nix::Result<u64> {
     let mut cookie: u64 = 0;
     // SAFETY: the kernel writes one number, of 8 bytes.

@@ -1,18 +1,21 @@
 //! What a body may do: what the process may do at the moment of the call.
 //!
-//! **Promised:** a pooled thread has, when the body begins, the capabilities that the calling thread has now or the main
-//! thread has now, and no others. A process that has changed its ids or its capabilities since its first call gets what it would get by hand.
-//! What a thread gives up for itself alone, and the main thread has still, its calls on pooled threads have.
+//! **Promised:** a pooled thread has, when the body begins, the capabilities that the calling thread has now or the
+//! main thread has now, and no others. A process that has changed its ids or its capabilities since its first call gets
+//! what it would get by hand. What a thread gives up for itself alone, and the main thread has still, its calls on
+//! pooled threads have.
 //!
-//! **Why this mechanism:** capabilities belong to a thread, like namespaces, and no thread can change those of another. The C library changes
-//! user ids on all threads, and thereby takes capabilities from the pinned ones; capset(2) is for the calling thread alone. So
-//! the caller says what it has, and the worker takes it on. What a worker has lost for good it cannot take on: then it exits, and another
-//! takes its place, cloned from a template that the calling thread has started anew if the template has lost it too.
+//! **Why this mechanism:** capabilities belong to a thread, like namespaces, and no thread can change those of another.
+//! The C library changes user ids on all threads, and thereby takes capabilities from the pinned ones; capset(2) is for
+//! the calling thread alone. So the caller says what it has, and the worker takes it on. What a worker has lost for
+//! good it cannot take on: then it exits, and another takes its place, cloned from a template that the calling thread
+//! has started anew if the template has lost it too.
 //!
 //! **What it costs:** the caller looks (`capget`, 0.35 µs) while the worker enters the namespace, which takes longer.
 //!
-//! **What breaks otherwise:** a daemon that drops root, and keeps `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, could make no call
-//! any more (the C library had taken everything from the pool); one that lowers its capabilities would have bodies that still have them.
+//! **What breaks otherwise:** a daemon that drops root, and keeps `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, could make no
+//! call any more (the C library had taken everything from the pool); one that lowers its capabilities would have bodies
+//! that still have them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;

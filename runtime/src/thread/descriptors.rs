@@ -1,11 +1,11 @@
 //! Callers with a table of file descriptors of their own (`unshare(2)` with `CLONE_FILES`).
 //!
-//! A namespace is entered by the number of a descriptor, and the number is of the caller's table. On a pooled thread, which has the table that
-//! threads share, it is another file, or none, or worst of all another namespace. So the calls of such a caller run on threads that the
-//! caller starts.
+//! A namespace is entered by the number of a descriptor, and the number is of the caller's table. On a pooled thread,
+//! which has the table that threads share, it is another file, or none, or worst of all another namespace. So the calls
+//! of such a caller run on threads that the caller starts.
 //!
-//! It is looked up once for each calling thread, at its first call: the answer costs a microsecond. A thread that unshares its table later
-//! uses `Call::fresh`.
+//! It is looked up once for each calling thread, at its first call: the answer costs a microsecond. A thread that
+//! unshares its table later uses `Call::fresh`.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ pub(crate) fn are_apart(home: &Home) -> bool {
     apart
 }
 
-/// On the caller's thread: the way home for a thread that it is about to start, if the table is not home's. The caller keeps its share until the
-/// thread is gone, so that the descriptors are closed in the table that they are open in, even if the body unshares it.
+/// On the caller's thread: the way home for a thread that it is about to start, if the table is not home's. The caller
+/// keeps its share until the thread is gone, so that the descriptors are closed in the table that they are open in,
+/// even if the body unshares it.
 pub(crate) fn restore_path(home: &Home) -> Result<Option<Arc<RestorePath>>, Error> {
     if !are_apart(home) {
         return Ok(None);

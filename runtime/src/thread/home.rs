@@ -144,8 +144,8 @@ impl Home {
         }
     }
 
-    /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a number is
-    /// another file, or none.
+    /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
+    /// number is another file, or none.
     pub(crate) fn restore_path_for_current(&self) -> nix::Result<RestorePath> {
         match &self.restore_path {
             RestorePath::Combined(_, kinds) => {
@@ -158,7 +158,8 @@ impl Home {
         }
     }
 
-    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the kernel does not tell.
+    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
+    /// kernel does not tell.
     pub(crate) fn has_other_descriptors(&self) -> bool {
         sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
     }

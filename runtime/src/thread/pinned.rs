@@ -121,7 +121,8 @@ impl PinnedThread {
         }
     }
 
-    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of descriptors.
+    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of
+    /// descriptors.
     pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
         PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
     }
@@ -189,13 +190,15 @@ impl PinnedThread {
     /// As [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
     pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
         if !target.is_of_this_table() {
-            let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); open it on this one";
+            let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
+                       open it on this one";
             return Err(Error::new(ErrorKind::Unsupported, format!("enter {}", target.netns()), why));
         }
         self.enter_unguarded(target)
     }
 
-    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if there is one.
+    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if
+    /// there is one.
     ///
     /// `None`: the thread has lost for good what the process has. It exits, and another one is to be leased.
     pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {

@@ -93,8 +93,8 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can take on the allowance, and has it run the job, which begins with the thread's admission. `None` from the job:
-    /// the thread is unfit, the job was not run, and another thread is to run it.
+    /// Leases a thread that can take on the allowance, and has it run the job, which begins with the thread's
+    /// admission. `None` from the job: the thread is unfit, the job was not run, and another thread is to run it.
     pub(crate) fn lease_admitted<R: Send>(
         &'static self,
         allowance: &Allowance,
@@ -156,7 +156,8 @@ impl Pool {
 }
 
 fn unfit() -> Error {
-    let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` has them";
+    let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
+               has them";
     Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
 }
 

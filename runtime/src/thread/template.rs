@@ -1,19 +1,20 @@
 //! The template thread: the parent of every worker.
 //!
-//! A thread inherits from the one that starts it: namespaces, capabilities, scheduling, signal mask, and two dozen things more. If
-//! each caller started its own workers, they would inherit what that caller had changed for its own thread. The template never runs
-//! user code, so its children inherit nothing of the kind. (Go's runtime keeps such a thread for the same reason.)
+//! A thread inherits from the one that starts it: namespaces, capabilities, scheduling, signal mask, and two dozen
+//! things more. If each caller started its own workers, they would inherit what that caller had changed for its own
+//! thread. The template never runs user code, so its children inherit nothing of the kind. (Go's runtime keeps such a
+//! thread for the same reason.)
 //!
 //! The first caller starts the template, so the template begins with that thread's attributes. The table in
-//! [`inheritance`](crate::inheritance) says of each one what becomes of it: it is set to what the main thread has, or the call is
-//! refused, and the next caller tries again. Where the main thread makes the first call, everything is right by birth, but for the
-//! namespaces that it may be visiting. [`init`] says that it is not.
+//! [`inheritance`](crate::inheritance) says of each one what becomes of it: it is set to what the main thread has, or
+//! the call is refused, and the next caller tries again. Where the main thread makes the first call, everything is
+//! right by birth, but for the namespaces that it may be visiting. [`init`] says that it is not.
 //!
-//! **Promised:** what a body gets from its thread is what the process has, whatever the first caller and the main thread are
-//! doing at that instant ([`signal_mask`], [`namespaces`]).
+//! **Promised:** what a body gets from its thread is what the process has, whatever the first caller and the main
+//! thread are doing at that instant ([`signal_mask`], [`namespaces`]).
 //!
-//! **What breaks otherwise:** the C library blocks all signals while the main thread starts a thread. A mask that was read at that moment
-//! went to every body, and to every child process that a body started: it could not be terminated.
+//! **What breaks otherwise:** the C library blocks all signals while the main thread starts a thread. A mask that was
+//! read at that moment went to every body, and to every child process that a body started: it could not be terminated.
 
 mod attributes;
 mod namespaces;
@@ -37,18 +38,19 @@ use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
 
 /// Settles what all pinned threads have, and starts the thread that they are cloned from.
 ///
-/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters namespaces, it leaves
-/// nothing to be found out later. What the main thread has at that moment is then what every pinned thread has: its
-/// namespaces (home), its signal mask, its scheduling, and all else in the table of [`inheritance`](crate::inheritance). So a program that
-/// moves itself to another namespace, or blocks signals for all its threads, does that first.
+/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters
+/// namespaces, it leaves nothing to be found out later. What the main thread has at that moment is then what every
+/// pinned thread has: its namespaces (home), its signal mask, its scheduling, and all else in the table of
+/// [`inheritance`](crate::inheritance). So a program that moves itself to another namespace, or blocks signals for all
+/// its threads, does that first.
 ///
-/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles anything. From another
-/// thread than the main one it does what the first call does.
+/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles
+/// anything. From another thread than the main one it does what the first call does.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has changed an attribute that
-/// no thread can change back.
+/// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has
+/// changed an attribute that no thread can change back.
 ///
 /// # Examples
 ///
@@ -84,8 +86,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for the first
-    /// template, whose namespaces home is.
+    /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for
+    /// the first template, whose namespaces home is.
     pub(super) fn start(
         roster: &'static Roster,
         home: Option<&'static Home>,
@@ -119,7 +121,8 @@ impl Template {
         answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 
-    /// The capabilities of the template now: the C library takes them from all threads when the process changes its user.
+    /// The capabilities of the template now: the C library takes them from all threads when the process changes its
+    /// user.
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         sys::capabilities_of(self.thread).ok()
     }
@@ -164,7 +167,8 @@ impl From<Refusal<'_>> for Error {
             }
             Refusal::NotShared(what) => format!("the calling thread and the main thread do not share {what}"),
         };
-        let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` first in `main`";
+        let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` \
+                       first in `main`";
         Error::new(ErrorKind::Unsupported, OPERATION, format!("{why}; {way_out}"))
     }
 }
@@ -174,7 +178,8 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
     sys::attributes::reset_floating_point();
     let leader = sys::process_id();
     if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
-        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to go by.
+        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to
+        // go by.
         return home.map_or(Ok(()), Home::restore);
     }
     let others = || {
@@ -190,7 +195,8 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
         (None, Settle::FindOut) => namespaces::align(&others())?,
     }
     if caller == leader {
-        // The rest is the main thread's own, by inheritance; its signal mask too, whatever the C library blocks at this moment.
+        // The rest is the main thread's own, by inheritance; its signal mask too, whatever the C library blocks at this
+        // moment.
         return Ok(());
     }
     attributes::align_with(leader)?;

@@ -1,4 +1,5 @@
-//! A process that changes its ids or capabilities after its first call: a body may do what the process may do now, no less and no more.
+//! A process that changes its ids or capabilities after its first call: a body may do what the process may do now, no
+//! less and no more.
 //!
 //! The argument is what it does.
 

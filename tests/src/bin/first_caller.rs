@@ -1,5 +1,5 @@
-//! The first call of the process comes from a thread that changed an attribute of its own. Either no pinned thread has it, or the call
-//! is an error that says why and what to do, and the next caller is served.
+//! The first call of the process comes from a thread that changed an attribute of its own. Either no pinned thread has
+//! it, or the call is an error that says why and what to do, and the next caller is served.
 //!
 //! The argument is the attribute.
 

@@ -1,5 +1,6 @@
-//! The first call of the process is made while the main thread is not itself: it starts threads, waits for signals, or is in another
-//! namespace for a moment. Pinned threads have the signal mask and the namespaces of the process all the same.
+//! The first call of the process is made while the main thread is not itself: it starts threads, waits for signals, or
+//! is in another namespace for a moment. Pinned threads have the signal mask and the namespaces of the process all the
+//! same.
 //!
 //! The argument says what the main thread does.
 

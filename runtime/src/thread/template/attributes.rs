@@ -1,7 +1,9 @@
-//! What the template inherited from the first caller, attribute by attribute: set to what the main thread has, or refused.
+//! What the template inherited from the first caller, attribute by attribute: set to what the main thread has, or
+//! refused.
 //!
-//! The table is in [`inheritance`](crate::inheritance). An attribute that restricts its thread for good (a seccomp filter,
-//! `no_new_privs`, a smaller bounding set) is refused if the caller has it and the main thread has not: no thread can take it off.
+//! The table is in [`inheritance`](crate::inheritance). An attribute that restricts its thread for good (a seccomp
+//! filter, `no_new_privs`, a smaller bounding set) is refused if the caller has it and the main thread has not: no
+//! thread can take it off.
 
 use std::fs;
 
@@ -137,7 +139,8 @@ fn capability_bounds(mine: &Status, leaders: &Status) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a thread can take upon itself, and never get rid of. If the main thread alone has it, it is that thread's own affair.
+/// What a thread can take upon itself, and never get rid of. If the main thread alone has it, it is that thread's own
+/// affair.
 fn restrictions(mine: &Status, leaders: &Status) -> Result<(), Error> {
     let more = |name| mine.number(name) > leaders.number(name);
     if more("NoNewPrivs") {
@@ -157,7 +160,8 @@ fn scheduling(leader: Tid) -> Result<(), Error> {
         let wanted = leaders.inherited();
         if !mine.is_like(wanted) && wanted.apply().is_err() {
             let what = format!(
-                "a nice value of {} and scheduling policy {}, the main thread {} and {}, and CAP_SYS_NICE is missing to change that",
+                "a nice value of {} and scheduling policy {}, the main thread {} and {}, and CAP_SYS_NICE is missing \
+                 to change that",
                 mine.nice, mine.policy, wanted.nice, wanted.policy
             );
             return Err(Refusal::caller_has(&what));
@@ -234,7 +238,8 @@ fn personality() -> Result<(), Error> {
     Ok(())
 }
 
-/// The kernel shows another thread's memory policy only in the list of mappings: as that of each mapping that has none of its own.
+/// The kernel shows another thread's memory policy only in the list of mappings: as that of each mapping that has none
+/// of its own.
 fn memory_policy() -> Result<(), Error> {
     let of = |thread: ProcTask| {
         let mappings = fs::read_to_string(thread.proc_path().join("numa_maps")).ok()?;

@@ -1,9 +1,10 @@
 //! The namespaces of the process, whatever its main thread is doing at this instant.
 //!
-//! The main thread may be in another namespace for a moment: code of the program, or of a library, moved it there and is going to move it
-//! back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home unless the main thread
-//! has moved for good. Where the two differ, it has, if more threads are with it than are where the process began; or, if it is the
-//! only thread, if the process holds no descriptor of where it began: a thread that is going to go back holds on to the way.
+//! The main thread may be in another namespace for a moment: code of the program, or of a library, moved it there and
+//! is going to move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home
+//! unless the main thread has moved for good. Where the two differ, it has, if more threads are with it than are where
+//! the process began; or, if it is the only thread, if the process holds no descriptor of where it began: a thread that
+//! is going to go back holds on to the way.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +20,8 @@ const TASKS: &str = "/proc/self/task";
 /// The kinds that a thread can be taken back to.
 const KINDS: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
 
-/// Takes the calling thread, which is the template, to the namespaces of the process. `others` are all threads of the program's own.
+/// Takes the calling thread, which is the template, to the namespaces of the process. `others` are all threads of the
+/// program's own.
 pub(super) fn align(others: &[u32]) -> Result<(), Error> {
     KINDS.into_iter().try_for_each(|kind| align_kind(kind, others))
 }

@@ -1,13 +1,14 @@
 //! The signals that the main thread blocks, whatever it is doing at this instant.
 //!
-//! **Why not one look at `SigBlk`:** for moments the main thread is not itself. The C library blocks all signals while it starts a
-//! thread or a child; `sigwait(3)` shows the signals that it waits for as not blocked; `ppoll(2)`, `pselect(2)`, `epoll_pwait(2)` and
-//! `sigsuspend(2)` put another mask in place while they sleep; `system(3)` blocks `SIGCHLD` while its child runs.
+//! **Why not one look at `SigBlk`:** for moments the main thread is not itself. The C library blocks all signals while
+//! it starts a thread or a child; `sigwait(3)` shows the signals that it waits for as not blocked; `ppoll(2)`,
+//! `pselect(2)`, `epoll_pwait(2)` and `sigsuspend(2)` put another mask in place while they sleep; `system(3)` blocks
+//! `SIGCHLD` while its child runs.
 //!
-//! **What counts as evidence:** a thread that sleeps in a system call that leaves the mask alone. One that is awake is looked at again
-//! and again, and blocks what it blocked each time: what happens for moments only adds. What cannot be seen (a mask that the kernel
-//! has put aside, or all signals blocked each time) is taken from the other threads, which inherited it: the signals that all of them
-//! block.
+//! **What counts as evidence:** a thread that sleeps in a system call that leaves the mask alone. One that is awake is
+//! looked at again and again, and blocks what it blocked each time: what happens for moments only adds. What cannot be
+//! seen (a mask that the kernel has put aside, or all signals blocked each time) is taken from the other threads, which
+//! inherited it: the signals that all of them block.
 
 use std::fs::{self, File};
 use std::io;
@@ -36,8 +37,8 @@ pub(super) fn mine() -> Option<Mask> {
     blocked(ProcTask::Me.proc_path())
 }
 
-/// What the main thread blocks when it is itself. `others` are the threads to go by where it cannot be seen; `own` is the calling
-/// thread's mask, as inherited from the first caller.
+/// What the main thread blocks when it is itself. `others` are the threads to go by where it cannot be seen; `own` is
+/// the calling thread's mask, as inherited from the first caller.
 pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
     let leader = ProcTask::Leader.proc_path();
     let mut always = Mask::MAX;
