@@ -27,8 +27,8 @@ use crate::netns::{IntoNetNs, NetNs, Target};
 use crate::sys;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::{AssistPoint, Rejected};
-use crate::thread::{Inspect, LeaseEnd, Pool, WORKER_NAME};
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -219,13 +219,24 @@ pub(crate) struct Options {
     pub(crate) fresh: bool,
     pub(crate) audit: bool,
     pub(crate) thread_name: Option<String>,
+    /// In bytes.
+    pub(crate) stack_size: Option<usize>,
 }
 
 impl Options {
     /// For a thread of the call's own. Without a name it goes under its caller's, so that a failing test is named in its panic message.
     pub(crate) fn builder(&self) -> Builder {
         let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
-        name.map_or_else(Builder::new, |name| Builder::new().name(name))
+        let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes),
+            None => builder,
+        }
+    }
+
+    /// Whether the call has a thread of its own. The stack of a pooled thread has its size already.
+    pub(crate) fn needs_fresh_thread(&self) -> bool {
+        self.fresh || self.stack_size.is_some()
     }
 
     /// For a thread of the pool, which has a name already.
@@ -236,7 +247,7 @@ impl Options {
     /// What becomes of the call's thread after all.
     pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
         match settled {
-            ThreadFate::Reusable if self.fresh => ThreadFate::Retired(RetireReason::Fresh),
+            ThreadFate::Reusable if self.needs_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
             fate => fate,
         }
     }
@@ -250,9 +261,11 @@ impl Call {
 
     /// Uses a thread for this call alone, started by the calling thread.
     ///
-    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has, such as the
-    /// capture of output under `cargo test`, and it cannot be met again, whatever the closure did to it. It is restored
-    /// before the call returns all the same, and exits then.
+    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has
+    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture
+    /// of output under
+    /// `cargo test`. No other call uses the thread, whatever the closure did to it. It is restored before the call returns all the same, and
+    /// exits then.
     pub fn fresh(mut self) -> Call {
         self.options.fresh = true;
         self
@@ -286,6 +299,32 @@ impl Call {
     /// ```
     pub fn audit(mut self) -> Call {
         self.options.audit = true;
+        self
+    }
+
+    /// Gives the body a stack of so many bytes, on a thread for this call alone: implies [`Call::fresh`].
+    ///
+    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says,
+    /// on a thread of the pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of
+    /// an async call it is the stack on which the body is polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::{Call, NetNs};
+    ///
+    /// fn depth(left: u32) -> u32 {
+    ///     let on_the_stack = std::hint::black_box([left; 256]);
+    ///     if left == 0 { 0 } else { 1 + depth(on_the_stack[7] - 1) }
+    /// }
+    /// // At least a kilobyte each.
+    /// let deep = Call::new(NetNs::new()?).stack_size(64 << 20).run(|| depth(10_000))?;
+    /// assert_eq!(deep, 10_000);
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> Call {
+        self.options.stack_size = Some(bytes);
         self
     }
 
@@ -384,7 +423,11 @@ where
     let body = |thread: &mut PinnedThread| context.within(|| body(thread));
     let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
     let (result, lease_end) =
-        if options.fresh { on_fresh_thread(task, options)? } else { on_leased_thread(task, options)? };
+        if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {
+            on_fresh_thread(task, options)?
+        } else {
+            on_leased_thread(task, options)?
+        };
     let thread = options.fate(lease_end.report());
     let value = result?;
     // Every thread of this call's own has left by now.
@@ -435,13 +478,19 @@ type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 impl<F> CallTask<'_, &mut Option<F>> {
     /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
     /// user code, and runs on the caller's thread.
-    fn run<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
+    fn run<R>(
+        self,
+        entered: Result<(), Error>,
+        pool: &Pool,
+        thread: &mut PinnedThread,
+        assist_point: Option<&AssistPoint<'_>>,
+    ) -> CallResult<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
-        let CallTask { as_target, body, inspect, audit } = self;
-        if let Err(error) = as_target.map_or(Ok(()), |as_target| thread.enter_unguarded(as_target)) {
-            return (Err(error), LeaseEnd::not_entered(thread));
+        let CallTask { as_target: _, body, inspect, audit } = self;
+        if let Err(error) = entered {
+            return (Err(error), LeaseEnd::not_entered(&pool.roster, thread));
         }
         let Some(body) = body.take() else { unreachable!("a body is run once") };
         let mark_guard = audit.map(Audit::mark_current);
@@ -461,21 +510,16 @@ where
     let thread_name = options.name_for_kernel();
     let CallTask { as_target, body, inspect, audit } = task;
     let mut body = Some(body);
-    let task = CallTask { as_target, body: &mut body, inspect, audit };
-    let mut job = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+    let allowance = Allowance::unknown();
+    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+        let entered = thread.admit(as_target, &allowance)?;
+        let task = CallTask { as_target, body: &mut body, inspect, audit };
         // Best effort: the name is diagnostic only.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        let result = task.run(pool, thread, Some(assist_point));
+        let result = task.run(entered, pool, thread, Some(assist_point));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
-        result
-    };
-    let (lease, (result, lease_end)) = loop {
-        let mut lease = pool.lease()?;
-        match lease.run(job) {
-            Ok(result) => break (lease, result),
-            Err(Rejected(rejected)) => job = rejected,
-        }
-    };
+        Some(result)
+    })?;
     Ok((result, lease_end.return_lease(lease)))
 }
 
@@ -487,6 +531,8 @@ where
 {
     let pool = Pool::of_process();
     let home = pool.home_or_init()?;
+    let restore_path = descriptors::restore_path(home)?;
+    let kept = restore_path.clone();
     let _leased = pool.roster.count_lease();
     let CallTask { as_target, body, inspect, audit } = task;
     let mut body = Some(body);
@@ -494,12 +540,16 @@ where
     thread::scope(|scope| {
         let body = move || {
             let _registration = pool.roster.register_current();
-            task.run(pool, &mut PinnedThread::pin_current(home), None)
+            let mut thread = PinnedThread::pin_current_of_caller(home, restore_path);
+            let entered = as_target.map_or(Ok(()), |target| thread.enter_checked(target));
+            task.run(entered, pool, &mut thread, None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, body)
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        let result = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        drop(kept);
+        Ok(result)
     })
 }

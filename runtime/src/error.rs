@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use crate::sys;
+
 /// What kind of failure an [`Error`] is.
 ///
 /// More kinds may come: match with a `_` arm.
@@ -114,8 +116,15 @@ impl Error {
 
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
-        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source)
-            .explain(|_| Some("see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into()))
+        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
+            Some(if sys::can_start_processes_only() {
+                "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \
+                     threads"
+                    .into()
+            } else {
+                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into()
+            })
+        })
     }
 
     /// The same failure, of another kind than its number has.

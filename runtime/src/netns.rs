@@ -215,6 +215,12 @@ impl Target<'_> {
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
     }
 
+    /// Whether the descriptor's number is this namespace's on the calling thread too: it is where threads share their
+    /// table of descriptors.
+    pub(crate) fn is_of_this_table(&self) -> bool {
+        sys::identity(self.fd) == Ok((self.ns.id().device, self.ns.id().inode))
+    }
+
     /// The namespace that it leads to.
     pub(crate) fn netns(&self) -> &NetNs {
         self.ns

@@ -4,6 +4,10 @@
 //! holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet, [`process_local`] what a
 //! child process does not inherit: with them the only `unsafe` of this layer.
 
+#[allow(unsafe_code)] // What is noted before `main`: see the module's documentation.
+pub(crate) mod at_start;
+#[allow(unsafe_code)] // What a thread has for itself alone, by syscalls that nix does not wrap.
+pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
@@ -23,7 +27,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{self, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, CpuSet};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
@@ -275,16 +279,22 @@ impl Kind {
         }
     }
 
+    /// Opens the namespace of this kind that another thread of this process is in.
+    pub(crate) fn open_of_thread(self, thread: Tid) -> nix::Result<OwnedFd> {
+        open_namespace_file(&PathBuf::from(format!("/proc/self/task/{thread}/ns/{}", self.file())))
+    }
+
     /// Opens the namespace of this kind that `thread` is in.
     pub(crate) fn open(self, thread: ProcTask) -> nix::Result<OwnedFd> {
         open_namespace_file(&thread.proc_path().join("ns").join(self.file()))
     }
 }
 
-/// Gives the calling thread the processor affinity that another thread of the process has.
-pub(crate) fn copy_affinity_from(thread: Tid) -> nix::Result<()> {
-    let wanted: CpuSet = nix::sched::sched_getaffinity(thread)?;
-    nix::sched::sched_setaffinity(Pid::from_raw(0), &wanted)
+/// Whether the calling thread has made or entered a pid namespace for its children: it can start processes, and no
+/// threads (`clone(2)`, `EINVAL`).
+pub(crate) fn can_start_processes_only() -> bool {
+    let of = |kind: &str| inode_of(&ProcTask::Me.proc_path().join("ns").join(kind)).ok();
+    of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))
 }
 
 /// Names the calling thread: what `/proc/self/task/TID/comm` shows, 15 bytes of it.
@@ -368,6 +378,11 @@ pub(crate) fn unescaped_path(escaped: &[u8]) -> PathBuf {
         rest = &tail[length..];
     }
     OsString::from_vec(path).into()
+}
+
+/// The inode number of what a path leads to. Opens nothing.
+pub(crate) fn inode_of(path: &Path) -> nix::Result<u64> {
+    stat::stat(path).map(|file| file.st_ino)
 }
 
 /// Device and inode of the network namespace that a thread is in, given its directory in `/proc`. Opens nothing.

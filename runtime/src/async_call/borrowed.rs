@@ -14,7 +14,7 @@ use crate::call::context::Context;
 use crate::call::{Options, Outcome};
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::thread::{Inspect, Pool, wake_elsewhere};
+use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond. Polls that
 /// compute end it after the time that two crossings take: whoever awaits waits for one of those, and not for 128.
@@ -37,7 +37,14 @@ where
         poll_rendezvous::pair(Pool::of_process().roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
     };
     // The call holds no reference to the namespace when it returns: its thread gets this one.
-    let launch = Launch { ns, options: options.clone(), inspect, payload: pending_host, run: host };
+    let launch = Launch {
+        ns,
+        options: options.clone(),
+        inspect,
+        allowance: Allowance::of_caller(),
+        payload: pending_host,
+        run: host,
+    };
     if let Err((error, Launch { payload: pending_host, .. })) = launch.begin() {
         poller.reclaim(pending_host);
         return Err(error);

@@ -18,7 +18,7 @@ use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
 use crate::error::Error;
-use crate::thread::{Inspect, wake_elsewhere};
+use crate::thread::{Allowance, Inspect, wake_elsewhere};
 use crate::unwind::{Payload, catch, contain, discard};
 
 /// Makes and polls a body, and returns its value or its panic. A panic of the body's destructor is the body's, too.
@@ -66,7 +66,8 @@ where
     let task = Arc::new(Task::default());
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(ns, options)| {
-        let launch = Launch { ns, options, inspect: Inspect::Later, payload, run: host };
+        let launch =
+            Launch { ns, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
         launch.begin().map_err(|(error, _)| error)
     });
     if let Err(error) = begun {

@@ -218,11 +218,11 @@ impl<'t> Session<'t> {
         options: &Options,
         inspect: Inspect,
     ) -> Result<Session<'t>, (SessionEnd, HeldLease)> {
-        let entered = match thread.enter_unguarded(ns.as_target()) {
+        let entered = match thread.enter_checked(ns.as_target()) {
             Ok(()) => {
                 CallRuntime::build(ns).map_err(|error| (error, LeaseEnd::restore(&pool.roster, thread, inspect, None)))
             }
-            Err(error) => Err((error, LeaseEnd::not_entered(thread))),
+            Err(error) => Err((error, LeaseEnd::not_entered(&pool.roster, thread))),
         };
         let runtime = match entered {
             Ok(runtime) => runtime,
@@ -231,7 +231,7 @@ impl<'t> Session<'t> {
             }
         };
         // Best effort: the name is diagnostic only.
-        let name = if options.fresh { None } else { options.name_for_kernel() };
+        let name = if options.needs_fresh_thread() { None } else { options.name_for_kernel() };
         let named = name.is_some_and(|name| sys::name_current_thread(&name).is_ok());
         let audit = options.audit.then(|| Audit::begin(ns)).map(|audit| {
             let mark_guard = audit.mark_current();

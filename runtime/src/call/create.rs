@@ -92,7 +92,11 @@ impl NetNs {
                 thread of your own";
             return Err(Error::new(ErrorKind::Unsupported, format!("move the calling thread to {self} for good"), why));
         }
-        self.as_target().setns()
+        self.as_target().setns()?;
+        if sys::current_tid() == sys::process_id() {
+            sys::at_start::moved_to(self.id().inode());
+        }
+        Ok(())
     }
 }
 

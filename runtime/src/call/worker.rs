@@ -10,7 +10,7 @@ use crate::netns::NetNs;
 use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
-use crate::thread::{Inspect, Lease, LeaseEnd, Pool};
+use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, descriptors};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -104,7 +104,7 @@ impl Worker {
                 Some(lease) => lease,
                 empty => empty.insert(move_in(&self.ns)?),
             };
-            match lease.run(job) {
+            match lease.run(None, job) {
                 Ok(result) => break result,
                 Err(Rejected(rejected)) => job = rejected,
             }
@@ -145,22 +145,24 @@ fn inherited() -> MutexGuard<'static, Vec<(usize, Arc<Seat>)>> {
     INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Leases a thread, and has it enter.
+/// Leases a thread, and has it enter. It keeps the capabilities that the process has now.
 fn move_in(ns: &NetNs) -> Result<Lease, Error> {
     let pool = Pool::of_process();
-    loop {
-        let mut lease = pool.lease()?;
-        let entered = lease.run(|thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            thread.enter_unguarded(ns.as_target()).map_err(|error| (error, LeaseEnd::not_entered(thread)))
-        });
-        match entered {
-            Ok(Ok(())) => return Ok(lease),
-            Ok(Err((error, lease_end))) => {
-                move_out(Some(lease), lease_end);
-                return Err(error);
-            }
-            // The thread failed its inspection: lease another.
-            Err(Rejected(_)) => {}
+    if descriptors::are_apart(pool.home_or_init()?) {
+        let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \
+                   worker shares that of the process; use `Call::fresh`";
+        return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
+    }
+    let allowance = Allowance::unknown();
+    let (lease, entered) = pool.lease_admitted(&allowance, |thread, _| {
+        let entered = thread.admit(Some(ns.as_target()), &allowance)?;
+        Some(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
+    })?;
+    match entered {
+        Ok(()) => Ok(lease),
+        Err((error, lease_end)) => {
+            move_out(Some(lease), lease_end);
+            Err(error)
         }
     }
 }
@@ -185,10 +187,9 @@ impl Drop for Worker {
         let lease = seat.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut lease) = lease else { return };
         let roster = &Pool::of_process().roster;
-        let restore = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-            LeaseEnd::restore(roster, thread, Inspect::Later, Some(assist_point))
-        };
-        if let Ok(lease_end) = lease.run(restore) {
+        let restore =
+            |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
+        if let Ok(lease_end) = lease.run(None, restore) {
             move_out(Some(lease), lease_end);
         }
     }

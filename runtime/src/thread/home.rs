@@ -42,7 +42,7 @@ pub(crate) struct Home {
 }
 
 /// How a thread goes back.
-enum RestorePath {
+pub(crate) enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
     Combined(OwnedFd, CloneFlags),
     /// One `setns` a namespace.
@@ -110,6 +110,11 @@ impl Home {
         })
     }
 
+    /// The capabilities of the template when it was started.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
     /// The network namespace.
     pub(crate) fn net(&self) -> &NetNs {
         &self.net
@@ -117,11 +122,16 @@ impl Home {
 
     /// Takes the calling thread back, whatever it did to its namespaces.
     pub(crate) fn restore(&self) -> Result<(), Error> {
+        self.restore_by(&self.restore_path)
+    }
+
+    /// As [`Home::restore`], by the thread's own descriptors.
+    pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
         let failed = |errno| {
             let operation = format!("go back home to {} (setns)", self.net);
             Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
         };
-        let restored = match &self.restore_path {
+        let restored = match path {
             RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
             RestorePath::Individual(handles) => {
                 handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
@@ -132,6 +142,26 @@ impl Home {
             Err(_) if self.is_where_thread_is() => Ok(()),
             result => result.map_err(failed),
         }
+    }
+
+    /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
+    /// number is another file, or none.
+    pub(crate) fn restore_path_for_current(&self) -> nix::Result<RestorePath> {
+        match &self.restore_path {
+            RestorePath::Combined(_, kinds) => {
+                sys::pidfd_of_thread(self.template).map(|pidfd| RestorePath::Combined(pidfd, *kinds))
+            }
+            RestorePath::Individual(handles) => {
+                let open = |kind: Kind| Ok((kind, kind.open_of_thread(self.template)?));
+                handles.iter().map(|(kind, _)| open(*kind)).collect::<nix::Result<_>>().map(RestorePath::Individual)
+            }
+        }
+    }
+
+    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
+    /// kernel does not tell.
+    pub(crate) fn has_other_descriptors(&self) -> bool {
+        sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure only: it reads
@@ -162,8 +192,8 @@ impl Home {
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has.
     ///
-    /// Its own code must have run to the end; its namespaces may still be on their way back.
-    pub(crate) fn inspect_from_anywhere(&self, thread: u32) -> Result<(), Change> {
+    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still be on their way back.
+    pub(crate) fn inspect_from_anywhere(&self, thread: u32, capabilities: Capabilities) -> Result<(), Change> {
         let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
         let shares = |resource, change| match sys::share(resource, self.template, thread) {
             Ok(true) => Ok(()),
@@ -176,7 +206,7 @@ impl Home {
         shares(Resource::Fs, Change::Filesystem)?;
         shares(Resource::Files, Change::FileTable)?;
         match sys::capabilities_of(thread) {
-            Ok(its) if its == self.capabilities => Ok(()),
+            Ok(its) if its == capabilities => Ok(()),
             Ok(_) => Err(Change::Capabilities),
             Err(_) => Err(Change::Unknown),
         }

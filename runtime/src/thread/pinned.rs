@@ -57,12 +57,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
-use crate::sys;
+use crate::sys::{self, Capabilities};
 use crate::thread::Pool;
-use crate::thread::home::{Change, Home};
+use crate::thread::allowance::{self, Allowance};
+use crate::thread::home::{Change, Home, RestorePath};
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
@@ -92,6 +94,10 @@ impl Pin {
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
+    /// The way home, where the thread may have a table of descriptors of its own.
+    restore_path: Option<Arc<RestorePath>>,
+    /// What it has taken on for its lease.
+    capabilities: Capabilities,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -103,13 +109,22 @@ impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
+        let id = sys::current_tid();
         PinnedThread {
             home,
-            id: sys::current_tid().as_raw().unsigned_abs(),
+            id: id.as_raw().unsigned_abs(),
+            restore_path: None,
+            capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             poison: None,
             state: LeaseState::Pristine,
             _not_send: PhantomData,
         }
+    }
+
+    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of
+    /// descriptors.
+    pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
+        PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -172,6 +187,52 @@ impl PinnedThread {
         as_target.setns()
     }
 
+    /// As [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
+    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
+        if !target.is_of_this_table() {
+            let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
+                       open it on this one";
+            return Err(Error::new(ErrorKind::Unsupported, format!("enter {}", target.netns()), why));
+        }
+        self.enter_unguarded(target)
+    }
+
+    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if
+    /// there is one.
+    ///
+    /// `None`: the thread has lost for good what the process has. It exits, and another one is to be leased.
+    pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {
+        let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
+        let entered = enter(self);
+        let Some(callers) = allowance.wait() else { return Some(entered) };
+        // A thread that was let in has what it is known to have. From another one the C library may have taken it.
+        let inside = target.is_some() && entered.is_ok();
+        if !inside {
+            self.capabilities = sys::capabilities_of(sys::current_tid()).unwrap_or(self.capabilities);
+        }
+        if callers == self.capabilities {
+            return Some(entered);
+        }
+        let wanted = allowance::of_process(callers);
+        allowance.set(wanted);
+        if wanted == self.capabilities {
+            return Some(entered);
+        }
+        if inside {
+            // As by hand: whether it may be entered is decided by what the process has now.
+            if let Err(error) = self.home.restore() {
+                self.poison(&error);
+                return Some(Err(error));
+            }
+        }
+        if sys::set_capabilities(wanted).is_err() {
+            self.state = LeaseState::Exiting;
+            return None;
+        }
+        self.capabilities = wanted;
+        Some(enter(self))
+    }
+
     /// Records that a way back failed. From here on the thread is good for nothing but its own end.
     fn poison(&mut self, error: &Error) {
         self.poison.get_or_insert_with(|| error.clone());
@@ -194,7 +255,10 @@ impl PinnedThread {
 
     /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
-        let restored = self.home.restore();
+        let restored = match &self.restore_path {
+            Some(path) => self.home.restore_by(path),
+            None => self.home.restore(),
+        };
         if let Err(error) = &restored {
             self.poison(error);
         }
@@ -224,8 +288,16 @@ impl PinnedThread {
 
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
-        let others =
-            if self.state == LeaseState::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
+        let others = if self.state == LeaseState::HalfInspected {
+            Ok(())
+        } else {
+            self.home.inspect_from_anywhere(self.id, self.capabilities)
+        };
+        let others = match others {
+            // It began with the table of its caller.
+            Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
+            others => others,
+        };
         let found = others.and_then(|()| self.home.inspect_from_within());
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found

@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::allowance::Allowance;
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
 use super::rendezvous::{AssistPoint, Rejected};
 use super::roster::{CountGuard, Roster};
-use super::template::Template;
+use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
+use crate::sys::{self, Capabilities};
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
@@ -22,12 +24,13 @@ static POOL: ProcessLocal<Pool> = ProcessLocal::new();
 /// The pinned threads of one process.
 pub(crate) struct Pool {
     pub(crate) roster: Roster,
-    template: Mutex<Option<Template>>,
+    /// The first one is where home is, and stays. The last one starts the workers.
+    templates: Mutex<Vec<Template>>,
 }
 
 impl Pool {
     fn new() -> Pool {
-        Pool { roster: Roster::new(), template: Mutex::new(None) }
+        Pool { roster: Roster::new(), templates: Mutex::new(Vec::new()) }
     }
 
     /// The pool of this process.
@@ -53,8 +56,8 @@ impl Pool {
     }
 
     fn clone_worker(&'static self) -> Result<WorkerHandle, Error> {
-        let (template, _) = self.template()?;
-        template.as_ref().map_or_else(
+        let (templates, _) = self.templates(Settle::FindOut)?;
+        templates.last().map_or_else(
             || Err(Error::new(ErrorKind::ThreadSpawn, "start a pinned thread", "there is no template thread")),
             Template::clone_worker,
         )
@@ -64,23 +67,98 @@ impl Pool {
     pub(crate) fn home_or_init(&'static self) -> Result<&'static Home, Error> {
         match self.roster.home() {
             Some(home) => Ok(home),
-            None => self.template().map(|(_, home)| home),
+            None => self.templates(Settle::FindOut).map(|(_, home)| home),
         }
     }
 
-    /// The template, started if needed.
-    fn template(&'static self) -> Result<(MutexGuard<'static, Option<Template>>, &'static Home), Error> {
-        let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
-        if template.is_none() {
-            let (started, home) = Template::start(&self.roster)?;
-            self.roster.set_home(home);
-            *template = Some(started);
+    /// As [`Pool::home_or_init`], where the main thread says that it is where it is to be.
+    pub(super) fn init(&'static self) -> Result<(), Error> {
+        let leader = sys::current_tid() == sys::process_id();
+        self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)
+    }
+
+    /// The templates, the first of them started if needed.
+    fn templates(&'static self, settle: Settle) -> Result<(MutexGuard<'static, Vec<Template>>, &'static Home), Error> {
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if templates.is_empty() {
+            let (started, home) = Template::start(&self.roster, None, settle)?;
+            if let Some(home) = home {
+                self.roster.set_home(home);
+            }
+            templates.push(started);
         }
         match self.roster.home() {
-            Some(home) => Ok((template, home)),
+            Some(home) => Ok((templates, home)),
             None => unreachable!("home is known before the template is kept"),
         }
     }
+
+    /// Leases a thread that can take on the allowance, and has it run the job, which begins with the thread's
+    /// admission. `None` from the job: the thread is unfit, the job was not run, and another thread is to run it.
+    pub(crate) fn lease_admitted<R: Send>(
+        &'static self,
+        allowance: &Allowance,
+        mut job: impl FnMut(&mut PinnedThread, &AssistPoint<'_>) -> Option<R> + Send,
+    ) -> Result<(Lease, R), Error> {
+        /// Other callers may give unfit ones back meanwhile.
+        const RENEWALS: u32 = 16;
+        let mut renewals = 0;
+        loop {
+            let mut lease = self.lease()?;
+            match lease.run(Some(allowance), |thread, assist_point| job(thread, assist_point)) {
+                // The thread failed its inspection: lease another.
+                Err(Rejected(_)) => {}
+                Ok(Some(result)) => return Ok((lease, result)),
+                Ok(None) if renewals < RENEWALS => {
+                    drop(lease);
+                    renewals += 1;
+                    self.renew(allowance)?;
+                }
+                Ok(None) => return Err(unfit()),
+            }
+        }
+    }
+
+    /// Makes new workers able to have the capabilities that the process has now: see [`Allowance`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ensure(&'static self, allowance: &Allowance) -> Result<(), Error> {
+        let Some(callers) = allowance.wait() else { return Ok(()) };
+        let (mut templates, home) = self.templates(Settle::FindOut)?;
+        self.renew_template(&mut templates, home, callers)
+    }
+
+    /// As [`Pool::ensure`], when a thread could not take on the allowance.
+    fn renew(&'static self, allowance: &Allowance) -> Result<(), Error> {
+        // They are as old as that one, or older.
+        self.roster.clear_idle();
+        let Some(callers) = allowance.wait() else { return Ok(()) };
+        let (mut templates, home) = self.templates(Settle::FindOut)?;
+        self.renew_template(&mut templates, home, callers)
+    }
+
+    fn renew_template(
+        &'static self,
+        templates: &mut Vec<Template>,
+        home: &'static Home,
+        callers: Capabilities,
+    ) -> Result<(), Error> {
+        let suffices =
+            |template: &Template| template.capabilities().is_some_and(|its| callers.permitted & !its.permitted == 0);
+        if templates.last().is_some_and(suffices) {
+            return Ok(());
+        }
+        self.roster.clear_idle();
+        let (started, _) = Template::start(&self.roster, Some(home), Settle::FindOut)?;
+        templates.truncate(1);
+        templates.push(started);
+        Ok(())
+    }
+}
+
+fn unfit() -> Error {
+    let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
+               has them";
+    Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
 }
 
 /// The exclusive use of a worker. Dropping it without [`Lease::end`] ends the worker.
@@ -96,15 +174,22 @@ impl Lease {
     /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes back: the worker
     /// failed an inspection since its last lease, and another is to be leased.
     ///
+    /// Meanwhile this thread finds out what it may do, if there is an allowance to fill.
     /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
-    pub(crate) fn run<F, R>(&mut self, job: F) -> Result<R, Rejected<F>>
+    pub(crate) fn run<F, R>(&mut self, allowance: Option<&Allowance>, job: F) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
-        let inspect = |thread| *found = roster.home().map_or(Ok(()), |home| home.inspect_from_anywhere(thread));
-        worker.side.run(job, inspect)
+        let look = || allowance.into_iter().for_each(Allowance::look);
+        let inspect = |thread| {
+            *found = roster.home().map_or(Ok(()), |home| {
+                let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
+                home.inspect_from_anywhere(thread, capabilities)
+            });
+        };
+        worker.side.run(job, look, inspect)
     }
 
     /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was

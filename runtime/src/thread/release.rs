@@ -31,7 +31,10 @@ pub(crate) struct LeaseEnd {
 
 impl LeaseEnd {
     /// On the pinned thread, when it was not let in.
-    pub(crate) fn not_entered(thread: &mut PinnedThread) -> LeaseEnd {
+    pub(crate) fn not_entered(roster: &Roster, thread: &mut PinnedThread) -> LeaseEnd {
+        if thread.is_poisoned() {
+            return LeaseEnd::restore(roster, thread, Inspect::Later, None);
+        }
         LeaseEnd { end: thread.end_lease_not_entered(), changed: None, exit: None, thread_id: thread.id() }
     }
 

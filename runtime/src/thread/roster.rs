@@ -79,6 +79,12 @@ impl Roster {
         self.idle().pop()
     }
 
+    /// Ends all idle workers.
+    pub(super) fn clear_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
         let mut idle = self.idle();
