@@ -13,16 +13,20 @@
 //! whoever gets the thread next (container-libs #1109).
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use super::pristine;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::{self, Capabilities, Kind, ProcTask, Resource, Tid};
+use crate::sys::{self, Capabilities, Kind, Optional, OptionalCalls, ProcTask, Resource, Tid};
 
 /// See the [module's documentation](self).
 pub(crate) struct Home {
@@ -31,14 +35,35 @@ pub(crate) struct Home {
     template: Tid,
     capabilities: Capabilities,
     restore_path: RestorePath,
-    mount_namespace: PathBuf,
+    mount_namespace: Option<PathBuf>,
     /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
     /// fifth of the price of asking `/proc`.
     sentinel_mount: AtomicU64,
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
-    unrestorable: Vec<(Kind, PathBuf)>,
-    /// Whether `kcmp(2)` works here. Where it does not, nothing is ever pristine.
-    comparable: bool,
+    unrestorable: Vec<(Kind, Option<PathBuf>)>,
+    sharing: Sharing,
+    shortest_call: Duration,
+}
+
+/// How to find out whether a thread shares root, working directory, umask and file descriptors with the template.
+enum Sharing {
+    /// `kcmp(2)`, which any thread can ask about any other.
+    Compared,
+    /// `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`. The thread itself tries
+    /// what only a thread can do that shares, or that does not.
+    Tried(Trial),
+    /// Neither is to be had. No thread is ever pristine.
+    Unknown,
+}
+
+/// What a thread tries on itself. The descriptors are in the table of the template.
+struct Trial {
+    /// Home's own. To enter it is `EINVAL` for a thread that shares its `fs_struct`, and changes nothing.
+    mount_namespace: OwnedFd,
+    /// The template's `/proc/thread-self/fd`.
+    descriptors: OwnedFd,
+    /// A file that no other descriptor of the process is on, but copies made under the lock.
+    marker: Mutex<OwnedFd>,
 }
 
 /// How a thread goes back.
@@ -61,6 +86,26 @@ pub enum Change {
     FileTable,
     /// Its effective, permitted or inheritable capabilities differ.
     Capabilities,
+    /// Its user or group ids differ, in this thread alone: by raw system calls, or `setfsuid(2)`.
+    Ids,
+    /// It set `no_new_privs`.
+    NoNewPrivs,
+    /// A seccomp filter was added.
+    Seccomp,
+    /// It joined another session keyring, or has a thread or process keyring, or another place for requested keys.
+    Keyring,
+    /// Its scheduling policy, nice value, priority, utilization clamps, processor affinity or I/O priority differ.
+    Scheduling,
+    /// Its memory policy differs.
+    MemoryPolicy,
+    /// Its execution domain differs (`personality(2)`).
+    Personality,
+    /// It took a speculation of the processor from itself (`PR_SET_SPECULATION_CTRL(2const)`).
+    Speculation,
+    /// Its alternate signal stack is another one.
+    SignalStack,
+    /// It used `io_uring(7)`. The kernel's workers for it stay in the namespace that they were started in.
+    IoUring,
     /// It is in another UTS, IPC, cgroup or pid-for-children namespace, to which home's user namespace has no way back.
     Namespace,
     /// It cannot be told: `kcmp(2)` is not to be had here, or `/proc` not readable. Nothing is assumed in its favour.
@@ -74,6 +119,16 @@ impl fmt::Display for Change {
             Change::MountNamespace => "it changed its mount namespace",
             Change::FileTable => "it stopped sharing the file descriptor table",
             Change::Capabilities => "its capabilities changed",
+            Change::Ids => "its user or group ids changed",
+            Change::NoNewPrivs => "it set no_new_privs",
+            Change::Seccomp => "it added a seccomp filter",
+            Change::Keyring => "its keyrings changed",
+            Change::Scheduling => "its scheduling, affinity or I/O priority changed",
+            Change::MemoryPolicy => "its memory policy changed",
+            Change::Personality => "its execution domain changed",
+            Change::Speculation => "it changed its speculation controls",
+            Change::SignalStack => "it changed its alternate signal stack",
+            Change::IoUring => "it used io_uring, whose kernel threads stay in the namespace",
             Change::Namespace => "it changed a namespace that cannot be restored",
             Change::Unknown => "whether it changed cannot be told here (kcmp(2) or /proc is missing)",
         })
@@ -87,16 +142,17 @@ impl Home {
         let net = NetNs::current()?;
         let capabilities = sys::capabilities_of(template)
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
-        let comparable = sys::share(Resource::Fs, template, template).unwrap_or(false);
-        let (restore_path, final_kinds) = RestorePath::find(template)?;
+        let calls = OptionalCalls::of_current_thread();
+        let sharing = Sharing::find(template, calls);
+        let (restore_path, final_kinds) = RestorePath::find(template, calls)?;
         let mark = |kind: Kind| {
-            sys::namespace_of(ProcTask::Me, kind).map_err(|source| {
+            namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
                 Error::from_io(ErrorKind::Other, operation, source)
             })
         };
         let mount_namespace = mark(Kind::Mount)?;
-        let sentinel_mount = AtomicU64::new(sys::first_mount().unwrap_or(0));
+        let sentinel_mount = AtomicU64::new(sentinel_mount(calls));
         let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
         Ok(Home {
             net,
@@ -106,7 +162,8 @@ impl Home {
             mount_namespace,
             sentinel_mount,
             unrestorable,
-            comparable,
+            sharing,
+            shortest_call: pristine::shortest_system_call(),
         })
     }
 
@@ -129,25 +186,41 @@ impl Home {
         }
     }
 
+    /// A body that ended sooner has made no system call.
+    pub(crate) fn shortest_call(&self) -> Duration {
+        self.shortest_call
+    }
+
+    /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
+    pub(crate) fn can_be_assisted(&self) -> bool {
+        matches!(self.sharing, Sharing::Compared)
+    }
+
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
-    /// directory, umask and file descriptors, and which capabilities it has.
+    /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
     /// Its own code must have run to the end; its namespaces may still be on their way back.
-    pub(crate) fn inspect_from_anywhere(&self, thread: u32) -> Result<(), Change> {
+    pub(crate) fn inspect_from_anywhere(&self, thread: u32, calls: OptionalCalls) -> Result<(), Change> {
         let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
-        let shares = |resource, change| match sys::share(resource, self.template, thread) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(change),
-            Err(_) => Err(Change::Unknown),
-        };
-        if !self.comparable {
-            return Err(Change::Unknown);
+        match &self.sharing {
+            Sharing::Compared if calls.has(Optional::Kcmp) => {
+                self.share(Resource::Fs, thread, Change::Filesystem)?;
+                self.share(Resource::Files, thread, Change::FileTable)?;
+            }
+            Sharing::Tried(trial) if thread == sys::current_tid() => trial.by_current_thread()?,
+            _ => return Err(Change::Unknown),
         }
-        shares(Resource::Fs, Change::Filesystem)?;
-        shares(Resource::Files, Change::FileTable)?;
         match sys::capabilities_of(thread) {
             Ok(its) if its == self.capabilities => Ok(()),
             Ok(_) => Err(Change::Capabilities),
+            Err(_) => Err(Change::Unknown),
+        }
+    }
+
+    fn share(&self, resource: Resource, thread: Tid, change: Change) -> Result<(), Change> {
+        match sys::share(resource, self.template, thread) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(change),
             Err(_) => Err(Change::Unknown),
         }
     }
@@ -157,24 +230,88 @@ impl Home {
     ///
     /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a process
     /// with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
-    pub(crate) fn inspect_from_within(&self) -> Result<(), Change> {
-        if !sys::has_mount(self.sentinel_mount.load(Ordering::Relaxed)) {
-            Home::compare_mark(Kind::Mount, &self.mount_namespace)
+    pub(crate) fn inspect_from_within(&self, calls: OptionalCalls) -> Result<(), Change> {
+        let listed = calls.has(Optional::ListMount) && sys::has_mount(self.sentinel_mount.load(Ordering::Relaxed));
+        if !listed {
+            Home::compare_mark(Kind::Mount, self.mount_namespace.as_deref())
                 .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
             // That mount is gone, and the namespace is the same. Another will do.
-            self.sentinel_mount.store(sys::first_mount().unwrap_or(0), Ordering::Relaxed);
+            self.sentinel_mount.store(sentinel_mount(calls), Ordering::Relaxed);
         }
         self.unrestorable.iter().try_for_each(|(kind, at_home)| {
-            Home::compare_mark(*kind, at_home).map_err(|unlike| unlike.unwrap_or(Change::Namespace))
+            Home::compare_mark(*kind, at_home.as_deref()).map_err(|unlike| unlike.unwrap_or(Change::Namespace))
         })
     }
 
     /// Whether the calling thread is in the same namespace of a kind as the template: `Err(None)` where it is not.
-    fn compare_mark(kind: Kind, at_home: &Path) -> Result<(), Option<Change>> {
-        match sys::namespace_of(ProcTask::Me, kind) {
-            Ok(now) if now == at_home => Ok(()),
+    fn compare_mark(kind: Kind, at_home: Option<&Path>) -> Result<(), Option<Change>> {
+        match namespace_of_current_thread(kind) {
+            Ok(now) if now.as_deref() == at_home => Ok(()),
             Ok(_) => Err(None),
             Err(_) => Err(Some(Change::Unknown)),
+        }
+    }
+}
+
+/// The namespace of a kind that the calling thread is in. `None`: the kernel has no such kind, or, for child processes, it is a
+/// namespace that no process is in yet.
+fn namespace_of_current_thread(kind: Kind) -> io::Result<Option<PathBuf>> {
+    match sys::namespace_of(ProcTask::Me, kind) {
+        Ok(namespace) => Ok(Some(namespace)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Some mount of the calling thread's mount namespace, or 0, which is none.
+fn sentinel_mount(calls: OptionalCalls) -> u64 {
+    if calls.has(Optional::ListMount) { sys::first_mount().unwrap_or(0) } else { 0 }
+}
+
+impl Sharing {
+    fn find(template: Tid, calls: OptionalCalls) -> Sharing {
+        if calls.has(Optional::Kcmp) && sys::share(Resource::Fs, template, template).unwrap_or(false) {
+            return Sharing::Compared;
+        }
+        Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)
+    }
+}
+
+impl Trial {
+    /// On the template. An error where one of the two cannot be tried here.
+    fn prepare(calls: OptionalCalls) -> nix::Result<Trial> {
+        if !calls.has(Optional::MemfdCreate) {
+            return Err(Errno::ENOSYS);
+        }
+        let trial = Trial {
+            mount_namespace: Kind::Mount.open(ProcTask::Me)?,
+            descriptors: sys::open_descriptors_of_current_thread()?,
+            marker: Mutex::new(sys::readings::memory_file(c"in-netns")?),
+        };
+        // What is true of the template must come out.
+        trial.by_current_thread().map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
+    }
+
+    /// Tells whether the calling thread shares with the template.
+    ///
+    /// That its `fs_struct` is shared at all is taken for shared with the template. A body that unshared it, and started a
+    /// thread that lives on, is not seen.
+    fn by_current_thread(&self) -> Result<(), Change> {
+        match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
+            Err(Errno::EINVAL) => {}
+            Ok(()) => return Err(Change::Filesystem),
+            // Without `CAP_SYS_CHROOT`.
+            Err(_) => return Err(Change::Unknown),
+        }
+        // The lock has the other copies in the table of the template gone.
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = marker.try_clone().map_err(|_| Change::FileTable)?;
+        let shared = sys::same_file_in(&self.descriptors, &copy);
+        drop(copy);
+        match shared {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Errno::ENOENT | Errno::EBADF) => Err(Change::FileTable),
+            Err(_) => Err(Change::Unknown),
         }
     }
 }
@@ -185,9 +322,9 @@ impl RestorePath {
     ///
     /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
     /// kept its parent's network), each restore is to fail and be reported.
-    fn find(template: Tid) -> Result<(RestorePath, Vec<Kind>), Error> {
+    fn find(template: Tid, calls: OptionalCalls) -> Result<(RestorePath, Vec<Kind>), Error> {
         let mut refused = Vec::new();
-        match sys::pidfd_of_thread(template) {
+        match if calls.has(Optional::PidfdOpen) { sys::pidfd_of_thread(template) } else { Err(Errno::ENOSYS) } {
             Ok(pidfd) => {
                 let mut kinds = CloneFlags::CLONE_NEWNET;
                 for kind in &Kind::RESTORABLE[1..] {
@@ -202,10 +339,17 @@ impl RestorePath {
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 let mut handles = Vec::new();
                 for kind in Kind::RESTORABLE {
-                    let handle = kind.open(ProcTask::Me).map_err(|errno| {
-                        let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
-                        Error::from_errno(operation, errno)
-                    })?;
+                    let handle = match kind.open(ProcTask::Me) {
+                        Ok(handle) => handle,
+                        Err(Errno::ENOENT) if kind != Kind::Net => {
+                            refused.push(kind);
+                            continue;
+                        }
+                        Err(errno) => {
+                            let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
+                            return Err(Error::from_errno(operation, errno));
+                        }
+                    };
                     if kind == Kind::Net || sys::setns(&handle, kind.flag()).is_ok() {
                         handles.push((kind, handle));
                     } else {

@@ -1,7 +1,7 @@
 //! A kernel without `PIDFD_THREAD` (before 6.9), or without `kcmp(2)`: a seccomp filter makes this one answer as those do. Every
 //! promise is kept.
 //!
-//! Arguments: `pidfd`, `kcmp`.
+//! Arguments: `pidfd`, `kcmp`; `pid_for_children`, for a process whose children are to be in a pid namespace that has none yet.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,10 @@ fn main() {
     if lacks("kcmp") {
         answer(libc::SYS_kcmp, vec![], Errno::ENOSYS);
     }
+    if lacks("pid_for_children") {
+        unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
+        std::fs::read_link("/proc/thread-self/ns/pid_for_children").expect_err("there is none yet");
+    }
     set_poison_hook(|_| {});
 
     let ns = NetNs::new().expect("a namespace");
@@ -46,13 +50,15 @@ fn main() {
         assert_eq!(threads_in(&ns), [] as [u32; 0], "P3");
     }
 
-    // Without a comparison nothing is taken for pristine: a thread a call, and every promise kept.
+    // Without a comparison the thread itself tries what tells.
     let outcome = Call::new(&ns).outcome(tid).expect("a call");
-    match outcome.thread {
-        ThreadFate::Reusable => assert!(!lacks("kcmp")),
-        ThreadFate::Retired(RetireReason::Changed(Change::Unknown)) => assert!(lacks("kcmp")),
-        other => panic!("{other:?}"),
-    }
+    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
+    assert!(
+        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
+        "{:?}",
+        outcome.thread
+    );
 
     let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
     let home = with_netns(&ns, uts).expect("a call");
