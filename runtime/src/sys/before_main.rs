@@ -167,11 +167,11 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     }
 }
 
-/// Runs `work` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
+/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
 ///
 /// The child is of no concern to the program: it sends no `SIGCHLD`, a `wait` for just any child does not meet it, and it leaves
-/// no core file. Some other thread may have held a lock at this moment, so that `work` must not allocate or lock.
-pub(crate) fn in_child(work: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
+/// no core file. Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
+pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping at an address of the kernel's choice overlaps no other.
@@ -189,7 +189,7 @@ pub(crate) fn in_child(work: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     if child == 0 {
         // SAFETY: it takes numbers. The memory is the child's own by now, and so is the attribute.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) };
-        work(&|word| answer.store(word, Ordering::Release));
+        run(&|word| answer.store(word, Ordering::Release));
         // SAFETY: ends the child, without running anything that the parent registered for its exit.
         unsafe { libc::_exit(0) }
     }

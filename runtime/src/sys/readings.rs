@@ -104,13 +104,11 @@ pub(crate) fn group_ids() -> nix::Result<[u32; 3]> {
 }
 
 /// The user and group id that the thread's access to files is judged by (`setfsuid(2)`: an id that cannot be asks).
-pub(crate) fn filesystem_ids() -> [u32; 2] {
-    [libc::SYS_setfsuid, libc::SYS_setfsgid].map(|call| {
-        let found = by_numbers(call, [-1, 0, 0, 0]).unwrap_or(-1);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // An id has 32 bits.
-        let id = found as u32;
-        id
-    })
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // An id has 32 bits.
+pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
+    let user = by_numbers(libc::SYS_setfsuid, [-1, 0, 0, 0])?;
+    let group = by_numbers(libc::SYS_setfsgid, [-1, 0, 0, 0])?;
+    Ok([user as u32, group as u32])
 }
 
 /// The supplementary groups: how many, and as many as there is room for (`getgroups(2)`). `EINVAL` where there are more.
@@ -267,6 +265,8 @@ impl FloatControl {
     /// The status flags of the first word, which every rounded result sets, are no part of it.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn of_current() -> FloatControl {
+        /// The six exception flags of MXCSR.
+        const FLAGS: u32 = 0x3f;
         let (mut vector, mut legacy) = (0_u32, 0_u16);
         // SAFETY: both instructions store a word of ours, and nothing else.
         unsafe {
@@ -275,8 +275,6 @@ impl FloatControl {
                 vector = in(reg) &raw mut vector, legacy = in(reg) &raw mut legacy, options(nostack)
             );
         }
-        /// The six exception flags of MXCSR.
-        const FLAGS: u32 = 0x3f;
         FloatControl { words: [(vector & !FLAGS).into(), legacy.into()] }
     }
 

@@ -23,7 +23,7 @@ use crate::sys::{self, Optional, OptionalCalls, TaskState, Tid};
 pub(crate) struct ThreadExit {
     thread: Tid,
     identity: Identity,
-    /// Whether the kernel may have started threads for its io_uring.
+    /// Whether the kernel may have started threads for its `io_uring`.
     io_workers: bool,
 }
 
@@ -47,7 +47,7 @@ impl ThreadExit {
         ThreadExit { thread, identity, io_workers: false }
     }
 
-    /// As [`ThreadExit::of_current`], of a thread that has used io_uring: the kernel's threads for it are waited for too.
+    /// As [`ThreadExit::of_current`], of a thread that has used `io_uring`: the kernel's threads for it are waited for too.
     pub(crate) fn with_io_workers(self) -> ThreadExit {
         ThreadExit { io_workers: true, ..self }
     }

@@ -63,7 +63,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
 use crate::sys;
 use crate::sys::OptionalCalls;
-use crate::thread::ThreadExit;
+use crate::thread::exit::ThreadExit;
 use crate::thread::home::{Change, Home};
 use crate::thread::pristine::Baseline;
 
@@ -95,7 +95,7 @@ pub struct PinnedThread {
     baseline: Baseline,
     /// Whether the body of this lease ended before it can have made a system call.
     untouched: bool,
-    /// Whether a body has used io_uring. That stays.
+    /// Whether a body has used `io_uring`. That stays.
     used_io_uring: bool,
     /// Why the first restore that failed did.
     poison: Option<Error>,
@@ -162,8 +162,7 @@ impl PinnedThread {
 
     /// Has the thread exit when its lease ends, instead of being used again.
     ///
-    /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
-    /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
+    /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
     pub fn retire(&mut self) {
         PIN_STATE.set(PinState::Retiring);
     }

@@ -118,7 +118,7 @@ impl Lease {
         let Lease { roster, worker: Some(worker), .. } = self else { return Handed::Rejected };
         let mut found = None;
         let inspect = |thread| {
-            found = roster.home().map(|home| home.inspect_from_anywhere(thread, OptionalCalls::of_current_thread()))
+            found = roster.home().map(|home| home.inspect_from_anywhere(thread, OptionalCalls::of_current_thread()));
         };
         match worker.run(job, inspect) {
             Completion::Completed => Handed::Completed(found),

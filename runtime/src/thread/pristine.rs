@@ -147,23 +147,28 @@ pub(super) fn shortest_system_call() -> Duration {
 }
 
 /// The first words of a reading; the rest are zero.
-fn words<const N: usize>(first: [u64; N]) -> Reading {
+fn words<const N: usize>(first: [u64; N]) -> [u64; WORDS] {
     let mut all = [0; WORDS];
     all[..N].copy_from_slice(&first);
-    Ok(all)
+    all
+}
+
+#[allow(clippy::cast_sign_loss)] // All bits are kept, which is enough to compare.
+fn bits_of(number: i32) -> u64 {
+    u64::from(number as u32)
 }
 
 /// A number, with its sign.
-fn word(number: i32) -> Reading {
-    words([u64::from(number.cast_unsigned())])
+fn word(number: i32) -> [u64; WORDS] {
+    words([bits_of(number)])
 }
 
 fn seccomp() -> Reading {
-    readings::seccomp_mode().and_then(word)
+    readings::seccomp_mode().map(word)
 }
 
 fn signal_mask() -> Reading {
-    readings::signal_mask().and_then(|mask| words([mask]))
+    readings::signal_mask().map(|mask| words([mask]))
 }
 
 fn set_signal_mask(before: &[u64; WORDS]) {
@@ -172,7 +177,7 @@ fn set_signal_mask(before: &[u64; WORDS]) {
 }
 
 fn timer_slack() -> Reading {
-    sys::timer_slack().and_then(|slack| words([slack]))
+    sys::timer_slack().map(|slack| words([slack]))
 }
 
 fn set_timer_slack(before: &[u64; WORDS]) {
@@ -181,15 +186,15 @@ fn set_timer_slack(before: &[u64; WORDS]) {
 }
 
 fn user_ids() -> Reading {
-    readings::user_ids().and_then(|ids| words(ids.map(u64::from)))
+    readings::user_ids().map(|ids| words(ids.map(u64::from)))
 }
 
 fn group_ids() -> Reading {
-    readings::group_ids().and_then(|ids| words(ids.map(u64::from)))
+    readings::group_ids().map(|ids| words(ids.map(u64::from)))
 }
 
 fn filesystem_ids() -> Reading {
-    words(readings::filesystem_ids().map(u64::from))
+    readings::filesystem_ids().map(|ids| words(ids.map(u64::from)))
 }
 
 /// As many as there are words for two each, and how many. Of a longer list the number alone.
@@ -215,36 +220,36 @@ fn ambient_capabilities() -> Reading {
     if inheritable == 0 {
         return NOT_CONCERNED;
     }
-    words([readings::ambient_capabilities(inheritable)])
+    Ok(words([readings::ambient_capabilities(inheritable)]))
 }
 
 /// `SECBIT_KEEP_CAPS` is one of them.
 fn securebits() -> Reading {
-    readings::securebits().and_then(word)
+    readings::securebits().map(word)
 }
 
 fn no_new_privs() -> Reading {
-    readings::no_new_privs().and_then(word)
+    readings::no_new_privs().map(word)
 }
 
 fn session_keyring() -> Reading {
-    readings::keyring(Keyring::Session).and_then(word)
+    readings::keyring(Keyring::Session).map(word)
 }
 
 fn thread_keyring() -> Reading {
-    readings::keyring(Keyring::Thread).and_then(word)
+    readings::keyring(Keyring::Thread).map(word)
 }
 
 fn process_keyring() -> Reading {
-    readings::keyring(Keyring::Process).and_then(word)
+    readings::keyring(Keyring::Process).map(word)
 }
 
 fn requested_keys() -> Reading {
-    readings::requested_keys().and_then(word)
+    readings::requested_keys().map(word)
 }
 
 fn scheduling() -> Reading {
-    readings::scheduling().and_then(words)
+    readings::scheduling().map(words)
 }
 
 fn affinity() -> Reading {
@@ -252,29 +257,29 @@ fn affinity() -> Reading {
 }
 
 fn io_priority() -> Reading {
-    readings::io_priority().and_then(word)
+    readings::io_priority().map(word)
 }
 
 fn memory_policy() -> Reading {
-    readings::memory_policy().and_then(word)
+    readings::memory_policy().map(word)
 }
 
 fn personality() -> Reading {
-    readings::personality().and_then(word)
+    readings::personality().map(word)
 }
 
 fn signal_stack() -> Reading {
-    readings::signal_stack().and_then(words)
+    readings::signal_stack().map(words)
 }
 
 /// Of the two that a thread can have controls for.
 fn speculation() -> Reading {
-    let [store_bypass, indirect_branch] = [0, 1].map(readings::speculation);
-    words([store_bypass, indirect_branch].map(|control| u64::from(control.unwrap_or(-1).cast_unsigned())))
+    let (store_bypass, indirect_branch) = (readings::speculation(0)?, readings::speculation(1)?);
+    Ok(words([store_bypass, indirect_branch].map(bits_of)))
 }
 
 fn parent_death_signal() -> Reading {
-    readings::parent_death_signal().and_then(word)
+    readings::parent_death_signal().map(word)
 }
 
 fn set_parent_death_signal(before: &[u64; WORDS]) {

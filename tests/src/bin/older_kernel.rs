@@ -1,7 +1,7 @@
 //! A kernel without `PIDFD_THREAD` (before 6.9), or without `kcmp(2)`: a seccomp filter makes this one answer as those do. Every
 //! promise is kept.
 //!
-//! Arguments: `pidfd`, `kcmp`; `pid_for_children`, for a process whose children are to be in a pid namespace that has none yet.
+//! Arguments: `pidfd`, `kcmp`.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +37,6 @@ fn main() {
     }
     if lacks("kcmp") {
         answer(libc::SYS_kcmp, vec![], Errno::ENOSYS);
-    }
-    if lacks("pid_for_children") {
-        unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
-        std::fs::read_link("/proc/thread-self/ns/pid_for_children").expect_err("there is none yet");
     }
     set_poison_hook(|_| {});
 
