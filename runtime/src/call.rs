@@ -19,6 +19,7 @@ pub(crate) mod worker;
 use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread::{self, Builder};
+use std::time::Instant;
 
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
@@ -494,7 +495,9 @@ impl<F> CallTask<'_, &mut Option<F>> {
         }
         let Some(body) = body.take() else { unreachable!("a body is run once") };
         let mark_guard = audit.map(Audit::mark_current);
+        let start = Instant::now();
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
+        thread.body_took(start.elapsed());
         drop(mark_guard);
         (Ok(value), LeaseEnd::restore(&pool.roster, thread, inspect, assist_point))
     }

@@ -10,10 +10,14 @@ pub(crate) mod at_start;
 pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
+mod optional;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
+#[allow(unsafe_code)]
+// The system calls that read what a thread has for itself: each a few lines, with its SAFETY comment.
+pub(crate) mod readings;
 pub(crate) mod socket;
 
 use std::ffi::OsString;
@@ -25,7 +29,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{self, Flock, FlockArg, OFlag};
+use nix::fcntl::{self, AtFlags, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{self, Mode};
@@ -33,6 +37,7 @@ use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
 
 pub(crate) use nix::mount::MsFlags;
+pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
     copy_of_descriptor, first_mount, futex_wait, futex_wake, has_mount, namespace_type, netns_of_pidfd,
@@ -209,6 +214,19 @@ pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
 /// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
 pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
     stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
+}
+
+/// The calling thread's table of descriptors, as a directory of links. A handle for look-ups, also by other threads.
+pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fcntl::open("/proc/thread-self/fd", flags, Mode::empty())
+}
+
+/// Whether a descriptor has the same number, and is on the same file, in another table ([`open_descriptors_of_current_thread`]).
+pub(crate) fn same_file_in(table: impl AsFd, fd: impl AsFd) -> nix::Result<bool> {
+    let number = fd.as_fd().as_raw_fd().to_string();
+    let there = stat::fstatat(table, number.as_str(), AtFlags::empty())?;
+    Ok((there.st_dev, there.st_ino) == identity(fd)?)
 }
 
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
@@ -428,10 +446,9 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
 }
 
-/// The inode number of a thread's directory under `/proc/self/task`, or `None` where the thread is gone.
+/// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.
 ///
-/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it
-/// before.
-pub(crate) fn task_inode(thread: Tid) -> Option<u64> {
-    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| task.ino())
+/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
+pub(crate) fn task_identity(thread: Tid) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| (task.dev(), task.ino()))
 }

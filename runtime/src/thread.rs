@@ -24,6 +24,7 @@ pub(crate) mod home;
 mod oneshot;
 pub(crate) mod pinned;
 mod pool;
+mod pristine;
 mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;

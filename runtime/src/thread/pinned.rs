@@ -58,13 +58,16 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
-use crate::sys::{self, Capabilities};
+use crate::sys::{self, Capabilities, OptionalCalls};
 use crate::thread::Pool;
 use crate::thread::allowance::{self, Allowance};
+use crate::thread::exit::ThreadExit;
 use crate::thread::home::{Change, Home, RestorePath};
+use crate::thread::pristine::Baseline;
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
@@ -98,6 +101,14 @@ pub struct PinnedThread {
     restore_path: Option<Arc<RestorePath>>,
     /// What it has taken on for its lease.
     capabilities: Capabilities,
+    /// The system calls that are harmless on it.
+    calls: OptionalCalls,
+    /// What it was before its first body.
+    baseline: Baseline,
+    /// Whether the body of this lease ended before it can have made a system call.
+    untouched: bool,
+    /// Whether a body has used `io_uring`. That stays.
+    used_io_uring: bool,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -110,11 +121,16 @@ impl PinnedThread {
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
         let id = sys::current_tid();
+        let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
+            calls,
+            baseline: Baseline::of_current_thread(calls),
+            untouched: false,
+            used_io_uring: false,
             poison: None,
             state: LeaseState::Pristine,
             _not_send: PhantomData,
@@ -167,8 +183,7 @@ impl PinnedThread {
 
     /// Has the thread exit when its lease ends, instead of being used again.
     ///
-    /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
-    /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
+    /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
     pub fn retire(&mut self) {
         retire_current_thread();
     }
@@ -243,6 +258,11 @@ impl PinnedThread {
         self.id
     }
 
+    /// Whether its owner can do a part of the inspection, and there is one to do.
+    pub(crate) fn can_be_assisted(&self) -> bool {
+        !self.untouched && self.home.can_be_assisted()
+    }
+
     /// Where the thread is in the life of a lease.
     pub(crate) fn state(&self) -> LeaseState {
         self.state
@@ -251,10 +271,17 @@ impl PinnedThread {
     /// The beginning of a lease, or its going on.
     pub(crate) fn begin(&mut self) {
         self.state = LeaseState::Leased;
+        self.untouched = false;
+    }
+
+    /// All the user code of this lease took so long. Not called where some of it was not timed.
+    pub(crate) fn body_took(&mut self, time: Duration) {
+        self.untouched = time < self.home.shortest_call();
     }
 
     /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
+        self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring(self.calls);
         let restored = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
             None => self.home.restore(),
@@ -265,11 +292,23 @@ impl PinnedThread {
         let pin = PIN.get();
         let asked = pin.is_some_and(|pin| pin.retiring);
         PIN.set(pin.map(|pin| Pin { retiring: false, ..pin }));
-        self.state = if asked || self.is_poisoned() { LeaseState::Exiting } else { LeaseState::Restored };
+        let exits = asked || self.is_poisoned() || self.used_io_uring;
+        self.state = if exits { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {
             Some(error) => RestoreOutcome::Poisoned { error, is_home: restored.is_ok() },
             None if asked => RestoreOutcome::Asked,
+            None if self.used_io_uring => RestoreOutcome::Changed(Change::IoUring),
             None => RestoreOutcome::Restored,
+        }
+    }
+
+    /// What is to be waited for when the lease has ended so, before its owner is told: the thread, or what the kernel started
+    /// for it, is still in a namespace.
+    pub(crate) fn exit_to_wait_for(&self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
+        match outcome {
+            _ if self.used_io_uring => Some(ThreadExit::of_current().with_io_workers()),
+            RestoreOutcome::Poisoned { is_home: false, .. } => Some(ThreadExit::of_current()),
+            _ => None,
         }
     }
 
@@ -288,17 +327,24 @@ impl PinnedThread {
 
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
-        let others = if self.state == LeaseState::HalfInspected {
-            Ok(())
-        } else {
-            self.home.inspect_from_anywhere(self.id, self.capabilities)
+        if self.untouched {
+            self.baseline.inspect_registers();
+            self.state = LeaseState::Pristine;
+            return Ok(());
+        }
+        let others = || {
+            if self.state == LeaseState::HalfInspected {
+                return Ok(());
+            }
+            match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
+                // It began with the table of its caller.
+                Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
+                others => others,
+            }
         };
-        let others = match others {
-            // It began with the table of its caller.
-            Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
-            others => others,
-        };
-        let found = others.and_then(|()| self.home.inspect_from_within());
+        // The baseline comes first: it tells whether the optional calls are still harmless.
+        let found =
+            self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }
@@ -332,6 +378,8 @@ pub(crate) enum RestoreOutcome {
     Restored,
     /// At home, and user code asked for the thread to exit.
     Asked,
+    /// At home, and changed in a way that an inspection need not look for.
+    Changed(Change),
     /// A restore failed, then or earlier; the last one may have succeeded.
     Poisoned { error: Error, is_home: bool },
 }

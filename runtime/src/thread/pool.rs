@@ -13,7 +13,7 @@ use super::roster::{CountGuard, Roster};
 use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
-use crate::sys::{self, Capabilities};
+use crate::sys::{self, Capabilities, OptionalCalls};
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
@@ -186,7 +186,7 @@ impl Lease {
         let inspect = |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
-                home.inspect_from_anywhere(thread, capabilities)
+                home.inspect_from_anywhere(thread, capabilities, OptionalCalls::of_current_thread())
             });
         };
         worker.side.run(job, look, inspect)

@@ -10,23 +10,24 @@ use std::fs;
 use super::Refusal;
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
-use crate::sys::{self, Capabilities, ProcTask, Resource, Tid};
+use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Resource, Tid};
 
 /// Gives the calling thread, which is the template, the attributes of the main thread.
 pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
     let mine = Status::of(ProcTask::Me);
     let leaders = Status::of(ProcTask::Leader);
-    shared_resources(leader)?;
+    let calls = OptionalCalls::of_current_thread();
+    shared_resources(leader, calls)?;
     namespaces_for_children()?;
     ids(&mine, &leaders)?;
     capabilities(leader)?;
     capability_bounds(&mine, &leaders)?;
     restrictions(&mine, &leaders)?;
-    scheduling(leader)?;
+    scheduling(leader, calls)?;
     task_flags()?;
     speculation(&mine, &leaders)?;
     personality()?;
-    memory_policy()?;
+    memory_policy(calls)?;
     timer_slack();
     groups_of_tasks()?;
     security_modules()
@@ -54,8 +55,9 @@ impl Status {
 }
 
 /// What threads share by default, and a thread can stop sharing.
-fn shared_resources(leader: Tid) -> Result<(), Error> {
-    let apart = |resource| matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
+fn shared_resources(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
+    let comparable = calls.has(Optional::Kcmp);
+    let apart = |resource| comparable && matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
     // Where kcmp(2) is not to be had, what differs now is not shared.
     let differs = |file: &str| {
         let of = |thread: ProcTask| fs::read_link(thread.proc_path().join(file)).ok();
@@ -152,11 +154,12 @@ fn restrictions(mine: &Status, leaders: &Status) -> Result<(), Error> {
     Ok(())
 }
 
-fn scheduling(leader: Tid) -> Result<(), Error> {
+fn scheduling(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
     sys::attributes::copy_affinity_from(leader)
         .map_err(|errno| Error::from_errno("start the template thread, with the main thread's CPU affinity", errno))?;
     let myself = Tid::from_raw(0);
-    if let (Ok(mine), Ok(leaders)) = (Scheduling::of(myself), Scheduling::of(leader)) {
+    let scheduling_of = |thread| calls.has(Optional::SchedGetattr).then(|| Scheduling::of(thread).ok()).flatten();
+    if let (Some(mine), Some(leaders)) = (scheduling_of(myself), scheduling_of(leader)) {
         let wanted = leaders.inherited();
         if !mine.is_like(wanted) && wanted.apply().is_err() {
             let what = format!(
@@ -167,7 +170,9 @@ fn scheduling(leader: Tid) -> Result<(), Error> {
             return Err(Refusal::caller_has(&what));
         }
     }
-    if let (Ok(mine), Ok(leaders)) = (attributes::io_priority_of(myself), attributes::io_priority_of(leader)) {
+    let io_priority_of =
+        |thread| calls.has(Optional::IoprioGet).then(|| attributes::io_priority_of(thread).ok()).flatten();
+    if let (Some(mine), Some(leaders)) = (io_priority_of(myself), io_priority_of(leader)) {
         if mine != leaders && attributes::set_io_priority(leaders).is_err() {
             return Err(Refusal::caller_has("an I/O priority of its own (ioprio_set(2))"));
         }
@@ -240,12 +245,12 @@ fn personality() -> Result<(), Error> {
 
 /// The kernel shows another thread's memory policy only in the list of mappings: as that of each mapping that has none
 /// of its own.
-fn memory_policy() -> Result<(), Error> {
+fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
     let of = |thread: ProcTask| {
         let mappings = fs::read_to_string(thread.proc_path().join("numa_maps")).ok()?;
         mappings.lines().next()?.split(' ').nth(1).map(str::to_owned)
     };
-    if matches!(attributes::memory_policy(), Ok(0) | Err(_)) {
+    if !calls.has(Optional::GetMempolicy) || matches!(attributes::memory_policy(), Ok(0) | Err(_)) {
         return Ok(());
     }
     let leaders = of(ProcTask::Leader);
