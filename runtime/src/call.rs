@@ -18,6 +18,7 @@ pub(crate) mod worker;
 use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread::{self, Builder};
+use std::time::Instant;
 
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
@@ -373,7 +374,9 @@ impl<F> CallTask<'_, F> {
             return (Err(error), LeaseEnd::not_entered(thread));
         }
         let mark_guard = audit.map(Audit::mark_current);
+        let start = Instant::now();
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
+        thread.body_took(start.elapsed());
         drop(mark_guard);
         (Ok(value), LeaseEnd::restore(&pool.roster, thread, inspect, assist_point))
     }

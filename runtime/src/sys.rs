@@ -9,15 +9,20 @@ pub(crate) mod before_main;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
 
+mod optional;
+#[allow(unsafe_code)]
+// The system calls that read what a thread has for itself, each a few lines, with its SAFETY comment.
+pub(crate) mod readings;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{self, OFlag};
+use nix::fcntl::{self, AtFlags, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, CpuSet};
 use nix::sys::stat::{self, Mode};
@@ -26,6 +31,7 @@ use nix::unistd::{Pid, gettid};
 
 pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) use nix::sched::{setns, unshare};
+pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of,
     copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace,
@@ -60,6 +66,19 @@ pub(crate) fn is_namespace_file(fd: impl AsFd) -> nix::Result<bool> {
 /// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
 pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
     stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
+}
+
+/// The calling thread's table of descriptors, as a directory of links. A handle for look-ups, also by other threads.
+pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fcntl::open("/proc/thread-self/fd", flags, Mode::empty())
+}
+
+/// Whether a descriptor has the same number, and is on the same file, in another table ([`open_descriptors_of_current_thread`]).
+pub(crate) fn same_file_in(table: impl AsFd, fd: impl AsFd) -> nix::Result<bool> {
+    let number = fd.as_fd().as_raw_fd().to_string();
+    let there = stat::fstatat(table, number.as_str(), AtFlags::empty())?;
+    Ok((there.st_dev, there.st_ino) == identity(fd)?)
 }
 
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
@@ -265,9 +284,9 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     }
 }
 
-/// The inode number of a thread's directory under `/proc/self/task`, or `None` where the thread is gone.
+/// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.
 ///
 /// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
-pub(crate) fn task_inode(thread: Tid) -> Option<u64> {
-    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| task.ino())
+pub(crate) fn task_identity(thread: Tid) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| (task.dev(), task.ino()))
 }

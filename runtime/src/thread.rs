@@ -18,6 +18,7 @@ mod handle;
 pub(crate) mod home;
 pub(crate) mod pinned;
 mod pool;
+mod pristine;
 mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;

@@ -5,6 +5,7 @@
 
 mod kernel;
 mod processes;
+pub mod profiles;
 mod project;
 
 pub use kernel::*;

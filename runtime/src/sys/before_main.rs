@@ -157,42 +157,46 @@ fn enter() -> Result<Entry, Refusal> {
 }
 
 /// Whether this process could have a user namespace of its own and use it, found by trying in a child process.
-///
-/// The child is of no concern to anybody: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
 pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     const GOOD: u32 = u32::MAX;
+    let answer = in_child(|report| report(own_user_namespace().map_or_else(Refusal::encode, |()| GOOD)));
+    match answer.map_err(|errno| Step::Probe.refused(errno))? {
+        GOOD => Ok(()),
+        // A child that was killed before it could report left the word as it was.
+        word => Err(Refusal::decode(word).unwrap_or(Step::Probe.refused(Errno::ECANCELED))),
+    }
+}
 
+/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
+///
+/// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
+/// Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
+pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping at an address of the kernel's choice takes nothing from anybody.
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps no other.
     let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
-        return Err(Step::Probe.refused(Errno::last()));
+        return Err(Errno::last());
     }
     // SAFETY: the page is zeroed, aligned, shared with the child alone, and unmapped below, after the last use.
     let answer = unsafe { &*page.cast::<AtomicU32>() };
 
     let before = block_signals();
-    // SAFETY: no flags and no stack: the child is a copy of this process, with one thread. Some other thread may have held a
-    // lock at this moment, so the child allocates nothing and calls nothing that locks: it makes system calls, and exits.
+    // SAFETY: no flags and no stack: the child is a copy of this process, with one thread. It allocates nothing and calls nothing
+    // that locks: it makes system calls, and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     if child == 0 {
-        let result = own_user_namespace();
-        answer.store(result.map_or_else(Refusal::encode, |()| GOOD), Ordering::Release);
+        run(&|word| answer.store(word, Ordering::Release));
         // SAFETY: ends the child, without running anything that the parent registered for its exit.
         unsafe { libc::_exit(0) }
     }
-    let started = Errno::result(child).map(wait_for).map_err(|errno| Step::Probe.refused(errno));
+    let started = Errno::result(child).map(wait_for);
     unblock_signals(&before);
     let word = answer.load(Ordering::Acquire);
     // SAFETY: mapped above with this length, and `answer` is not used any more.
     unsafe { libc::munmap(page, size_of::<AtomicU32>()) };
-    started?;
-    match word {
-        GOOD => Ok(()),
-        // A child that was killed before it could say anything left the page as it was.
-        _ => Err(Refusal::decode(word).unwrap_or(Step::Probe.refused(Errno::ECANCELED))),
-    }
+    started.map(|()| word)
 }
 
 /// The trial, in the child.

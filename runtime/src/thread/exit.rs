@@ -1,47 +1,120 @@
 //! Waiting until a thread is gone, with its hold on its namespaces.
 //!
 //! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the thread
-//! (`PIDFD_THREAD`) becomes readable only afterwards, and then its directory leaves `/proc/self/task`.
+//! (`PIDFD_THREAD`) becomes readable only afterwards, and then the kernel forgets the thread's id.
 //!
-//! **What breaks otherwise:** that descriptor is opened by whoever waits. Opened by the departing thread, it would be a number in that
-//! one's table of descriptors, which user code may have unshared: somebody else's descriptor, or none, to all other threads.
+//! **Why this mechanism:** the descriptor needs no `/proc`, and its inode number (`pidfs`, Linux 6.9) tells a thread from a later one
+//! that has the same id. The thread that waits opens a descriptor of its own: the exiting thread may have a table of descriptors,
+//! a root directory and a `/proc` of its own, so that neither its numbers nor what it reads there mean anything elsewhere.
+//!
+//! **What breaks otherwise:** a body that unmounted `/proc` in a mount namespace of its own was taken for gone while it was
+//! still in the target.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::sys::{self, Tid};
+use nix::errno::Errno;
+
+use crate::sys::{self, Optional, OptionalCalls, TaskState, Tid};
 
 /// A thread that is about to exit, to be waited for by another.
 #[derive(Debug)]
 pub(crate) struct ThreadExit {
     thread: Tid,
-    /// Of its directory under `/proc/self/task`, which tells it from a later thread of that id.
-    inode: Option<u64>,
+    identity: Identity,
+    /// Whether the kernel may have started threads for its `io_uring`.
+    io_workers: bool,
+}
+
+/// What tells a thread from a later one that has the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    /// The inode number of its descriptors.
+    Descriptor(u64),
+    /// Before Linux 6.9, or without a free descriptor: device and inode of its directory in `/proc`, if there is one.
+    Directory(Option<(u64, u64)>),
 }
 
 impl ThreadExit {
     /// Of the calling thread.
     pub(crate) fn of_current() -> ThreadExit {
         let thread = sys::current_tid();
-        ThreadExit { thread, inode: sys::task_inode(thread) }
+        let identity = match descriptor_inode(thread) {
+            Ok(inode) => Identity::Descriptor(inode),
+            Err(_) => Identity::Directory(sys::task_identity(thread)),
+        };
+        ThreadExit { thread, identity, io_workers: false }
+    }
+
+    /// As [`ThreadExit::of_current`], of a thread that has used `io_uring`: the kernel's threads for it are waited for too.
+    pub(crate) fn with_io_workers(self) -> ThreadExit {
+        ThreadExit { io_workers: true, ..self }
     }
 
     /// Whether the thread is gone.
     pub(crate) fn is_over(&self) -> bool {
-        sys::task_inode(self.thread).is_none_or(|now| Some(now) != self.inode)
+        match (self.identity, descriptor_inode(self.thread)) {
+            (_, Err(Errno::ESRCH)) => true,
+            (Identity::Descriptor(its), Ok(inode)) => inode != its,
+            (identity, _) => {
+                let calls = OptionalCalls::of_current_thread();
+                if calls.has(Optional::Tgkill) && !sys::readings::is_thread(self.thread) {
+                    return true;
+                }
+                // The same `/proc` has the same device number. Another one says nothing, nor does one that is not there.
+                match (identity, sys::task_identity(self.thread)) {
+                    (Identity::Directory(Some(its)), Some(now)) => its.0 == now.0 && its.1 != now.1,
+                    (Identity::Directory(Some(_)), None) => !calls.has(Optional::Tgkill),
+                    _ => false,
+                }
+            }
+        }
     }
 
     /// Returns when the thread is gone.
     pub(crate) fn wait(self) {
-        let pidfd = sys::pidfd_of_thread(self.thread);
+        let descriptor = pidfd(self.thread);
         // Asked afterwards: now the descriptor is of this thread, or it is over.
         while !self.is_over() {
-            match &pidfd {
-                // Readable a moment before the directory leaves.
-                Ok(pidfd) if sys::wait_readable(pidfd).is_ok() => thread::yield_now(),
-                // Before Linux 6.9, or without a descriptor left. Nothing announces it then, and it is a matter of microseconds.
-                _ => thread::sleep(Duration::from_micros(20)),
+            match &descriptor {
+                // Readable a moment before the id is forgotten.
+                Ok(descriptor) if sys::wait_readable(descriptor).is_ok() => thread::yield_now(),
+                // Nothing announces it then, and it takes microseconds.
+                _ => thread::sleep(PAUSE),
             }
         }
+        if self.io_workers {
+            self.wait_for_io_workers();
+        }
     }
+
+    /// The kernel ends them before the thread that they work for is gone; they let go of the namespace a moment later.
+    fn wait_for_io_workers(&self) {
+        const PREFIX: &str = "iou-wrk-";
+        let process = Path::new("/proc/self");
+        let own_name = format!("{PREFIX}{}", self.thread);
+        let is_worker = |task: u32| {
+            let name = sys::task_name(&process.join("task").join(task.to_string())).unwrap_or_default();
+            // The number is that of the initial pid namespace. In another one, they are known by that they exit.
+            name == own_name || name.starts_with(PREFIX) && sys::task_state(task) == Some(TaskState::Exiting)
+        };
+        while sys::threads_at_a_look(process).unwrap_or_default().into_iter().any(is_worker) {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// How long to sleep where nothing announces what is waited for.
+const PAUSE: Duration = Duration::from_micros(20);
+
+fn pidfd(thread: Tid) -> nix::Result<std::os::fd::OwnedFd> {
+    if !OptionalCalls::of_current_thread().has(Optional::PidfdOpen) {
+        return Err(Errno::ENOSYS);
+    }
+    sys::pidfd_of_thread(thread)
+}
+
+fn descriptor_inode(thread: Tid) -> nix::Result<u64> {
+    sys::identity(pidfd(thread)?).map(|(_, inode)| inode)
 }

@@ -57,11 +57,15 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
 use crate::sys;
+use crate::sys::OptionalCalls;
+use crate::thread::exit::ThreadExit;
 use crate::thread::home::{Change, Home};
+use crate::thread::pristine::Baseline;
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
@@ -85,6 +89,14 @@ enum PinState {
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
+    /// The system calls that are harmless on it.
+    calls: OptionalCalls,
+    /// What it was before its first body.
+    baseline: Baseline,
+    /// Whether the body of this lease ended before it can have made a system call.
+    untouched: bool,
+    /// Whether a body has used `io_uring`. That stays.
+    used_io_uring: bool,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -96,8 +108,13 @@ impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         PIN_STATE.set(PinState::Pinned);
+        let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
+            calls,
+            baseline: Baseline::of_current_thread(calls),
+            untouched: false,
+            used_io_uring: false,
             id: sys::current_tid().as_raw().unsigned_abs(),
             poison: None,
             state: LeaseState::Pristine,
@@ -145,8 +162,7 @@ impl PinnedThread {
 
     /// Has the thread exit when its lease ends, instead of being used again.
     ///
-    /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
-    /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
+    /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
     pub fn retire(&mut self) {
         PIN_STATE.set(PinState::Retiring);
     }
@@ -175,6 +191,11 @@ impl PinnedThread {
         self.id
     }
 
+    /// Whether its owner can do a part of the inspection, and there is one to do.
+    pub(crate) fn can_be_assisted(&self) -> bool {
+        !self.untouched && self.home.can_be_assisted()
+    }
+
     /// Where the thread is in the life of a lease.
     pub(crate) fn state(&self) -> LeaseState {
         self.state
@@ -183,20 +204,39 @@ impl PinnedThread {
     /// The beginning of a lease, or its going on.
     pub(crate) fn begin(&mut self) {
         self.state = LeaseState::Leased;
+        self.untouched = false;
+    }
+
+    /// All the user code of this lease took so long. Not called where some of it was not timed.
+    pub(crate) fn body_took(&mut self, time: Duration) {
+        self.untouched = time < self.home.shortest_call();
     }
 
     /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
+        self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring(self.calls);
         let restored = self.home.restore();
         if let Err(error) = &restored {
             self.poison(error);
         }
         let asked = PIN_STATE.replace(PinState::Pinned) == PinState::Retiring;
-        self.state = if asked || self.is_poisoned() { LeaseState::Exiting } else { LeaseState::Restored };
+        let exits = asked || self.is_poisoned() || self.used_io_uring;
+        self.state = if exits { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {
             Some(error) => RestoreOutcome::Poisoned { error, is_home: restored.is_ok() },
             None if asked => RestoreOutcome::Asked,
+            None if self.used_io_uring => RestoreOutcome::Changed(Change::IoUring),
             None => RestoreOutcome::Restored,
+        }
+    }
+
+    /// What is to be waited for when the lease has ended so, before its owner is told: the thread, or what the kernel started
+    /// for it, is still in a namespace.
+    pub(crate) fn exit_to_wait_for(&self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
+        match outcome {
+            _ if self.used_io_uring => Some(ThreadExit::of_current().with_io_workers()),
+            RestoreOutcome::Poisoned { is_home: false, .. } => Some(ThreadExit::of_current()),
+            _ => None,
         }
     }
 
@@ -215,9 +255,21 @@ impl PinnedThread {
 
     /// Compares the thread, whose lease has ended, with the template.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
-        let others =
-            if self.state == LeaseState::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
-        let found = others.and_then(|()| self.home.inspect_from_within());
+        if self.untouched {
+            self.baseline.inspect_registers();
+            self.state = LeaseState::Pristine;
+            return Ok(());
+        }
+        let others = || {
+            if self.state == LeaseState::HalfInspected {
+                Ok(())
+            } else {
+                self.home.inspect_from_anywhere(self.id, self.calls)
+            }
+        };
+        // The baseline comes first: it tells whether the optional calls are still harmless.
+        let found =
+            self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }
@@ -251,6 +303,8 @@ pub(crate) enum RestoreOutcome {
     Restored,
     /// At home, and user code asked for the thread to exit.
     Asked,
+    /// At home, and changed in a way that an inspection need not look for.
+    Changed(Change),
     /// A restore failed, then or earlier; the last one may have succeeded.
     Poisoned { error: Error, is_home: bool },
 }

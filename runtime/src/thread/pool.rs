@@ -11,7 +11,7 @@ use super::rendezvous::{Completion, Job};
 use super::roster::{CountGuard, Roster};
 use super::template::Template;
 use crate::error::{Error, ErrorKind};
-use crate::sys;
+use crate::sys::{self, OptionalCalls};
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
@@ -117,7 +117,9 @@ impl Lease {
     pub(crate) fn run(&mut self, job: &mut Job<'_, PinnedThread>) -> Handed {
         let Lease { roster, worker: Some(worker), .. } = self else { return Handed::Rejected };
         let mut found = None;
-        let inspect = |thread| found = roster.home().map(|home| home.inspect_from_anywhere(thread));
+        let inspect = |thread| {
+            found = roster.home().map(|home| home.inspect_from_anywhere(thread, OptionalCalls::of_current_thread()));
+        };
         match worker.run(job, inspect) {
             Completion::Completed => Handed::Completed(found),
             Completion::Rejected => Handed::Rejected,

@@ -22,7 +22,7 @@ pub(crate) enum Inspect {
 pub(crate) struct LeaseEnd {
     end: RestoreOutcome,
     changed: Option<Change>,
-    /// Of a thread that could not be brought home, and is to be waited for.
+    /// Of a thread that is not home, or left kernel threads in a namespace, and is to be waited for.
     exit: Option<ThreadExit>,
     thread_id: u32,
 }
@@ -40,13 +40,14 @@ impl LeaseEnd {
         inspect: Inspect,
         assist_point: Option<&AssistPoint<'_>>,
     ) -> LeaseEnd {
-        let assist_point = assist_point.filter(|_| inspect == Inspect::Later);
+        let assist_point = assist_point.filter(|_| inspect == Inspect::Later && thread.can_be_assisted());
         if let Some(assist_point) = assist_point {
             // The owner, who has nothing else to do, inspects what it can while this thread goes home.
             assist_point.reached(thread.id());
         }
         let end = thread.end_lease();
-        let mut lease_end = LeaseEnd { end, changed: None, exit: None, thread_id: thread.id() };
+        let exit = thread.exit_to_wait_for(&end);
+        let mut lease_end = LeaseEnd { end, changed: None, exit, thread_id: thread.id() };
         match &lease_end.end {
             RestoreOutcome::Restored => {
                 if inspect == Inspect::Now {
@@ -54,11 +55,8 @@ impl LeaseEnd {
                     lease_end.changed.inspect(|_| roster.count_retired());
                 }
             }
-            RestoreOutcome::Asked => roster.count_retired(),
-            RestoreOutcome::Poisoned { is_home, .. } => {
-                roster.count_poisoned();
-                lease_end.exit = (!is_home).then(ThreadExit::of_current);
-            }
+            RestoreOutcome::Asked | RestoreOutcome::Changed(_) => roster.count_retired(),
+            RestoreOutcome::Poisoned { .. } => roster.count_poisoned(),
         }
         lease_end
     }
@@ -91,6 +89,7 @@ impl LeaseEnd {
                 ThreadFate::Retired(RetireReason::Poisoned(error))
             }
             RestoreOutcome::Asked => ThreadFate::Retired(RetireReason::Asked),
+            RestoreOutcome::Changed(change) => ThreadFate::Retired(RetireReason::Changed(change)),
             RestoreOutcome::Restored => {
                 changed.map_or(ThreadFate::Reusable, |change| ThreadFate::Retired(RetireReason::Changed(change)))
             }

@@ -17,7 +17,7 @@ use super::handle::WorkerHandle;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Kind, ProcTask, Resource};
+use crate::sys::{self, Kind, Optional, OptionalCalls, ProcTask, Resource};
 use crate::thread::home::Home;
 
 /// A way to ask the template for a worker.
@@ -86,7 +86,8 @@ fn align_with_leader() -> Result<(), Error> {
                 .map_err(|errno| Error::from_errno(operation(), errno).explain_making())?;
         }
     }
-    let apart = |resource| matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
+    let comparable = OptionalCalls::of_current_thread().has(Optional::Kcmp);
+    let apart = |resource| comparable && matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
     if apart(Resource::Fs)
         || sys::namespace_of(ProcTask::Me, Kind::Mount).ok() != sys::namespace_of(ProcTask::Leader, Kind::Mount).ok()
     {

@@ -46,13 +46,15 @@ fn main() {
         assert_eq!(threads_in(&ns), [] as [u32; 0], "P3");
     }
 
-    // Without a comparison nothing is taken for pristine: a thread a call, and every promise kept.
+    // Without a comparison the thread itself tries what tells.
     let outcome = Call::new(&ns).outcome(tid).expect("a call");
-    match outcome.thread {
-        ThreadFate::Reusable => assert!(!lacks("kcmp")),
-        ThreadFate::Retired(RetireReason::Changed(Change::Unknown)) => assert!(lacks("kcmp")),
-        other => panic!("{other:?}"),
-    }
+    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
+    assert!(
+        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
+        "{:?}",
+        outcome.thread
+    );
 
     let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
     let home = with_netns(&ns, uts).expect("a call");

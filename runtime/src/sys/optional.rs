@@ -1,0 +1,102 @@
+//! System calls that not every kernel has, and that a seccomp filter may answer with a signal that kills.
+//!
+//! **Promised:** none of them is made on a thread where it would kill the process.
+//!
+//! **Why this mechanism:** a filter cannot be read, and `@system-service` of systemd, for one, kills for what it does not list.
+//! `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each call once; it has the
+//! filter of the thread that asks, and the kernel ends the child in place of the process.
+
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+
+use super::{before_main, readings};
+
+/// A system call that is not made before [`OptionalCalls`] says that it is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Optional {
+    Kcmp,
+    ListMount,
+    PidfdOpen,
+    Keyctl,
+    GetMempolicy,
+    IoprioGet,
+    Personality,
+    SchedGetattr,
+    IoUringEnter,
+    Tgkill,
+    MemfdCreate,
+}
+
+impl Optional {
+    const EACH: [Optional; 11] = [
+        Optional::Kcmp,
+        Optional::ListMount,
+        Optional::PidfdOpen,
+        Optional::Keyctl,
+        Optional::GetMempolicy,
+        Optional::IoprioGet,
+        Optional::Personality,
+        Optional::SchedGetattr,
+        Optional::IoUringEnter,
+        Optional::Tgkill,
+        Optional::MemfdCreate,
+    ];
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Which of the [`Optional`] system calls a thread can make and live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OptionalCalls(u32);
+
+impl OptionalCalls {
+    const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
+    const NONE: OptionalCalls = OptionalCalls(0);
+
+    /// For the calling thread. Without a filter it costs one `prctl(2)`. The first time that a thread of the process has a
+    /// filter, it costs some child processes, one more than there are calls that kill.
+    ///
+    /// Threads with a filter are taken to have the same one.
+    pub(crate) fn of_current_thread() -> OptionalCalls {
+        static UNDER_FILTER: OnceLock<OptionalCalls> = OnceLock::new();
+        match readings::seccomp_mode() {
+            // `EINVAL`: a kernel without seccomp.
+            Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => OptionalCalls::ALL,
+            Ok(_) => *UNDER_FILTER.get_or_init(OptionalCalls::try_in_child),
+            Err(_) => OptionalCalls::NONE,
+        }
+    }
+
+    /// Whether a call is harmless. The kernel may refuse it all the same.
+    pub(crate) fn has(self, call: Optional) -> bool {
+        self.0 & call.bit() != 0
+    }
+
+    fn try_in_child() -> OptionalCalls {
+        /// In the upper half of the word: the number of the call that is being made, and one more at the end.
+        const SHIFT: u32 = 16;
+        let (mut harmless, mut next) = (0, 0);
+        while next < Optional::EACH.len() {
+            let first = next;
+            let answer = before_main::in_child(|report| {
+                readings::leave_no_core_file();
+                let mut harmless = 0;
+                for (number, call) in Optional::EACH.iter().enumerate().skip(first) {
+                    report(harmless | u32::try_from(number).unwrap_or(0) << SHIFT);
+                    readings::try_optional(*call);
+                    harmless |= call.bit();
+                }
+                report(harmless | u32::try_from(Optional::EACH.len()).unwrap_or(0) << SHIFT);
+            });
+            let Ok(answer) = answer else { break };
+            harmless |= answer & ((1 << SHIFT) - 1);
+            // The one that was being made killed the child.
+            next = (answer >> SHIFT) as usize + 1;
+        }
+        OptionalCalls(harmless)
+    }
+}

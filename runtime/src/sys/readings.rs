@@ -1,0 +1,324 @@
+//! What a thread has for itself alone, as it reads on that thread: each a system call or two. Every block here hands the kernel
+//! numbers, or a pointer to a local that outlives the call.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{Optional, Tid};
+
+/// The modes of `PR_GET_SECCOMP(2const)`.
+pub(crate) const SECCOMP_MODE_DISABLED: c_int = 0;
+
+/// Whether a seccomp filter is at work on the calling thread. `EINVAL` where the kernel has no seccomp.
+pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
+    get_by_prctl(libc::PR_GET_SECCOMP)
+}
+
+/// A `prctl(2)` that answers with a number and takes none.
+fn get_by_prctl(option: c_int) -> nix::Result<c_int> {
+    let none: c_ulong = 0;
+    // SAFETY: the options that this crate passes take no pointer; the kernel wants zeroes for the rest.
+    Errno::result(unsafe { libc::prctl(option, none, none, none, none) })
+}
+
+/// The securebits (`PR_GET_SECUREBITS(2const)`).
+pub(crate) fn securebits() -> nix::Result<c_int> {
+    get_by_prctl(libc::PR_GET_SECUREBITS)
+}
+
+/// How far the calling thread controls a speculation of the processor: 0 for store bypass, 1 for indirect branches
+/// (`PR_GET_SPECULATION_CTRL(2const)`).
+pub(crate) fn speculation(which: c_int) -> nix::Result<c_int> {
+    let none: c_ulong = 0;
+    // SAFETY: it takes numbers.
+    Errno::result(unsafe {
+        libc::prctl(libc::PR_GET_SPECULATION_CTRL, c_ulong::from(which.unsigned_abs()), none, none, none)
+    })
+}
+
+/// The `no_new_privs` attribute (`PR_GET_NO_NEW_PRIVS(2const)`).
+pub(crate) fn no_new_privs() -> nix::Result<c_int> {
+    get_by_prctl(libc::PR_GET_NO_NEW_PRIVS)
+}
+
+/// The signal that the process gets when its parent dies (`PR_GET_PDEATHSIG(2const)`).
+pub(crate) fn parent_death_signal() -> nix::Result<c_int> {
+    let mut found: c_int = 0;
+    // SAFETY: one `int` is written, which outlives the call.
+    Errno::result(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut found) })?;
+    Ok(found)
+}
+
+/// Sets it.
+pub(crate) fn set_parent_death_signal(signal: u64) -> nix::Result<()> {
+    // SAFETY: it takes a number.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong) }).map(drop)
+}
+
+/// A system call that takes numbers and touches no memory.
+fn by_numbers(number: c_long, arguments: [c_long; 4]) -> nix::Result<c_long> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: the callers below pass numbers, or null where a pointer may be null.
+    Errno::result(unsafe { libc::syscall(number, a, b, c, d, 0, 0) })
+}
+
+/// Has the calling process leave no core file when it is killed (`PR_SET_DUMPABLE(2const)`). For a child that may be.
+pub(crate) fn leave_no_core_file() {
+    let _ = by_numbers(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 0, 0, 0]);
+}
+
+/// Makes a call that may kill, in the way that the crate makes it. What it answers is of no interest.
+pub(crate) fn try_optional(call: Optional) {
+    // SAFETY: it takes nothing.
+    let me = unsafe { libc::syscall(libc::SYS_getpid) };
+    let _ = match call {
+        Optional::Kcmp => super::raw::share(super::Resource::Fs, Tid::this(), Tid::this()).map(c_long::from),
+        Optional::ListMount => Ok(super::raw::first_mount().map_or(0, |_| 1)),
+        // The child's descriptor goes with the child.
+        Optional::PidfdOpen => super::raw::pidfd_of_thread(Tid::this()).map(|_| 0),
+        Optional::Keyctl => keyring(Keyring::Session).map(c_long::from),
+        Optional::GetMempolicy => memory_policy().map(c_long::from),
+        Optional::IoprioGet => io_priority().map(c_long::from),
+        Optional::Personality => personality().map(c_long::from),
+        Optional::SchedGetattr => scheduling().map(|_| 0),
+        Optional::IoUringEnter => Ok(c_long::from(has_used_io_uring())),
+        Optional::Tgkill => by_numbers(libc::SYS_tgkill, [me, me, 0, 0]),
+        Optional::MemfdCreate => memory_file(c"in-netns-probe").map(|_| 0),
+    };
+}
+
+/// Real, effective and saved user ids (`getresuid(2)`).
+pub(crate) fn user_ids() -> nix::Result<[u32; 3]> {
+    let mut ids = [0_u32; 3];
+    let [real, effective, saved] = &mut ids;
+    // SAFETY: three numbers of ours are written.
+    let result = unsafe { libc::getresuid(real, effective, saved) };
+    Errno::result(result).map(|_| ids)
+}
+
+/// Real, effective and saved group ids (`getresgid(2)`).
+pub(crate) fn group_ids() -> nix::Result<[u32; 3]> {
+    let mut ids = [0_u32; 3];
+    let [real, effective, saved] = &mut ids;
+    // SAFETY: as above.
+    let result = unsafe { libc::getresgid(real, effective, saved) };
+    Errno::result(result).map(|_| ids)
+}
+
+/// The user and group id that the thread's access to files is judged by (`setfsuid(2)`: an id that cannot be asks).
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // An id has 32 bits.
+pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
+    let user = by_numbers(libc::SYS_setfsuid, [-1, 0, 0, 0])?;
+    let group = by_numbers(libc::SYS_setfsgid, [-1, 0, 0, 0])?;
+    Ok([user as u32, group as u32])
+}
+
+/// The supplementary groups: how many, and as many as there is room for (`getgroups(2)`). `EINVAL` where there are more.
+pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
+    let length = c_int::try_from(room.len()).unwrap_or(c_int::MAX);
+    // SAFETY: the kernel writes at most as many ids as it is told that there is room for.
+    let found = Errno::result(unsafe { libc::syscall(libc::SYS_getgroups, length, room.as_mut_ptr()) })?;
+    Ok(usize::try_from(found).unwrap_or(0))
+}
+
+/// The signals that the calling thread blocks (`rt_sigprocmask(2)`), a bit each, the first signal lowest.
+pub(crate) fn signal_mask() -> nix::Result<u64> {
+    let mut mask = 0_u64;
+    let none: *const u64 = std::ptr::null();
+    // SAFETY: no new mask is read, and the old one is written to a word of ours, of the size that is passed.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none, &raw mut mask, size_of::<u64>()) };
+    Errno::result(result).map(|_| mask)
+}
+
+/// Sets what the calling thread blocks.
+pub(crate) fn set_signal_mask(mask: u64) -> nix::Result<()> {
+    let none: *mut u64 = std::ptr::null_mut();
+    // SAFETY: the new mask is read from a local, of the size that is passed; the old one is not asked for.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, none, size_of::<u64>()) };
+    Errno::result(result).map(drop)
+}
+
+/// The ambient set, where no more than `within` can be in it: it is a part of the inheritable one.
+pub(crate) fn ambient_capabilities(within: u64) -> u64 {
+    let is_set = |capability: &u32| {
+        let asked = [libc::PR_CAP_AMBIENT.into(), libc::PR_CAP_AMBIENT_IS_SET.into(), (*capability).into(), 0];
+        by_numbers(libc::SYS_prctl, asked) == Ok(1)
+    };
+    let possible = (0..u64::BITS).filter(|capability| within & 1 << capability != 0);
+    possible.filter(is_set).fold(0, |set, capability| set | 1 << capability)
+}
+
+/// The execution domain (`personality(2)`).
+pub(crate) fn personality() -> nix::Result<i32> {
+    let found = by_numbers(libc::SYS_personality, [0xffff_ffff, 0, 0, 0])?;
+    #[allow(clippy::cast_possible_truncation)] // The kernel's own is an `int`.
+    let personality = found as i32;
+    Ok(personality)
+}
+
+/// The mode of the calling thread's memory policy (`get_mempolicy(2)`).
+pub(crate) fn memory_policy() -> nix::Result<c_int> {
+    let mut mode: c_int = 0;
+    let none: *mut c_ulong = std::ptr::null_mut();
+    // SAFETY: one `int` of ours is written, and no set of nodes is asked for.
+    let result =
+        unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, none, 0 as c_ulong, none, 0 as c_ulong) };
+    Errno::result(result).map(|_| mode)
+}
+
+/// The I/O priority of the calling thread (`ioprio_get(2)`).
+pub(crate) fn io_priority() -> nix::Result<i32> {
+    /// `IOPRIO_WHO_PROCESS`, which means a thread.
+    const THREAD: c_long = 1;
+    let found = by_numbers(libc::SYS_ioprio_get, [THREAD, 0, 0, 0])?;
+    Ok(i32::try_from(found).unwrap_or(-1))
+}
+
+/// The words of `struct sched_attr` (`sched_getattr(2)`): policy and flags, nice value and priority, deadlines, utilization clamps.
+pub(crate) fn scheduling() -> nix::Result<[u64; 7]> {
+    let mut attributes = [0_u64; 7];
+    // SAFETY: the kernel writes at most as many bytes as it is told.
+    let result = unsafe {
+        libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0 as c_uint)
+    };
+    Errno::result(result).map(|_| attributes)
+}
+
+/// The processors that the calling thread may run on (`sched_getaffinity(2)`), of the first 1024.
+pub(crate) fn affinity() -> nix::Result<[u64; 16]> {
+    let mut mask = [0_u64; 16];
+    // SAFETY: the kernel writes at most as many bytes as it is told.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
+    Errno::result(result).map(|_| mask)
+}
+
+/// A keyring that a thread has for itself (`keyrings(7)`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keyring {
+    /// `KEY_SPEC_THREAD_KEYRING`
+    Thread = -1,
+    /// `KEY_SPEC_PROCESS_KEYRING`: each thread has a reference of its own.
+    Process = -2,
+    /// `KEY_SPEC_SESSION_KEYRING`
+    Session = -3,
+}
+
+/// The serial number of a keyring of the calling thread, which is not made (`KEYCTL_GET_KEYRING_ID`). `ENOKEY` without one.
+pub(crate) fn keyring(which: Keyring) -> nix::Result<i32> {
+    const GET_KEYRING_ID: c_long = 0;
+    let found = by_numbers(libc::SYS_keyctl, [GET_KEYRING_ID, which as c_long, 0, 0])?;
+    Ok(i32::try_from(found).unwrap_or(-1))
+}
+
+/// Where keys go that the calling thread requests (`KEYCTL_SET_REQKEY_KEYRING`, which changes nothing for −1).
+pub(crate) fn requested_keys() -> nix::Result<i32> {
+    const SET_REQKEY_KEYRING: c_long = 14;
+    let found = by_numbers(libc::SYS_keyctl, [SET_REQKEY_KEYRING, -1, 0, 0])?;
+    Ok(i32::try_from(found).unwrap_or(-1))
+}
+
+/// Whether the calling thread has ever made or used a ring of `io_uring(7)`: the kernel then keeps a context for it, and may have
+/// started threads for it.
+///
+/// Asked with a registered ring that cannot be: `EBADF` where the thread has a context, `EINVAL` where it has none. Before Linux
+/// 5.18 the answer is always no.
+pub(crate) fn has_used_io_uring() -> bool {
+    const REGISTERED_RING: c_long = 1 << 4;
+    // No work is submitted and none waited for, even where the ring is there.
+    !matches!(
+        by_numbers(libc::SYS_io_uring_enter, [0, 0, 0, REGISTERED_RING]),
+        Err(Errno::EINVAL | Errno::EPERM | Errno::ENOSYS)
+    )
+}
+
+/// The alternate signal stack of the calling thread (`sigaltstack(2)`): address, flags and size.
+pub(crate) fn signal_stack() -> nix::Result<[u64; 3]> {
+    let mut stack = std::mem::MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: nothing is set, and one description of ours is written.
+    Errno::result(unsafe { libc::sigaltstack(std::ptr::null(), stack.as_mut_ptr()) })?;
+    // SAFETY: zeroes are a description, and the kernel has written the real one.
+    let stack = unsafe { stack.assume_init() };
+    // Whether the thread runs on it at the moment is no property of it.
+    let flags = stack.ss_flags & !libc::SS_ONSTACK;
+    Ok([stack.ss_sp.expose_provenance() as u64, u64::from(flags.unsigned_abs()), stack.ss_size as u64])
+}
+
+/// Whether a thread of this process exists. Unlike `/proc` it needs no filesystem.
+pub(crate) fn is_thread(thread: Tid) -> bool {
+    // SAFETY: it takes nothing.
+    let process = unsafe { libc::syscall(libc::SYS_getpid) };
+    by_numbers(libc::SYS_tgkill, [process, thread.as_raw().into(), 0, 0]) != Err(Errno::ESRCH)
+}
+
+/// A file in memory (`memfd_create(2)`), close-on-exec. No other has its inode number.
+pub(crate) fn memory_file(name: &std::ffi::CStr) -> nix::Result<OwnedFd> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC)
+}
+
+/// The control words of the calling thread's floating-point unit: rounding, exceptions, denormal numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FloatControl {
+    words: [u64; 2],
+}
+
+impl FloatControl {
+    /// The status flags of the first word, which every rounded result sets, are no part of it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn of_current() -> FloatControl {
+        /// The six exception flags of MXCSR.
+        const FLAGS: u32 = 0x3f;
+        let (mut vector, mut legacy) = (0_u32, 0_u16);
+        // SAFETY: both instructions store a word of ours, and nothing else.
+        unsafe {
+            std::arch::asm!(
+                "stmxcsr [{vector}]", "fnstcw [{legacy}]",
+                vector = in(reg) &raw mut vector, legacy = in(reg) &raw mut legacy, options(nostack)
+            );
+        }
+        FloatControl { words: [(vector & !FLAGS).into(), legacy.into()] }
+    }
+
+    /// Has the calling thread compute so again.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(clippy::cast_possible_truncation)] // Each came from a word of that size.
+    pub(crate) fn set(self) {
+        let (vector, legacy) = (self.words[0] as u32, self.words[1] as u16);
+        // SAFETY: both words were read from these registers on this thread, so that they are valid.
+        unsafe {
+            std::arch::asm!(
+                "ldmxcsr [{vector}]", "fldcw [{legacy}]",
+                vector = in(reg) &raw const vector, legacy = in(reg) &raw const legacy, options(nostack)
+            );
+        }
+    }
+
+    /// FPCR.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn of_current() -> FloatControl {
+        let word: u64;
+        // SAFETY: reads a register.
+        unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack, preserves_flags)) };
+        FloatControl { words: [word, 0] }
+    }
+
+    /// Has the calling thread compute so again.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn set(self) {
+        // SAFETY: the word was read from this register on this thread.
+        unsafe { std::arch::asm!("msr fpcr, {}", in(reg) self.words[0], options(nomem, nostack)) };
+    }
+
+    /// Elsewhere they are not looked at.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub(crate) fn of_current() -> FloatControl {
+        FloatControl { words: [0; 2] }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub(crate) fn set(self) {}
+}

@@ -1,0 +1,81 @@
+//! Calls in a process that lives under a seccomp profile: each works, warm ones use their thread again, and what a body changed
+//! stays with no thread.
+//!
+//! Arguments: the name of a profile in `tests/profiles`, or `none`; system calls that kill besides. Prints what a warm call takes.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use in_netns::{Call, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
+use in_netns_tests::profiles::{Profile, apply};
+use in_netns_tests::{give_up_sys_admin, is_alive, threads_in, threads_outside_home, tid};
+use nix::sched::{CloneFlags, unshare};
+use seccompiler::SeccompAction;
+
+in_netns::rootless!();
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (profile, kill) = arguments.split_first().expect("a profile");
+    for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
+        for missing in [caps::Capability::CAP_SYS_PTRACE, caps::Capability::CAP_SYS_NICE] {
+            caps::drop(None, set, missing).expect("a capability can always be dropped");
+        }
+    }
+    set_poison_hook(|_| {});
+    // What a container runtime does before the program starts; what the library does before `main` it has done.
+    if profile != "none" {
+        Profile::read(profile).apply();
+    }
+    let killing = kill.iter().map(|name| (i64::from(name.parse::<syscalls::Sysno>().expect("a call").id()), vec![]));
+    if !kill.is_empty() {
+        apply(killing.collect::<BTreeMap<_, _>>(), SeccompAction::Allow, SeccompAction::KillProcess);
+    }
+
+    // `/proc` may be that of another pid namespace.
+    let own_link = std::fs::read_link("/proc/thread-self").expect("/proc shows this thread");
+    let ids_agree = own_link.ends_with(tid().to_string());
+
+    let ns = NetNs::new().expect("a namespace");
+    let spawned = {
+        with_netns(&ns, || ()).expect("a first call");
+        pool_stats().spawned_total
+    };
+    for _ in 0..200 {
+        assert_eq!(with_netns(&ns, NetNs::current).expect("a call").expect("a namespace"), ns, "P1");
+        assert!(!ids_agree || threads_in(&ns).is_empty(), "P3");
+    }
+    assert_eq!(pool_stats().spawned_total, spawned, "warm calls use their thread again");
+    let outcome = Call::new(&ns).outcome(tid).expect("a call");
+    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+
+    for flags in [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS] {
+        let outcome = Call::new(&ns).outcome(|| unshare(flags).expect("unshare")).expect("a call");
+        assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(_))), "{:?}", outcome.thread);
+    }
+    let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
+    let home = with_netns(&ns, uts).expect("a call");
+    with_netns(&ns, || unshare(CloneFlags::CLONE_NEWUTS)).expect("a call").expect("unshare");
+    assert_eq!(with_netns(&ns, uts).expect("a call"), home);
+
+    for _ in 0..20 {
+        let on = with_netns(&ns, || {
+            give_up_sys_admin();
+            tid()
+        });
+        let on = on.expect("a call");
+        assert!(!ids_agree || !is_alive(on), "P3: gone before the call returns");
+    }
+    assert!(!ids_agree || threads_outside_home().is_empty());
+
+    // A body that makes a system call, so that its thread is inspected.
+    let mut times: Vec<_> = (0..2_000)
+        .map(|_| {
+            let start = Instant::now();
+            with_netns(&ns, nix::unistd::getppid).expect("a call");
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    println!("{profile} {kill:?}: {:?} a warm call, {:?} at the 90th percentile", times[1_000], times[1_800]);
+}
