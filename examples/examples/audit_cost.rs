@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Of so many runs, after a tenth as many that do not count.
+/// The median time of `runs` runs, after a tenth as many warm-up runs.
 fn median<T>(runs: usize, mut run: impl FnMut() -> Result<T, in_netns::Error>) -> io::Result<Duration> {
     let mut times = Vec::with_capacity(runs);
     for number in 0..runs + runs / 10 {

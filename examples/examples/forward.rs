@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connects from inside. The socket stays in the namespace, whoever uses it; as the `std` one it can leave the call's runtime.
+/// Connects from inside. The socket stays in the namespace on any thread. As a `std` socket it can leave the call's runtime.
 #[in_netns(ns)]
 async fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<std::net::TcpStream> {
     TcpStream::connect(to).await?.into_std()
@@ -24,11 +24,11 @@ async fn serve(mut client: TcpStream, ns: NetNs, to: SocketAddr) -> io::Result<(
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// Forwards until told to stop: then takes no more connections, and serves those that there are to their end.
+/// Forwards until `stop` is true. Then it accepts no more connections, and serves the open ones to their end.
 ///
 /// # Errors
 ///
-/// Where the listener fails. What fails in one connection ends that one alone, and is told on stderr.
+/// The error of the listener. An error in one connection ends only that connection, and is printed on stderr.
 pub async fn forward(
     listener: TcpListener,
     ns: NetNs,

@@ -1,9 +1,9 @@
 //! The program with which "Linux Namespaces and Go Don't Mix" began, in Rust.
 //!
-//! A body runs in a new network namespace and starts a thread there. In Go before 1.10 that child could find itself at home, and
-//! somebody else's work in the namespace. Here the child is where its parent is, and afterwards everybody is home.
+//! A body runs in a new network namespace and starts a thread there. In Go before 1.10 that child could run at home, and
+//! unrelated work in the namespace. Here the child is in its parent's namespace, and after the call all threads are home.
 //!
-//! Then a body that makes its own way back impossible: its value arrives, and its thread is never used again.
+//! Then a body makes its own restore impossible: its value arrives, and its thread is never used again.
 
 use std::error::Error;
 use std::fs;

@@ -12,10 +12,10 @@ use std::error::Error;
 use in_netns::{NetNs, with_netns};
 use in_netns_examples::netlink::{Interface, Netlink};
 
-// Without root there is a `/run/netns` of its own, with no name in it.
+// Without root, the process has a `/run/netns` of its own, which is empty.
 in_netns::rootless!();
 
-/// The interfaces of a namespace. The socket is made inside, and so speaks of what is inside.
+/// The interfaces of a namespace. The socket is created inside, so it reports on that namespace.
 pub(crate) fn interfaces_of(ns: &NetNs) -> Result<Vec<Interface>, Box<dyn Error>> {
     Ok(with_netns(ns, || Netlink::connect()?.interfaces())??)
 }

@@ -1,7 +1,7 @@
 //! Many tasks on one runtime, each in its own pod's network across awaits: the shape of kata-containers #13885.
 //!
-//! A guard that moves the current thread, held across an `.await`, leaves the worker in the pod's namespace while other tasks run
-//! there, and is dropped on whatever worker the task is on by then. `--broken` runs that, to show the difference.
+//! A guard that moves the current thread, held across an `.await`, leaves the worker in the pod's namespace while other
+//! tasks run there, and is dropped on the worker that the task has moved to. `--broken` runs that, to show the difference.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,12 +13,12 @@ use nix::sched::{CloneFlags, setns};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-/// Where the steps of all the tasks found themselves.
+/// In which namespace the steps of all the tasks ran.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// So many in their pod's namespace, …
+    /// Steps in the pod's namespace.
     pub inside: usize,
-    /// … and so many not.
+    /// Steps in another namespace.
     pub elsewhere: usize,
 }
 
@@ -46,7 +46,7 @@ impl Steps {
     }
 }
 
-/// A static, because tasks are `'static`; each run has its own.
+/// Counts in a leaked value, because tasks are `'static`. Each run has its own.
 fn run<F>(runtime: &Runtime, tasks: usize, task: impl Fn(NetNs, &'static Steps) -> F) -> io::Result<Tally>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -77,12 +77,12 @@ async fn work_in(pod: &NetNs, steps: &Steps) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Where there are no namespaces to be had.
+/// If no namespace can be created.
 pub fn ours(tasks: usize) -> io::Result<Tally> {
     run(&workers()?, tasks, |pod, steps| async move { work_in(&pod, steps).await })
 }
 
-/// The usual guard: it moves whatever thread it is made on, and moves back whatever thread it is dropped on.
+/// The usual guard: it moves the thread that creates it, and moves the thread that drops it back.
 struct BrokenGuard(OwnedFd);
 
 impl BrokenGuard {
@@ -103,9 +103,9 @@ impl Drop for BrokenGuard {
 ///
 /// # Errors
 ///
-/// Where there are no namespaces to be had.
+/// If no namespace can be created.
 pub fn broken(tasks: usize) -> io::Result<Tally> {
-    // Its workers end up anywhere; they go with the runtime.
+    // The workers can end in any namespace. They exit with the runtime.
     run(&workers()?, tasks, |pod, steps| async move {
         let _guard = BrokenGuard::enter(&pod)?;
         steps.take(&pod).await

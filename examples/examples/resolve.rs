@@ -1,7 +1,7 @@
-//! A name, looked up with the namespace's own path: the packets go to a tiny DNS server on the loopback there, and not home.
+//! A name look-up inside a namespace: the queries go to a small DNS server on the loopback there, and not to one at home.
 //!
-//! tokio looks names up on its blocking pool. On the caller's runtime that pool lives at home, wherever the task's own thread is:
-//! the usual DNS leak. In an async call, the pool is the call's own, inside.
+//! tokio looks names up on its blocking pool. The pool of the caller's runtime runs at home, in whichever namespace the
+//! task's own thread is: the usual DNS leak. An async call has a blocking pool of its own, inside.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,9 +13,9 @@ use in_netns::{NetNs, in_netns};
 use in_netns_examples::dns;
 use in_netns_examples::netlink::Netlink;
 
-/// Nobody else knows it.
+/// A name that no other server has.
 pub const NAME: &str = "pod.in-netns.test";
-/// The answer that the server in the namespace has.
+/// The address that the server in the namespace answers with.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 
 #[in_netns(ns)]
@@ -23,19 +23,19 @@ async fn look_up(ns: &NetNs, name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 80)).await?.map(|address| address.ip()).collect())
 }
 
-/// The server that `/etc/resolv.conf` names. The file is the same inside; what is found at that address is not.
+/// The server that `/etc/resolv.conf` names. The file is the same inside, but the address leads to another server.
 fn nameserver() -> io::Result<Ipv4Addr> {
     let conf = std::fs::read_to_string("/etc/resolv.conf")?;
     let servers = conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
-    // Without one, the resolver asks here.
+    // Without an entry, the resolver asks the loopback (`resolv.conf(5)`).
     Ok(servers.into_iter().next().unwrap_or(Ipv4Addr::LOCALHOST))
 }
 
-/// What the name is inside, what the server there heard, and what came to the same port at home.
+/// Returns the addresses found inside, the number of queries heard there, and the number that arrived at home.
 ///
 /// # Errors
 ///
-/// Where there is no namespace to be had, or the name is not found.
+/// If no namespace can be created, or the name is not found.
 pub async fn resolve_inside() -> io::Result<(Vec<IpAddr>, usize, usize)> {
     let ns = NetNs::new()?;
     let server = nameserver()?;
@@ -45,7 +45,7 @@ pub async fn resolve_inside() -> io::Result<(Vec<IpAddr>, usize, usize)> {
         }
         UdpSocket::bind((server, 53))
     })??;
-    // At home somebody may have the port already: then it is up to them to hear nothing.
+    // Another process may use the port at home already. Then the queries at home are not counted.
     let at_home = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53)));
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);

@@ -24,12 +24,14 @@ mod owned;
 mod poll_rendezvous;
 mod service;
 mod session;
+mod sockets;
 
 use std::future::Future;
 
 pub(crate) use owned::call as call_owned;
 pub use owned::{AbortHandle, JoinError, JoinHandle};
 pub use service::{NetNsRuntime, RuntimeBuilder};
+pub use sockets::IntoSocketAddrs;
 
 use crate::call::{Call, Outcome};
 use crate::error::Error;

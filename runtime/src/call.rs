@@ -12,6 +12,7 @@
 pub(crate) mod audit;
 pub(crate) mod context;
 mod create;
+pub(crate) mod sockets;
 pub(crate) mod walk;
 pub(crate) mod worker;
 
@@ -28,7 +29,7 @@ use crate::sys;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Handed, Inspect, LeaseEnd, Pool, WORKER_NAME};
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -87,6 +88,40 @@ where
     Call::new(ns).run(f)
 }
 
+/// As [`with_netns`], for a closure that returns a `Result`: one `?` is enough.
+///
+/// A failure to enter is converted into the closure's own error type.
+///
+/// # Errors
+///
+/// The closure's error, or an [`Error`] as [`with_netns`] gives it. The closure was then never called.
+///
+/// # Panics
+///
+/// As [`with_netns`].
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::net::TcpListener;
+/// use in_netns::{NetNs, try_with_netns};
+///
+/// let blue = NetNs::new()?;
+/// let listener = try_with_netns(&blue, || TcpListener::bind("127.0.0.1:80"))?;
+/// assert_eq!(NetNs::of_socket(&listener)?, blue);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn try_with_netns<N, F, T, E>(ns: N, f: F) -> Result<T, E>
+where
+    N: IntoNetNs,
+    F: FnOnce() -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    Call::new(ns).try_run(f)
+}
+
 /// Runs a closure on a pristine pinned thread, still at home, from where it enters namespaces as it likes.
 ///
 /// # Errors
@@ -141,6 +176,24 @@ impl NetNs {
     {
         with_netns(self, f)
     }
+
+    /// As [`NetNs::run`], for a closure that returns a `Result`: [`try_with_netns`], as a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        try_with_netns(self, f)
+    }
 }
 
 /// One call, with its options.
@@ -167,13 +220,24 @@ pub(crate) struct Options {
     pub(crate) fresh: bool,
     pub(crate) audit: bool,
     pub(crate) thread_name: Option<String>,
+    /// In bytes.
+    pub(crate) stack_size: Option<usize>,
 }
 
 impl Options {
     /// For a thread of the call's own. Without a name it goes under its caller's, so that a failing test is named in its panic message.
     pub(crate) fn builder(&self) -> Builder {
         let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
-        name.map_or_else(Builder::new, |name| Builder::new().name(name))
+        let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes),
+            None => builder,
+        }
+    }
+
+    /// Whether the call has a thread of its own. The stack of a pooled thread has its size already.
+    pub(crate) fn needs_fresh_thread(&self) -> bool {
+        self.fresh || self.stack_size.is_some()
     }
 
     /// For a thread of the pool, which has a name already.
@@ -184,7 +248,7 @@ impl Options {
     /// What becomes of the call's thread after all.
     pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
         match settled {
-            ThreadFate::Reusable if self.fresh => ThreadFate::Retired(RetireReason::Fresh),
+            ThreadFate::Reusable if self.needs_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
             fate => fate,
         }
     }
@@ -198,9 +262,11 @@ impl Call {
 
     /// Uses a thread for this call alone, started by the calling thread.
     ///
-    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has, such as the
-    /// capture of output under `cargo test`, and it cannot be met again, whatever the closure did to it. It is restored
-    /// before the call returns all the same, and exits then.
+    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has
+    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture
+    /// of output under
+    /// `cargo test`. No other call uses the thread, whatever the closure did to it. It is restored before the call returns all the same, and
+    /// exits then.
     pub fn fresh(mut self) -> Call {
         self.options.fresh = true;
         self
@@ -237,6 +303,32 @@ impl Call {
         self
     }
 
+    /// Gives the body a stack of so many bytes, on a thread for this call alone: implies [`Call::fresh`].
+    ///
+    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says,
+    /// on a thread of the pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of
+    /// an async call it is the stack on which the body is polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::{Call, NetNs};
+    ///
+    /// fn depth(left: u32) -> u32 {
+    ///     let on_the_stack = std::hint::black_box([left; 256]);
+    ///     if left == 0 { 0 } else { 1 + depth(on_the_stack[7] - 1) }
+    /// }
+    /// // At least a kilobyte each.
+    /// let deep = Call::new(NetNs::new()?).stack_size(64 << 20).run(|| depth(10_000))?;
+    /// assert_eq!(deep, 10_000);
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> Call {
+        self.options.stack_size = Some(bytes);
+        self
+    }
+
     /// Names the thread for the length of the call: what `/proc/self/task/TID/comm` shows (15 bytes of it) and, with
     /// [`Call::fresh`], also panic messages and [`std::thread::Thread::name`]. What follows a NUL byte is cut off.
     pub fn thread_name(mut self, name: impl Into<String>) -> Call {
@@ -261,6 +353,24 @@ impl Call {
         R: Send,
     {
         self.execute(Inspect::Later, f).map(Outcome::into_value)
+    }
+
+    /// As [`Call::run`], for a closure that returns a `Result`: see [`try_with_netns`].
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        self.run(f).unwrap_or_else(|error| Err(error.into()))
     }
 
     /// As [`Call::run`], with the strays of an audit.
@@ -312,16 +422,19 @@ where
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
     let body = |thread: &mut PinnedThread| context.within(|| body(thread));
-    let visit = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
-    let (value, lease_end) =
-        if options.fresh { on_fresh_thread(visit, options)? } else { on_leased_thread(visit, options)? };
+    let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let (result, lease_end) =
+        if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {
+            on_fresh_thread(task, options)?
+        } else {
+            on_leased_thread(task, options)?
+        };
     let thread = options.fate(lease_end.report());
-    value.map(|value| {
-        // Every thread of this call's own has left by now.
-        let strays = audit.map_or_else(Vec::new, Audit::end);
-        Stray::notify(&strays);
-        Outcome { value, thread, strays }
-    })
+    let value = result?;
+    // Every thread of this call's own has left by now.
+    let strays = audit.map_or_else(Vec::new, Audit::end);
+    Stray::notify(&strays);
+    Ok(Outcome { value, thread, strays })
 }
 
 /// Everything that is known of a call that ran.
@@ -363,16 +476,24 @@ struct CallTask<'c, F> {
 /// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
 type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
-impl<F> CallTask<'_, F> {
-    /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
+impl<F> CallTask<'_, &mut Option<F>> {
+    /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
+    /// user code, and runs on the caller's thread.
+    fn run<R>(
+        self,
+        entered: Result<(), Error>,
+        pool: &Pool,
+        thread: &mut PinnedThread,
+        assist_point: Option<&AssistPoint<'_>>,
+    ) -> CallResult<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
-        let CallTask { as_target, body, inspect, audit } = self;
-        if let Err(error) = as_target.map_or(Ok(()), |as_target| thread.enter_unguarded(as_target)) {
-            return (Err(error), LeaseEnd::not_entered(thread));
+        let CallTask { as_target: _, body, inspect, audit } = self;
+        if let Err(error) = entered {
+            return (Err(error), LeaseEnd::not_entered(&pool.roster, thread));
         }
+        let Some(body) = body.take() else { unreachable!("a body is run once") };
         let mark_guard = audit.map(Audit::mark_current);
         let start = Instant::now();
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
@@ -383,51 +504,55 @@ impl<F> CallTask<'_, F> {
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
+fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
+    let pool = Pool::of_process();
     let thread_name = options.name_for_kernel();
-    let mut visit = Some(visit);
-    let mut brought = None;
-    let mut job = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-        let Some(visit) = visit.take() else { return };
-        // A name is for whoever looks; that it could not be set is no reason to refuse the call.
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let allowance = Allowance::unknown();
+    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+        let entered = thread.admit(as_target, &allowance)?;
+        let task = CallTask { as_target, body: &mut body, inspect, audit };
+        // Best effort: the name is diagnostic only.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        brought = Some(visit.make(pool, thread, Some(assist_point)));
+        let result = task.run(entered, pool, thread, Some(assist_point));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
-    };
-    let mut lease = pool.lease()?;
-    let mut completion = lease.run(&mut job);
-    while completion == Handed::Rejected {
-        lease = pool.lease()?;
-        completion = lease.run(&mut job);
-    }
-    let Some((value, lease_end)) = brought else { unreachable!("a job that was run brings something back") };
-    Ok((value, lease_end.return_lease(lease, completion)))
+        Some(result)
+    })?;
+    Ok((result, lease_end.return_lease(lease)))
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
+fn on_fresh_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
+    let pool = Pool::of_process();
     let home = pool.home_or_init()?;
+    let restore_path = descriptors::restore_path(home)?;
+    let kept = restore_path.clone();
     let _leased = pool.roster.count_lease();
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { as_target, body: &mut body, inspect, audit };
     thread::scope(|scope| {
         let body = move || {
             let _registration = pool.roster.register_current();
-            visit.make(pool, &mut PinnedThread::pin_current(home), None)
+            let mut thread = PinnedThread::pin_current_of_caller(home, restore_path);
+            let entered = as_target.map_or(Ok(()), |target| thread.enter_checked(target));
+            task.run(entered, pool, &mut thread, None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, body)
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        let (value, lease_end) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok((value, lease_end))
+        let result = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        drop(kept);
+        Ok(result)
     })
 }

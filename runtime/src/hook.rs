@@ -1,18 +1,23 @@
-//! Telling somebody: a hook that the user sets, and a line on stderr until then; with feature `tracing`, an event as well.
+//! Hooks: what the user has called for an event. Until one is set, the event is a line on stderr; with feature `tracing` it is an
+//! event of `tracing` besides.
+//!
+//! **Promised:** a hook runs on a thread that is fit for user code: that of a caller, or one at home that does nothing else
+//! ([`run_detached`](crate::thread::run_detached)). It runs under no lock, and a panic in it goes no further than its message.
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// What there may be to tell.
+use crate::unwind::contain;
+
+/// What a hook is called for.
 pub(crate) trait Event: Display {
-    /// For whoever follows events.
+    /// Emits it as an event of `tracing`.
     #[cfg(feature = "tracing")]
     fn emit(&self);
 }
 
-/// What to call when there is a `T` to tell.
+/// What to call for a `T`.
 pub(crate) struct Hook<T>(RwLock<Option<Callback<T>>>);
 
 type Callback<T> = Arc<dyn Fn(&T) + Send + Sync>;
@@ -25,17 +30,18 @@ impl<T: Event> Hook<T> {
     pub(crate) fn set(&self, hook: impl Fn(&T) + Send + Sync + 'static) {
         let hook: Callback<T> = Arc::new(hook);
         let before = self.0.write().unwrap_or_else(PoisonError::into_inner).replace(hook);
-        // Its destructor is somebody else's code: not under the lock.
+        // The destructor of a hook is foreign code: it does not run under the lock.
         drop(before);
     }
 
     pub(crate) fn notify(&self, event: &T) {
         let hook = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        // The call has a value or a panic to deliver, and neither a subscriber nor the hook is to hide it.
+        // The call has a value or a panic to return, and neither a subscriber nor the hook may replace it.
         #[cfg(feature = "tracing")]
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| event.emit()));
+        contain(|| event.emit());
         match hook {
-            Some(hook) => drop(panic::catch_unwind(AssertUnwindSafe(|| hook(event)))),
+            // Dropped within: it may be the last of a hook that was replaced meanwhile.
+            Some(hook) => contain(move || hook(event)),
             // Not `eprintln!`, which panics where stderr is closed.
             None => drop(writeln!(io::stderr(), "{event}")),
         }

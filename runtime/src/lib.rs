@@ -1,6 +1,6 @@
-#![doc = include_str!("../README.md")]
-#![cfg_attr(docsrs, feature(doc_cfg))] // On docs.rs: what needs which feature.
-#![allow(clippy::test_attr_in_doctest)] // README.md shows a test, which is to compile.
+#![doc = include_str!("crate.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which item needs which feature.
+#![allow(clippy::test_attr_in_doctest, clippy::needless_doctest_main)] // The examples of tests and programs are complete.
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
@@ -9,31 +9,43 @@ mod async_call;
 mod call;
 mod error;
 pub mod escapes;
+pub mod guide;
 mod hook;
+pub mod inheritance;
 mod netns;
 mod privileges;
 pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
+mod unwind;
+
+/// The examples of README.md, as tests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
 #[cfg(feature = "tokio")]
-pub use async_call::{AbortHandle, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async};
+pub use async_call::{
+    AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async,
+};
 pub use call::audit::{Stray, set_stray_hook};
 pub use call::walk::{par_walk, walk};
 pub use call::worker::Worker;
-pub use call::{Call, Outcome, pinned, with_netns};
+pub use call::{Call, Outcome, pinned, try_with_netns, with_netns};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "macros")]
+#[doc = include_str!("attribute.md")]
 pub use in_netns_macros::in_netns;
 pub use netns::holders::Holder;
-pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use netns::{IntoNetNs, Names, NetNs, NetNsId};
 pub use privileges::{Cause, Privileges, privileges};
 pub use thread::fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use thread::home::Change;
 pub use thread::pinned::{NetNsGuard, PinnedThread, retire_current_thread};
+pub use thread::template::init;
 pub use thread::{PoolStats, pool_stats, set_keep_alive};

@@ -1,13 +1,15 @@
 //! A network namespace, held by a descriptor.
 //!
-//! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever happens to
-//! the name, path or process that it was found by; two handles are equal if and only if they hold the same namespace.
+//! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever
+//! happens to the name, path or process that it was found by; two handles are equal if and only if they hold the same
+//! namespace.
 //!
-//! **Repr a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be moved, a
-//! process id used again; and opening `/proc` on every call costs more than the switch itself.
+//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be
+//! moved, a process id used again; and opening `/proc` on every call costs more than the switch itself.
 
 pub(crate) mod holders;
-mod named;
+mod names;
+mod pidfd;
 mod target;
 
 use std::fmt;
@@ -22,13 +24,14 @@ use nix::sched::CloneFlags;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Kind, ProcTask};
 
-pub(crate) use named::{DIRECTORY as NAMES, Reserved};
+pub use names::Names;
+pub(crate) use names::Reserved;
 pub use target::IntoNetNs;
 
 /// A network namespace.
 ///
-/// A handle is an open descriptor: it keeps the namespace alive. Cloning shares the descriptor and costs no syscall. Handles
-/// compare and hash by the identity of the namespace, not by how it was found.
+/// A handle is an open descriptor: it keeps the namespace alive. Cloning shares the descriptor and costs no syscall.
+/// Handles compare and hash by the identity of the namespace, not by how it was found.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -54,8 +57,8 @@ struct Inner {
 
 /// The identity of a network namespace: device and inode of the namespace filesystem.
 ///
-/// It is unique among the namespaces that exist. The kernel may use the number again once the namespace is gone, so an id is
-/// a lasting name only while something, such as a [`NetNs`], holds the namespace.
+/// It is unique among the namespaces that exist. The kernel may use the number again once the namespace is gone, so
+/// an id is a lasting name only while something, such as a [`NetNs`], holds the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetNsId {
     device: u64,
@@ -95,23 +98,6 @@ impl NetNs {
         NetNs::checked(fd, operation)
     }
 
-    /// The namespace that `ip netns` knows by this name: `/run/netns/NAME`.
-    ///
-    /// A name is 1 to 255 bytes, without `/` and NUL, and neither `.` nor `..`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidName`], before anything is looked at; [`ErrorKind::NotFound`]; [`ErrorKind::NotANetNs`] where the
-    /// file is there and its mount is not: the namespace was deleted elsewhere, or this mount namespace does not show it.
-    ///
-    /// # References
-    ///
-    /// `ip-netns(8)`.
-    pub fn from_name(name: &str) -> Result<NetNs, Error> {
-        let path = named::path_of(name, "open")?;
-        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display()))
-    }
-
     /// The namespace behind a path: a bind mount, or a file such as `/proc/PID/ns/net`.
     ///
     /// The file is opened without blocking and close-on-exec.
@@ -124,25 +110,19 @@ impl NetNs {
         NetNs::open(path, || format!("open the network namespace {}", path.display()))
     }
 
-    /// The namespace that the leader of a process is in.
+    /// The namespace that a descriptor is open on, such as one received over a socket. A process descriptor stands
+    /// for the namespace of its process: see [`NetNs::from_pidfd`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where it
-    /// belongs to somebody else.
-    pub fn from_pid(pid: u32) -> Result<NetNs, Error> {
-        let path = format!("/proc/{pid}/ns/net");
-        NetNs::open(Path::new(&path), || format!("open the network namespace of process {pid} ({path})"))
-            .map_err(Error::explain_looking_at_process)
-    }
-
-    /// The namespace that a descriptor is open on, such as one received over a socket.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotANetNs`]: the descriptor, then, is closed.
+    /// [`ErrorKind::NotANetNs`]; with a process descriptor, those of [`NetNs::from_pidfd`]. The descriptor is then
+    /// closed.
     pub fn from_fd(fd: OwnedFd) -> Result<NetNs, Error> {
-        NetNs::checked(fd, || "use a descriptor as a network namespace")
+        let operation = || "use a descriptor as a network namespace".to_owned();
+        if sys::is_pidfd(&fd) {
+            return pidfd::of_pidfd(fd.as_fd(), &operation);
+        }
+        NetNs::checked(fd, operation)
     }
 
     /// The namespace that a socket was created in, whichever thread or process uses it now.
@@ -187,9 +167,7 @@ impl NetNs {
         let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
             // A socket, or a device without a driver, cannot be opened; and it is there.
             Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
-            Errno::ENOENT if path.starts_with(named::DIRECTORY) => Error::from_errno(operation(), errno)
-                .explain(|_| Some("no such name: `ip netns list` and `NetNs::list_named` show what there is".into())),
-            _ => Error::from_errno(operation(), errno),
+            _ => Error::from_errno(operation(), errno).explain_missing(path),
         })?;
         NetNs::checked(fd, operation)
     }
@@ -200,13 +178,14 @@ impl NetNs {
         if !sys::is_namespace_file(&fd).map_err(failed)? {
             return Err(not_a_netns(
                 operation(),
-                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \
+                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace \
+                 does not \
                  show it (`NetNs::delete_named` removes it)",
             ));
         }
         match sys::namespace_type(&fd).map_err(failed)? {
             CloneFlags::CLONE_NEWNET => {}
-            other => return Err(not_a_netns(operation(), &format!("a namespace of another kind ({other:?})"))),
+            other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
         Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode } })))
@@ -220,7 +199,8 @@ impl NetNs {
 
 /// The way into a namespace: its descriptor, found beforehand.
 ///
-/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at every call.
+/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at
+/// every call.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'n> {
     fd: BorrowedFd<'n>,
@@ -233,6 +213,12 @@ impl Target<'_> {
         let Target { fd, ns } = self;
         sys::setns(fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
+    }
+
+    /// Whether the descriptor's number is this namespace's on the calling thread too: it is where threads share their
+    /// table of descriptors.
+    pub(crate) fn is_of_this_table(&self) -> bool {
+        sys::identity(self.fd) == Ok((self.ns.id().device, self.ns.id().inode))
     }
 
     /// The namespace that it leads to.
@@ -248,6 +234,22 @@ fn of_calling_thread(operation: &str, errno: Errno) -> Error {
     })
 }
 
+/// A namespace that is not of the network, as manual pages name it.
+fn kind_of_namespace(kind: CloneFlags) -> &'static str {
+    /// Not in `nix` yet.
+    const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+    match kind {
+        CloneFlags::CLONE_NEWCGROUP => "a cgroup namespace",
+        CloneFlags::CLONE_NEWIPC => "an IPC namespace",
+        CloneFlags::CLONE_NEWNS => "a mount namespace",
+        CloneFlags::CLONE_NEWPID => "a PID namespace",
+        CLONE_NEWTIME => "a time namespace",
+        CloneFlags::CLONE_NEWUSER => "a user namespace",
+        CloneFlags::CLONE_NEWUTS => "a UTS namespace",
+        _ => "a namespace of another kind",
+    }
+}
+
 fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {
     Error::new(ErrorKind::NotANetNs, operation, format!("not a network namespace: {what}"))
 }
@@ -255,6 +257,26 @@ fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {
 impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
+    }
+}
+
+impl AsRef<NetNs> for NetNs {
+    fn as_ref(&self) -> &NetNs {
+        self
+    }
+}
+
+/// A namespace with a label: an item of [`walk`](crate::walk).
+impl<L> AsRef<NetNs> for (L, NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        &self.1
+    }
+}
+
+/// An entry of a map from labels to namespaces.
+impl<L> AsRef<NetNs> for (L, &NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        self.1
     }
 }
 

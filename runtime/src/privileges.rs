@@ -6,7 +6,6 @@ pub(crate) mod explain;
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::thread::Builder;
@@ -27,9 +26,9 @@ pub struct Privileges {
 
 /// Finds out whether network namespaces can be made and entered here, and if not, why.
 ///
-/// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the calling
-/// thread nor anything else moves. Where the capability is missing it also tries, in a child process that exits at once,
-/// whether a user namespace could be had. It takes about two milliseconds.
+/// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the
+/// calling thread nor anything else moves. Where the capability is missing it also tries, in a child process that
+/// exits at once, whether a user namespace could be had. It takes about two milliseconds.
 ///
 /// # Examples
 ///
@@ -90,11 +89,12 @@ impl fmt::Display for Privileges {
             (true, false) => "network namespaces can be made, but not entered",
             (true, true) => "network namespaces can be made and entered, but not left for home",
         };
-        write!(out, "{missing}: {}", cause.explanation())
+        write!(out, "{missing}: {cause}: {}", cause.way_out())
     }
 }
 
-/// Why the kernel refuses. The [`Display`](fmt::Display) form says what is wrong, [`Cause::way_out`] what to do about it.
+/// Why the kernel refuses. The [`Display`](fmt::Display) form says what is wrong, [`Cause::way_out`] what to do about
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -116,7 +116,8 @@ pub enum Cause {
         /// The limit: `user.max_net_namespaces` or `user.max_user_namespaces`.
         sysctl: &'static str,
     },
-    /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user namespace (Linux 5.12).
+    /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user
+    /// namespace (Linux 5.12).
     RootWithoutSetfcap,
     /// `CAP_SYS_ADMIN` is missing, and it was too late to enter a user namespace: there were threads already.
     Threads,
@@ -137,73 +138,130 @@ const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
 
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_missing_capability() {
+            out.write_str("CAP_SYS_ADMIN is missing")?;
+        }
+        if let Some(detail) = self.detail() {
+            write!(out, "{}{detail}", if self.is_missing_capability() { ", and " } else { "" })?;
+        }
         match self {
-            Cause::NoCapability => out.write_str("CAP_SYS_ADMIN is missing"),
-            Cause::UserNamespacesDisabled { sysctl } => {
-                write!(out, "CAP_SYS_ADMIN is missing, and user namespaces are disabled ({sysctl} is 0)")
-            }
-            Cause::AppArmor => {
-                write!(out, "CAP_SYS_ADMIN is missing, and AppArmor restricts user namespaces ({APPARMOR})")
-            }
-            Cause::Seccomp => out.write_str("a seccomp filter forbids it, as in a container"),
-            Cause::Limit { sysctl } => match sys_value(sysctl) {
-                Some(limit) => write!(out, "no more namespaces are allowed ({sysctl} is {limit} here, and counts above it too)"),
-                None => write!(out, "no more namespaces are allowed ({sysctl})"),
-            },
-            Cause::RootWithoutSetfcap => out.write_str(
-                "CAP_SYS_ADMIN is missing, and uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may",
-            ),
-            Cause::Threads => out.write_str(
-                "CAP_SYS_ADMIN is missing, and the process had threads when it was to enter a user namespace, which takes a single one",
-            ),
-            Cause::HomeNotOwned => {
-                out.write_str("home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there")
-            }
-            Cause::Other { os_error: Some(os_error) } => {
-                write!(out, "the kernel refused: {}", io::Error::from_raw_os_error(*os_error))
-            }
-            Cause::Other { os_error: None } => out.write_str("it could not be tried"),
+            Cause::Other { os_error: Some(os_error) } => write!(out, " (os error {os_error})"),
+            _ => Ok(()),
         }
     }
 }
 
 impl Cause {
+    /// Whether `CAP_SYS_ADMIN` is missing in the process's own user namespace.
+    fn is_missing_capability(&self) -> bool {
+        match self {
+            Cause::NoCapability
+            | Cause::UserNamespacesDisabled { .. }
+            | Cause::AppArmor
+            | Cause::RootWithoutSetfcap
+            | Cause::Threads => true,
+            Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => false,
+        }
+    }
+
+    /// The cause, apart from a missing capability and from the errno.
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            Cause::NoCapability => return None,
+            Cause::UserNamespacesDisabled { sysctl } => format!("user namespaces are disabled ({sysctl} is 0)"),
+            Cause::AppArmor => format!("AppArmor restricts user namespaces ({APPARMOR})"),
+            Cause::Seccomp => {
+                "a seccomp filter forbids it, as in a container or in a systemd unit with `RestrictNamespaces=`".into()
+            }
+            Cause::Limit { sysctl } => match sys_value(sysctl) {
+                Some(limit) => {
+                    format!("no more namespaces are allowed ({sysctl} is {limit} here, and counts above it too)")
+                }
+                None => format!("no more namespaces are allowed ({sysctl})"),
+            },
+            Cause::RootWithoutSetfcap => {
+                "uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may".into()
+            }
+            Cause::Threads => {
+                "the process had threads when it was to enter a user namespace, which takes a single one".into()
+            }
+            Cause::HomeNotOwned => {
+                "home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there"
+                    .into()
+            }
+            Cause::Other { os_error: Some(os_error) } => {
+                format!("the kernel refused: {}", Errno::from_raw(*os_error).desc())
+            }
+            Cause::Other { os_error: None } => "it could not be tried".into(),
+        })
+    }
+
     /// The one line that helps: a command, a line of code, an option.
     #[must_use]
     pub fn way_out(&self) -> String {
+        let or_root = if nix::unistd::geteuid().is_root() {
+            "or start the process with the capability (container: `--cap-add SYS_ADMIN`)"
+        } else {
+            "or run as root"
+        };
         match self {
-            Cause::NoCapability => "write `in_netns::rootless!();` at the top of the test file or binary, or run as root".into(),
-            Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
-                format!("`sudo sysctl {MAX_USER}=100000`, or run as root")
+            Cause::NoCapability => {
+                format!("write `in_netns::rootless!();` at the top of the test file or binary, {or_root}")
             }
-            Cause::UserNamespacesDisabled { sysctl } => format!("`sudo sysctl {sysctl}=1`, or run as root"),
-            Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, or run as root"),
-            Cause::Seccomp => "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`".into(),
+            Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
+                format!("`sudo sysctl {MAX_USER}=100000`, {or_root}")
+            }
+            Cause::UserNamespacesDisabled { sysctl } => format!("`sudo sysctl {sysctl}=1`, {or_root}"),
+            Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, {or_root}"),
+            Cause::Seccomp => {
+                "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`, or the unit \
+                 with \
+                 `RestrictNamespaces=no`"
+                    .into()
+            }
             Cause::Limit { sysctl } => {
-                format!("`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of some (`lsns`)")
+                format!(
+                    "`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of \
+                    some (`lsns`)"
+                )
             }
             Cause::RootWithoutSetfcap => {
-                "run as an ordinary user, or keep CAP_SETFCAP (container: `--cap-add SETFCAP`, or `--cap-add SYS_ADMIN`)".into()
+                "run as an ordinary user, or keep CAP_SETFCAP (container: `--cap-add SETFCAP`, or `--cap-add \
+                 SYS_ADMIN`)"
+                    .into()
             }
             Cause::Threads => {
-                "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` first in `main`".into()
+                "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` \
+                 first in `main`"
+                    .into()
             }
             Cause::HomeNotOwned => {
                 "enter both at once, as `in_netns::rootless!();` and `unshare --map-root-user --net` do".into()
             }
             Cause::Other { .. } => {
-                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and CONFIG_USER_NS".into()
+                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
+                 CONFIG_USER_NS"
+                    .into()
             }
         }
     }
 
-    /// What is wrong, and what to do: for a message.
+    /// What is wrong, and what to do: for the message of an error, which adds the errno.
     pub(crate) fn explanation(&self) -> String {
-        format!("{self}: {}", self.way_out())
+        match self {
+            Cause::Other { .. } => format!("{}: {}", self.detail().unwrap_or_default(), self.way_out()),
+            _ => format!("{self}: {}", self.way_out()),
+        }
     }
 
-    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its own user
-    /// namespace.
+    /// As [`Cause::explanation`], where the calling thread lacks `CAP_SYS_ADMIN` in the user namespace `own`.
+    pub(crate) fn explanation_without_capability(&self, own: &str) -> String {
+        let detail = self.detail().map_or_else(String::new, |detail| format!(", and {detail}"));
+        format!("this thread lacks CAP_SYS_ADMIN in {own}{detail}: {}", self.way_out())
+    }
+
+    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its
+    /// own user namespace.
     pub(crate) fn of_errno(errno: Errno) -> Cause {
         let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
         match errno {
@@ -246,7 +304,7 @@ struct Facts {
 
 impl Facts {
     fn gather() -> Facts {
-        let setfcap = sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SETFCAP));
+        let setfcap = has_capability(sys::CAP_SETFCAP);
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
             filtered: seccomp_filters(),
@@ -313,7 +371,12 @@ fn cached_probe() -> Result<(), Refusal> {
 
 /// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.
 pub(crate) fn may_administer() -> bool {
-    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SYS_ADMIN))
+    has_capability(sys::CAP_SYS_ADMIN)
+}
+
+/// Whether the calling thread has a capability, by its number, in its user namespace.
+fn has_capability(capability: u8) -> bool {
+    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
 }
 
 /// Whether seccomp filters are at work on the calling thread (`proc_pid_status(5)`).
@@ -330,7 +393,8 @@ fn sys_value(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    //! The causes that not every kernel can be brought to have; all others are met for real in `tests/tests/privileges.rs`.
+    //! The causes that not every kernel can be brought to have; all others are met for real in
+    //! `tests/tests/privileges.rs`.
 
     use super::*;
 

@@ -10,12 +10,18 @@
 //!
 //! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and the [`roster`]
 //! lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`] thread enters and restores
-//! to [`home`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`].
+//! to [`home`], with the capabilities of its [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread that has
+//! it runs `detached`, on another.
 
+mod allowance;
+pub(crate) mod descriptors;
+#[cfg(feature = "tokio")]
+mod detached;
 mod exit;
 pub(crate) mod fate;
 mod handle;
 pub(crate) mod home;
+mod oneshot;
 pub(crate) mod pinned;
 mod pool;
 mod pristine;
@@ -23,12 +29,15 @@ mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;
 mod roster;
-mod template;
+pub(crate) mod template;
 mod worker;
 
+pub(crate) use allowance::Allowance;
+#[cfg(feature = "tokio")]
+pub(crate) use detached::{run_detached, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
-pub(crate) use pool::{Handed, Lease, Pool};
+pub(crate) use pool::{Lease, Pool};
 pub use pool::{PoolStats, pool_stats, set_keep_alive};
 pub(crate) use release::{Inspect, LeaseEnd};
 #[cfg(feature = "tokio")]

@@ -1,4 +1,5 @@
-//! Tests that must fail, each in its own way, and some that must not: `tests/failing.rs` makes a crate of this file and runs it.
+//! Tests that must fail, each in its own way, and some that must not fail: `tests/failing.rs` makes a crate of this file and
+//! runs it.
 #![forbid(unsafe_code)]
 #![deny(warnings)]
 
@@ -27,6 +28,14 @@ mod tests {
     #[test]
     #[in_netns(new)]
     fn passes_with_ok() -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+
+    type TestResult = Result<(), Box<dyn Error + Send + Sync>>;
+
+    #[test]
+    #[in_netns(new)]
+    fn passes_with_an_alias() -> TestResult {
         Ok(())
     }
 

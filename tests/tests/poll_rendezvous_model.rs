@@ -6,10 +6,19 @@
 #[path = "../../runtime/src/async_call/poll_rendezvous.rs"]
 mod poll_rendezvous;
 
+#[path = "../../runtime/src/unwind.rs"]
+mod unwind;
+
 mod sync {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+
+    pub(crate) type ThreadKey = loom::thread::ThreadId;
+
+    pub(crate) fn current_thread_key() -> ThreadKey {
+        loom::thread::current().id()
+    }
 
     /// No time passes in a model.
     #[derive(Clone, Copy)]
@@ -45,6 +54,24 @@ fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(4);
     model.check(test);
+}
+
+/// What the runtime does with a waker that must not be called on the host's thread.
+fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
+    ELSEWHERE.0.lock().unwrap().wakers.push(waker);
+    ELSEWHERE.1.notify_one();
+    Ok(())
+}
+
+/// What the model's first thread waits for.
+#[derive(Default)]
+struct Elsewhere {
+    wakers: Vec<Waker>,
+    is_ended: bool,
+}
+
+loom::lazy_static! {
+    static ref ELSEWHERE: (Mutex<Elsewhere>, Condvar) = (Mutex::new(Elsewhere::default()), Condvar::new());
 }
 
 /// A loom thread that waits, as a task.
@@ -87,7 +114,7 @@ fn host(pending_host: PendingHost<u32>, released: bool) -> Option<u32> {
     if ended == Ended::Finished && released {
         host.release();
     }
-    host.finish(7)
+    host.finish(7, (), false)
 }
 
 /// Borrows a cell of loom's: whoever used it while the poller does not wait would be found out.
@@ -138,13 +165,14 @@ impl Drop for Steps<'_> {
 fn to_the_end(pending: u32, by_thread: bool, released: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
-    let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || Steps { lent, left: pending, by_thread });
+    let (mut poller, pending_host) =
+        pair(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: pending, by_thread });
     let hosting = thread::spawn(move || host(pending_host, released));
     let (task, waker) = Task::new();
     loop {
         match poller.poll(&waker) {
-            Poll::Ready(end) => {
-                assert_eq!(end.unwrap(), 7);
+            Poll::Ready(finished) => {
+                assert_eq!(finished.unwrap().end, 7);
                 break;
             }
             // Between two polls the cell is nobody's but ours.
@@ -176,7 +204,8 @@ fn a_slow_end_is_told() {
 fn left_after(poll_rendezvous: u32, by_thread: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
-    let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, move || Steps { lent, left: 2, by_thread });
+    let (mut poller, pending_host) =
+        pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 2, by_thread });
     let hosting = thread::spawn(move || host(pending_host, false));
     let (_task, waker) = Task::new();
     let mut over = false;
@@ -212,12 +241,13 @@ fn it_can_be_left_while_the_host_ends() {
     model(|| {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
-        let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || Steps { lent, left: 0, by_thread: false });
+        let (mut poller, pending_host) =
+            pair(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 0, by_thread: false });
         let hosting = thread::spawn(move || host(pending_host, true));
         let (_task, waker) = Task::new();
         let told = match poller.poll(&waker) {
-            Poll::Ready(end) => end.ok(),
-            Poll::Pending => poller.leave(false).ended,
+            Poll::Ready(finished) => finished.ok().map(|finished| finished.end),
+            Poll::Pending => poller.leave().ended,
         };
         lent.add();
         drop(poller);
@@ -230,17 +260,17 @@ fn it_can_be_left_while_the_host_ends() {
 fn declined(poll_first: bool) {
     let cell = Cell::new(0);
     let body = Steps { lent: Lent(&cell), left: 0, by_thread: false };
-    let (mut poller, pending_host) = pair(0, POLL_BUDGET, move || body);
-    let hosting = thread::spawn(move || pending_host.reject(7));
+    let (mut poller, pending_host) = pair(0, POLL_BUDGET, wake_elsewhere, move || body);
+    let hosting = thread::spawn(move || pending_host.reject(7, (), false));
     let (task, waker) = Task::new();
     let mut told = None;
     while poll_first && told.is_none() {
         match poller.poll(&waker) {
-            Poll::Ready(end) => told = end.ok(),
+            Poll::Ready(finished) => told = finished.ok().map(|finished| finished.end),
             Poll::Pending => task.wait(),
         }
     }
-    let left = poller.leave(false).ended;
+    let left = poller.leave().ended;
     drop(poller);
     assert_eq!(cell.get(), 1, "dropped, and not made");
     assert_eq!((told.or(left), told.and(left)), (Some(7), None));
@@ -263,7 +293,7 @@ fn the_latest_waker_is_woken() {
     model(|| {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
-        let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, move || {
+        let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || {
             let mut first = true;
             let mut steps = Steps { lent, left: 1, by_thread: true };
             poll_fn(move |cx| {
@@ -283,4 +313,176 @@ fn the_latest_waker_is_woken() {
         drop(poller);
         assert_eq!(hosting.join().unwrap(), None);
     });
+}
+
+/// An executor that polls its one task where it is woken, and may drop it there instead.
+struct Inline {
+    slot: Mutex<Slot>,
+    cell: SharedCell,
+    /// The number of polls after which it is dropped.
+    polls: u32,
+}
+
+enum Slot {
+    Idle(u32, Polled),
+    Polling { woken: bool },
+    Ended,
+}
+
+/// Polls the poller that it holds: ready or not.
+type Polled = Box<dyn FnMut(&Waker) -> bool + Send>;
+
+/// As [`Lent`], for a body whose executor asks for `'static`.
+#[derive(Clone)]
+struct SharedCell(Arc<Cell<u32>>);
+// SAFETY: what the model checks is that one thread at a time uses it.
+unsafe impl Send for SharedCell {}
+// SAFETY: as above.
+unsafe impl Sync for SharedCell {}
+
+impl SharedCell {
+    fn add(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut slot = self.slot.lock().unwrap();
+        let (mut polls, mut polled) = match std::mem::replace(&mut *slot, Slot::Polling { woken: true }) {
+            Slot::Idle(polls, polled) => (polls, polled),
+            Slot::Polling { .. } => return,
+            Slot::Ended => {
+                *slot = Slot::Ended;
+                return;
+            }
+        };
+        *slot = Slot::Polling { woken: false };
+        drop(slot);
+        loop {
+            polls += 1;
+            let is_dropped = polls > self.polls;
+            if is_dropped || polled(&waker) {
+                drop(polled);
+                // The body is gone, and with it its borrow.
+                self.cell.add();
+                *self.slot.lock().unwrap() = Slot::Ended;
+                ELSEWHERE.0.lock().unwrap().is_ended = true;
+                ELSEWHERE.1.notify_one();
+                return;
+            }
+            let mut slot = self.slot.lock().unwrap();
+            match &mut *slot {
+                Slot::Polling { woken } if *woken => *woken = false,
+                slot => {
+                    *slot = Slot::Idle(polls, polled);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A body that is woken by its host's runtime, on the host's thread: so many times.
+struct Timer {
+    cell: SharedCell,
+    due: Arc<Mutex<Vec<Waker>>>,
+    left: u32,
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.cell.add();
+        if self.left == 0 {
+            return Poll::Ready(());
+        }
+        self.left -= 1;
+        self.due.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.cell.add();
+    }
+}
+
+/// Woken on the host's thread, and polled or dropped there.
+fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
+    let cell = SharedCell(Arc::new(Cell::new(0)));
+    let due = Arc::new(Mutex::new(Vec::new()));
+    let body = Timer { cell: cell.clone(), due: Arc::clone(&due), left };
+    let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || body);
+    let hosting = thread::spawn(move || {
+        let (task, waker) = Task::new();
+        let mut host = pending_host.accept();
+        let ended = loop {
+            if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
+                break ended;
+            }
+            task.wait();
+            // Timers fire when nothing is to be polled.
+            if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
+                break ended;
+            }
+            let fired = std::mem::take(&mut *due.lock().unwrap());
+            fired.into_iter().for_each(Waker::wake);
+        };
+        if ended == Ended::Finished && released {
+            host.release();
+        }
+        host.finish(7, (), false)
+    });
+    let told = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let polled: Polled = Box::new({
+        let told = Arc::clone(&told);
+        move |waker| match poller.poll(waker) {
+            Poll::Ready(finished) => {
+                assert_eq!(finished.unwrap().end, 7);
+                told.store(true, std::sync::atomic::Ordering::SeqCst);
+                true
+            }
+            Poll::Pending => false,
+        }
+    });
+    let task = Arc::new(Inline { slot: Mutex::new(Slot::Idle(0, polled)), cell: cell.clone(), polls });
+    task.wake();
+    loop {
+        let mut elsewhere = ELSEWHERE.0.lock().unwrap();
+        while elsewhere.wakers.is_empty() && !elsewhere.is_ended {
+            elsewhere = ELSEWHERE.1.wait(elsewhere).unwrap();
+        }
+        if elsewhere.is_ended {
+            break;
+        }
+        let wakers = std::mem::take(&mut elsewhere.wakers);
+        drop(elsewhere);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+    cell.add();
+    let kept = hosting.join().unwrap();
+    assert_ne!(
+        kept.is_some(),
+        told.load(std::sync::atomic::Ordering::SeqCst),
+        "the report is the poller's, or the host's"
+    );
+}
+
+#[test]
+fn a_waker_that_drops_inline_leaves_no_borrow_behind() {
+    model(|| woken_on_the_hosts_thread(1, 1, false));
+}
+
+#[test]
+fn a_waker_that_polls_inline_comes_to_the_end() {
+    model(|| woken_on_the_hosts_thread(1, u32::MAX, false));
+}
+
+#[test]
+fn a_waker_that_polls_inline_is_told_of_a_slow_end() {
+    model(|| woken_on_the_hosts_thread(0, u32::MAX, true));
 }

@@ -1,4 +1,4 @@
-//! The model check of the hand-over: every interleaving of its two sides, by loom.
+//! The model check of the rendezvous: every interleaving of its two sides, by loom.
 //!
 //! The file under test is the runtime's own, with loom's atomics, cells and threads in the place of `std`'s.
 #![allow(missing_docs, unsafe_code, unreachable_pub)]
@@ -9,21 +9,59 @@
 mod rendezvous;
 
 mod sync {
+    use std::ops::Deref;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
-    pub(crate) use loom::thread::{Thread, current, park};
 
-    /// Loom has no clock: a sleep that times out is one that ends for no reason.
-    pub(crate) fn park_timeout(_: std::time::Duration) {
-        loom::thread::yield_now();
+    /// A wake that is missing is found out as a deadlock.
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        /// Not seen by loom: as in the kernel, looking at the word and falling asleep are one step for other threads.
+        sleeper: Mutex<Option<loom::thread::Thread>>,
+    }
+
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Futex {
+            Futex { word: AtomicU32::new(value), sleeper: Mutex::new(None) }
+        }
+
+        /// Loom has no clock: a sleep that times out is one that ends for no reason.
+        pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+            if timeout.is_some() {
+                return loom::thread::yield_now();
+            }
+            *self.sleeper.lock().unwrap() = Some(loom::thread::current());
+            // Not a load, which might see an old value.
+            if self.word.compare_exchange(expected, expected, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                loom::thread::park();
+            }
+        }
+
+        pub(crate) fn wake(&self) {
+            let sleeper = self.sleeper.lock().unwrap().take();
+            if let Some(sleeper) = sleeper {
+                sleeper.unpark();
+            }
+        }
+    }
+
+    impl Deref for Futex {
+        type Target = AtomicU32;
+
+        fn deref(&self) -> &AtomicU32 {
+            &self.word
+        }
     }
 }
 
 use std::time::Duration;
 
-use rendezvous::{AssistPoint, Callee, Completion, Order, SpinLimit, mailbox};
+use rendezvous::{AssistPoint, Callee, Order, Rejected, SpinLimit, mailbox};
 
 /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
@@ -46,19 +84,15 @@ fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
 fn borrows_twice(limit: SpinLimit) {
     let (mut caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
-    caller.set_callee(thread.thread().clone());
     for turn in 1..=2 {
         // On the stack, seen by loom: a callee that used it after its answer would be found out.
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
-        let answer = caller.run(
-            &mut move |sum: &mut u32, _| {
-                borrowed.cell().set(turn);
-                *sum += turn;
-            },
-            |_| (),
-        );
-        assert_eq!(answer, Completion::Completed);
+        let job = move |sum: &mut u32, _: &AssistPoint<'_>| {
+            borrowed.cell().set(turn);
+            *sum += turn;
+        };
+        assert!(caller.run(job, || (), |_| ()).is_ok());
         assert_eq!(seen.get(), turn);
     }
     drop(caller);
@@ -77,32 +111,69 @@ impl<'a> SendRef<'a> {
 }
 
 #[test]
-fn a_borrow_is_over_when_hand_over_returns_asleep() {
+fn a_borrow_is_over_when_run_returns_asleep() {
     model(0, borrows_twice);
 }
 
 #[test]
-fn a_borrow_is_over_when_hand_over_returns_spinning() {
+fn a_borrow_is_over_when_run_returns_spinning() {
     model(1, borrows_twice);
 }
 
 #[test]
-fn a_declined_job_is_never_run() {
+fn a_rejected_job_is_never_run_and_comes_back() {
     model(0, |limit| {
         let (mut caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || match side.next(None) {
             Order::Job(job) => drop(job),
             Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
         });
-        caller.set_callee(thread.thread().clone());
-        let answer = caller.run(&mut |(): &mut (), _| unreachable!("declined"), |_| ());
-        assert_eq!(answer, Completion::Rejected);
+        let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
+        assert!(matches!(caller.run(job, || (), |_| ()), Err(Rejected(_))));
+        thread.join().unwrap();
+    });
+}
+
+/// The callee ends at some moment: before the job is posted, or before it is taken.
+fn ends_without_an_answer(limit: SpinLimit) {
+    let (mut caller, side) = mailbox::<()>(limit);
+    let thread = loom::thread::spawn(move || drop(side));
+    for _ in 0..2 {
+        let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
+        assert!(matches!(caller.run(job, || (), |_| ()), Err(Rejected(_))));
+    }
+    drop(caller);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_callee_that_ends_rejects_what_it_has_not_taken_asleep() {
+    model(0, ends_without_an_answer);
+}
+
+#[test]
+fn a_callee_that_ends_rejects_what_it_has_not_taken_spinning() {
+    model(1, ends_without_an_answer);
+}
+
+#[test]
+fn a_callee_that_ends_rejects_a_submitted_job() {
+    model(0, |limit| {
+        let (caller, side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || drop(side));
+        let (send, receive) = loom::sync::mpsc::channel();
+        caller.submit(move |argument, caller| {
+            assert!(argument.is_none());
+            drop(caller);
+            send.send(()).unwrap();
+        });
+        receive.recv().unwrap();
         thread.join().unwrap();
     });
 }
 
 #[test]
-fn a_callee_out_of_patience_misses_no_order() {
+fn a_callee_whose_wait_times_out_misses_no_order() {
     model(0, |limit| {
         let (mut caller, mut side) = mailbox::<u32>(limit);
         let thread = loom::thread::spawn(move || {
@@ -116,76 +187,93 @@ fn a_callee_out_of_patience_misses_no_order() {
                 }
             }
         });
-        caller.set_callee(thread.thread().clone());
-        assert_eq!(caller.run(&mut |sum: &mut u32, _| *sum += 1, |_| ()), Completion::Completed);
+        assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 1, || (), |_| ()).is_ok());
         drop(caller);
         assert_eq!(thread.join().unwrap(), 1);
     });
 }
 
-/// The callee counts on assist if and only if it is given, and it is over when the hand-over returns.
-fn helps(limit: SpinLimit) {
+/// The callee relies on assistance if and only if it is given, and it is over when the run returns.
+fn assists(limit: SpinLimit) {
     let (mut caller, mut side) = mailbox::<()>(limit);
     let thread = loom::thread::spawn(move || match side.next(None) {
         Order::Job(job) => job.run(&mut ()),
         Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
     });
-    caller.set_callee(thread.thread().clone());
     let mut assisted = false;
-    let mut job = |(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7);
-    assert_eq!(caller.run(&mut job, |note| assisted = note == 7), Completion::Completed);
+    let job = |(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7);
+    assert!(caller.run(job, || (), |thread| assisted = thread == 7).is_ok());
     assert_eq!(thread.join().unwrap(), assisted);
 }
 
 #[test]
-fn help_is_counted_on_if_and_only_if_it_is_given_asleep() {
-    model(0, helps);
+fn the_callee_relies_on_assistance_if_and_only_if_it_is_given_asleep() {
+    model(0, assists);
 }
 
 #[test]
-fn help_is_counted_on_if_and_only_if_it_is_given_spinning() {
-    model(1, helps);
+fn the_callee_relies_on_assistance_if_and_only_if_it_is_given_spinning() {
+    model(1, assists);
 }
 
-/// The job has the caller's side, and hands it on to whoever has the next job: as the end of a lease does.
-fn gives_then_hands_over(limit: SpinLimit) {
-    let (mut caller, side) = mailbox(limit);
+/// An offer of one job is not claimed in the next.
+#[test]
+fn an_offer_ends_with_its_job() {
+    model(1, |limit| {
+        let (mut caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || {
+            for _ in 0..2 {
+                match side.next(None) {
+                    Order::Job(job) => drop(job.run(&mut ())),
+                    Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+                }
+            }
+        });
+        assert!(
+            caller.run(|(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7), || (), |_| ()).is_ok()
+        );
+        assert!(caller.run(|(): &mut (), _: &AssistPoint<'_>| (), || (), |_| unreachable!("no offer")).is_ok());
+        thread.join().unwrap();
+    });
+}
+
+/// The submitted job has the caller's side, and passes it on to the owner of the next job: as the end of a lease does.
+fn submits_then_runs(limit: SpinLimit) {
+    let (caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
-    caller.set_callee(thread.thread().clone());
     let (send, receive) = loom::sync::mpsc::channel();
     caller.submit(move |sum: Option<&mut u32>, caller| {
-        *sum.expect("it is not declined") += 1;
+        *sum.expect("it is not rejected") += 1;
         send.send(caller).unwrap();
     });
     let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
     // The callee may still be on its way out of the job.
-    assert_eq!(caller.run(&mut |sum: &mut u32, _| *sum += 2, |_| ()), Completion::Completed);
+    assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, || (), |_| ()).is_ok());
     drop(caller);
     assert_eq!(thread.join().unwrap(), 3);
 }
 
 #[test]
-fn an_errand_is_run_and_gives_the_side_back_asleep() {
-    model(0, gives_then_hands_over);
+fn a_submitted_job_is_run_and_passes_the_side_on_asleep() {
+    model(0, submits_then_runs);
 }
 
 #[test]
-fn an_errand_is_run_and_gives_the_side_back_spinning() {
-    model(1, gives_then_hands_over);
+fn a_submitted_job_is_run_and_passes_the_side_on_spinning() {
+    model(1, submits_then_runs);
 }
 
 #[test]
-fn a_declined_errand_is_told_so_and_ends_the_callee() {
+fn a_rejected_submitted_job_is_told_so_and_ends_the_callee() {
     model(0, |limit| {
-        let (mut caller, mut side) = mailbox::<()>(limit);
+        let (caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || {
             match side.next(None) {
                 Order::Submitted(job) => drop(job),
-                Order::Job(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+                Order::Job(_) | Order::Disconnected | Order::Timeout => unreachable!("a submitted job comes first"),
             }
             assert!(matches!(side.next(None), Order::Disconnected));
         });
-        caller.set_callee(thread.thread().clone());
         caller.submit(|argument, caller| {
             assert!(argument.is_none());
             drop(caller);

@@ -3,18 +3,20 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 
-use super::session::{LeaseGuard, Session, SessionEnd};
+use super::session::{HeldLease, LeaseGuard, Session, SessionEnd};
 use crate::call::Options;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Inspect, Pool};
+use crate::thread::{Allowance, Inspect, Pool, descriptors};
 
 /// What a pinned thread is to do: enter, and then `run` with the payload. If it cannot enter, `run` is told how that ended.
 pub(super) struct Launch<T, L> {
     pub(super) ns: NetNs,
     pub(super) options: Options,
     pub(super) inspect: Inspect,
+    /// What the caller has.
+    pub(super) allowance: Allowance,
     pub(super) payload: T,
     pub(super) run: L,
 }
@@ -22,16 +24,21 @@ pub(super) struct Launch<T, L> {
 impl<T, L> Launch<T, L>
 where
     T: Send + 'static,
-    L: FnOnce(Result<Session<'_>, SessionEnd>, T) + Send + 'static,
+    L: FnOnce(Result<Session<'_>, (SessionEnd, HeldLease)>, T) + Send + 'static,
 {
     /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
     /// had, the work comes back.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
-        let pool = match Pool::of_process() {
-            Ok(pool) => pool,
-            Err(error) => return Err((error, self)),
-        };
-        if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) }
+        let pool = Pool::of_process();
+        let apart = || pool.home_or_init().map(descriptors::are_apart);
+        match if self.options.needs_fresh_thread() { Ok(true) } else { apart() } {
+            Ok(true) => self.on_fresh_thread(pool),
+            Ok(false) => match pool.ensure(&self.allowance) {
+                Ok(()) => self.on_leased_thread(pool),
+                Err(error) => Err((error, self)),
+            },
+            Err(error) => Err((error, self)),
+        }
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
@@ -41,9 +48,11 @@ where
         };
         lease.submit(move |thread, lease| {
             if let Some(thread) = thread {
-                return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
+                if thread.admit(None, &self.allowance).is_some() {
+                    return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
+                }
             }
-            // Somebody's leftovers were found in that one: its last deed is to find another.
+            // It failed its inspection, or has lost what the process has: lease another.
             drop(lease);
             if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
                 run(Err(SessionEnd::without_thread(error)), payload);
@@ -57,6 +66,10 @@ where
             Ok(home) => home,
             Err(error) => return Err((error, self)),
         };
+        let restore_path = match descriptors::restore_path(home) {
+            Ok(path) => path,
+            Err(error) => return Err((error, self)),
+        };
         let builder = self.options.builder();
         let count = pool.roster.count_lease();
         // What a thread that cannot be started was given is lost, so this is given afterwards.
@@ -65,7 +78,8 @@ where
             let _registration = pool.roster.register_current();
             let lease_guard = LeaseGuard::Counted(count);
             if let Ok(launch) = work_to_come.recv() {
-                launch.enter_and_run(pool, &mut PinnedThread::pin_current(home), lease_guard);
+                let mut thread = PinnedThread::pin_current_of_caller(home, restore_path);
+                launch.enter_and_run(pool, &mut thread, lease_guard);
             }
         };
         match builder.spawn(body) {
@@ -79,7 +93,7 @@ where
 
     /// On the pinned thread. It does not unwind.
     fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
-        let Launch { ns, options, inspect, payload, run } = self;
+        let Launch { ns, options, inspect, allowance: _, payload, run } = self;
         // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has the thread retire,
         // and those who wait for the payload learn that it is gone.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,36 +13,47 @@ use std::thread;
 
 use super::launch::Launch;
 use super::local::LastSeen;
-use super::session::{Session, SessionEnd};
+use super::session::{HeldLease, Session, SessionEnd};
 use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
 use crate::error::Error;
-use crate::thread::Inspect;
+use crate::thread::{Allowance, Inspect, wake_elsewhere};
+use crate::unwind::{Payload, catch, contain, discard};
 
-/// Makes and polls a body, and catches what it throws, be it on its way out.
+/// Makes and polls a body, and returns its value or its panic. A panic of the body's destructor is the body's, too.
 pub(super) async fn catch_panics<F, Fut, R>(context: Context, body: F) -> thread::Result<R>
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let made = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)))?;
+    let made = catch(|| context.within(body))?;
     let mut body = pin!(Some(made));
     let value = poll_fn(|cx| {
         let poll = || match body.as_mut().as_pin_mut() {
             Some(body) => context.within(|| body.poll(cx)),
             None => unreachable!("the body is there until it is ready"),
         };
-        match panic::catch_unwind(AssertUnwindSafe(poll)) {
+        match catch(poll) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Err(payload) => Poll::Ready(Err(payload)),
         }
     })
     .await;
-    let dropped = panic::catch_unwind(AssertUnwindSafe(|| context.within(|| body.set(None))));
-    // The first panic is the one to tell of.
-    value.and_then(|value| dropped.map(|()| value))
+    let dropped = catch(|| context.within(|| body.set(None)));
+    // The first panic is returned. What is not returned has a destructor of its own.
+    match (value, dropped) {
+        (Ok(value), Ok(())) => Ok(value),
+        (Ok(value), Err(payload)) => {
+            contain(|| drop(value));
+            Err(payload)
+        }
+        (Err(payload), dropped) => {
+            dropped.err().into_iter().for_each(discard);
+            Err(payload)
+        }
+    }
 }
 
 /// Starts a body.
@@ -55,7 +66,8 @@ where
     let task = Arc::new(Task::default());
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(ns, options)| {
-        let launch = Launch { ns, options, inspect: Inspect::Later, payload, run: host };
+        let launch =
+            Launch { ns, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
         launch.begin().map_err(|(error, _)| error)
     });
     if let Err(error) = begun {
@@ -64,23 +76,25 @@ where
     JoinHandle { task: Some(task), strays: Vec::new() }
 }
 
-fn host<F, Fut, R>(session: Result<Session<'_>, SessionEnd>, (task, context, body): (Arc<Task<R>>, Context, F))
-where
+fn host<F, Fut, R>(
+    session: Result<Session<'_>, (SessionEnd, HeldLease)>,
+    (task, context, body): (Arc<Task<R>>, Context, F),
+) where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let lost = HostGuard(&task);
-    let (outcome, session_end) = match session {
+    let host_guard = HostGuard(&task);
+    let (outcome, ended) = match session {
         Ok(session) => drive(session, &task, context, body),
-        Err(mut session_end) => {
-            let why = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
-            // Somebody else's destructor.
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(body)));
-            (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(why))), session_end)
+        Err((mut session_end, lease)) => {
+            let repr = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
+            // Foreign code: the body's destructor.
+            let dropped = catch(|| drop(body));
+            (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(repr))), (session_end, lease))
         }
     };
-    std::mem::forget(lost);
-    task.finish(outcome, Some(session_end));
+    std::mem::forget(host_guard);
+    task.finish(outcome, Some(ended));
 }
 
 fn drive<F, Fut, R>(
@@ -88,7 +102,7 @@ fn drive<F, Fut, R>(
     task: &Task<R>,
     context: Context,
     body: F,
-) -> (Result<R, JoinError>, SessionEnd)
+) -> (Result<R, JoinError>, (SessionEnd, HeldLease))
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
@@ -101,12 +115,26 @@ where
         }
         body.as_mut().poll(cx).map(Some)
     }));
-    let dropped = session.drive(async { panic::catch_unwind(AssertUnwindSafe(|| drop(body))) });
-    let outcome = match (driven, dropped) {
-        (Some(Ok(value)), _) => Ok(value),
-        (Some(Err(payload)), _) | (None, Err(payload)) => Err(JoinError::panicked(payload)),
-        (None, Ok(())) => Err(JoinError(Repr::Cancelled)),
-    };
+    let mut outcome = session.drive(async {
+        match (driven, catch(|| drop(body))) {
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Err(payload)), dropped) => {
+                dropped.err().into_iter().for_each(discard);
+                Err(JoinError::panicked(payload))
+            }
+            (Some(Ok(value)), Err(payload)) => {
+                contain(|| drop(value));
+                Err(JoinError::panicked(payload))
+            }
+            (None, Err(payload)) => Err(JoinError::panicked(payload)),
+            (None, Ok(())) => Err(JoinError(Repr::Cancelled)),
+        }
+    });
+    if task.is_detached() {
+        // No one awaits the output: it is dropped inside, as the body was.
+        let unwanted = std::mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
+        session.drive(async { contain(|| drop(unwanted)) });
+    }
     (outcome, session.end())
 }
 
@@ -165,47 +193,58 @@ impl<R> Task<R> {
     /// On the host's thread, before each poll of the body.
     fn is_aborted(&self, cx: &task::Context<'_>, known: &mut LastSeen) -> bool {
         if known.is_new(cx.waker()) {
-            self.state().host = Some(cx.waker().clone());
+            let host = cx.waker().clone();
+            let before = self.state().host.replace(host);
+            drop(before);
         }
-        // After the waker was left: an abort that did not find it is seen here.
+        // After the waker was registered: an abort that did not find it is seen here.
         self.aborted.load(Ordering::Acquire)
     }
 
-    fn finish(&self, outcome: Result<R, JoinError>, session_end: Option<SessionEnd>) {
+    fn is_detached(&self) -> bool {
+        self.state().detached
+    }
+
+    /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on its thread.
+    fn finish(&self, outcome: Result<R, JoinError>, ended: Option<(SessionEnd, HeldLease)>) {
+        let (session_end, lease) = ended.unzip();
         let mut state = self.state();
         state.finished = true;
-        state.host = None;
+        let host = state.host.take();
         if state.detached {
             drop(state);
-            if let Some(session_end) = session_end {
-                session_end.report_detached();
-            }
-            // Somebody else's destructor, which is not to end the thread.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(outcome)));
+            drop(host);
+            contain(|| drop(outcome));
+            drop(lease);
+            session_end.into_iter().for_each(SessionEnd::report_detached);
             return;
         }
+        let avoid_this_thread = session_end.as_ref().is_some_and(SessionEnd::has_events);
         state.outcome = Some((outcome, session_end));
         let joiner = state.joiner.take();
         drop(state);
+        drop(host);
         if let Some(joiner) = joiner {
-            joiner.wake();
+            wake_joiner(joiner, avoid_this_thread);
         }
+        drop(lease);
     }
 }
 
-/// Tells the joiner, should the host unwind.
+/// Calls the waker of a handle, which is foreign code.
+fn wake_joiner(joiner: Waker, avoid_this_thread: bool) {
+    let left = if avoid_this_thread { wake_elsewhere(joiner).err() } else { Some(joiner) };
+    if let Some(joiner) = left {
+        contain(|| joiner.wake());
+    }
+}
+
+/// Tells the joiner if the host unwinds.
 struct HostGuard<'t, R>(&'t Task<R>);
 
 impl<R> Drop for HostGuard<'_, R> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.finished = true;
-        state.outcome = Some((Err(JoinError(Repr::Cancelled)), None));
-        let joiner = state.joiner.take();
-        drop(state);
-        if let Some(joiner) = joiner {
-            joiner.wake();
-        }
+        self.0.finish(Err(JoinError(Repr::Cancelled)), None);
     }
 }
 
@@ -217,7 +256,8 @@ trait Abort: Send + Sync {
 impl<R: Send> Abort for Task<R> {
     fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
-        let host = self.state().host.clone();
+        // One wake is enough: the host sees that it is aborted, and polls no more.
+        let host = self.state().host.take();
         if let Some(host) = host {
             host.wake();
         }
@@ -280,12 +320,29 @@ impl<R> Future for JoinHandle<R> {
     /// Where it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
+        // Cloning and dropping wakers is foreign code: it does not run under the lock.
+        let mut waker = cx.waker().clone();
         let mut state = task.state();
+        let is_own_thread =
+            |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
+        if state.outcome.as_ref().is_some_and(is_own_thread) {
+            // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless no thread
+            // can be had.
+            drop(state);
+            waker = match wake_elsewhere(waker) {
+                Ok(()) => return Poll::Pending,
+                Err(waker) => waker,
+            };
+            state = task.state();
+        }
         let Some((outcome, session_end)) = state.outcome.take() else {
-            state.joiner = Some(cx.waker().clone());
+            let before = state.joiner.replace(waker);
+            drop(state);
+            drop(before);
             return Poll::Pending;
         };
         drop(state);
+        drop(waker);
         self.task = None;
         if let Some(session_end) = session_end {
             (_, self.strays) = session_end.report();
@@ -299,11 +356,12 @@ impl<R> Drop for JoinHandle<R> {
         let Some(task) = self.task.take() else { return };
         let mut state = task.state();
         state.detached = true;
-        let outcome = state.outcome.take();
+        let (outcome, joiner) = (state.outcome.take(), state.joiner.take());
         drop(state);
-        if let Some((_, Some(session_end))) = outcome {
-            session_end.report();
-        }
+        // Reported first: the destructors of the waker and of the output may panic.
+        let (_output, session_end) = outcome.unzip();
+        session_end.flatten().into_iter().for_each(|session_end| drop(session_end.report()));
+        drop(joiner);
     }
 }
 
@@ -347,11 +405,11 @@ enum Repr {
     Entry(Error),
     Cancelled,
     /// In a lock, because a payload need not be `Sync`.
-    Panicked(Mutex<Box<dyn Any + Send>>),
+    Panicked(Mutex<Payload>),
 }
 
 impl JoinError {
-    fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
+    fn panicked(payload: Payload) -> JoinError {
         JoinError(Repr::Panicked(Mutex::new(payload)))
     }
 

@@ -1,43 +1,57 @@
-//! The poll hand-over: a borrowed future that lives on another thread and is touched there only while its poller waits.
+//! The poll rendezvous: a borrowed future that lives on another thread and is used there only while its poller waits.
 //!
-//! **Promised:** from [`Poller`]'s first poll to its end, the body (the closure, the future that it makes, and what they borrow) is
-//! used on the host's thread alone, and only while the poller is inside [`Poller::poll`] or [`Poller::leave`]. So a body may borrow
-//! whatever outlives the poller, need not be `Send` once it is made, and is gone when the poller is.
+//! **Promised:** the body (the closure, the future that it makes, and what they borrow) is polled on the host's thread alone,
+//! and only while the poller waits in [`Poller::poll`]. It is gone when the poller is. So a body may borrow whatever outlives
+//! the poller, and need not be `Send` once it is made.
 //!
 //! ```text
 //! poller:  poll ─ order: POLL ─ wait ──────────── pending      drop ─ order: DROP ─ wait ──── gone
 //! host:          (driving its runtime)  poll body ─ served              drop body ─ served
-//! anyone: wake ─▶ relay ─▶ the poller's executor ─▶ poll
+//! a waker: wake ─▶ relay ─▶ the poller's executor ─▶ poll
 //! ```
 //!
-//! **Repr not a channel:** what it carries is `'static`. **Repr not [`handover`](crate::thread::rendezvous):** its callee sleeps between two jobs; here it
-//! goes on driving a runtime, whose timers and sockets the body waits for, and an order is one more thing that wakes it.
+//! **Foreign code on the host's thread.** The host drives a runtime, and that runs code which need not be `'static`: the
+//! relay calls the waker of the poller's executor, and an executor may poll its task at once, on the thread that wakes, or drop
+//! it there. So the poller can be used on the host's own thread, where waiting for the host would be waiting for itself:
+//!
+//! - *Dropped there.* The poller is borrowed while an order is under way, so there is none: the host is further down on this very
+//!   stack, in its runtime, and the body is in [`State`]. The poller takes it out and drops it, on the right thread.
+//! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all later
+//!   wakes of this call.
+//!
+//! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):** its callee sleeps
+//! between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
 //!
 //! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten poller borrowed.
-//! `mem::forget` of an [`Poller`] is harmless: no more orders come, so the body is never touched again, not even dropped. The model
-//! check is `tests/tests/polls_model.rs`, this very file with loom's types in place of `std`'s.
+//! `mem::forget` of a [`Poller`] is harmless: no more orders come, so the body is never used again, and never dropped. The model
+//! check is `tests/tests/polls_model.rs`: this very file, with loom's types in place of `std`'s.
 
-use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
-use std::panic::{self, AssertUnwindSafe};
+use std::mem::{self, ManuallyDrop};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::process;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::sync::{AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, spin_loop};
+use crate::sync::{
+    AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop,
+};
+use crate::unwind::{Payload, catch, contain, discard};
 
 type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
 type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
 
-/// What the two sides share. `E` is what the host has to say when everything has ended.
-struct Line<E> {
+/// Calls a waker on a thread other than the host's. Returns the waker where there is no such thread.
+pub(crate) type WakeElsewhere = fn(Waker) -> Result<(), Waker>;
+
+/// What the two sides share. `E` is what the host reports when everything has ended.
+struct Shared<E> {
     state: Mutex<State<E>>,
     served: Condvar,
-    /// That no order is under way: for a poller that watches before it sleeps.
-    idle: AtomicBool,
+    /// No order is under way. A poller looks at this before it sleeps.
+    is_idle: AtomicBool,
     relay: Arc<WakerRelay>,
     budget: PollBudget,
     spin: u32,
@@ -45,19 +59,22 @@ struct Line<E> {
 
 struct State<E> {
     order: Option<Order>,
-    /// The body is gone, finished or dropped: there will be no more orders.
-    over: bool,
-    /// Wakes the host, while it waits for an order.
+    /// The body, except while an order is under way: then the host has it.
+    body: Slot,
+    /// The body is finished or dropped: there will be no more orders.
+    is_over: bool,
+    /// Wakes the host's runtime, while the host waits for an order.
     host: Option<Waker>,
-    /// From the host, at the very end.
+    /// From the time that the host could run foreign code until it is gone.
+    host_thread: Option<ThreadKey>,
+    /// What the host reports at the very end.
     ended: Option<E>,
-    /// The host is gone, be it without a word.
-    host_gone: bool,
-    owner_gone: bool,
-    /// What the body's destructor threw.
-    thrown: Option<Box<dyn Any + Send>>,
-    /// The body, not made, for its poller to drop: see [`PendingHost::reject`].
-    returned: Option<Make<'static>>,
+    /// The host has reported its end.
+    is_concluded: bool,
+    is_host_gone: bool,
+    is_poller_gone: bool,
+    /// What the body panicked with, in its last poll or when it was dropped.
+    thrown: Option<Payload>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,88 +83,170 @@ enum Order {
     Drop,
 }
 
-impl<E> Line<E> {
+/// The place of the body. Never dropped with its content: that may borrow from what a forgotten poller no longer protects.
+struct Slot(ManuallyDrop<Held>);
+
+enum Held {
+    Empty,
+    /// The body was not made. It may be dropped on any thread.
+    Make(Make<'static>),
+    /// The future. It stays on the thread that made it.
+    Made(ThreadBound<Body<'static>>),
+}
+
+impl Slot {
+    fn take(&mut self) -> Held {
+        mem::replace(&mut *self.0, Held::Empty)
+    }
+
+    fn put(&mut self, body: Body<'static>) {
+        *self.0 = Held::Made(ThreadBound::new(body));
+    }
+
+    /// What any thread may drop: a body that was not made.
+    fn take_unmade(&mut self) -> Option<Make<'static>> {
+        match self.take() {
+            Held::Make(make) => Some(make),
+            Held::Empty => None,
+            Held::Made(body) => {
+                *self.0 = Held::Made(body);
+                None
+            }
+        }
+    }
+}
+
+/// A value that never leaves the thread that it was bound on. Elsewhere it can be neither used nor dropped, and leaks.
+struct ThreadBound<T> {
+    thread: ThreadKey,
+    value: ManuallyDrop<T>,
+}
+
+// SAFETY: the value is used through `into_inner` alone, which refuses on every thread but the one that the value was bound on.
+// Nothing else drops it, since it is in `ManuallyDrop`.
+unsafe impl<T> Send for ThreadBound<T> {}
+
+impl<T> ThreadBound<T> {
+    fn new(value: T) -> ThreadBound<T> {
+        ThreadBound { thread: current_thread_key(), value: ManuallyDrop::new(value) }
+    }
+
+    fn into_inner(self) -> T {
+        assert!(self.thread == current_thread_key(), "a body is used on its host's thread alone");
+        ManuallyDrop::into_inner(self.value)
+    }
+}
+
+impl<E> State<E> {
+    fn is_host_thread(&self) -> bool {
+        self.host_thread == Some(current_thread_key())
+    }
+}
+
+impl<E> Shared<E> {
     fn state(&self) -> MutexGuard<'_, State<E>> {
         // Nothing unwinds while it holds the lock.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives an order, and waits until it is served or the host is gone. The poller's side.
-    fn order<'l>(&'l self, mut state: MutexGuard<'l, State<E>>, order: Order) -> MutexGuard<'l, State<E>> {
+    fn order<'s>(&'s self, mut state: MutexGuard<'s, State<E>>, order: Order) -> MutexGuard<'s, State<E>> {
         // Unwinding from here would free what the host still uses.
         let no_unwinding = AbortOnUnwind;
-        self.idle.store(false, Ordering::Relaxed);
+        self.is_idle.store(false, Ordering::Relaxed);
         state.order = Some(order);
         let host = state.host.take();
         drop(state);
         if let Some(host) = host {
+            // The waker of the call's own runtime, which is no foreign code.
             host.wake();
         }
         for _ in 0..self.spin {
-            if self.idle.load(Ordering::Acquire) {
+            if self.is_idle.load(Ordering::Acquire) {
                 break;
             }
             spin_loop();
         }
         let mut state = self.state();
-        while state.order.is_some() && !state.host_gone {
+        while state.order.is_some() && !state.is_host_gone {
             // Not `park`: an executor may count on its thread's token.
-            state = self.served.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.served.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        std::mem::forget(no_unwinding);
+        mem::forget(no_unwinding);
         state
     }
 
-    /// The host's side: the order has been served.
+    /// Says that the order is served. The host's side.
     fn serve(&self, mut state: MutexGuard<'_, State<E>>) {
         state.order = None;
         drop(state);
-        self.idle.store(true, Ordering::Release);
+        self.is_idle.store(true, Ordering::Release);
         self.served.notify_one();
     }
 }
 
-/// From the body's wakers to the task that polls the poller, wherever that is by then.
-struct WakerRelay(Mutex<Wakes>);
+/// Passes wakes on, from the body's wakers to the task that polls, wherever that is by then.
+struct WakerRelay {
+    wakes: Mutex<Wakes>,
+    elsewhere: WakeElsewhere,
+}
 
 #[derive(Default)]
 struct Wakes {
     poller: Option<Waker>,
-    /// The poller waits while the host goes on: a wake is for the host to see.
-    held: bool,
-    woken: bool,
+    /// The poller waits for the host: a wake is for the host to see.
+    is_held: bool,
+    is_woken: bool,
+    /// The executor polls where it is woken, so it is woken on another thread.
+    is_inline: bool,
 }
 
 impl WakerRelay {
     fn wakes(&self) -> MutexGuard<'_, Wakes> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, waker: Waker) {
         let before = self.wakes().poller.replace(waker);
-        // Somebody else's destructor: not under the lock.
+        // The destructor of a waker is foreign code: it does not run under the lock.
         drop(before);
+    }
+
+    fn take(&self) -> Option<Waker> {
+        self.wakes().poller.take()
     }
 
     /// Keeps wakes for the host, until [`WakerRelay::forward`].
     fn hold(&self) {
         let mut wakes = self.wakes();
-        wakes.held = true;
-        wakes.woken = false;
+        wakes.is_held = true;
+        wakes.is_woken = false;
     }
 
     fn is_woken(&self) -> bool {
-        self.wakes().woken
+        self.wakes().is_woken
     }
 
     /// Passes wakes on to the poller again, and the one that came meanwhile.
     fn forward(self: &Arc<Self>) {
         let mut wakes = self.wakes();
-        wakes.held = false;
-        let woken = std::mem::replace(&mut wakes.woken, false);
+        wakes.is_held = false;
+        let is_woken = mem::take(&mut wakes.is_woken);
         drop(wakes);
-        if woken {
+        if is_woken {
             self.wake_by_ref();
+        }
+    }
+
+    /// Calls the poller's waker, which is foreign code.
+    fn wake_poller(&self, avoid_this_thread: bool) {
+        let mut wakes = self.wakes();
+        let (poller, is_inline) = (wakes.poller.take(), wakes.is_inline);
+        drop(wakes);
+        let Some(poller) = poller else { return };
+        let left = if is_inline || avoid_this_thread { (self.elsewhere)(poller).err() } else { Some(poller) };
+        if let Some(poller) = left {
+            contain(|| poller.wake());
         }
     }
 }
@@ -157,14 +256,14 @@ impl Wake for WakerRelay {
         self.wake_by_ref();
     }
 
-    /// Once for each poll is enough: the next one sets the waker anew.
+    /// One wake for each poll is enough: the next poll sets the waker anew.
     fn wake_by_ref(self: &Arc<Self>) {
         let mut wakes = self.wakes();
-        wakes.woken = true;
-        let poller = if wakes.held { None } else { wakes.poller.take() };
+        wakes.is_woken = true;
+        let is_held = wakes.is_held;
         drop(wakes);
-        if let Some(poller) = poller {
-            poller.wake();
+        if !is_held {
+            self.wake_poller(false);
         }
     }
 }
@@ -172,19 +271,19 @@ impl Wake for WakerRelay {
 /// How far one poll of the poller goes.
 ///
 /// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same runtime. Crossing to the
-/// poller's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The poller's executor
-/// waits meanwhile, so it is polls that take no time that are added up.
+/// poller's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The poller's
+/// executor waits meanwhile, so only polls that take no time are added up.
 #[derive(Clone, Copy)]
 pub(crate) struct PollBudget {
     /// Polls of the body, at most; at least one.
     pub(crate) polls: u32,
     /// Turns without a wake, at most.
     pub(crate) turns: u32,
-    /// After so long nothing more is begun.
+    /// After this time nothing more is begun.
     pub(crate) time: Duration,
 }
 
-/// What is left of it.
+/// What is left of a [`PollBudget`].
 #[derive(Clone, Copy)]
 struct BudgetLeft {
     polls: u32,
@@ -192,116 +291,173 @@ struct BudgetLeft {
     since: Instant,
 }
 
-/// Takes a body that the host is to poll, and gives out the two sides.
+/// Takes a body that the host is to poll, and returns the two sides.
 ///
-/// `make` is called on the host's thread, within the poller's first poll. Owners watch for `spin` turns before they sleep.
-pub(crate) fn pair<F, Fut, E>(spin: u32, budget: PollBudget, make: F) -> (Poller<F, Fut, E>, PendingHost<E>)
+/// `make` is called on the host's thread, within the first poll. The poller spins for `spin` turns before it sleeps.
+pub(crate) fn pair<F, Fut, E>(
+    spin: u32,
+    budget: PollBudget,
+    elsewhere: WakeElsewhere,
+    make: F,
+) -> (Poller<F, Fut, E>, PendingHost<E>)
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = ()>,
 {
     let make: Make<'_> = Box::new(move || Box::pin(make()));
-    // SAFETY: only the lifetime changes. What is behind it is used through `BodyHost`, which does so only to serve an order, and an
-    // order is served while the poller waits in `Line::order`; or by the poller itself, in `reclaim` and when it is dropped. The poller
-    // names `F` and `Fut` and has a `Drop`, so what they borrow outlives it. Nothing else touches or drops the body, since
-    // `PendingHost` and `BodyHost` hold it in `ManuallyDrop`, and a line does not end before a poller that was forgotten. (One
-    // exception is argued in `Poller::leave`.)
-    let make = unsafe { std::mem::transmute::<Make<'_>, Make<'static>>(make) };
+    // SAFETY: only the lifetime changes. The body is used in three places:
+    // - in `Host::serve`, for an order, which is under way while the poller waits in `Shared::order`;
+    // - in `Poller::leave`, on the host's thread, while the poller is being dropped;
+    // - in `Poller::drop`, if it was not made.
+    // In each of them the poller is alive. It names `F` and `Fut` and has a `Drop`, so what they borrow outlives it. Nothing else
+    // uses or drops the body, since `Slot` and `Host` hold it in `ManuallyDrop`: it leaks where the poller was forgotten.
+    let make = unsafe { mem::transmute::<Make<'_>, Make<'static>>(make) };
     let state = State {
         order: None,
-        over: false,
+        body: Slot(ManuallyDrop::new(Held::Make(make))),
+        is_over: false,
         host: None,
+        host_thread: None,
         ended: None,
-        host_gone: false,
-        owner_gone: false,
+        is_concluded: false,
+        is_host_gone: false,
+        is_poller_gone: false,
         thrown: None,
-        returned: None,
     };
-    let line = Arc::new(Line {
+    let shared = Arc::new(Shared {
         state: Mutex::new(state),
         served: Condvar::new(),
-        idle: AtomicBool::new(true),
-        relay: Arc::new(WakerRelay(Mutex::new(Wakes::default()))),
+        is_idle: AtomicBool::new(true),
+        relay: Arc::new(WakerRelay { wakes: Mutex::new(Wakes::default()), elsewhere }),
         budget,
         spin,
     });
-    let poller = Poller { line: Arc::clone(&line), body: PhantomData };
-    (poller, PendingHost { make: ManuallyDrop::new(Some(make)), end: HostEnd(line) })
+    let poller = Poller { shared: Arc::clone(&shared), body: PhantomData };
+    (poller, PendingHost { end: HostEnd(shared) })
 }
 
 /// The side that polls. Dropping it drops the body, on the host's thread, and waits for that.
 pub(crate) struct Poller<F, Fut, E> {
-    line: Arc<Line<E>>,
+    shared: Arc<Shared<E>>,
     /// The future is made, used and dropped on the host's thread, so it does not matter whether it is `Send`.
     body: PhantomData<(F, fn() -> Fut)>,
 }
 
-/// The host is gone without having said how it ended.
+/// The host is gone, and has not reported its end.
 #[derive(Debug)]
 pub(crate) struct HostLost;
 
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) struct Finished<E> {
+    /// What the host reported.
+    pub(crate) end: E,
+    /// What the body panicked with.
+    pub(crate) thrown: Option<Payload>,
+}
+
 impl<F, Fut, E> Poller<F, Fut, E> {
-    /// Has the body polled, and waits for that. Ready when the host has ended too. Not to be called on the host's thread.
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<E, HostLost>> {
-        self.line.relay.set(waker.clone());
-        let mut state = self.line.state();
-        if !state.over && !state.host_gone {
-            state = self.line.order(state, Order::Poll);
+    /// Has the body polled, and waits for that. Ready when the host has ended too.
+    ///
+    /// On the host's own thread it does not wait: it is pending, and woken on another thread.
+    ///
+    /// # Panics
+    ///
+    /// On the host's own thread, where there is no other thread to be had. The poller must then be dropped.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Finished<E>, HostLost>> {
+        let Shared { relay, .. } = &*self.shared;
+        relay.set(waker.clone());
+        let mut state = self.shared.state();
+        if state.is_host_thread() {
+            let (is_over, is_concluded) = (state.is_over, state.is_concluded);
+            drop(state);
+            relay.wakes().is_inline = true;
+            if is_over && !is_concluded {
+                // The host is about to conclude, and wakes then.
+                return Poll::Pending;
+            }
+            match relay.take().map_or(Ok(()), relay.elsewhere) {
+                Ok(()) => return Poll::Pending,
+                // There is no other thread, but there is nothing to wait for either.
+                Err(_) if is_concluded => {}
+                Err(_) => panic!(
+                    "the future of an async call was polled on the call's own thread, and no thread could be started to poll it on"
+                ),
+            }
+            state = self.shared.state();
+        }
+        if !state.is_over && !state.is_host_gone {
+            state = self.shared.order(state, Order::Poll);
         }
         match state.ended.take() {
-            Some(end) => Poll::Ready(Ok(end)),
-            None if state.host_gone => Poll::Ready(Err(HostLost)),
+            Some(end) => Poll::Ready(Ok(Finished { end, thrown: state.thrown.take() })),
+            None if state.is_host_gone => Poll::Ready(Err(HostLost)),
             None => Poll::Pending,
         }
     }
 
     /// Has the body dropped if there still is one, and waits for that. Nothing is to be polled afterwards.
-    ///
-    /// `on_host` says that this is the host's own thread. It cannot wait for itself, and need not: what runs there, other
-    /// than the body in a poll of its poller, are tasks that the runtime owns, and these are `'static`. One of them having this poller,
-    /// the body is `'static` too, and may be dropped later.
-    pub(crate) fn leave(&mut self, on_host: bool) -> Detached<E> {
-        let mut state = self.line.state();
-        state.owner_gone = true;
-        if !state.over && !state.host_gone {
-            if on_host {
-                state.order = Some(Order::Drop);
-                let host = state.host.take();
-                drop(state);
-                if let Some(host) = host {
-                    host.wake();
-                }
-                return Detached { ended: None, thrown: None };
+    pub(crate) fn leave(&mut self) -> Detached<E> {
+        let mut state = self.shared.state();
+        state.is_poller_gone = true;
+        if !state.is_over && !state.is_host_gone {
+            if state.is_host_thread() {
+                return self.drop_here(state);
             }
-            state = self.line.order(state, Order::Drop);
+            state = self.shared.order(state, Order::Drop);
         }
-        Detached { ended: state.ended.take(), thrown: state.thrown.take() }
+        let detached = Detached { ended: state.ended.take(), thrown: state.thrown.take() };
+        drop(state);
+        self.drop_waker();
+        detached
     }
 
-    /// Drops the body here, of an pending host that was not accepted.
-    pub(crate) fn reclaim(self, mut pending_host: PendingHost<E>) {
-        assert!(Arc::ptr_eq(&self.line, &pending_host.end.0), "the two sides belong together");
-        drop(pending_host.make.take());
+    /// On the host's thread: drops the body where it is.
+    fn drop_here(&self, mut state: MutexGuard<'_, State<E>>) -> Detached<E> {
+        let body = state.body.take();
+        state.is_over = true;
+        let host = state.host.take();
+        drop(state);
+        let thrown = match body {
+            Held::Made(body) => catch(|| drop(body.into_inner())).err(),
+            Held::Make(make) => catch(|| drop(make)).err(),
+            // The host has the body while an order is under way. The poller is borrowed then, so this cannot be its drop; and
+            // going on would leave the host with a dangling borrow.
+            Held::Empty => process::abort(),
+        };
+        if let Some(host) = host {
+            host.wake();
+        }
+        self.drop_waker();
+        Detached { ended: None, thrown }
     }
 
-    /// Tells one pair from another.
-    pub(crate) fn address(&self) -> usize {
-        Arc::as_ptr(&self.line).addr()
+    /// Not left to the last of the body's wakers, which may be anywhere.
+    fn drop_waker(&self) {
+        let waker = self.shared.relay.take();
+        contain(|| drop(waker));
+    }
+
+    /// Drops the body here, of a host that was not started.
+    pub(crate) fn reclaim(self, pending_host: PendingHost<E>) {
+        drop(pending_host);
+        drop(self);
     }
 }
 
 impl<F, Fut, E> Drop for Poller<F, Fut, E> {
     fn drop(&mut self) {
-        let over = {
-            let state = self.line.state();
-            state.over || state.owner_gone || state.host_gone
-        };
-        if !over {
-            self.leave(false);
+        let state = self.shared.state();
+        let has_left = state.is_over || state.is_poller_gone || state.is_host_gone;
+        drop(state);
+        if !has_left {
+            let Detached { ended, thrown } = self.leave();
+            drop(ended);
+            thrown.into_iter().for_each(discard);
         }
-        let returned = self.line.state().returned.take();
-        // Somebody else's destructor: not under the lock.
-        drop(returned);
+        let unmade = self.shared.state().body.take_unmade();
+        // Foreign code: it does not run under the lock.
+        drop(unmade);
     }
 }
 
@@ -309,165 +465,227 @@ impl<F, Fut, E> Drop for Poller<F, Fut, E> {
 pub(crate) struct Detached<E> {
     /// How the host ended, if it has.
     pub(crate) ended: Option<E>,
-    /// What the body's destructor threw.
-    pub(crate) thrown: Option<Box<dyn Any + Send>>,
+    /// What the body's destructor panicked with.
+    pub(crate) thrown: Option<Payload>,
 }
 
 /// The other side, on its way to the host's thread.
 pub(crate) struct PendingHost<E> {
-    make: ManuallyDrop<Option<Make<'static>>>,
     end: HostEnd<E>,
 }
 
 impl<E> PendingHost<E> {
     /// On the host's thread.
-    pub(crate) fn accept(self) -> BodyHost<E> {
-        let PendingHost { mut make, end } = self;
+    pub(crate) fn accept(self) -> Host<E> {
+        let PendingHost { end } = self;
+        end.0.state().host_thread = Some(current_thread_key());
         let waker = Waker::from(Arc::clone(&end.0.relay));
-        BodyHost { make: ManuallyDrop::new(make.take()), body: ManuallyDrop::new(None), waker, budget_left: None, end }
+        Host { turn: ManuallyDrop::new(None), waker, end }
     }
 
-    /// On what should have been the host's thread: gives the body back, which was not made, and tells how it ended.
-    pub(crate) fn reject(self, end: E) {
-        let PendingHost { mut make, end: HostEnd(ref line) } = self;
-        let mut state = line.state();
-        state.returned = make.take();
-        state.ended = Some(end);
-        state.over = true;
-        line.serve(state);
-        line.relay.wake_by_ref();
+    /// On what should have been the host's thread: leaves the body to its poller. As [`Host::finish`] besides.
+    pub(crate) fn reject<L>(self, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
+        let PendingHost { end: HostEnd(shared) } = &self;
+        let mut state = shared.state();
+        state.host_thread = Some(current_thread_key());
+        state.is_over = true;
+        self.end.conclude(state, end, lease, avoid_this_thread)
     }
 }
 
-/// The side that has the body.
-pub(crate) struct BodyHost<E> {
-    make: ManuallyDrop<Option<Make<'static>>>,
-    body: ManuallyDrop<Option<Body<'static>>>,
+/// The side that has the body while an order is under way.
+pub(crate) struct Host<E> {
+    turn: ManuallyDrop<Option<Turn>>,
     waker: Waker,
-    /// The poller waits, though its order has been served once.
-    budget_left: Option<BudgetLeft>,
     end: HostEnd<E>,
+}
+
+/// An order to poll, under way.
+struct Turn {
+    body: Body<'static>,
+    /// `None` before the first poll.
+    left: Option<BudgetLeft>,
 }
 
 /// How the body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It finished. Its poller waits, until [`BodyHost::release`] or [`BodyHost::finish`].
+    /// It finished. Its poller waits, until [`Host::release`] or [`Host::finish`].
     Finished,
     /// It was dropped, and its poller does not wait any more.
     Cancelled,
 }
 
-impl<E> BodyHost<E> {
+impl<E> Host<E> {
     /// Serves orders until the body has ended.
     pub(crate) fn serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let BodyHost { make, body, waker, budget_left, end: HostEnd(line) } = self;
         loop {
-            let mut state = line.state();
-            let order = state.order;
-            match order {
-                None => {
-                    if !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker())) {
-                        state.host = Some(cx.waker().clone());
-                    }
+            let Some(mut turn) = self.turn.take() else {
+                match self.take_order(cx) {
+                    Some(Poll::Ready(turn)) => *self.turn = Some(turn),
+                    Some(Poll::Pending) => return Poll::Pending,
+                    None => return Poll::Ready(Ended::Cancelled),
+                }
+                continue;
+            };
+            let Host { turn: next, waker, end: HostEnd(shared) } = self;
+            let PollBudget { polls, turns, time } = shared.budget;
+            let lasts = |left: BudgetLeft| left.polls > 0 && left.since.elapsed() < time;
+            let left = match turn.left {
+                None => BudgetLeft { polls, turns, since: Instant::now() },
+                Some(left) if shared.relay.is_woken() && lasts(left) => left,
+                Some(left) if left.turns > 0 && lasts(left) => {
+                    turn.left = Some(BudgetLeft { turns: left.turns - 1, ..left });
+                    **next = Some(turn);
+                    cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Some(Order::Poll) => {
-                    drop(state);
-                    let PollBudget { polls, turns, time } = line.budget;
-                    let lasts = |left: BudgetLeft| left.polls > 0 && left.since.elapsed() < time;
-                    let left = match *budget_left {
-                        None => BudgetLeft { polls, turns, since: Instant::now() },
-                        Some(left) if line.relay.is_woken() && lasts(left) => left,
-                        Some(left) if left.turns > 0 && lasts(left) => {
-                            *budget_left = Some(BudgetLeft { turns: left.turns - 1, ..left });
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        Some(_) => {
-                            *budget_left = None;
-                            line.relay.forward();
-                            line.serve(line.state());
-                            continue;
-                        }
-                    };
-                    line.relay.hold();
-                    let no_unwinding = AbortOnUnwind;
-                    if let Some(make) = make.take() {
-                        **body = Some(make());
-                    }
-                    let done = match body.as_mut() {
-                        Some(body) => body.as_mut().poll(&mut Context::from_waker(waker)).is_ready(),
-                        None => unreachable!("a body that is over is not polled"),
-                    };
-                    std::mem::forget(no_unwinding);
-                    if done {
-                        line.relay.wakes().held = false;
-                        let thrown = end_of(|| drop(body.take()));
-                        let mut state = line.state();
-                        state.thrown = thrown;
-                        state.over = true;
-                        return Poll::Ready(Ended::Finished);
-                    }
-                    // The next round of this loop polls again, takes a turn, or has the poller go on.
-                    *budget_left = Some(BudgetLeft { polls: left.polls - 1, turns, ..left });
+                Some(_) => {
+                    shared.relay.forward();
+                    let host = cx.waker().clone();
+                    let mut state = shared.state();
+                    state.body.put(turn.body);
+                    let before = state.host.replace(host);
+                    shared.serve(state);
+                    drop(before);
+                    return Poll::Pending;
                 }
-                Some(Order::Drop) => {
-                    drop(state);
-                    let thrown = end_of(|| drop((make.take(), body.take())));
-                    let mut state = line.state();
-                    state.thrown = thrown;
-                    state.over = true;
-                    line.serve(state);
-                    return Poll::Ready(Ended::Cancelled);
+            };
+            shared.relay.hold();
+            let polled = catch(|| turn.body.as_mut().poll(&mut Context::from_waker(waker)));
+            if let Ok(Poll::Pending) = polled {
+                // The next round of this loop polls again, takes a turn, or has the poller go on.
+                turn.left = Some(BudgetLeft { polls: left.polls - 1, turns, ..left });
+                **next = Some(turn);
+                continue;
+            }
+            // Wakes are held from here on: what is left to tell the poller, the end does.
+            let dropped = catch(|| drop(turn));
+            let thrown = match (polled.err(), dropped.err()) {
+                (Some(first), second) => {
+                    second.into_iter().for_each(discard);
+                    Some(first)
                 }
+                (None, second) => second,
+            };
+            let mut state = shared.state();
+            state.thrown = thrown;
+            state.is_over = true;
+            return Poll::Ready(Ended::Finished);
+        }
+    }
+
+    /// Takes an order to poll; or serves an order to drop, after which there is nothing more to do.
+    fn take_order(&mut self, cx: &mut Context<'_>) -> Option<Poll<Turn>> {
+        let Host { end: HostEnd(shared), .. } = self;
+        let mut state = shared.state();
+        if state.order.is_none()
+            && !state.is_over
+            && !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker()))
+        {
+            drop(state);
+            let host = cx.waker().clone();
+            state = shared.state();
+            let before = state.host.replace(host);
+            drop(state);
+            drop(before);
+            // An order that came before found no waker, or the last one.
+            state = shared.state();
+        }
+        match state.order {
+            // The poller dropped the body, on this thread.
+            None if state.is_over => None,
+            None => Some(Poll::Pending),
+            Some(Order::Poll) => {
+                let body = state.body.take();
+                drop(state);
+                let body = match body {
+                    Held::Make(make) => make(),
+                    Held::Made(body) => body.into_inner(),
+                    Held::Empty => unreachable!("a body that is over is not polled"),
+                };
+                Some(Poll::Ready(Turn { body, left: None }))
+            }
+            Some(Order::Drop) => {
+                let body = state.body.take();
+                drop(state);
+                let thrown = match body {
+                    Held::Make(make) => catch(|| drop(make)).err(),
+                    Held::Made(body) => catch(|| drop(body.into_inner())).err(),
+                    Held::Empty => None,
+                };
+                let mut state = shared.state();
+                state.thrown = thrown;
+                state.is_over = true;
+                shared.serve(state);
+                None
             }
         }
     }
 
     /// After [`Ended::Finished`]: lets the poller go on with other things, as the end will take its time.
     pub(crate) fn release(&self) {
-        self.end.0.serve(self.end.0.state());
+        let HostEnd(shared) = &self.end;
+        shared.serve(shared.state());
     }
 
-    /// Tells the poller that everything has ended, or gives that back where the poller is gone.
-    pub(crate) fn finish(self, end: E) -> Option<E> {
-        let HostEnd(line) = &self.end;
-        let mut state = line.state();
-        if state.owner_gone {
+    /// Reports to the poller that everything has ended, or returns the report where the poller is gone.
+    ///
+    /// A poller that does not wait is woken. That is foreign code on this thread, so the thread's `lease` is dropped afterwards; and
+    /// it is left to another thread where `avoid_this_thread` asks for that.
+    pub(crate) fn finish<L>(self, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
+        let state = self.end.0.state();
+        self.end.conclude(state, end, lease, avoid_this_thread)
+    }
+}
+
+/// Dropped with the last of the host's side, so that no poller waits in vain.
+struct HostEnd<E>(Arc<Shared<E>>);
+
+impl<E> HostEnd<E> {
+    fn conclude<L>(&self, mut state: MutexGuard<'_, State<E>>, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
+        let HostEnd(shared) = self;
+        state.is_concluded = true;
+        if state.order.is_some() {
+            // The poller waits, and takes it.
+            state.ended = Some(end);
+            drop(state);
+            drop(lease);
+            shared.serve(shared.state());
+            return None;
+        }
+        if state.is_poller_gone {
             return Some(end);
         }
         state.ended = Some(end);
-        line.serve(state);
-        line.relay.wake_by_ref();
+        drop(state);
+        shared.relay.wake_poller(avoid_this_thread);
+        drop(lease);
         None
     }
 }
 
-/// Runs somebody else's destructors, and gives what they threw.
-fn end_of(drop: impl FnOnce()) -> Option<Box<dyn Any + Send>> {
-    panic::catch_unwind(AssertUnwindSafe(drop)).err()
-}
-
-/// Dropped with the last of the host's side, so that no poller waits for nobody.
-struct HostEnd<E>(Arc<Line<E>>);
-
 impl<E> Drop for HostEnd<E> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.host_gone = true;
+        let HostEnd(shared) = self;
+        let mut state = shared.state();
+        state.is_host_gone = true;
+        state.host_thread = None;
+        let is_concluded = state.is_concluded;
         drop(state);
-        self.0.idle.store(true, Ordering::Release);
-        self.0.served.notify_one();
-        self.0.relay.wake_by_ref();
+        if !is_concluded {
+            shared.is_idle.store(true, Ordering::Release);
+            shared.served.notify_one();
+            shared.relay.wake_poller(false);
+        }
     }
 }
 
-/// Stands where unwinding would leave a dangling borrow behind. Its own `Drop` runs only then.
+/// Aborts if a panic would unwind past a live borrow. Its own `Drop` runs only then.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        std::process::abort();
+        process::abort();
     }
 }

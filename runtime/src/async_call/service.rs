@@ -1,12 +1,15 @@
 //! A tokio runtime that lives in a namespace, for as long as a service does.
 //!
 //! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers are born there: the runtime is
-//! built on a pinned thread that is inside. Blocking threads start later and inherit from whoever needs one, so they enter when
-//! they start.
+//! built on a pinned thread that is inside. Blocking threads start later, and inherit the namespace of the thread that needs one, so
+//! they enter when they start.
 
 use std::future::Future;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, panic, thread};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -14,6 +17,8 @@ use tokio::task::JoinHandle;
 use super::session::{enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::sys;
+use crate::unwind::{Payload, catch};
 
 impl NetNs {
     /// A tokio runtime whose threads, workers and blocking pool alike, all live in this namespace: for a service.
@@ -42,7 +47,7 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// How many threads run tasks: as many as there are CPUs, unless set.
+    /// Sets how many threads run tasks: as many as there are CPUs, unless set.
     ///
     /// # Panics
     ///
@@ -53,7 +58,7 @@ impl RuntimeBuilder {
         })
     }
 
-    /// How many threads run blocking closures at most, as [`Builder::max_blocking_threads`].
+    /// Sets how many threads run blocking closures at most, as [`Builder::max_blocking_threads`].
     ///
     /// # Panics
     ///
@@ -71,15 +76,30 @@ impl RuntimeBuilder {
         })
     }
 
+    /// Enables all drivers, as [`Builder::enable_all`]. They are enabled already: this is for code that was written for tokio's own
+    /// builder.
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// let blue = in_netns::NetNs::new()?;
+    /// let service = blue.tokio_builder().worker_threads(1).enable_all().build()?;
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    pub fn enable_all(self) -> RuntimeBuilder {
+        self.configure(|builder| {
+            builder.enable_all();
+        })
+    }
+
     /// Sets whatever else tokio's own builder can. It is a multi-thread one, with all drivers enabled.
     ///
-    /// Its `on_thread_start` is taken: that is where the threads are looked after.
+    /// Its `on_thread_start` is taken: that is where the threads enter the namespace.
     pub fn configure(mut self, configure: impl FnOnce(&mut Builder)) -> RuntimeBuilder {
         configure(&mut self.builder);
         self
     }
 
-    /// Starts the runtime, and returns when its workers stand in the namespace.
+    /// Starts the runtime, and returns when its workers are in the namespace.
     ///
     /// # Errors
     ///
@@ -88,22 +108,162 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<NetNsRuntime, Error> {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
-        let target = ns.clone();
-        builder.on_thread_start(move || {
-            let entered = enter_by_birth_or_now(&target);
-            // Heard for the workers alone: nobody listens any more when a blocking thread starts.
-            let _ = arrive.send(entered.clone());
-            panic_unless_entered(&target, entered);
+        let gate = Arc::new(Gate::default());
+        builder.on_thread_start({
+            let (target, gate) = (ns.clone(), Arc::clone(&gate));
+            move || {
+                let entered = enter_by_birth_or_now(&target);
+                // Received for the workers alone: the receiver is gone when a blocking thread starts.
+                let _ = arrive.send((sys::current_tid().as_raw().unsigned_abs(), entered.clone()));
+                panic_unless_entered(&target, entered);
+                gate.wait();
+            }
         });
         let failed = |source| Error::from_io(ErrorKind::LimitReached, format!("build a tokio runtime in {ns}"), source);
-        let runtime = ns.run(|| builder.build())?.map_err(failed)?;
+        let before = threads_inside(&ns);
+        let runtime = ns.run(|| {
+            // tokio panics where not even one thread can be started, so this is tried first.
+            thread::Builder::new()
+                .spawn(|| ())
+                .and_then(|probe| probe.join().map_err(|_| io::ErrorKind::Other.into()))?;
+            let built = catch(|| builder.build()).unwrap_or_else(|payload| Err(no_thread_or_resume(payload)));
+            gate.open();
+            built
+        });
+        let runtime = runtime?.map_err(failed)?;
         let workers = runtime.metrics().num_workers();
-        let service = NetNsRuntime { ns, runtime: Some(runtime) };
-        for arrival in arrivals.iter().take(workers) {
-            // Dropped on an error: with the service, all of it goes.
-            arrival?;
-        }
+        let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime) };
+        // Dropped on an error: with the service, all of its threads go.
+        wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(failed)?;
         Ok(service)
+    }
+}
+
+/// Where the first threads of a runtime wait until the runtime is built.
+///
+/// Where the system gives some of the threads and then no more, tokio panics, and waits in that panic for the threads that it has
+/// started, which nothing ends. Those that wait here end by themselves.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    is_open: bool,
+    is_given_up: bool,
+    last_arrival: Option<Instant>,
+}
+
+impl Gate {
+    /// The time after the last arrival when the runtime is taken for one that is not going to be built.
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) {
+        self.state().is_open = true;
+        self.changed.notify_all();
+    }
+
+    /// On a new thread of the runtime. Ends it where the runtime is not going to be built.
+    fn wait(&self) {
+        let mut state = self.state();
+        let mut arrival = Instant::now();
+        state.last_arrival = Some(arrival);
+        while !state.is_open && !state.is_given_up {
+            arrival = state.last_arrival.unwrap_or(arrival);
+            let rest = Gate::LIMIT.saturating_sub(arrival.elapsed());
+            if rest.is_zero() {
+                state.is_given_up = true;
+                self.changed.notify_all();
+            } else {
+                state = self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        let is_given_up = state.is_given_up;
+        drop(state);
+        if is_given_up {
+            // As in `panic_unless_entered`; but without a message, since the error of `build` tells.
+            panic::resume_unwind(Box::new("the runtime was not built"));
+        }
+    }
+}
+
+/// What the threads of a runtime report when they start: their id, and whether they are in the namespace.
+type Arrivals = mpsc::Receiver<(u32, Result<(), Error>)>;
+
+/// Waits until so many workers have arrived. The inner error: some were not started.
+///
+/// tokio starts its workers on its blocking pool, which goes on with fewer threads where the system gives no more. Workers for
+/// which there is no thread then wait in its queue, and nothing says so. But a thread that was started is in the namespace from birth, so
+/// one that is still to arrive can be seen there.
+fn wait_for_workers(
+    ns: &NetNs,
+    arrivals: &Arrivals,
+    workers: usize,
+    before: Option<&[u32]>,
+) -> Result<io::Result<()>, Error> {
+    let started = Instant::now();
+    let mut arrived = Vec::with_capacity(workers);
+    let mut looks_in_vain = 0;
+    while arrived.len() < workers {
+        match arrivals.recv_timeout(LOOK_INTERVAL) {
+            Ok((thread, entered)) => {
+                entered?;
+                arrived.push(thread);
+                looks_in_vain = 0;
+                continue;
+            }
+            // Every sender is in the runtime.
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let is_awaited =
+            |thread: &u32| !arrived.contains(thread) && before.is_none_or(|before| !before.contains(thread));
+        match (before, threads_inside(ns)) {
+            (Some(_), Some(now)) if !now.iter().any(is_awaited) => looks_in_vain += 1,
+            _ => looks_in_vain = 0,
+        }
+        // One look may fall between a birth and a list of threads. A thread of another call may look like a worker.
+        if looks_in_vain == 2 || started.elapsed() > ARRIVAL_LIMIT {
+            break;
+        }
+    }
+    let missing = workers - arrived.len();
+    if missing == 0 {
+        return Ok(Ok(()));
+    }
+    Ok(Err(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        format!("{missing} of its {workers} worker threads were not started"),
+    )))
+}
+
+/// The time between two looks at threads that do not arrive.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The time that a thread may take to start, where nothing tells whether there is one.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The threads of this process that are in a namespace. `None` where `/proc` does not tell.
+fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
+    let process = Path::new("/proc/self");
+    let (device, inode) = (ns.id().device(), ns.id().inode());
+    let is_inside = |thread: &u32| sys::net_of_task(&process.join(format!("task/{thread}"))) == Ok((device, inode));
+    Some(sys::threads_of(process).ok()?.into_iter().filter(is_inside).collect())
+}
+
+/// What tokio panics with where it can start no thread, as the error that it is. Another panic is resumed.
+fn no_thread_or_resume(payload: Payload) -> io::Error {
+    match payload.downcast_ref::<String>() {
+        Some(message) if message.contains("can't spawn worker thread") => {
+            io::Error::new(io::ErrorKind::WouldBlock, message.clone())
+        }
+        _ => panic::resume_unwind(payload),
     }
 }
 

@@ -1,9 +1,9 @@
 //! A pinned thread's session in a namespace with a runtime of the call's own, from its first task to the thread's return.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,7 +15,8 @@ use crate::netns::NetNs;
 use crate::sys;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{CountGuard, Handed, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME};
+use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME, run_detached};
+use crate::unwind::contain;
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
@@ -103,46 +104,107 @@ pub(super) enum LeaseGuard {
     Counted(CountGuard),
 }
 
-impl LeaseGuard {
-    fn end(self, lease_end: LeaseEnd) -> LeaseEnd {
-        match self {
-            LeaseGuard::Pooled(lease) => lease_end.return_lease(lease, Handed::Completed(None)),
-            LeaseGuard::Counted(counted) => {
-                drop(counted);
-                lease_end
-            }
+/// The lease of a session that has ended. Dropping it returns the lease, if the thread is fit for another.
+///
+/// **Why it is kept until the owner was told:** the owner is told by its waker, which is foreign code on the pinned thread. A thread that
+/// runs it is not idle: a call that leased it would wait for that code, or be made by that very code and wait for itself.
+pub(super) struct HeldLease {
+    /// `None` where there was no thread.
+    lease_guard: Option<LeaseGuard>,
+    is_fit: bool,
+    returned: Arc<Returned>,
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        match self.lease_guard.take() {
+            Some(LeaseGuard::Pooled(lease)) if self.is_fit => drop(lease.end()),
+            Some(LeaseGuard::Pooled(lease)) => drop(lease),
+            Some(LeaseGuard::Counted(count)) => drop(count),
+            None => {}
         }
+        self.returned.set();
     }
 }
 
-/// How a session ended, for whoever waits to settle.
-#[derive(Debug)]
+/// Whether a session's lease was returned.
+#[derive(Default)]
+struct Returned {
+    is_returned: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Returned {
+    fn set(&self) {
+        *self.is_returned.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a moment only: the host may run foreign code that waits for the calling thread.
+    fn wait(&self) {
+        let is_returned = self.is_returned.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.changed.wait_timeout_while(is_returned, Duration::from_millis(10), |is_returned| !*is_returned);
+    }
+}
+
+/// How a session ended, for its owner to report.
 pub(super) struct SessionEnd {
-    /// That it never began.
+    /// The session never began.
     pub(super) refused: Option<Error>,
     /// `None` where there was no thread.
     lease_end: Option<LeaseEnd>,
+    returned: Arc<Returned>,
     strays: Vec<Stray>,
 }
 
 impl SessionEnd {
-    pub(super) fn without_thread(error: Error) -> SessionEnd {
-        SessionEnd { refused: Some(error), lease_end: None, strays: Vec::new() }
+    fn new(
+        refused: Option<Error>,
+        lease_end: Option<LeaseEnd>,
+        lease_guard: Option<LeaseGuard>,
+        strays: Vec<Stray>,
+    ) -> (SessionEnd, HeldLease) {
+        let returned = Arc::new(Returned::default());
+        let is_fit = lease_end.as_ref().is_some_and(|end| matches!(end.fate(), ThreadFate::Reusable));
+        let held = HeldLease { lease_guard, is_fit, returned: Arc::clone(&returned) };
+        (SessionEnd { refused, lease_end, returned, strays }, held)
     }
 
-    /// On the thread of whoever waited.
+    pub(super) fn without_thread(error: Error) -> (SessionEnd, HeldLease) {
+        SessionEnd::new(Some(error), None, None, Vec::new())
+    }
+
+    /// Whether a hook is to be called.
+    pub(super) fn has_events(&self) -> bool {
+        !self.strays.is_empty() || self.lease_end.as_ref().is_some_and(LeaseEnd::is_poisoned)
+    }
+
+    /// Whether the calling thread is the session's own.
+    pub(super) fn is_of_current_thread(&self) -> bool {
+        self.lease_end.as_ref().is_some_and(LeaseEnd::is_of_current_thread)
+    }
+
+    /// On the owner's thread. Where that is the session's own, because an executor polls or drops where it is woken, nothing is
+    /// waited for, and the hooks are called elsewhere.
     pub(super) fn report(self) -> (ThreadFate, Vec<Stray>) {
+        if self.is_of_current_thread() {
+            let fate = self.lease_end.as_ref().map_or(ThreadFate::Reusable, LeaseEnd::fate);
+            let strays = self.strays.clone();
+            self.report_detached();
+            return (fate, strays);
+        }
+        self.returned.wait();
         let fate = self.lease_end.map_or(ThreadFate::Reusable, LeaseEnd::report);
         Stray::notify(&self.strays);
         (fate, self.strays)
     }
 
-    /// On the pinned thread, where nobody waits.
+    /// On the session's own thread, where there is no owner. Hooks are called on another thread, when this one is gone if it
+    /// could not be restored.
     pub(super) fn report_detached(self) {
-        if let Some(lease_end) = self.lease_end {
-            lease_end.report_detached();
+        if self.has_events() {
+            run_detached(move || drop(self.report()));
         }
-        Stray::notify(&self.strays);
     }
 }
 
@@ -155,25 +217,21 @@ impl<'t> Session<'t> {
         ns: &NetNs,
         options: &Options,
         inspect: Inspect,
-    ) -> Result<Session<'t>, SessionEnd> {
-        let entered = match thread.enter_unguarded(ns.as_target()) {
+    ) -> Result<Session<'t>, (SessionEnd, HeldLease)> {
+        let entered = match thread.enter_checked(ns.as_target()) {
             Ok(()) => {
                 CallRuntime::build(ns).map_err(|error| (error, LeaseEnd::restore(&pool.roster, thread, inspect, None)))
             }
-            Err(error) => Err((error, LeaseEnd::not_entered(thread))),
+            Err(error) => Err((error, LeaseEnd::not_entered(&pool.roster, thread))),
         };
         let runtime = match entered {
             Ok(runtime) => runtime,
             Err((error, lease_end)) => {
-                return Err(SessionEnd {
-                    refused: Some(error),
-                    lease_end: Some(lease_guard.end(lease_end)),
-                    strays: Vec::new(),
-                });
+                return Err(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new()));
             }
         };
-        // A name is for whoever looks; that it could not be set is no reason to refuse the call.
-        let name = if options.fresh { None } else { options.name_for_kernel() };
+        // Best effort: the name is diagnostic only.
+        let name = if options.needs_fresh_thread() { None } else { options.name_for_kernel() };
         let named = name.is_some_and(|name| sys::name_current_thread(&name).is_ok());
         let audit = options.audit.then(|| Audit::begin(ns)).map(|audit| {
             let mark_guard = audit.mark_current();
@@ -196,21 +254,21 @@ impl<'t> Session<'t> {
         self.audit.is_some() || self.runtime.as_ref().is_some_and(blocks)
     }
 
-    /// Ends what was spawned, goes home, and gives the lease back.
-    pub(super) fn end(mut self) -> SessionEnd {
+    /// Ends what was spawned, and restores the thread.
+    pub(super) fn end(mut self) -> (SessionEnd, HeldLease) {
         self.close()
     }
 
-    fn close(&mut self) -> SessionEnd {
+    fn close(&mut self) -> (SessionEnd, HeldLease) {
         if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
-            // tokio catches what the destructors of tasks throw, as it does in any runtime. Should it not, the way home comes first.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore still happens.
+            contain(|| {
                 let inside = runtime.enter();
                 drop(local);
                 drop(inside);
                 // Drops the tasks, and waits for blocking closures that run.
                 drop(runtime);
-            }));
+            });
             blocking.wait_until_gone();
         }
         let strays = self.audit.take().map_or_else(Vec::new, |(audit, _marked)| audit.end());
@@ -218,11 +276,7 @@ impl<'t> Session<'t> {
             let _ = sys::name_current_thread(WORKER_NAME);
         }
         let lease_end = LeaseEnd::restore(&self.pool.roster, self.thread, self.inspect, None);
-        let lease_end = match self.lease_guard.take() {
-            Some(lease_guard) => lease_guard.end(lease_end),
-            None => lease_end,
-        };
-        SessionEnd { refused: None, lease_end: Some(lease_end), strays }
+        SessionEnd::new(None, Some(lease_end), self.lease_guard.take(), strays)
     }
 }
 
@@ -230,7 +284,9 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         if self.lease_guard.is_some() {
             self.thread.retire();
-            self.close().report_detached();
+            let (session_end, held) = self.close();
+            drop(held);
+            session_end.report_detached();
         }
     }
 }

@@ -171,7 +171,7 @@ impl Audit {
         let certain = match (self.mark.load(Ordering::Relaxed), sys::timer_slack_of(thread)) {
             (mark, Ok(slack)) if mark != 0 => (slack == mark).then_some(true)?,
             // Without a mark to go by. One of this crate's own is there for another call.
-            _ => (!Pool::of_process().is_ok_and(|pool| pool.roster.is_registered(thread))).then_some(false)?,
+            _ => (!Pool::of_process().roster.is_registered(thread)).then_some(false)?,
         };
         Some(Candidate { thread, certain, asleep: 0 })
     }

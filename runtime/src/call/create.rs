@@ -1,11 +1,10 @@
 //! Making namespaces, on pinned threads: the caller's own never moves, not even to make one.
 
 use nix::sched::CloneFlags;
-use scopeguard::ScopeGuard;
 
 use crate::call::pinned;
 use crate::error::{Error, ErrorKind};
-use crate::netns::{NetNs, Reserved};
+use crate::netns::{Names, NetNs, Reserved};
 use crate::sys;
 use crate::thread::pinned::is_pinned;
 
@@ -17,8 +16,8 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`; [`ErrorKind::LimitReached`] where `user.max_net_namespaces`
-    /// or the descriptors are used up; [`ErrorKind::ThreadSpawn`].
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`; [`ErrorKind::LimitReached`] where
+    /// `user.max_net_namespaces` or the descriptors are used up; [`ErrorKind::ThreadSpawn`].
     ///
     /// # Examples
     ///
@@ -44,35 +43,34 @@ impl NetNs {
         })?
     }
 
-    /// Makes a new network namespace with a name, as `ip netns add` does: bound to `/run/netns/NAME`, in a shared mount.
+    /// Makes a new network namespace with a name, as `ip netns add` does: bound to `/run/netns/NAME`, in a shared
+    /// mount.
     ///
     /// One thing is done besides: the loopback interface is up. The namespace stays until [`NetNs::delete_named`], even
     /// when the process has exited.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`]; [`ErrorKind::AlreadyExists`], with nothing changed; [`ErrorKind::PermissionDenied`] without
-    /// `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace. Nothing is left behind then.
+    /// [`ErrorKind::InvalidName`]; [`ErrorKind::AlreadyExists`], with nothing changed;
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace.
+    /// Nothing is left behind then.
     ///
     /// # References
     ///
     /// `ip-netns(8)`, `mount(2)`.
     pub fn create_named(name: &str) -> Result<NetNs, Error> {
-        let reserved = scopeguard::guard(Reserved::take(name)?, Reserved::return_lease);
-        let netns = NetNs::new()?;
-        reserved.bind(&netns)?;
-        drop(ScopeGuard::into_inner(reserved)); // It is the namespace's now.
-        Ok(netns)
+        create(Reserved::take(name)?)
     }
 
     /// Moves the calling thread into this namespace, for good. For a thread that you own and that will do nothing else.
     ///
-    /// Nothing restores it. Threads that it starts later start here. On the process's leader (the main thread) it also moves what
-    /// `/proc/self/ns/net` and `/proc/net` show of the process.
+    /// Nothing restores it. Threads that it starts later start here. On the process's leader (the main thread) it
+    /// also moves what `/proc/self/ns/net` and `/proc/net` show of the process.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unsupported`] on a pinned thread, whose stay is the guard's affair.
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unsupported`] on a pinned thread, whose stay is the guard's
+    /// affair.
     ///
     /// # Examples
     ///
@@ -90,11 +88,34 @@ impl NetNs {
     /// ```
     pub fn join(&self) -> Result<(), Error> {
         if is_pinned() {
-            let why = "this is a pinned thread, which goes home when the call ends; use a guard (`pinned`), or a thread of your own";
+            let why = "this is a pinned thread, which goes home when the call ends; use a guard (`pinned`), or a \
+                thread of your own";
             return Err(Error::new(ErrorKind::Unsupported, format!("move the calling thread to {self} for good"), why));
         }
-        self.as_target().setns()
+        self.as_target().setns()?;
+        if sys::current_tid() == sys::process_id() {
+            sys::at_start::moved_to(self.id().inode());
+        }
+        Ok(())
     }
+}
+
+impl Names {
+    /// Makes a new network namespace with a name in this directory, its loopback interface up.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::create_named`]; [`ErrorKind::NotFound`] where the parent of the directory does not exist.
+    pub fn create(&self, name: &str) -> Result<NetNs, Error> {
+        create(self.reserve(name)?)
+    }
+}
+
+/// Makes a namespace for a name. Where that fails, the name is given back.
+fn create(reserved: Reserved) -> Result<NetNs, Error> {
+    let netns = NetNs::new()?;
+    reserved.bind(&netns)?;
+    Ok(netns)
 }
 
 /// Brings loopback up where the calling thread is.

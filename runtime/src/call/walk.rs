@@ -1,8 +1,8 @@
-//! A walk: one body, run in many namespaces on the way.
+//! A walk: one closure runs in many namespaces, on one pinned thread or on several.
 
 use std::num::NonZeroUsize;
 use std::panic;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 
 use crate::call::context::Context;
@@ -11,15 +11,18 @@ use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
 
-/// Runs a closure in one namespace after another, on one pinned thread: one `setns` each, and one back at the end.
+/// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
 ///
-/// The results are in the order of the namespaces. One that cannot be entered gives its error in its place, and the walk goes on.
-/// Between two namespaces nothing but the network namespace is changed; the rest is restored at the end, as after a
+/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]: a pair of a label and a namespace, or a type of
+/// your own. The closure gets the item. The results are in the order of the items. An item whose namespace cannot be entered
+/// gives its error in its place, and the walk goes on.
+///
+/// Between two namespaces only the network namespace changes. The rest is restored at the end, as after a
 /// [`with_netns`](crate::with_netns).
 ///
 /// # Errors
 ///
-/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where there is no thread to walk on.
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started.
 ///
 /// # Panics
 ///
@@ -38,26 +41,41 @@ use crate::thread::pinned::PinnedThread;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn walk<'n, I, F, R>(namespaces: I, mut f: F) -> Result<Vec<Result<R, Error>>, Error>
+///
+/// With labels:
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::collections::BTreeMap;
+/// use in_netns::{NetNs, walk};
+///
+/// let pods = BTreeMap::from([("web", NetNs::new()?), ("db", NetNs::new()?)]);
+/// let seen = walk(&pods, |(name, pod)| pod.is_current().map(|inside| (*name, inside)))?;
+/// let seen = seen.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(seen, [("db", true), ("web", true)]);
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+pub fn walk<I, F, R>(items: I, mut f: F) -> Result<Vec<Result<R, Error>>, Error>
 where
-    I: IntoIterator<Item = &'n NetNs>,
-    F: FnMut(&NetNs) -> R + Send,
+    I: IntoIterator,
+    I::Item: AsRef<NetNs> + Send,
+    F: FnMut(I::Item) -> R + Send,
     R: Send,
 {
-    // The iterator is the caller's code, and runs at the caller's.
-    let namespaces: Vec<&NetNs> = namespaces.into_iter().collect();
-    pinned(move |thread| namespaces.into_iter().map(|ns| visit(thread, ns, &mut f)).collect())
+    // The iterator is the caller's code, and runs on the caller's thread.
+    let items: Vec<I::Item> = items.into_iter().collect();
+    pinned(move |thread| items.into_iter().map(|item| visit(thread, item, &mut f)).collect())
 }
 
 /// As [`walk`], on several pinned threads at once.
 ///
-/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. Which
-/// thread visits which namespace is not said; the results are in the order of the namespaces all the same.
+/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. It is not
+/// defined which thread visits which namespace. The results are in the order of the items.
 ///
 /// # Errors
 ///
-/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where there is no thread at all; where there are fewer than asked for, those
-/// do the work.
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started. Where fewer threads than asked for can be
+/// started, those do the work.
 ///
 /// # Panics
 ///
@@ -75,25 +93,24 @@ where
 /// }
 /// # Ok::<(), in_netns::Error>(())
 /// ```
-pub fn par_walk<'n, I, F, R>(
-    namespaces: I,
-    threads: impl Into<Option<usize>>,
-    f: F,
-) -> Result<Vec<Result<R, Error>>, Error>
+pub fn par_walk<I, F, R>(items: I, threads: impl Into<Option<usize>>, f: F) -> Result<Vec<Result<R, Error>>, Error>
 where
-    I: IntoIterator<Item = &'n NetNs>,
-    F: Fn(&NetNs) -> R + Send + Sync,
+    I: IntoIterator,
+    I::Item: AsRef<NetNs> + Send,
+    F: Fn(I::Item) -> R + Send + Sync,
     R: Send,
 {
-    let namespaces: Vec<&NetNs> = namespaces.into_iter().collect();
+    let items: Vec<I::Item> = items.into_iter().collect();
+    let count = items.len();
     let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
-    let threads = threads.clamp(1, namespaces.len().max(1));
-    let next = AtomicUsize::new(0);
+    let threads = threads.clamp(1, count.max(1));
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let walk_on = || {
         pinned(|thread| {
             let mut seen = Vec::new();
-            while let Some((at, ns)) = take_next(&next, &namespaces) {
-                seen.push((at, visit(thread, ns, &f)));
+            while let Some((at, item)) = next() {
+                seen.push((at, visit(thread, item, &f)));
             }
             seen
         })
@@ -101,7 +118,8 @@ where
     let context = Context::of_caller();
 
     let walks = thread::scope(|scope| {
-        // Each waits for its pinned thread; this one for another. One that cannot be started leaves more to the others.
+        // Each of these waits for a pinned thread, as this thread does. A thread that cannot be started leaves its share to
+        // the others.
         let others: Vec<_> =
             (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
         let mine = walk_on();
@@ -110,7 +128,7 @@ where
         theirs.chain([mine]).collect::<Vec<_>>()
     });
     let mut refused = None;
-    let mut seen = Vec::with_capacity(namespaces.len());
+    let mut seen = Vec::with_capacity(count);
     for walk in walks {
         match walk {
             Ok(part) => seen.extend(part),
@@ -118,7 +136,7 @@ where
         }
     }
     match refused {
-        Some(error) if seen.len() < namespaces.len() => Err(error),
+        Some(error) if seen.len() < count => Err(error),
         _ => {
             seen.sort_unstable_by_key(|(at, _)| *at);
             Ok(seen.into_iter().map(|(_, result)| result).collect())
@@ -126,12 +144,8 @@ where
     }
 }
 
-fn take_next<'n>(next: &AtomicUsize, namespaces: &[&'n NetNs]) -> Option<(usize, &'n NetNs)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    namespaces.get(at).map(|ns| (at, *ns))
-}
-
-/// One step of a walk. A namespace that cannot be entered leaves the thread in the one before, where nobody's code runs.
-fn visit<R>(thread: &mut PinnedThread, ns: &NetNs, mut f: impl FnMut(&NetNs) -> R) -> Result<R, Error> {
-    thread.enter_unguarded(ns.as_target()).map(|()| f(ns))
+/// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user code.
+fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
+    thread.enter_unguarded(item.as_ref().as_target())?;
+    Ok(f(item))
 }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::call::context::Context;
-use crate::error::Error;
+use crate::call::context::{Context, WorkerRun};
+use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Handed, Inspect, Lease, LeaseEnd, Pool};
+use crate::thread::rendezvous::{AssistPoint, Rejected};
+use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, descriptors};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -29,16 +30,28 @@ use crate::thread::{Handed, Inspect, Lease, LeaseEnd, Pool};
 /// ```
 pub struct Worker {
     ns: NetNs,
-    tickets: TicketLock,
-    /// Used by whoever's turn it is, so that nobody ever waits for this lock.
-    residence: Mutex<Option<Lease>>,
+    /// The pool of the process that made this worker.
+    pool: &'static Pool,
+    seat: Arc<Seat>,
 }
+
+/// A worker's thread, and those who wait for it. Of one process.
+#[derive(Default)]
+struct Seat {
+    tickets: TicketLock,
+    /// Locked by the owner of the ticket alone, so that this lock is never waited for.
+    lease: Mutex<Option<Lease>>,
+    run: Arc<WorkerRun>,
+}
+
+/// The seats of workers that were made in a process from which this one was forked, by the address of the seat there.
+static INHERITED: ProcessLocal<Mutex<Vec<(usize, Arc<Seat>)>>> = ProcessLocal::new();
 
 impl NetNs {
     /// A worker for this namespace. Nothing happens until it is used: see [`Worker`].
     #[must_use]
     pub fn worker(&self) -> Worker {
-        Worker { ns: self.clone(), tickets: TicketLock::default(), residence: Mutex::new(None) }
+        Worker { ns: self.clone(), pool: Pool::of_process(), seat: Arc::default() }
     }
 }
 
@@ -54,7 +67,11 @@ impl Worker {
     /// # Errors
     ///
     /// As [`with_netns`](crate::with_netns), where a thread must be leased and moved in: for the first run, and after a
-    /// closure had the thread retired. The closure was then never called.
+    /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other calls of this
+    /// crate: the inner run would wait for the outer one. The closure was then never called.
+    ///
+    /// (Through other means that is not noticed, and waits for ever: by a thread that the closure starts and joins, or by two
+    /// workers whose closures run each other from two threads, as with two mutexes.)
     ///
     /// # Panics
     ///
@@ -64,72 +81,116 @@ impl Worker {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        let turn = self.tickets.queue();
-        let mut residence = self.residence.lock().unwrap_or_else(PoisonError::into_inner);
-        let lease = match &mut *residence {
-            Some(lease) => lease,
-            empty => empty.insert(move_in(&self.ns)?),
-        };
-        let context = Context::of_caller();
-        let mut body = Some(|| context.within(f));
-        let mut brought = None;
-        let mut lease_end = None;
-        let handed = lease.run(&mut |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            brought = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
-            if thread.is_retiring() {
-                lease_end =
-                    Pool::of_process().ok().map(|pool| LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None));
-            }
-        });
-        if let Some(lease_end) = lease_end {
-            move_out(residence.take(), lease_end, handed);
+        let seat = self.seat();
+        if seat.run.is_current() {
+            let why = "this call is part of a run of the same worker, for whose end it would wait; make another worker, or a call";
+            return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
         }
+        let turn = seat.tickets.queue();
+        let mut residence = seat.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.run.set_outer(WorkerRun::current());
+        let outer = scopeguard::guard((), |()| seat.run.set_outer(None));
+        let context = Context::of_worker_run(Arc::clone(&seat.run));
+        let mut body = Some(f);
+        let mut job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            let Some(body) = body.take() else { unreachable!("a body is run once") };
+            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
+            let roster = &Pool::of_process().roster;
+            let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
+            (value, lease_end)
+        };
+        let (value, lease_end) = loop {
+            let lease = match &mut *residence {
+                Some(lease) => lease,
+                empty => empty.insert(move_in(&self.ns)?),
+            };
+            match lease.run(None, job) {
+                Ok(result) => break result,
+                Err(Rejected(rejected)) => job = rejected,
+            }
+            // Its thread is gone.
+            *residence = None;
+        };
+        if let Some(lease_end) = lease_end {
+            move_out(residence.take(), lease_end);
+        }
+        drop(outer);
         drop(residence);
         drop(turn);
-        let Some(value) = brought else { unreachable!("a resident declines no job") };
-        Ok(value.unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        value.map_or_else(|payload| panic::resume_unwind(payload), Ok)
+    }
+
+    /// The worker's seat in this process. In a child of the process that made the worker it has a thread of its own.
+    fn seat(&self) -> Arc<Seat> {
+        if self.pool.is_of_this_process() {
+            return Arc::clone(&self.seat);
+        }
+        let mut inherited = inherited();
+        match inherited.iter().find(|(address, _)| *address == self.address()) {
+            Some((_, seat)) => Arc::clone(seat),
+            None => {
+                let seat = Arc::<Seat>::default();
+                inherited.push((self.address(), Arc::clone(&seat)));
+                seat
+            }
+        }
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.seat).addr()
     }
 }
 
-/// Leases a thread, and has it enter.
+fn inherited() -> MutexGuard<'static, Vec<(usize, Arc<Seat>)>> {
+    INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leases a thread, and has it enter. It keeps the capabilities that the process has now.
 fn move_in(ns: &NetNs) -> Result<Lease, Error> {
-    let pool = Pool::of_process()?;
-    loop {
-        let mut lease = pool.lease()?;
-        let mut entered = None;
-        let handed = lease.run(&mut |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            entered =
-                Some(thread.enter_unguarded(ns.as_target()).map_err(|error| (error, LeaseEnd::not_entered(thread))));
-        });
-        match entered {
-            Some(Ok(())) => return Ok(lease),
-            Some(Err((error, lease_end))) => {
-                move_out(Some(lease), lease_end, handed);
-                return Err(error);
-            }
-            // Declined: somebody's leftovers were found in that one.
-            None => {}
+    let pool = Pool::of_process();
+    if descriptors::are_apart(pool.home_or_init()?) {
+        let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \
+                   worker shares that of the process; use `Call::fresh`";
+        return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
+    }
+    let allowance = Allowance::unknown();
+    let (lease, entered) = pool.lease_admitted(&allowance, |thread, _| {
+        let entered = thread.admit(Some(ns.as_target()), &allowance)?;
+        Some(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
+    })?;
+    match entered {
+        Ok(()) => Ok(lease),
+        Err((error, lease_end)) => {
+            move_out(Some(lease), lease_end);
+            Err(error)
         }
     }
 }
 
-fn move_out(lease: Option<Lease>, lease_end: LeaseEnd, handed: Handed) {
+fn move_out(lease: Option<Lease>, lease_end: LeaseEnd) {
     if let Some(lease) = lease {
-        // What became of the thread is in the counters, and the poison hook has been told.
-        let _ = lease_end.return_lease(lease, handed).report();
+        // What became of the thread is in the counters, and the poison hook was called.
+        let _ = lease_end.return_lease(lease).report();
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let residence = self.residence.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (Some(mut lease), Ok(pool)) = (residence.take(), Pool::of_process()) else { return };
-        let mut lease_end = None;
-        let handed = lease.run(&mut |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-            lease_end = Some(LeaseEnd::restore(&pool.roster, thread, Inspect::Later, Some(assist_point)));
-        });
-        if let Some(lease_end) = lease_end {
-            move_out(Some(lease), lease_end, handed);
+        let seat = if self.pool.is_of_this_process() {
+            Arc::clone(&self.seat)
+        } else {
+            // The thread that this process inherited a lease of is its parent's.
+            let mut inherited = inherited();
+            let Some(at) = inherited.iter().position(|(address, _)| *address == self.address()) else { return };
+            inherited.swap_remove(at).1
+        };
+        let lease = seat.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut lease) = lease else { return };
+        let roster = &Pool::of_process().roster;
+        let restore =
+            |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
+        if let Ok(lease_end) = lease.run(None, restore) {
+            move_out(Some(lease), lease_end);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Lists what keeps a namespace alive.
 //!
-//! **Promised:** what is listed held the namespace when it was looked at. What is not listed may still hold it: `/proc` is read
-//! one file after another, and shows of other processes what the caller may see of them (`ptrace(2)`, access mode
-//! `PTRACE_MODE_READ_FSCREDS`; for sockets `PTRACE_MODE_ATTACH_REALCREDS`).
+//! **Promised:** what is listed held the namespace when it was looked at. What is not listed may still hold it:
+//! `/proc` is read one file after another, and shows of other processes what the caller may see of them (`ptrace(2)`,
+//! access mode `PTRACE_MODE_READ_FSCREDS`; for sockets `PTRACE_MODE_ATTACH_REALCREDS`).
 //!
-//! **How:** threads by their `ns/net`; descriptors by what their link says, `net:[INODE]`; sockets by a copy of the descriptor
-//! (`pidfd_getfd(2)`, Linux 5.6), asked for its namespace (`SIOCGSKNS`) and closed again; mounts by `mountinfo`.
+//! **How:** threads by their `ns/net`; descriptors by what their link says, `net:[INODE]`; sockets by a copy of the
+//! descriptor (`pidfd_getfd(2)`, Linux 5.6), asked for its namespace (`SIOCGSKNS`) and closed again; mounts by
+//! `mountinfo`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::names::canonical_directories;
 use crate::error::{Error, ErrorKind};
-use crate::netns::{NAMES, NetNs};
+use crate::netns::NetNs;
 use crate::sys;
 
 /// Something that keeps a network namespace alive. [`NetNs::holders`] lists them.
@@ -63,6 +65,8 @@ pub enum Holder {
     Name {
         /// As in `ip netns list`.
         name: String,
+        /// The file: `/run/netns/NAME`, or `/var/run/netns/NAME` where that is another directory.
+        path: PathBuf,
     },
 }
 
@@ -73,28 +77,30 @@ impl fmt::Display for Holder {
             Holder::Descriptor { process, fd } => write!(out, "descriptor {fd} of process {process}"),
             Holder::Socket { process, fd } => write!(out, "socket {fd} of process {process}"),
             Holder::Mount { process, path } => write!(out, "mount {} as process {process} sees it", path.display()),
-            Holder::Name { name } => write!(out, "name `{name}` ({NAMES}/{name})"),
+            Holder::Name { name, path } => write!(out, "name `{name}` ({})", path.display()),
         }
     }
 }
 
 impl NetNs {
-    /// Lists who keeps the namespace alive, but for this handle and its clones: threads, descriptors, sockets, mounts and names,
-    /// of this process and of those others that `/proc` lets the caller look into.
+    /// Lists who keeps the namespace alive, but for this handle and its clones: threads, descriptors, sockets, mounts
+    /// and names, of this process and of those others that `/proc` lets the caller look into.
     ///
-    /// It is a snapshot, and for diagnosis: it reads all of `/proc`, and for a moment holds a copy of each socket that it asks.
+    /// It is a snapshot, and for diagnosis: it reads all of `/proc`, and for a moment holds a copy of each socket
+    /// that it asks.
     ///
     /// Not seen are:
     ///
     /// - processes of other users, where the caller lacks `CAP_SYS_PTRACE`, and those that this `/proc` does not show;
-    /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks `CAP_NET_ADMIN` over
-    ///   their namespace;
-    /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is closed and
-    ///   which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
+    /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks
+    ///   `CAP_NET_ADMIN` over their namespace;
+    /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is
+    ///   closed and which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left to read it.
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left
+    /// to read it.
     ///
     /// # Examples
     ///
@@ -126,7 +132,10 @@ impl NetNs {
         };
         // As `/proc` numbers it, which is not as `getpid` does where `/proc` is that of another pid namespace.
         let me = sys::number_in_proc().map_err(failed)?;
-        let mut search = Search { ns: self, me, found: BTreeSet::new(), mount_namespaces: BTreeSet::new() };
+        let directories =
+            canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
+        let mut search =
+            Search { ns: self, me, found: BTreeSet::new(), mount_namespaces: BTreeSet::new(), directories };
         // This one first: a mount that it sees too is shown as it sees it.
         search.process(me);
         for process in sys::numbered_entries(Path::new("/proc")).map_err(failed)? {
@@ -145,6 +154,8 @@ struct Search<'n> {
     found: BTreeSet<Holder>,
     /// Those whose mounts have been looked at.
     mount_namespaces: BTreeSet<PathBuf>,
+    /// The directories of names: as mount tables show them, and as `ip netns` does.
+    directories: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Search<'_> {
@@ -200,11 +211,16 @@ impl Search<'_> {
                 continue;
             }
             let path = sys::unescaped_path(point);
-            let name = path.strip_prefix(NAMES).ok().and_then(Path::to_str);
-            self.found.insert(match name {
-                Some(name) if is_ours => Holder::Name { name: name.to_owned() },
-                _ => Holder::Mount { process, path },
-            });
+            let name = self.name_at(&path).filter(|_| is_ours);
+            self.found.insert(name.unwrap_or(Holder::Mount { process, path }));
         }
+    }
+
+    /// The name whose file a mount point is.
+    fn name_at(&self, mount_point: &Path) -> Option<Holder> {
+        let directory = mount_point.parent()?;
+        let name = mount_point.file_name()?.to_str()?.to_owned();
+        let (_, shown) = self.directories.iter().find(|(canonical, _)| canonical == directory)?;
+        Some(Holder::Name { path: shown.join(&name), name })
     }
 }

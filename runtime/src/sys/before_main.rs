@@ -118,7 +118,10 @@ pub(crate) fn enter_own_namespaces() -> State {
     }
     let word = match enter() {
         Ok(Entry::NotNeeded) => NOT_NEEDED,
-        Ok(Entry::Entered(defect)) => ENTERED | defect.map_or(0, Refusal::encode),
+        Ok(Entry::Entered(defect)) => {
+            super::at_start::note();
+            ENTERED | defect.map_or(0, Refusal::encode)
+        }
         Err(refusal) => REFUSED | refusal.encode(),
     };
     STATE.store(word, Ordering::Release);

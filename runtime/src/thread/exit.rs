@@ -74,7 +74,7 @@ impl ThreadExit {
 
     /// Returns when the thread is gone.
     pub(crate) fn wait(self) {
-        let descriptor = pidfd(self.thread);
+        let descriptor = sys::pidfd_of_thread(self.thread);
         // Asked afterwards: now the descriptor is of this thread, or it is over.
         while !self.is_over() {
             match &descriptor {
@@ -108,13 +108,6 @@ impl ThreadExit {
 /// How long to sleep where nothing announces what is waited for.
 const PAUSE: Duration = Duration::from_micros(20);
 
-fn pidfd(thread: Tid) -> nix::Result<std::os::fd::OwnedFd> {
-    if !OptionalCalls::of_current_thread().has(Optional::PidfdOpen) {
-        return Err(Errno::ENOSYS);
-    }
-    sys::pidfd_of_thread(thread)
-}
-
 fn descriptor_inode(thread: Tid) -> nix::Result<u64> {
-    sys::identity(pidfd(thread)?).map(|(_, inode)| inode)
+    sys::identity(sys::pidfd_of_thread(thread)?).map(|(_, inode)| inode)
 }

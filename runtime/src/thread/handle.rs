@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::pinned::PinnedThread;
-use super::rendezvous::{Caller, Completion, Job};
+use super::rendezvous::Caller;
 use super::roster::Retired;
 
 /// Leases pass it from one owner to the next. Dropping it tells the worker to exit.
@@ -14,10 +14,6 @@ pub(super) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    pub(super) fn run(&mut self, job: &mut Job<'_, PinnedThread>, assist: impl FnOnce(u32)) -> Completion {
-        self.side.run(job, assist)
-    }
-
     /// Submits a job, and this handle with it.
     #[cfg(feature = "tokio")]
     pub(super) fn submit(self, job: impl FnOnce(Option<&mut PinnedThread>, WorkerHandle) + Send + 'static) {

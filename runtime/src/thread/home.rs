@@ -4,7 +4,7 @@
 //! cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
 //! both inspections call pristine cannot be told from the template thread by anything that `Change` names.
 //!
-//! **Repr this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
+//! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
 //! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle and a
 //! `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace, capabilities) is
 //! compared with the template, and a thread that differs is retired. What only the thread itself can read is in
@@ -68,7 +68,7 @@ struct Trial {
 }
 
 /// How a thread goes back.
-enum RestorePath {
+pub(crate) enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
     Combined(OwnedFd, CloneFlags),
     /// One `setns` a namespace.
@@ -199,7 +199,7 @@ impl Home {
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
         let calls = OptionalCalls::of_current_thread();
         let sharing = Sharing::find(template, calls);
-        let (restore_path, final_kinds) = RestorePath::find(template, calls)?;
+        let (restore_path, final_kinds) = RestorePath::find(template)?;
         let mark = |kind: Kind| {
             namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
@@ -222,6 +222,11 @@ impl Home {
         })
     }
 
+    /// The capabilities of the template when it was started.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
     /// The network namespace.
     pub(crate) fn net(&self) -> &NetNs {
         &self.net
@@ -229,14 +234,38 @@ impl Home {
 
     /// Takes the calling thread back, whatever it did to its namespaces.
     pub(crate) fn restore(&self) -> Result<(), Error> {
+        self.restore_by(&self.restore_path)
+    }
+
+    /// As [`Home::restore`], by the thread's own descriptors.
+    pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
         let failed = |errno| {
             let operation = format!("go back home to {} (setns)", self.net);
             Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
         };
-        match &self.restore_path {
-            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds).map_err(failed),
+        let restored = match path {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
             RestorePath::Individual(handles) => {
-                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())).map_err(failed)
+                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
+            }
+        };
+        match restored {
+            // Without `CAP_SYS_ADMIN` the kernel refuses even where there is nothing to do.
+            Err(_) if self.is_where_thread_is() => Ok(()),
+            result => result.map_err(failed),
+        }
+    }
+
+    /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
+    /// number is another file, or none.
+    pub(crate) fn restore_path_for_current(&self) -> nix::Result<RestorePath> {
+        match &self.restore_path {
+            RestorePath::Combined(_, kinds) => {
+                sys::pidfd_of_thread(self.template).map(|pidfd| RestorePath::Combined(pidfd, *kinds))
+            }
+            RestorePath::Individual(handles) => {
+                let open = |kind: Kind| Ok((kind, kind.open_of_thread(self.template)?));
+                handles.iter().map(|(kind, _)| open(*kind)).collect::<nix::Result<_>>().map(RestorePath::Individual)
             }
         }
     }
@@ -251,11 +280,48 @@ impl Home {
         matches!(self.sharing, Sharing::Compared)
     }
 
+    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
+    /// kernel does not tell.
+    pub(crate) fn has_other_descriptors(&self) -> bool {
+        sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
+    }
+
+    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure only: it reads
+    /// `/proc`, which must be the one that the template sees.
+    fn is_where_thread_is(&self) -> bool {
+        let same = |kind: &Kind| {
+            let of_template = sys::namespace_of_thread(self.template, *kind);
+            match (sys::namespace_of(ProcTask::Me, *kind), of_template) {
+                (Ok(here), Ok(home)) => here == home,
+                // A kernel without this kind.
+                (Err(_), Err(_)) => *kind != Kind::Net,
+                _ => false,
+            }
+        };
+        self.sees_same_files() && Kind::RESTORABLE.iter().all(same)
+    }
+
+    /// Whether the calling thread is in a network namespace, whatever its restore said.
+    pub(crate) fn is_thread_in(&self, netns: &NetNs) -> bool {
+        self.sees_same_files() && netns.is_current().unwrap_or(false)
+    }
+
+    /// Whether the calling thread shares root and mount namespace with the template, as far as the kernel tells.
+    fn sees_same_files(&self) -> bool {
+        sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
+    }
+
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
-    /// Its own code must have run to the end; its namespaces may still be on their way back.
-    pub(crate) fn inspect_from_anywhere(&self, thread: u32, calls: OptionalCalls) -> Result<(), Change> {
+    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still
+    /// be on their way back.
+    pub(crate) fn inspect_from_anywhere(
+        &self,
+        thread: u32,
+        capabilities: Capabilities,
+        calls: OptionalCalls,
+    ) -> Result<(), Change> {
         let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
         match &self.sharing {
             Sharing::Compared if calls.has(Optional::Kcmp) => {
@@ -266,14 +332,14 @@ impl Home {
             _ => return Err(Change::Unknown),
         }
         match sys::capabilities_of(thread) {
-            Ok(its) if its == self.capabilities => Ok(()),
+            Ok(its) if its == capabilities => Ok(()),
             Ok(_) => Err(Change::Capabilities),
             Err(_) => Err(Change::Unknown),
         }
     }
 
     fn share(&self, resource: Resource, thread: Tid, change: Change) -> Result<(), Change> {
-        match sys::share(resource, self.template, thread) {
+        match sys::share_where_harmless(resource, self.template, thread) {
             Ok(true) => Ok(()),
             Ok(false) => Err(change),
             Err(_) => Err(Change::Unknown),
@@ -325,7 +391,7 @@ fn sentinel_mount(calls: OptionalCalls) -> u64 {
 
 impl Sharing {
     fn find(template: Tid, calls: OptionalCalls) -> Sharing {
-        if calls.has(Optional::Kcmp) && sys::share(Resource::Fs, template, template).unwrap_or(false) {
+        if sys::share(Resource::Fs, template, template).unwrap_or(false) {
             return Sharing::Compared;
         }
         Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)
@@ -377,9 +443,9 @@ impl RestorePath {
     ///
     /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
     /// kept its parent's network), each restore is to fail and be reported.
-    fn find(template: Tid, calls: OptionalCalls) -> Result<(RestorePath, Vec<Kind>), Error> {
+    fn find(template: Tid) -> Result<(RestorePath, Vec<Kind>), Error> {
         let mut refused = Vec::new();
-        match if calls.has(Optional::PidfdOpen) { sys::pidfd_of_thread(template) } else { Err(Errno::ENOSYS) } {
+        match sys::pidfd_of_thread(template) {
             Ok(pidfd) => {
                 let mut kinds = CloneFlags::CLONE_NEWNET;
                 for kind in &Kind::RESTORABLE[1..] {

@@ -57,30 +57,38 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Target};
-use crate::sys;
-use crate::sys::OptionalCalls;
+use crate::sys::{self, Capabilities, OptionalCalls};
+use crate::thread::Pool;
+use crate::thread::allowance::{self, Allowance};
 use crate::thread::exit::ThreadExit;
-use crate::thread::home::{Change, Home};
+use crate::thread::home::{Change, Home, RestorePath};
 use crate::thread::pristine::Baseline;
 
 thread_local! {
     /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
     /// [`retire_current_thread`] is called from code that was handed none.
-    static PIN_STATE: Cell<PinState> = const { Cell::new(PinState::Unpinned) };
+    static PIN: Cell<Option<Pin>> = const { Cell::new(None) };
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PinState {
-    /// Somebody else's thread.
-    Unpinned,
-    /// A pinned thread.
-    Pinned,
-    /// A pinned thread that was asked to retire.
-    Retiring,
+/// That a thread is pinned.
+#[derive(Clone, Copy)]
+struct Pin {
+    /// The pool of the process that it is a thread of. In the child of a body that forked there is a copy of the thread, which
+    /// is not the crate's any more.
+    pool: &'static Pool,
+    /// It was asked to retire.
+    retiring: bool,
+}
+
+impl Pin {
+    fn of_current() -> Option<Pin> {
+        PIN.get().filter(|pin| pin.pool.is_of_this_process())
+    }
 }
 
 /// Proof of standing on a pinned thread: the way to enter a namespace.
@@ -97,6 +105,10 @@ pub struct PinnedThread {
     untouched: bool,
     /// Whether a body has used `io_uring`. That stays.
     used_io_uring: bool,
+    /// The way home, where the thread may have a table of descriptors of its own.
+    restore_path: Option<Arc<RestorePath>>,
+    /// What it has taken on for its lease.
+    capabilities: Capabilities,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -107,7 +119,8 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
-        PIN_STATE.set(PinState::Pinned);
+        PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
+        let id = sys::current_tid();
         let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
@@ -115,11 +128,19 @@ impl PinnedThread {
             baseline: Baseline::of_current_thread(calls),
             untouched: false,
             used_io_uring: false,
-            id: sys::current_tid().as_raw().unsigned_abs(),
+            id: id.as_raw().unsigned_abs(),
+            restore_path: None,
+            capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             poison: None,
             state: LeaseState::Pristine,
             _not_send: PhantomData,
         }
+    }
+
+    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of
+    /// descriptors.
+    pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
+        PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -164,12 +185,12 @@ impl PinnedThread {
     ///
     /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
     pub fn retire(&mut self) {
-        PIN_STATE.set(PinState::Retiring);
+        retire_current_thread();
     }
 
     /// Whether the thread is to exit when its lease ends.
     pub(crate) fn is_retiring(&self) -> bool {
-        self.is_poisoned() || PIN_STATE.get() == PinState::Retiring
+        self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
     }
 
     /// The one way into a namespace for user code.
@@ -179,6 +200,52 @@ impl PinnedThread {
             return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
         }
         as_target.setns()
+    }
+
+    /// As [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
+    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
+        if !target.is_of_this_table() {
+            let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
+                       open it on this one";
+            return Err(Error::new(ErrorKind::Unsupported, format!("enter {}", target.netns()), why));
+        }
+        self.enter_unguarded(target)
+    }
+
+    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if
+    /// there is one.
+    ///
+    /// `None`: the thread has lost for good what the process has. It exits, and another one is to be leased.
+    pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {
+        let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
+        let entered = enter(self);
+        let Some(callers) = allowance.wait() else { return Some(entered) };
+        // A thread that was let in has what it is known to have. From another one the C library may have taken it.
+        let inside = target.is_some() && entered.is_ok();
+        if !inside {
+            self.capabilities = sys::capabilities_of(sys::current_tid()).unwrap_or(self.capabilities);
+        }
+        if callers == self.capabilities {
+            return Some(entered);
+        }
+        let wanted = allowance::of_process(callers);
+        allowance.set(wanted);
+        if wanted == self.capabilities {
+            return Some(entered);
+        }
+        if inside {
+            // As by hand: whether it may be entered is decided by what the process has now.
+            if let Err(error) = self.home.restore() {
+                self.poison(&error);
+                return Some(Err(error));
+            }
+        }
+        if sys::set_capabilities(wanted).is_err() {
+            self.state = LeaseState::Exiting;
+            return None;
+        }
+        self.capabilities = wanted;
+        Some(enter(self))
     }
 
     /// Records that a way back failed. From here on the thread is good for nothing but its own end.
@@ -215,11 +282,16 @@ impl PinnedThread {
     /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring(self.calls);
-        let restored = self.home.restore();
+        let restored = match &self.restore_path {
+            Some(path) => self.home.restore_by(path),
+            None => self.home.restore(),
+        };
         if let Err(error) = &restored {
             self.poison(error);
         }
-        let asked = PIN_STATE.replace(PinState::Pinned) == PinState::Retiring;
+        let pin = PIN.get();
+        let asked = pin.is_some_and(|pin| pin.retiring);
+        PIN.set(pin.map(|pin| Pin { retiring: false, ..pin }));
         let exits = asked || self.is_poisoned() || self.used_io_uring;
         self.state = if exits { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {
@@ -262,9 +334,12 @@ impl PinnedThread {
         }
         let others = || {
             if self.state == LeaseState::HalfInspected {
-                Ok(())
-            } else {
-                self.home.inspect_from_anywhere(self.id, self.calls)
+                return Ok(());
+            }
+            match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
+                // It began with the table of its caller.
+                Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
+                found => found,
             }
         };
         // The baseline comes first: it tells whether the optional calls are still harmless.
@@ -324,16 +399,16 @@ pub(crate) enum RestoreOutcome {
 /// ```
 #[allow(clippy::must_use_candidate)] // Called for its effect; most callers know where they are.
 pub fn retire_current_thread() -> bool {
-    let pinned = is_pinned();
-    if pinned {
-        PIN_STATE.set(PinState::Retiring);
+    let pin = Pin::of_current();
+    if let Some(pin) = pin {
+        PIN.set(Some(Pin { retiring: true, ..pin }));
     }
-    pinned
+    pin.is_some()
 }
 
 /// Whether the calling thread is one of this crate's.
 pub(crate) fn is_pinned() -> bool {
-    PIN_STATE.get() != PinState::Unpinned
+    Pin::of_current().is_some()
 }
 
 /// A pinned thread's stay in a network namespace.
@@ -392,7 +467,11 @@ impl NetNsGuard<'_> {
             return Ok(());
         }
         // Poison does not keep a thread from going back, only from going elsewhere.
-        self.previous.as_target().setns().inspect_err(|error| self.thread.poison(error))
+        match self.previous.as_target().setns() {
+            // Nothing had moved, and the kernel refuses all the same: see `Home::restore`.
+            Err(_) if self.thread.home.is_thread_in(&self.previous) => Ok(()),
+            result => result.inspect_err(|error| self.thread.poison(error)),
+        }
     }
 }
 

@@ -1,49 +1,47 @@
 //! The pool: leases of pinned threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::allowance::Allowance;
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
-use super::rendezvous::{Completion, Job};
+use super::rendezvous::{AssistPoint, Rejected};
 use super::roster::{CountGuard, Roster};
-use super::template::Template;
+use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, OptionalCalls};
+use crate::sys::process_local::ProcessLocal;
+use crate::sys::{self, Capabilities, OptionalCalls};
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
-/// The pools of this process and of the processes that it was forked from. A forked child has its parent's memory and none of
-/// its threads, so it starts with a new pool.
-static POOLS: [Pool; MAX_FORK_DEPTH] = [const { Pool::new() }; MAX_FORK_DEPTH];
-
-/// How many forks without an `exec` may lie between this process and the first one that used the crate.
-const MAX_FORK_DEPTH: usize = 8;
-
-/// How many forks lie between the first pool and the pool of this process.
-static GENERATION: AtomicUsize = AtomicUsize::new(0);
+/// A forked child has its parent's memory and none of its threads, so it starts with a new pool.
+static POOL: ProcessLocal<Pool> = ProcessLocal::new();
 
 /// The pinned threads of one process.
 pub(crate) struct Pool {
     pub(crate) roster: Roster,
-    template: Mutex<Option<Template>>,
+    /// The first one is where home is, and stays. The last one starts the workers.
+    templates: Mutex<Vec<Template>>,
 }
 
 impl Pool {
-    const fn new() -> Pool {
-        Pool { roster: Roster::new(), template: Mutex::new(None) }
+    fn new() -> Pool {
+        Pool { roster: Roster::new(), templates: Mutex::new(Vec::new()) }
     }
 
     /// The pool of this process.
-    pub(crate) fn of_process() -> Result<&'static Pool, Error> {
-        let generation = GENERATION.load(Ordering::Relaxed);
-        POOLS.get(generation).ok_or_else(|| {
-            let why = format!("{generation} forks without an exec lie between this process and one that used in-netns");
-            Error::new(ErrorKind::Unsupported, "lease a pinned thread", why)
-        })
+    pub(crate) fn of_process() -> &'static Pool {
+        POOL.get_or_init(Pool::new)
+    }
+
+    /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads there, and a
+    /// lock of it may be held for ever by one that there is not.
+    pub(crate) fn is_of_this_process(&'static self) -> bool {
+        std::ptr::eq(self, Pool::of_process())
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
@@ -52,12 +50,14 @@ impl Pool {
             Some(worker) => worker,
             None => self.clone_worker()?,
         };
-        Ok(Lease { roster: &self.roster, worker: Some(worker), _count: self.roster.count_lease() })
+        #[cfg(feature = "tokio")]
+        super::detached::start_pending();
+        Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: self.roster.count_lease() })
     }
 
     fn clone_worker(&'static self) -> Result<WorkerHandle, Error> {
-        let (template, _) = self.template()?;
-        template.as_ref().map_or_else(
+        let (templates, _) = self.templates(Settle::FindOut)?;
+        templates.last().map_or_else(
             || Err(Error::new(ErrorKind::ThreadSpawn, "start a pinned thread", "there is no template thread")),
             Template::clone_worker,
         )
@@ -67,67 +67,133 @@ impl Pool {
     pub(crate) fn home_or_init(&'static self) -> Result<&'static Home, Error> {
         match self.roster.home() {
             Some(home) => Ok(home),
-            None => self.template().map(|(_, home)| home),
+            None => self.templates(Settle::FindOut).map(|(_, home)| home),
         }
     }
 
-    /// The template, started if needed.
-    fn template(&'static self) -> Result<(MutexGuard<'static, Option<Template>>, &'static Home), Error> {
-        let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
-        if template.is_none() {
-            reset_after_fork()?;
-            let (started, home) = Template::start(&self.roster)?;
-            self.roster.set_home(home);
-            *template = Some(started);
+    /// As [`Pool::home_or_init`], where the main thread says that it is where it is to be.
+    pub(super) fn init(&'static self) -> Result<(), Error> {
+        let leader = sys::current_tid() == sys::process_id();
+        self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)
+    }
+
+    /// The templates, the first of them started if needed.
+    fn templates(&'static self, settle: Settle) -> Result<(MutexGuard<'static, Vec<Template>>, &'static Home), Error> {
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if templates.is_empty() {
+            let (started, home) = Template::start(&self.roster, None, settle)?;
+            if let Some(home) = home {
+                self.roster.set_home(home);
+            }
+            templates.push(started);
         }
         match self.roster.home() {
-            Some(home) => Ok((template, home)),
+            Some(home) => Ok((templates, home)),
             None => unreachable!("home is known before the template is kept"),
         }
     }
+
+    /// Leases a thread that can take on the allowance, and has it run the job, which begins with the thread's
+    /// admission. `None` from the job: the thread is unfit, the job was not run, and another thread is to run it.
+    pub(crate) fn lease_admitted<R: Send>(
+        &'static self,
+        allowance: &Allowance,
+        mut job: impl FnMut(&mut PinnedThread, &AssistPoint<'_>) -> Option<R> + Send,
+    ) -> Result<(Lease, R), Error> {
+        /// Other callers may give unfit ones back meanwhile.
+        const RENEWALS: u32 = 16;
+        let mut renewals = 0;
+        loop {
+            let mut lease = self.lease()?;
+            match lease.run(Some(allowance), |thread, assist_point| job(thread, assist_point)) {
+                // The thread failed its inspection: lease another.
+                Err(Rejected(_)) => {}
+                Ok(Some(result)) => return Ok((lease, result)),
+                Ok(None) if renewals < RENEWALS => {
+                    drop(lease);
+                    renewals += 1;
+                    self.renew(allowance)?;
+                }
+                Ok(None) => return Err(unfit()),
+            }
+        }
+    }
+
+    /// Makes new workers able to have the capabilities that the process has now: see [`Allowance`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ensure(&'static self, allowance: &Allowance) -> Result<(), Error> {
+        let Some(callers) = allowance.wait() else { return Ok(()) };
+        let (mut templates, home) = self.templates(Settle::FindOut)?;
+        self.renew_template(&mut templates, home, callers)
+    }
+
+    /// As [`Pool::ensure`], when a thread could not take on the allowance.
+    fn renew(&'static self, allowance: &Allowance) -> Result<(), Error> {
+        // They are as old as that one, or older.
+        self.roster.clear_idle();
+        let Some(callers) = allowance.wait() else { return Ok(()) };
+        let (mut templates, home) = self.templates(Settle::FindOut)?;
+        self.renew_template(&mut templates, home, callers)
+    }
+
+    fn renew_template(
+        &'static self,
+        templates: &mut Vec<Template>,
+        home: &'static Home,
+        callers: Capabilities,
+    ) -> Result<(), Error> {
+        let suffices =
+            |template: &Template| template.capabilities().is_some_and(|its| callers.permitted & !its.permitted == 0);
+        if templates.last().is_some_and(suffices) {
+            return Ok(());
+        }
+        self.roster.clear_idle();
+        let (started, _) = Template::start(&self.roster, Some(home), Settle::FindOut)?;
+        templates.truncate(1);
+        templates.push(started);
+        Ok(())
+    }
 }
 
-/// Makes every later child of `fork(2)` use a pool of its own.
-fn reset_after_fork() -> Result<(), Error> {
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
-    }
-    if REGISTERED.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
-    sys::after_fork_in_child(in_child).map_err(|source| {
-        REGISTERED.store(false, Ordering::Relaxed);
-        Error::from_io(ErrorKind::LimitReached, "prepare for forked children (pthread_atfork)", source)
-    })
+fn unfit() -> Error {
+    let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
+               has them";
+    Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
 }
 
 /// The exclusive use of a worker. Dropping it without [`Lease::end`] ends the worker.
 pub(crate) struct Lease {
     roster: &'static Roster,
     worker: Option<WorkerHandle>,
+    /// What this side of the lease found of the thread.
+    found: Result<(), Change>,
     _count: CountGuard,
 }
 
 impl Lease {
-    /// Has the worker run a job, and waits for it.
+    /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes back: the worker
+    /// failed an inspection since its last lease, and another is to be leased.
     ///
-    /// Where the job says that it is [`AssistPoint`](crate::thread::rendezvous::AssistPoint), this thread inspects the worker meanwhile, unless it
-    /// sleeps.
-    pub(crate) fn run(&mut self, job: &mut Job<'_, PinnedThread>) -> Handed {
-        let Lease { roster, worker: Some(worker), .. } = self else { return Handed::Rejected };
-        let mut found = None;
+    /// Meanwhile this thread finds out what it may do, if there is an allowance to fill.
+    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
+    pub(crate) fn run<F, R>(&mut self, allowance: Option<&Allowance>, job: F) -> Result<R, Rejected<F>>
+    where
+        F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,
+        R: Send,
+    {
+        let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
+        let look = || allowance.into_iter().for_each(Allowance::look);
         let inspect = |thread| {
-            found = roster.home().map(|home| home.inspect_from_anywhere(thread, OptionalCalls::of_current_thread()));
+            *found = roster.home().map_or(Ok(()), |home| {
+                let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
+                home.inspect_from_anywhere(thread, capabilities, OptionalCalls::of_current_thread())
+            });
         };
-        match worker.run(job, inspect) {
-            Completion::Completed => Handed::Completed(found),
-            Completion::Rejected => Handed::Rejected,
-        }
+        worker.side.run(job, look, inspect)
     }
 
-    /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was declined, as
-    /// [`Handed::Rejected`] says.
+    /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was
+    /// rejected: as [`Lease::run`].
     #[cfg(feature = "tokio")]
     pub(crate) fn submit(mut self, job: impl FnOnce(Option<&mut PinnedThread>, Lease) + Send + 'static) {
         if let Some(worker) = self.worker.take() {
@@ -138,27 +204,14 @@ impl Lease {
         }
     }
 
-    /// Ends the lease of a worker that is restored. Where its owner found a change, the worker goes, and the change is
-    /// returned.
-    pub(crate) fn end(mut self, handed: Handed) -> Option<Change> {
-        let found = match handed {
-            Handed::Completed(Some(found)) => found,
-            Handed::Completed(None) | Handed::Rejected => Ok(()),
-        };
+    /// Ends the lease of a worker that is restored. Where this thread found a change in [`Lease::run`], the worker exits, and the
+    /// change is returned.
+    pub(crate) fn end(mut self) -> Option<Change> {
         if let Some(worker) = self.worker.take() {
-            self.roster.take_back(worker, found);
+            self.roster.take_back(worker, self.found);
         }
-        found.err()
+        self.found.err()
     }
-}
-
-/// What became of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handed {
-    /// It was run; and this is what its owner found of the thread, if it did look.
-    Completed(Option<Result<(), Change>>),
-    /// It was not: the worker was found changed since its last lease. Lease another.
-    Rejected,
 }
 
 /// What [`pool_stats`] tells about this process's pinned threads.
@@ -192,7 +245,7 @@ pub struct PoolStats {
 /// ```
 #[must_use]
 pub fn pool_stats() -> PoolStats {
-    let Ok(Pool { roster, .. }) = Pool::of_process() else { return PoolStats::default() };
+    let Pool { roster, .. } = Pool::of_process();
     let [spawned_total, poisoned_total, retired_total] = roster.totals();
     PoolStats {
         threads: roster.registered_count(),

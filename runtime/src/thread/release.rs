@@ -1,8 +1,10 @@
 //! The end of a lease, from the thread's last steps in it to what its owner is told.
 
 use super::exit::ThreadExit;
-use super::pool::{Handed, Lease};
+use super::pool::Lease;
 use super::roster::Roster;
+#[cfg(feature = "tokio")]
+use crate::sys;
 use crate::thread::fate::{Poisoning, RetireReason, ThreadFate, report_poisoning};
 use crate::thread::home::Change;
 use crate::thread::pinned::{PinnedThread, RestoreOutcome};
@@ -29,7 +31,10 @@ pub(crate) struct LeaseEnd {
 
 impl LeaseEnd {
     /// On the pinned thread, when it was not let in.
-    pub(crate) fn not_entered(thread: &mut PinnedThread) -> LeaseEnd {
+    pub(crate) fn not_entered(roster: &Roster, thread: &mut PinnedThread) -> LeaseEnd {
+        if thread.is_poisoned() {
+            return LeaseEnd::restore(roster, thread, Inspect::Later, None);
+        }
         LeaseEnd { end: thread.end_lease_not_entered(), changed: None, exit: None, thread_id: thread.id() }
     }
 
@@ -62,37 +67,47 @@ impl LeaseEnd {
     }
 
     /// Gives the lease back if the thread is fit for another.
-    pub(crate) fn return_lease(mut self, lease: Lease, handed: Handed) -> LeaseEnd {
+    pub(crate) fn return_lease(mut self, lease: Lease) -> LeaseEnd {
         match (&self.end, self.changed) {
-            (RestoreOutcome::Restored, None) => self.changed = lease.end(handed),
+            (RestoreOutcome::Restored, None) => self.changed = lease.end(),
             // Dropped: the thread is leaving.
             _ => drop(lease),
         }
         self
     }
 
-    /// As [`LeaseEnd::report`], where there is no owner any more, on the thread itself: it cannot wait for its own exit.
+    /// Whether a hook is to be called.
     #[cfg(feature = "tokio")]
-    pub(crate) fn report_detached(self) {
-        let _ = LeaseEnd { exit: None, ..self }.report();
+    pub(crate) fn is_poisoned(&self) -> bool {
+        matches!(self.end, RestoreOutcome::Poisoned { .. })
+    }
+
+    /// Whether this is the end of a lease of the calling thread, which cannot wait for its own exit.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_of_current_thread(&self) -> bool {
+        self.thread_id == sys::current_tid().as_raw().unsigned_abs()
+    }
+
+    /// What became of the thread.
+    pub(crate) fn fate(&self) -> ThreadFate {
+        match &self.end {
+            RestoreOutcome::Poisoned { error, .. } => ThreadFate::Retired(RetireReason::Poisoned(error.clone())),
+            RestoreOutcome::Asked => ThreadFate::Retired(RetireReason::Asked),
+            RestoreOutcome::Changed(change) => ThreadFate::Retired(RetireReason::Changed(*change)),
+            RestoreOutcome::Restored => {
+                self.changed.map_or(ThreadFate::Reusable, |change| ThreadFate::Retired(RetireReason::Changed(change)))
+            }
+        }
     }
 
     /// On the owner's thread: the namespace is let go of, and then the bad news told, before anything is returned.
-    pub(crate) fn report(self) -> ThreadFate {
-        let LeaseEnd { end, changed, exit, thread_id } = self;
-        if let Some(exit) = exit {
+    pub(crate) fn report(mut self) -> ThreadFate {
+        if let Some(exit) = self.exit.take() {
             exit.wait();
         }
-        match end {
-            RestoreOutcome::Poisoned { error, .. } => {
-                report_poisoning(&Poisoning { thread_id, error: error.clone() });
-                ThreadFate::Retired(RetireReason::Poisoned(error))
-            }
-            RestoreOutcome::Asked => ThreadFate::Retired(RetireReason::Asked),
-            RestoreOutcome::Changed(change) => ThreadFate::Retired(RetireReason::Changed(change)),
-            RestoreOutcome::Restored => {
-                changed.map_or(ThreadFate::Reusable, |change| ThreadFate::Retired(RetireReason::Changed(change)))
-            }
+        if let RestoreOutcome::Poisoned { error, .. } = &self.end {
+            report_poisoning(&Poisoning { thread_id: self.thread_id, error: error.clone() });
         }
+        self.fate()
     }
 }

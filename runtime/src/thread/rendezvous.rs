@@ -1,55 +1,61 @@
-//! The hand-over: a borrowed closure, run on another thread while its owner waits; or one that owns what it needs, and nobody waits.
+//! The rendezvous: a borrowed closure runs on another thread while its owner waits, or an owned one and its owner does not wait.
 //!
-//! **Promised:** [`Caller::run`] returns only when the other thread has run the job or refused it, and has let go of it. So a
+//! **Promised:** [`Caller::run`] returns only when the other thread has run the job or rejected it, and no longer uses it. So a
 //! job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a thread that sleeps.
-//! [`Caller::submit`] gives its own side away with the job, so that nothing else can be posted before that was taken.
+//! A callee that ends rejects what it has not taken, and what is posted later: no caller waits for a thread that is gone.
+//! [`Caller::submit`] moves its own side into the job, so that nothing else can be posted before the job was taken.
 //!
-//! **Repr our own:** the peers either start a thread for each call (`std::thread::scope`) or ask for `'static` closures
+//! **Why our own:** the alternatives either start a thread for each call (`std::thread::scope`) or ask for `'static` closures
 //! (channels). The protocol is two words, each written by one side and waited for by the other:
 //!
 //! ```text
 //! order:   NONE ─(callee sleeps)→ PARKED     NONE | PARKED ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
-//! answer:  PENDING ─(caller sleeps)→ PARKED  any ─(callee)→ COMPLETED | REJECTED             … ─(caller)→ PENDING
-//!          PENDING ─(callee)→ ASSISTABLE ─(caller)→ ASSISTING
+//!          any ─(callee ends)→ GONE          GONE ─(caller)→ POSTED ─(the same caller)→ GONE
+//! answer:  PENDING ─(caller sleeps)→ PARKED  PENDING | PARKED ─(callee)→ ANSWERED         ANSWERED ─(caller)→ PENDING
+//! offer:   NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before its answer)→ NONE
 //! ```
 //!
-//! A caller that is awake when the callee says `ASSISTABLE` has time for work of its own, done beside the rest of the job: it says
-//! `ASSISTING`, and then the callee can rely on that work being done before the caller returns.
+//! A caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the offer, and the
+//! callee then relies on that work being done before the caller returns.
 //!
-//! The cells beside them belong to the side that may write the word next: `request` to the callee from `POSTED` to its answer, to the
-//! caller otherwise; `parked` to the callee once the caller has said `PARKED`, to the caller otherwise. There is one [`Caller`] and
-//! one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
+//! The cell `request` belongs to the callee from `POSTED` until it has taken the request, and to the caller otherwise. There is one
+//! [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
+//!
+//! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its park token.
+//! `park` would consume the token.
 //!
 //! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The model
-//! check (`tests/tests/rendezvous_model.rs`, this very file with loom's types in place of `std`'s) looks at every interleaving of
-//! hand-overs, sleeps, refusals and the end.
+//! check (`tests/tests/rendezvous_model.rs`, this very file with loom's types in place of `std`'s) explores every interleaving of
+//! jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;
-use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current, park, park_timeout, spin_loop};
+use crate::sync::{Arc, AtomicU32, Futex, Ordering, UnsafeCell, spin_loop};
 
-/// What the callee is asked to do, with the `A` that it keeps.
-pub(crate) type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
+/// What the callee runs, with the `A` that it keeps. It does not unwind.
+type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
 
-/// What a callee is given for good. Without an `A` it is declined.
+/// What a callee is given for good. Without an `A` it is rejected.
 type OwnedJob<A> = Box<dyn FnOnce(Option<&mut A>) + Send>;
 
+/// Of `order` and `offer`.
 const NONE: u32 = 0;
+
 const POSTED: u32 = 1;
 const CLOSED: u32 = 2;
+const GONE: u32 = 4;
 
 const PENDING: u32 = 0;
-const COMPLETED: u32 = 1;
-const REJECTED: u32 = 2;
-const ASSISTABLE: u32 = 4;
-const ASSISTING: u32 = 5;
-const PARKED_AFTER_ASSIST: u32 = 6;
+const ANSWERED: u32 = 1;
 
-/// Of both words.
+/// Of `order` and `answer`.
 const PARKED: u32 = 3;
+
+/// No thread has this id.
+const CLAIMED: u32 = u32::MAX;
 
 struct Mailbox<A> {
     request: CachePadded<RequestSlot<A>>,
@@ -58,7 +64,7 @@ struct Mailbox<A> {
 
 /// What goes to the callee.
 struct RequestSlot<A> {
-    order: AtomicU32,
+    order: Futex,
     request: UnsafeCell<Option<Request<A>>>,
 }
 
@@ -71,152 +77,173 @@ enum Request<A> {
 
 /// What comes back to the caller.
 struct ResponseSlot {
-    answer: AtomicU32,
-    /// From the job to whoever helps it, written before `ASSISTABLE`.
-    note: AtomicU32,
-    parked: UnsafeCell<Option<Thread>>,
+    answer: Futex,
+    offer: AtomicU32,
 }
 
-/// On cache lines of its own: each side watches one word while the other is written. (Two lines, which some processors
+/// On cache lines of its own: each side spins on one word while the other is written. (Two lines, which some processors
 /// fetch together.)
 #[repr(align(128))]
 struct CachePadded<T>(T);
 
-// SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word that the
-// other side released. What passes through them is `Send`: job and job by their types, `Thread` by its own. The `A` never
-// passes.
+// SAFETY: the cell is used by one side at a time, as the module's documentation says, with an acquire of the word that the
+// other side released. What passes through it is `Send`: jobs by their types. The `A` never passes.
 unsafe impl<A> Send for Mailbox<A> {}
 // SAFETY: as above.
 unsafe impl<A> Sync for Mailbox<A> {}
 
 impl<A> Mailbox<A> {
-    fn post(&self, order: u32, callee: Option<&Thread>) {
-        if self.request.0.order.swap(order, Ordering::AcqRel) == PARKED {
-            if let Some(callee) = callee {
-                callee.unpark();
+    /// The caller's side: the callee is to take `request`.
+    fn post(&self, request: Request<A>) {
+        let RequestSlot { order, request: cell } = &self.request.0;
+        // SAFETY: nothing is posted, so the cell is the caller's.
+        cell.with_mut(|cell| unsafe { *cell = Some(request) });
+        match order.swap(POSTED, Ordering::AcqRel) {
+            PARKED => order.wake(),
+            GONE => {
+                order.store(GONE, Ordering::Relaxed);
+                self.reject();
             }
+            _ => {}
+        }
+    }
+
+    /// For the callee, from `POSTED`; for the caller, when the callee is gone.
+    fn take(&self) -> Option<Request<A>> {
+        // SAFETY: from `POSTED` on the cell is the callee's; where that is gone, the caller's.
+        self.request.0.request.with_mut(|cell| unsafe { (*cell).take() })
+    }
+
+    /// As [`Mailbox::take`]: the request is not run.
+    fn reject(&self) {
+        match self.take() {
+            Some(Request::Borrowed(_)) => self.response.0.complete(),
+            Some(Request::Owned(job)) => job(None),
+            None => {}
         }
     }
 }
 
-/// Makes a mailbox, and gives out its two sides.
+/// Makes a mailbox, and returns its two sides.
 pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        request: CachePadded(RequestSlot { order: AtomicU32::new(NONE), request: UnsafeCell::new(None) }),
-        response: CachePadded(ResponseSlot {
-            answer: AtomicU32::new(PENDING),
-            note: AtomicU32::new(0),
-            parked: UnsafeCell::new(None),
-        }),
+        request: CachePadded(RequestSlot { order: Futex::new(NONE), request: UnsafeCell::new(None) }),
+        response: CachePadded(ResponseSlot { answer: Futex::new(PENDING), offer: AtomicU32::new(NONE) }),
     });
     let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
-    (Caller { shared, callee: None, spin: Spin::new(spin) }, callee)
+    (Caller { shared, spin: Spin::new(spin) }, callee)
 }
 
 /// The side that hands over. Dropping it tells the callee that nothing more will come.
 pub(crate) struct Caller<A> {
     shared: Arc<Mailbox<A>>,
-    callee: Option<Thread>,
     spin: Spin,
 }
 
-/// What became of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Completion {
-    /// It was run.
-    Completed,
-    /// It was not, and never will be.
-    Rejected,
-}
+/// The callee did not run this job, and never will.
+pub(crate) struct Rejected<F>(pub(crate) F);
 
 impl<A> Caller<A> {
-    /// Says which thread the callee is, so that it can be woken. Before the first hand-over.
-    pub(crate) fn set_callee(&mut self, callee: Thread) {
-        self.callee = Some(callee);
+    /// Has the callee run `job`, and waits until it has. A panic of the job is resumed here.
+    ///
+    /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job offered. It need not
+    /// be called at all.
+    ///
+    /// `meanwhile` is called once, when the job has been posted, and before that where the two sides share one CPU. It does not unwind.
+    pub(crate) fn run<F, R>(
+        &mut self,
+        job: F,
+        meanwhile: impl FnOnce(),
+        assist: impl FnOnce(u32),
+    ) -> Result<R, Rejected<F>>
+    where
+        F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
+        R: Send,
+    {
+        let mut job = Some(job);
+        let mut result = None;
+        self.run_borrowed(
+            &mut |argument: &mut A, assist_point: &AssistPoint<'_>| {
+                let job = job.take();
+                result = job.map(|job| panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
+            },
+            meanwhile,
+            assist,
+        );
+        match (result, job) {
+            (Some(Ok(value)), _) => Ok(value),
+            (Some(Err(payload)), _) => panic::resume_unwind(payload),
+            (None, Some(job)) => Err(Rejected(job)),
+            (None, None) => unreachable!("a job that was taken has a result"),
+        }
     }
 
-    /// Has the callee run `job`, and waits until it has.
-    ///
-    /// `assist` is called at most once, while the job is past its [`AssistPoint`] point, with the job's note. It need not be called at all.
-    pub(crate) fn run(&mut self, job: &mut Job<'_, A>, assist: impl FnOnce(u32)) -> Completion {
+    fn run_borrowed(&mut self, job: &mut Job<'_, A>, meanwhile: impl FnOnce(), assist: impl FnOnce(u32)) {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until it
         // answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
-        let Mailbox { request, response } = &*self.shared;
-        response.0.answer.store(PENDING, Ordering::Relaxed);
-        // SAFETY: nothing is posted, so the cell is the caller's.
-        request.0.request.with_mut(|cell| unsafe { *cell = Some(Request::Borrowed(job)) });
-        self.post(POSTED);
-        let mut given = self.await_change(PENDING);
-        if given == ASSISTABLE {
-            // The callee may have answered just now; then it does not count on assist.
-            let answer = &self.shared.response.0.answer;
-            given = match answer.compare_exchange(ASSISTABLE, ASSISTING, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    assist(self.shared.response.0.note.load(Ordering::Relaxed));
-                    self.await_change(ASSISTING)
-                }
-                Err(answered) => answered,
-            };
+        self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
+        if self.spin.limit == 0 {
+            meanwhile();
+            self.shared.post(Request::Borrowed(job));
+        } else {
+            self.shared.post(Request::Borrowed(job));
+            meanwhile();
         }
+        self.await_answer(assist);
         std::mem::forget(no_unwinding);
-        match given {
-            COMPLETED => Completion::Completed,
-            _ => Completion::Rejected,
+    }
+
+    fn await_answer(&mut self, assist: impl FnOnce(u32)) {
+        let ResponseSlot { answer, offer } = &self.shared.response.0;
+        let mut assist = Some(assist);
+        let is_answered = || {
+            let offered = offer.load(Ordering::Relaxed);
+            if offered != NONE && assist.is_some() {
+                // Fails where the callee has answered just now.
+                if offer.compare_exchange(offered, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    if let Some(assist) = assist.take() {
+                        assist(offered);
+                    }
+                }
+            }
+            answer.load(Ordering::Acquire) == ANSWERED
+        };
+        if self.spin.spin_until(is_answered) {
+            return;
+        }
+        if answer.compare_exchange(PENDING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            while answer.load(Ordering::Acquire) == PARKED {
+                answer.wait(PARKED, None);
+            }
         }
     }
 
-    /// Has the callee run a job, and does not wait. The job gets this side back; and no `A` where the callee declines, on the
-    /// callee's thread too.
+    /// Has the callee run a job, and does not wait. The job gets this side back; and no `A` where it is rejected.
     #[allow(dead_code)] // Of use with feature `tokio` alone: a synchronous caller has nothing else to do.
     pub(crate) fn submit(self, job: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
     where
         A: 'static,
     {
-        let (shared, callee) = (Arc::clone(&self.shared), self.callee.clone());
+        let shared = Arc::clone(&self.shared);
         // From here on there is no caller's side but in the job.
-        let job: OwnedJob<A> = Box::new(move |argument| job(argument, self));
-        // SAFETY: nothing is posted, so the cell is the caller's.
-        shared.request.0.request.with_mut(|cell| unsafe { *cell = Some(Request::Owned(job)) });
-        shared.post(POSTED, callee.as_ref());
-    }
-
-    fn post(&self, order: u32) {
-        self.shared.post(order, self.callee.as_ref());
-    }
-
-    /// Waits until the answer is no longer `before`, and gives what it is then.
-    fn await_change(&mut self, before: u32) -> u32 {
-        let ResponseSlot { answer, parked, .. } = &self.shared.response.0;
-        if let Some(given) = self.spin.spin_until(answer, |now| now != before) {
-            return given;
-        }
-        // SAFETY: the callee looks at this cell only after `PARKED`, so it is the caller's.
-        parked.with_mut(|cell| unsafe { *cell = Some(current()) });
-        let asleep = if before == ASSISTING { PARKED_AFTER_ASSIST } else { PARKED };
-        match answer.compare_exchange(before, asleep, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => loop {
-                park();
-                let now = answer.load(Ordering::Acquire);
-                if now != asleep {
-                    return now;
-                }
-            },
-            Err(given) => given,
-        }
+        shared.post(Request::Owned(Box::new(move |argument| job(argument, self))));
     }
 }
 
 impl<A> Drop for Caller<A> {
     fn drop(&mut self) {
-        self.post(CLOSED);
+        let order = &self.shared.request.0.order;
+        if order.swap(CLOSED, Ordering::AcqRel) == PARKED {
+            order.wake();
+        }
     }
 }
 
-/// The side that runs what it is handed.
+/// The side that runs jobs. Dropping it rejects what comes later.
 pub(crate) struct Callee<A> {
     shared: Arc<Mailbox<A>>,
     spin: Spin,
@@ -224,10 +251,10 @@ pub(crate) struct Callee<A> {
 
 /// What there is to do.
 pub(crate) enum Order<'c, A> {
-    /// A job, to be run or declined.
+    /// A job, to be run or rejected.
     Job(BorrowedJob<'c, A>),
-    /// A job, to be run or declined.
-    #[allow(dead_code)] // As its giver.
+    /// A submitted job, to be run or rejected.
+    #[allow(dead_code)] // As `Caller::submit`.
     Submitted(SubmittedJob<A>),
     /// The caller is gone: nothing more will come.
     Disconnected,
@@ -236,16 +263,13 @@ pub(crate) enum Order<'c, A> {
 }
 
 impl<A> Callee<A> {
-    /// Waits for the next order: for `patience`, or for ever.
-    pub(crate) fn next(&mut self, patience: Option<Duration>) -> Order<'_, A> {
-        match self.await_order(patience) {
+    /// Waits for the next order, for `timeout` or without end.
+    pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Order<'_, A> {
+        match self.await_order(timeout) {
             POSTED => {
                 // The order is taken. The caller writes the word again only after the answer, or when the job has its side.
-                let RequestSlot { order, request } = &self.shared.request.0;
-                order.store(NONE, Ordering::Relaxed);
-                // SAFETY: from `POSTED` until the answer, or until the job is run, the cell is the callee's.
-                let request = request.with_mut(|cell| unsafe { (*cell).take() });
-                match request {
+                self.shared.request.0.order.store(NONE, Ordering::Relaxed);
+                match self.shared.take() {
                     Some(Request::Borrowed(job)) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
                     Some(Request::Owned(job)) => Order::Submitted(SubmittedJob(Some(job))),
                     None => unreachable!("an order is posted with its request"),
@@ -256,23 +280,25 @@ impl<A> Callee<A> {
         }
     }
 
-    fn await_order(&mut self, patience: Option<Duration>) -> u32 {
+    fn await_order(&mut self, timeout: Option<Duration>) -> u32 {
         let order = &self.shared.request.0.order;
-        if let Some(given) = self.spin.spin_until(order, |now| now != NONE) {
-            return given;
+        if self.spin.spin_until(|| order.load(Ordering::Relaxed) != NONE) {
+            return order.load(Ordering::Acquire);
         }
         if let Err(given) = order.compare_exchange(NONE, PARKED, Ordering::AcqRel, Ordering::Acquire) {
             return given;
         }
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            if let ControlFlow::Break(()) = park_until(deadline) {
-                // Not to be found asleep any more; but the order may have come this instant.
+            let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if remaining.is_some_and(|remaining| remaining.is_zero()) {
+                // No longer to be found parked; but the order may have come this instant.
                 return match order.compare_exchange(PARKED, NONE, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => NONE,
                     Err(given) => given,
                 };
             }
+            order.wait(PARKED, remaining);
             let now = order.load(Ordering::Acquire);
             if now != PARKED {
                 return now;
@@ -281,52 +307,46 @@ impl<A> Callee<A> {
     }
 }
 
-/// Sleeps until woken, or until the deadline has passed: then it breaks. May wake for no reason.
-fn park_until(deadline: Option<Instant>) -> ControlFlow<()> {
-    match deadline {
-        None => park(),
-        Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
-            Some(rest) if !rest.is_zero() => park_timeout(rest),
-            _ => return ControlFlow::Break(()),
-        },
+impl<A> Drop for Callee<A> {
+    fn drop(&mut self) {
+        if self.shared.request.0.order.swap(GONE, Ordering::AcqRel) == POSTED {
+            self.shared.reject();
+        }
     }
-    ControlFlow::Continue(())
 }
 
-/// A job that was handed over. The caller waits until it is run or declined; dropping it declines.
+/// A job whose caller waits until it is run or rejected; dropping it rejects.
 pub(crate) struct BorrowedJob<'c, A> {
     response: &'c ResponseSlot,
     job: NonNull<Job<'static, A>>,
 }
 
 impl<A> BorrowedJob<'_, A> {
-    /// Runs the job, then tells the caller. The job does not unwind: it catches what user code throws.
-    ///
-    /// Returns whether the caller assisted.
+    /// Runs the job, then answers the caller. Returns whether the caller assisted, or does so and is waited for by nobody but itself.
     pub(crate) fn run(mut self, argument: &mut A) -> bool {
-        let no_unwinding = AbortOnUnwind;
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
-        let assist_point = AssistPoint { response: self.response, reached: Cell::new(false) };
+        let assist_point = AssistPoint { offer: &self.response.offer, reached: Cell::new(false) };
         job(argument, &assist_point);
-        std::mem::forget(no_unwinding);
-        let assisted = self.response.complete(COMPLETED, if assist_point.reached.get() { ASSISTING } else { PENDING });
-        std::mem::forget(self);
+        // Before the answer: after it the caller cannot claim any more, and may post again.
+        let assisted = assist_point.reached.get() && self.response.offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
+        // Dropping it answers.
+        drop(self);
         assisted
     }
 }
 
 impl<A> Drop for BorrowedJob<'_, A> {
     fn drop(&mut self) {
-        self.response.complete(REJECTED, PENDING);
+        self.response.complete();
     }
 }
 
-/// A job that was given. Dropping it declines.
+/// A job that was submitted. Dropping it rejects it.
 pub(crate) struct SubmittedJob<A>(Option<OwnedJob<A>>);
 
 impl<A> SubmittedJob<A> {
-    /// Runs the job. It does not unwind: it catches what user code throws.
+    /// Runs the job. It does not unwind: it catches panics of user code.
     pub(crate) fn run(mut self, argument: &mut A) {
         if let Some(job) = self.0.take() {
             job(Some(argument));
@@ -342,48 +362,31 @@ impl<A> Drop for SubmittedJob<A> {
     }
 }
 
-/// For the job to say that what is left of it can be assisted with.
+/// Lets a job say that the caller can assist with the rest of it.
 pub(crate) struct AssistPoint<'c> {
-    response: &'c ResponseSlot,
+    offer: &'c AtomicU32,
     reached: Cell<bool>,
 }
 
 impl AssistPoint<'_> {
-    /// Lets the caller assist, if it is awake.
-    pub(crate) fn reached(&self, note: u32) {
+    /// Lets the caller assist, if it spins. A caller that sleeps is woken by the answer alone.
+    pub(crate) fn reached(&self, thread: u32) {
         self.reached.set(true);
-        self.response.note.store(note, Ordering::Relaxed);
-        // Not taken amiss where the caller sleeps: it is woken for the answer alone.
-        let _ = self.response.answer.compare_exchange(PENDING, ASSISTABLE, Ordering::AcqRel, Ordering::Relaxed);
+        self.offer.store(thread, Ordering::Release);
     }
 }
 
 impl ResponseSlot {
-    /// Answers the caller, and says whether it helps or has assisted: once it is answered it cannot begin. The caller may be gone
-    /// the moment that the word is written, so nothing of the job is touched after.
-    ///
-    /// The word is not looked at first but `guessed`: it lies with the other CPU, and each look is a trip there.
-    fn complete(&self, answer: u32, guessed: u32) -> bool {
-        let mut seen = guessed;
-        while seen != PARKED && seen != PARKED_AFTER_ASSIST {
-            match self.answer.compare_exchange(seen, answer, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return seen == ASSISTING,
-                Err(now) => seen = now,
-            }
+    /// Answers the caller, which may be gone the moment that the word is written: nothing of the job is touched after.
+    fn complete(&self) {
+        if self.answer.swap(ANSWERED, Ordering::AcqRel) == PARKED {
+            self.answer.wake();
         }
-        // The caller sleeps. Take its handle before the answer: after it the cell is the caller's again.
-        // SAFETY: after `PARKED`, and until the answer, the cell is the callee's.
-        let parked = self.parked.with_mut(|cell| unsafe { (*cell).take() });
-        self.answer.store(answer, Ordering::Release);
-        if let Some(parked) = parked {
-            parked.unpark();
-        }
-        seen == PARKED_AFTER_ASSIST
     }
 }
 
-/// Stands where unwinding would leave a dangling borrow behind, and is forgotten where there was none. (That the thread is
-/// unwinding from elsewhere is no reason: a destructor may make a call.)
+/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. (That the thread is unwinding from elsewhere is no
+/// reason: a destructor may make a call.) No user code runs below it.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
@@ -396,39 +399,37 @@ impl Drop for AbortOnUnwind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpinLimit(pub(crate) u32);
 
-/// Watching a word before sleeping, for as long as that has lately been worth it.
+/// Spinning before sleeping, for as long as that has lately been worth it.
 struct Spin {
     limit: u32,
-    /// How many times in a row watching has been in vain.
+    /// How many times in a row spinning has been in vain.
     misses: u32,
 }
 
 impl Spin {
-    /// So many times in a row it may be in vain, …
+    /// Misses before spinning is throttled, …
     const MAX_MISSES: u32 = 4;
-    /// … and then only one time in so many is tried in earnest: this is how better times are noticed, …
+    /// … and then one time in so many is for the full length, so that a change is noticed, …
     const RETRY_INTERVAL: u32 = 32;
-    /// … and the others for a moment.
+    /// … and the others are short.
     const MIN_SPINS: u32 = 4;
 
     fn new(SpinLimit(limit): SpinLimit) -> Spin {
         Spin { limit, misses: 0 }
     }
 
-    /// Watches `word` until it is as wanted, or for as long as it pays.
-    fn spin_until(&mut self, word: &AtomicU32, wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        let in_earnest = self.misses < Spin::MAX_MISSES || self.misses % Spin::RETRY_INTERVAL == 0;
-        let turns = if in_earnest { self.limit } else { Spin::MIN_SPINS.min(self.limit) };
+    /// Asks until the answer is yes, or for as long as it pays.
+    fn spin_until(&mut self, mut condition: impl FnMut() -> bool) -> bool {
+        let full = self.misses < Spin::MAX_MISSES || self.misses % Spin::RETRY_INTERVAL == 0;
+        let turns = if full { self.limit } else { Spin::MIN_SPINS.min(self.limit) };
         for _ in 0..turns {
-            let now = word.load(Ordering::Acquire);
-            if wanted(now) {
+            if condition() {
                 self.misses = 0;
-                return Some(now);
+                return true;
             }
             spin_loop();
         }
         self.misses = self.misses.wrapping_add(1);
-        let now = word.load(Ordering::Acquire);
-        wanted(now).then_some(now)
+        false
     }
 }

@@ -1,11 +1,13 @@
 //! The list of this process's pinned threads: which are idle, which exist, and how many there were.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
+use super::pool::Pool;
 use super::rendezvous::SpinLimit;
 use crate::sys;
 
@@ -27,7 +29,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    pub(super) const fn new() -> Roster {
+    pub(super) fn new() -> Roster {
         Roster {
             idle: Mutex::new(Vec::new()),
             home: OnceLock::new(),
@@ -77,6 +79,12 @@ impl Roster {
         self.idle().pop()
     }
 
+    /// Ends all idle workers.
+    pub(super) fn clear_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
         let mut idle = self.idle();
@@ -101,7 +109,7 @@ impl Roster {
     }
 
     /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
-    pub(super) fn retire(&self, worker: &Arc<Retired>) -> bool {
+    pub(super) fn retire(&self, worker: &Arc<Retired>) {
         let mut idle = self.idle();
         // Under the lock: a lease that ends now is either on the list already, or sees the flag.
         if worker.set() {
@@ -109,7 +117,12 @@ impl Roster {
         }
         let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
         drop(idle);
-        removed.is_some()
+        drop(removed);
+    }
+
+    /// Whether it lists threads of this process: see [`Pool::is_of_this_process`].
+    pub(super) fn is_of_this_process(&self) -> bool {
+        ptr::eq(self, &raw const Pool::of_process().roster)
     }
 
     /// Registers the calling thread as a pinned one, until the result is dropped.
@@ -190,6 +203,9 @@ pub(crate) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.roster.registered().retain(|id| *id != self.id);
+        // Not in the child of a body that forked: the list is its parent's, and may be locked.
+        if self.roster.is_of_this_process() {
+            self.roster.registered().retain(|id| *id != self.id);
+        }
     }
 }

@@ -1,61 +1,134 @@
 //! The template thread: the parent of every worker.
 //!
-//! A thread inherits from the one that starts it: namespaces, capabilities, affinity, signal mask. Were workers started by
-//! whoever needs one, they would inherit whatever that caller had done to its own thread. The template never runs user code, so
-//! there is nothing to inherit. (Go's runtime keeps such a thread for the same reason.)
+//! A thread inherits from the one that starts it: namespaces, capabilities, scheduling, signal mask, and two dozen
+//! things more. If each caller started its own workers, they would inherit what that caller had changed for its own
+//! thread. The template never runs user code, so its children inherit nothing of the kind. (Go's runtime keeps such a
+//! thread for the same reason.)
 //!
-//! The template itself is started by the first caller. What it inherited it therefore sets right at once, with the process's
-//! leader as the measure; what cannot be set right is an error, and the next caller tries again.
+//! The first caller starts the template, so the template begins with that thread's attributes. The table in
+//! [`inheritance`](crate::inheritance) says of each one what becomes of it: it is set to what the main thread has, or
+//! the call is refused, and the next caller tries again. Where the main thread makes the first call, everything is
+//! right by birth, but for the namespaces that it may be visiting. [`init`] says that it is not.
+//!
+//! **Promised:** what a body gets from its thread is what the process has, whatever the first caller and the main
+//! thread are doing at that instant ([`signal_mask`], [`namespaces`]).
+//!
+//! **What breaks otherwise:** the C library blocks all signals while the main thread starts a thread. A mask that was
+//! read at that moment went to every body, and to every child process that a body started: it could not be terminated.
 
-use std::fs;
+mod attributes;
+mod namespaces;
+mod signal_mask;
+
+use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::Builder;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::errno::Errno;
 
 use super::handle::WorkerHandle;
+use super::home::Home;
+use super::oneshot;
+use super::pool::Pool;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Kind, Optional, OptionalCalls, ProcTask, Resource};
-use crate::thread::home::Home;
+use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
+
+/// Settles what all pinned threads have, and starts the thread that they are cloned from.
+///
+/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters
+/// namespaces, it leaves nothing to be found out later. What the main thread has at that moment is then what every
+/// pinned thread has: its namespaces (home), its signal mask, its scheduling, and all else in the table of
+/// [`inheritance`](crate::inheritance). So a program that moves itself to another namespace, or blocks signals for all
+/// its threads, does that first.
+///
+/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles
+/// anything. From another thread than the main one it does what the first call does.
+///
+/// # Errors
+///
+/// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has
+/// changed an attribute that no thread can change back.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// fn main() -> Result<(), in_netns::Error> {
+///     // First what is to hold for the whole process, such as a signal mask or `NetNs::join`; and then:
+///     in_netns::init()?;
+///     std::thread::spawn(|| in_netns::with_netns(in_netns::NetNs::new()?, || println!("inside"))).join().unwrap()
+/// }
+/// ```
+///
+/// # References
+///
+/// `clone(2)`, `pthreads(7)`.
+pub fn init() -> Result<(), Error> {
+    Pool::of_process().init()
+}
+
+/// How the template's namespaces are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// The main thread says that it is where it is to be.
+    AsTheMainThreadIs,
+    /// The main thread or the caller may be elsewhere for a moment.
+    FindOut,
+}
 
 /// A way to ask the template for a worker.
 pub(super) struct Template {
-    requests: mpsc::Sender<mpsc::SyncSender<Result<WorkerHandle, Error>>>,
+    thread: Tid,
+    requests: mpsc::Sender<oneshot::Sender<Result<WorkerHandle, Error>>>,
 }
 
 impl Template {
-    /// Starts the template thread, from the calling thread, and returns when it stands at home.
-    pub(super) fn start(roster: &'static Roster) -> Result<(Template, Home), Error> {
-        let (requests, inbox) = mpsc::channel::<mpsc::SyncSender<Result<WorkerHandle, Error>>>();
-        let (ready, arrival) = mpsc::sync_channel(1);
+    /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for
+    /// the first template, whose namespaces home is.
+    pub(super) fn start(
+        roster: &'static Roster,
+        home: Option<&'static Home>,
+        settle: Settle,
+    ) -> Result<(Template, Option<Home>), Error> {
+        let (requests, inbox) = mpsc::channel::<oneshot::Sender<Result<WorkerHandle, Error>>>();
+        let (ready, arrival) = oneshot::channel();
+        let caller = sys::current_tid();
         let live = move || {
-            let home = align_with_leader().and_then(|()| Home::here());
-            let arrived = home.is_ok();
+            let here = align(roster, caller, home, settle)
+                .and_then(|()| if home.is_none() { Home::here().map(Some) } else { Ok(None) });
+            let arrived = here.is_ok();
             // The receiver waits below, and a request comes only from a template that arrived.
-            let _ = ready.send(home);
+            ready.send(here.map(|here| (sys::current_tid(), here)));
             if arrived {
                 for reply in inbox {
-                    let _ = reply.send(worker::spawn(roster));
+                    reply.send(worker::spawn(roster));
                 }
             }
         };
-        Builder::new()
-            .name("in-netns-tmpl".into())
-            .spawn(live)
-            .map_err(|source| Error::spawn_failed("the template thread", source))?;
-        let home = arrival.recv().unwrap_or_else(|_| Err(template_died()))?;
-        Ok((Template { requests }, home))
+        Builder::new().name("in-netns-tmpl".into()).spawn(live).map_err(not_started)?;
+        let (thread, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
+        sys::at_start::used();
+        Ok((Template { thread, requests }, home))
     }
 
     /// A new worker, cloned from the template.
     pub(super) fn clone_worker(&self) -> Result<WorkerHandle, Error> {
-        let (reply, answer) = mpsc::sync_channel(1);
+        let (reply, answer) = oneshot::channel();
         self.requests.send(reply).map_err(|_| template_died())?;
-        answer.recv().unwrap_or_else(|_| Err(template_died()))
+        answer.receive().unwrap_or_else(|| Err(template_died()))
+    }
+
+    /// The capabilities of the template now: the C library takes them from all threads when the process changes its
+    /// user.
+    pub(super) fn capabilities(&self) -> Option<Capabilities> {
+        sys::capabilities_of(self.thread).ok()
     }
 }
+
+const OPERATION: &str = "start the template thread";
 
 fn template_died() -> Error {
     Error::new(
@@ -65,64 +138,68 @@ fn template_died() -> Error {
     )
 }
 
-/// Makes the calling thread, which inherited from whoever made the first call, like the leader of the process.
-fn align_with_leader() -> Result<(), Error> {
-    const OPERATION: &str = "start the template thread";
-    let leader = sys::process_id();
-    let first_call_elsewhere = |why: &str| {
-        let explanation = format!("{why}; make the first call from a thread that has not (one call is enough)");
-        Err(Error::new(ErrorKind::Unsupported, OPERATION, explanation))
-    };
+fn not_started(source: io::Error) -> Error {
+    if source.raw_os_error() == Some(Errno::EINVAL as i32) && sys::can_start_processes_only() {
+        return Refusal::caller_has("a pid namespace of its own for children (unshare(2) with CLONE_NEWPID)");
+    }
+    Error::spawn_failed("the template thread", source)
+}
 
+/// Why the first caller cannot be the one to start the template.
+enum Refusal<'w> {
+    /// The caller has what cannot be undone.
+    CallerHas(&'w str),
+    /// The caller and the main thread do not share what threads share.
+    NotShared(&'w str),
+}
+
+impl Refusal<'_> {
+    fn caller_has(what: &str) -> Error {
+        Refusal::CallerHas(what).into()
+    }
+}
+
+impl From<Refusal<'_>> for Error {
+    fn from(refusal: Refusal<'_>) -> Error {
+        let why = match refusal {
+            Refusal::CallerHas(what) => {
+                format!("the calling thread has {what}, and every pinned thread would inherit it")
+            }
+            Refusal::NotShared(what) => format!("the calling thread and the main thread do not share {what}"),
+        };
+        let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` \
+                       first in `main`";
+        Error::new(ErrorKind::Unsupported, OPERATION, format!("{why}; {way_out}"))
+    }
+}
+
+/// Makes the calling thread, the template, which has inherited from the first caller, like the process's main thread.
+fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> Result<(), Error> {
+    sys::attributes::reset_floating_point();
+    let leader = sys::process_id();
     if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
-        // The leader has exited, and the process goes on without it: there is nothing to align with.
+        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to
+        // go by.
+        return home.map_or(Ok(()), Home::restore);
+    }
+    let others = || {
+        let me = sys::current_tid().as_raw().unsigned_abs();
+        let leader = leader.as_raw().unsigned_abs();
+        let mut threads = sys::threads_at_a_look(Path::new("/proc/self")).unwrap_or_default();
+        threads.retain(|thread| *thread != me && *thread != leader && !roster.is_registered(*thread));
+        threads
+    };
+    match (home, settle) {
+        (Some(home), _) => home.restore()?,
+        (None, Settle::AsTheMainThreadIs) => {}
+        (None, Settle::FindOut) => namespaces::align(&others())?,
+    }
+    if caller == leader {
+        // The rest is the main thread's own, by inheritance; its signal mask too, whatever the C library blocks at this
+        // moment.
         return Ok(());
     }
-    for kind in [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup] {
-        if sys::namespace_of(ProcTask::Me, kind).ok() != sys::namespace_of(ProcTask::Leader, kind).ok() {
-            let operation = || format!("{OPERATION}, in the {} namespace of the process", kind.file());
-            kind.open(ProcTask::Leader)
-                .and_then(|namespace| sys::setns(namespace, kind.flag()))
-                .map_err(|errno| Error::from_errno(operation(), errno).explain_making())?;
-        }
-    }
-    let comparable = OptionalCalls::of_current_thread().has(Optional::Kcmp);
-    let apart = |resource| comparable && matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
-    if apart(Resource::Fs)
-        || sys::namespace_of(ProcTask::Me, Kind::Mount).ok() != sys::namespace_of(ProcTask::Leader, Kind::Mount).ok()
-    {
-        return first_call_elsewhere("the calling thread has unshared its filesystem attributes or mount namespace");
-    }
-    if apart(Resource::Files) {
-        return first_call_elsewhere("the calling thread has unshared its file descriptor table");
-    }
-    align_capabilities(leader, first_call_elsewhere)?;
-    sys::copy_affinity_from(leader)
-        .map_err(|errno| Error::from_errno(format!("{OPERATION}, with the leader's CPU affinity"), errno))?;
-    if let Some(mask) = leader_signal_mask() {
-        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)
-            .map_err(|errno| Error::from_errno(format!("{OPERATION}, with the leader's signal mask"), errno))?;
-    }
-    Ok(())
-}
-
-fn align_capabilities(leader: sys::Tid, refuse: impl Fn(&str) -> Result<(), Error>) -> Result<(), Error> {
-    let failed = |errno| Error::from_errno("compare the template thread's capabilities with the leader's", errno);
-    let mine = sys::capabilities_of(sys::current_tid()).map_err(failed)?;
-    let wanted = sys::capabilities_of(leader).map_err(failed)?.effective | mine.effective;
-    if wanted & !mine.permitted != 0 {
-        return refuse("the calling thread has given up capabilities that the process has");
-    }
-    if wanted != mine.effective {
-        sys::set_capabilities(sys::Capabilities { effective: wanted, ..mine }).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// The signals that the leader blocks, from the `SigBlk` line of `/proc/self/status` (`proc_pid_status(5)`).
-fn leader_signal_mask() -> Option<SigSet> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
-    let blocked = u64::from_str_radix(blocked.trim(), 16).ok()?;
-    Some(Signal::iterator().filter(|signal| blocked & (1 << (*signal as u32 - 1)) != 0).collect())
+    attributes::align_with(leader)?;
+    signal_mask::align_with_leader(others)
+        .map_err(|errno| Error::from_errno(format!("{OPERATION}, with the main thread's signal mask"), errno))
 }

@@ -16,8 +16,8 @@ pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 /// Starts a worker from the calling thread, which is the template.
 pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
     let retired = Arc::new(Retired::default());
-    let (mut side, callee) = mailbox(roster.spin_limit());
-    let thread = Builder::new()
+    let (side, callee) = mailbox(roster.spin_limit());
+    Builder::new()
         .name(NAME.to_string_lossy().into_owned())
         .spawn({
             let retired = Arc::clone(&retired);
@@ -27,7 +27,6 @@ pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
             }
         })
         .map_err(|source| Error::spawn_failed("a pinned thread", source))?;
-    side.set_callee(thread.thread().clone());
     Ok(WorkerHandle { retired, side })
 }
 
@@ -55,29 +54,22 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
                 }
             }
         }
+        if !roster.is_of_this_process() {
+            // A body forked, and its copy has returned in the child. That has no caller, and no other thread.
+            break;
+        }
         // The caller has its answer, so this is off its path.
         match thread.state() {
             LeaseState::Leased | LeaseState::Pristine => {}
             LeaseState::Restored | LeaseState::HalfInspected => {
                 if thread.inspect().is_err() {
-                    if !roster.retire(retired) {
-                        reject_until_closed(side);
-                    }
+                    // If it was leased meanwhile, its side of the rendezvous ends with this function, and rejects the job: the
+                    // owner leases another.
+                    roster.retire(retired);
                     break;
                 }
             }
             LeaseState::Exiting => break,
-        }
-    }
-}
-
-/// The worker was leased before it could retire: reject its jobs, so that their owners lease another.
-fn reject_until_closed(mut side: Callee<PinnedThread>) {
-    loop {
-        match side.next(None) {
-            Order::Job(job) => drop(job),
-            Order::Submitted(job) => drop(job),
-            Order::Disconnected | Order::Timeout => break,
         }
     }
 }

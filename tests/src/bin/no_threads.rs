@@ -1,11 +1,17 @@
 //! A user who may start no more threads: each call is an error that says so, and later calls work.
 
+use std::sync::{Arc, mpsc};
+use std::{panic, thread};
+
 use futures::executor::block_on;
-use in_netns::{Call, Error, ErrorKind, NetNs, with_netns};
-use in_netns_tests::{become_root_of_a_user_namespace, here, key};
+use in_netns::{Call, Error, ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns};
+use in_netns_tests::{
+    BOUND, become_root_of_a_user_namespace, give_up_sys_admin, here, home, is_alive, key, threads_in, tid, wait_until,
+};
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
+use tokio::task::spawn_blocking;
 
 fn main() {
     // The limit does not hold for the host's root. Where nobody else can be had, this is not the host's root.
@@ -51,4 +57,95 @@ fn main() {
     limit(1);
     assert_eq!(with_netns(&ns, here).expect("an idle thread is there"), key(ns.id()));
     assert_eq!(block_on(ns.run_async(|| async { here() })).expect("an idle thread is there"), key(ns.id()));
+    limit(hard);
+    a_hook_is_told_later(&ns, &limit, hard);
+    a_body_panics_that_needs_a_blocking_thread(&ns, &limit, hard);
+    a_service_needs_all_its_workers(&ns, hard);
+}
+
+/// Waits for a condition, with a bound. A process that hangs is a failure like any other.
+fn in_time<R: Send + 'static>(what: &str, run: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(run()));
+    told.recv_timeout(BOUND).unwrap_or_else(|_| panic!("{what}: not in {BOUND:?}"))
+}
+
+/// Where there is no thread to run a hook on, and no caller waits, it runs at the next call.
+fn a_hook_is_told_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
+    let (tell, told) = mpsc::channel();
+    set_poison_hook(move |poisoning| {
+        let thread = poisoning.thread_id();
+        tell.send((thread, tid(), here(), is_alive(thread))).expect("the receiver is there");
+    });
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let (arrive, arrival) = mpsc::channel();
+    // The one idle thread.
+    drop(ns.spawn_async({
+        let gate = Arc::clone(&gate);
+        move || async move {
+            arrive.send(tid()).expect("the receiver is there");
+            gate.notified().await;
+            give_up_sys_admin();
+        }
+    }));
+    let poisoned = arrival.recv_timeout(BOUND).expect("the body runs");
+    wait_until("no thread is idle", || pool_stats().idle == 0);
+    limit(1);
+    gate.notify_one();
+    wait_until("the poisoned thread is gone", || !is_alive(poisoned));
+    assert!(told.try_recv().is_err(), "there is no thread to run the hook on");
+    limit(hard);
+    assert_eq!(with_netns(ns, here).expect("threads can be had again"), key(ns.id()));
+    let (thread, by, at, is_there) = told.recv_timeout(BOUND).expect("the hook is called in the end");
+    assert_eq!((thread, at, is_there), (poisoned, home(), false));
+    assert_ne!(by, poisoned);
+    set_poison_hook(|_| {});
+}
+
+/// tokio has no error for a blocking thread that cannot be started: it panics, and the body with it.
+fn a_body_panics_that_needs_a_blocking_thread(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
+    let inside = ns.clone();
+    with_netns(ns, || ()).expect("a thread is idle afterwards");
+    limit(1);
+    let called = panic::catch_unwind(|| block_on(inside.run_async(|| async { spawn_blocking(here).await })));
+    limit(hard);
+    let payload = called.expect_err("there is no thread for it");
+    let message = payload.downcast_ref::<String>().expect("a message");
+    assert!(message.contains("spawn"), "{message}");
+    assert_eq!(block_on(ns.run_async(|| async { spawn_blocking(here).await.unwrap() })).unwrap(), key(ns.id()));
+}
+
+/// As many threads as there may be besides those of now. The limit counts those of the user, which are not this process's alone.
+fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
+    let build = |workers: usize| {
+        let ns = ns.clone();
+        in_time("a runtime is built", move || ns.tokio_builder().worker_threads(workers).build().map(drop))
+    };
+    let limit = |soft| setrlimit(Resource::RLIMIT_NPROC, soft, hard).expect("setrlimit");
+    with_netns(ns, || ()).expect("a thread is idle afterwards");
+    build(4).expect("threads can be had");
+    let mut outcomes = [0, 0];
+    // The number of the user's threads is not told; so all limits are tried up to one that is high enough.
+    for soft in 1.. {
+        limit(soft);
+        let ns = ns.clone();
+        // Not `in_time`, which would need a thread itself.
+        let built = std::panic::catch_unwind(|| ns.tokio_builder().worker_threads(4).build());
+        limit(hard);
+        match built.expect("an error, and no panic") {
+            Ok(service) => {
+                assert_eq!(service.block_on(async { here() }).expect("it works"), key(ns.id()));
+                outcomes[1] += 1;
+                break;
+            }
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, ErrorKind::LimitReached | ErrorKind::ThreadSpawn), "{kind:?}: {error}");
+                outcomes[0] += 1;
+            }
+        }
+        assert!(soft < 10_000, "no limit is high enough");
+    }
+    assert!(outcomes[0] >= 4, "each number of workers too few was met: {outcomes:?}");
+    wait_until("no worker is left", || threads_in(ns).is_empty());
 }

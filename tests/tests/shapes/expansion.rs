@@ -1,4 +1,4 @@
-//! What the expansion leaves alone, and what it leaves behind.
+//! What the expansion does not change, and what it adds.
 
 use std::backtrace::Backtrace;
 
@@ -6,7 +6,7 @@ use in_netns::in_netns;
 
 use super::Caller;
 
-/// Names that the expansion must not stumble over.
+/// Names that must not confuse the expansion.
 #[allow(dead_code, clippy::upper_case_acronyms)]
 mod shadowed {
     mod core {}

@@ -1,4 +1,4 @@
-//! What looks like a hand-over and is none: each compiles, and runs.
+//! Code that looks like a hand-over and is none: each compiles, and runs.
 
 use std::process::Command;
 use std::thread;

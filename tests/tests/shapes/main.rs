@@ -1,7 +1,7 @@
-//! The function shapes that `#[in_netns]` takes, each run.
+//! The function shapes that `#[in_netns]` accepts, each run.
 //!
-//! That the body stands in the namespace is for the runtime's tests. Here a body shows that it ran inside by the
-//! thread that it ran on: see [`Caller`].
+//! The runtime's tests show that a body runs in the namespace. Here a body shows by its thread that it did not run on the
+//! caller's: see [`Caller`].
 
 in_netns::rootless!();
 
@@ -10,6 +10,7 @@ mod combined;
 mod expansion;
 mod handover;
 mod options;
+mod process_network;
 mod receivers;
 mod returns;
 mod signatures;

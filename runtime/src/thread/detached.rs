@@ -1,0 +1,80 @@
+//! Foreign code that must not run on the thread that has it: hooks that no caller waits for, and wakers that poll inline.
+//!
+//! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no thread can be
+//! had, [`run_detached`] keeps the job until the next lease. No thread waits for jobs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+use super::pool::Pool;
+use crate::unwind::contain;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The jobs that found no thread.
+static PENDING: Mutex<Vec<Job>> = Mutex::new(Vec::new());
+
+/// Whether there are any. A lease looks at this first.
+static HAS_PENDING: AtomicBool = AtomicBool::new(false);
+
+/// Runs a job on another thread, at home, and does not wait. If there is no thread, the next lease starts it.
+pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
+    if let Err(job) = start(Box::new(job)) {
+        keep(job);
+    }
+}
+
+/// Calls a waker on another thread, and does not wait. Returns the waker where there is no thread.
+pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
+    // Taken out by the job; or by this function, where the job was not started.
+    let shared = std::sync::Arc::new(Mutex::new(Some(waker)));
+    let take = |shared: &Mutex<Option<Waker>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let job = {
+        let shared = std::sync::Arc::clone(&shared);
+        Box::new(move || take(&shared).into_iter().for_each(Waker::wake))
+    };
+    match start(job) {
+        Ok(()) => Ok(()),
+        Err(_job) => take(&shared).map_or(Ok(()), Err),
+    }
+}
+
+/// Starts what found no thread earlier. Called for each lease.
+pub(super) fn start_pending() {
+    if HAS_PENDING.load(Ordering::Relaxed) {
+        retry();
+    }
+}
+
+#[cold]
+fn retry() {
+    HAS_PENDING.store(false, Ordering::Relaxed);
+    let jobs = std::mem::take(&mut *PENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    for job in jobs {
+        if let Err(job) = start(job) {
+            keep(job);
+        }
+    }
+}
+
+fn keep(job: Job) {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+    HAS_PENDING.store(true, Ordering::Relaxed);
+}
+
+fn start(job: Job) -> Result<(), Job> {
+    let Ok(lease) = Pool::of_process().lease() else { return Err(job) };
+    lease.submit(move |thread, lease| {
+        let is_pristine = thread.is_some();
+        if is_pristine {
+            contain(job);
+            // Without a restore, so the thread exits: it has run code that no call answers for.
+            drop(lease);
+        } else {
+            drop(lease);
+            run_detached(job);
+        }
+    });
+    Ok(())
+}

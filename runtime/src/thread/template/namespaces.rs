@@ -1,0 +1,99 @@
+//! The namespaces of the process, whatever its main thread is doing at this instant.
+//!
+//! The main thread may be in another namespace for a moment: code of the program, or of a library, moved it there and
+//! is going to move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home
+//! unless the main thread has moved for good. Where the two differ, it has, if more threads are with it than are where
+//! the process began; or, if it is the only thread, if the process holds no descriptor of where it began: a thread that
+//! is going to go back holds on to the way.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::sys::{self, Kind, ProcTask, at_start};
+
+const TASKS: &str = "/proc/self/task";
+
+/// The kinds that a thread can be taken back to.
+const KINDS: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
+
+/// Takes the calling thread, which is the template, to the namespaces of the process. `others` are all threads of the
+/// program's own.
+pub(super) fn align(others: &[u32]) -> Result<(), Error> {
+    KINDS.into_iter().try_for_each(|kind| align_kind(kind, others))
+}
+
+fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
+    /// Between a look at a thread and the opening of its file, it may have moved on.
+    const TRIES: u32 = 100;
+    let file = Path::new("ns").join(kind.file());
+    let mine = inode(&ProcTask::Me.proc_path().join(&file));
+    let mut last = Errno::ENOENT;
+    for _ in 0..TRIES {
+        // A kernel without this kind.
+        let Some(leaders) = inode(&ProcTask::Leader.proc_path().join(&file)) else { return Ok(()) };
+        let (wanted, places) = home(kind, leaders, others);
+        if mine == Some(wanted) {
+            return Ok(());
+        }
+        for place in places {
+            match open(&place, wanted).and_then(|namespace| sys::setns(namespace, kind.flag())) {
+                Ok(()) => return Ok(()),
+                Err(errno) => last = errno,
+            }
+        }
+        std::thread::yield_now();
+    }
+    let operation = format!("start the template thread, in the {} namespace of the process", kind.file());
+    Err(Error::from_errno(operation, last).explain_making())
+}
+
+/// The process's namespace of a kind, and the files to open for it.
+fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
+    let file = Path::new("ns").join(kind.file());
+    let of_leader = ProcTask::Leader.proc_path().join(&file);
+    let start = at_start::namespace(kind);
+    let Some(start) = start.filter(|start| *start != leaders) else { return (leaders, vec![of_leader]) };
+    let mut with: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+    with.entry(leaders).or_default().push(of_leader);
+    for thread in others {
+        let place = Path::new(TASKS).join(thread.to_string()).join(&file);
+        if let Some(at) = inode(&place) {
+            with.entry(at).or_default().push(place);
+        }
+    }
+    let at_start = with.remove(&start).unwrap_or_default();
+    let with_leader = with.remove(&leaders).unwrap_or_default();
+    if at_start.len() >= with_leader.len() {
+        return (start, at_start);
+    }
+    if others.is_empty() {
+        let descriptors = descriptors_of(start);
+        if !descriptors.is_empty() {
+            return (start, descriptors);
+        }
+    }
+    (leaders, with_leader)
+}
+
+/// The descriptors that the process has of a namespace.
+fn descriptors_of(namespace: u64) -> Vec<PathBuf> {
+    let numbers = sys::numbered_entries(Path::new("/proc/thread-self/fd")).unwrap_or_default();
+    let places = numbers.into_iter().map(|number| PathBuf::from(format!("/proc/thread-self/fd/{number}")));
+    places.filter(|place| inode(place) == Some(namespace) && open(place, namespace).is_ok()).collect()
+}
+
+/// Opens a file of the namespace filesystem, if it is the wanted namespace.
+fn open(place: &Path, wanted: u64) -> nix::Result<OwnedFd> {
+    let namespace = sys::open_namespace_file(place)?;
+    let (_, inode) = sys::identity(namespace.as_fd())?;
+    if sys::is_namespace_file(&namespace)? && inode == wanted { Ok(namespace) } else { Err(Errno::ENOENT) }
+}
+
+/// The inode number that a file leads to.
+fn inode(file: &Path) -> Option<u64> {
+    sys::inode_of(file).ok()
+}

@@ -1,0 +1,48 @@
+//! Panics of foreign code (destructors, wakers, subscribers, hooks) on a thread that must go on.
+
+use std::any::Any;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{self, AssertUnwindSafe};
+
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// Runs foreign code, and returns what it panicked with.
+pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Payload> {
+    panic::catch_unwind(AssertUnwindSafe(run))
+}
+
+/// Runs foreign code. A panic in it goes no further than its message.
+pub(crate) fn contain(run: impl FnOnce()) {
+    if let Err(payload) = catch(run) {
+        discard(payload);
+    }
+}
+
+/// Drops a payload, whose destructor may panic as well.
+pub(crate) fn discard(payload: Payload) {
+    if let Err(second) = catch(|| drop(payload)) {
+        // A chain of payloads that panic need not end.
+        mem::forget(second);
+    }
+}
+
+/// A value of foreign code whose destructor must not unwind into its owner.
+pub(crate) struct ContainDrop<T>(ManuallyDrop<Option<T>>);
+
+impl<T> ContainDrop<T> {
+    pub(crate) fn new(value: T) -> ContainDrop<T> {
+        ContainDrop(ManuallyDrop::new(Some(value)))
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<T> Drop for ContainDrop<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        contain(|| drop(value));
+    }
+}
