@@ -20,6 +20,11 @@ mod raw;
 pub(crate) mod readings;
 pub(crate) mod socket;
 
+mod optional;
+#[allow(unsafe_code)]
+// The system calls that read what a thread has for itself, each a few lines, with its SAFETY comment.
+pub(crate) mod readings;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -41,7 +46,8 @@ pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
     copy_of_descriptor, first_mount, futex_wait, futex_wake, has_mount, namespace_type, netns_of_pidfd,
-    netns_of_socket, owning_user_namespace, pidfd_of_process, pidfd_of_thread, set_capabilities, share,
+    netns_of_socket, owning_user_namespace, pidfd_of_process, pidfd_of_thread as pidfd_where_harmless,
+    set_capabilities, share as share_where_harmless,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -216,6 +222,25 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
     stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
 }
 
+<<<<<<< HEAD
+=======
+/// Whether two threads share a resource (`kcmp(2)`). `ENOSYS` where a filter kills for it.
+pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<bool> {
+    if !OptionalCalls::of_current_thread().has(Optional::Kcmp) {
+        return Err(Errno::ENOSYS);
+    }
+    share_where_harmless(resource, one, other)
+}
+
+/// A descriptor of one thread of this process. `ENOSYS` where a filter kills for it.
+pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
+    if !OptionalCalls::of_current_thread().has(Optional::PidfdOpen) {
+        return Err(Errno::ENOSYS);
+    }
+    pidfd_where_harmless(thread)
+}
+
+>>>>>>> pristine
 /// The calling thread's table of descriptors, as a directory of links. A handle for look-ups, also by other threads.
 pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -448,7 +473,12 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
 
 /// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.
 ///
+<<<<<<< HEAD
 /// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
+=======
+/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it
+/// before.
+>>>>>>> pristine
 pub(crate) fn task_identity(thread: Tid) -> Option<(u64, u64)> {
     fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| (task.dev(), task.ino()))
 }

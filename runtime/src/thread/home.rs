@@ -199,7 +199,11 @@ impl Home {
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
         let calls = OptionalCalls::of_current_thread();
         let sharing = Sharing::find(template, calls);
+<<<<<<< HEAD
         let (restore_path, final_kinds) = RestorePath::find(template, calls)?;
+=======
+        let (restore_path, final_kinds) = RestorePath::find(template)?;
+>>>>>>> pristine
         let mark = |kind: Kind| {
             namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
@@ -270,6 +274,16 @@ impl Home {
         }
     }
 
+    /// A body that ended sooner has made no system call.
+    pub(crate) fn shortest_call(&self) -> Duration {
+        self.shortest_call
+    }
+
+    /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
+    pub(crate) fn can_be_assisted(&self) -> bool {
+        matches!(self.sharing, Sharing::Compared)
+    }
+
     /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
     /// kernel does not tell.
     pub(crate) fn has_other_descriptors(&self) -> bool {
@@ -320,8 +334,13 @@ impl Home {
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
+<<<<<<< HEAD
     /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still be on their
     /// way back.
+=======
+    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still
+    /// be on their way back.
+>>>>>>> pristine
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
@@ -345,7 +364,11 @@ impl Home {
     }
 
     fn share(&self, resource: Resource, thread: Tid, change: Change) -> Result<(), Change> {
+<<<<<<< HEAD
         match sys::share(resource, self.template, thread) {
+=======
+        match sys::share_where_harmless(resource, self.template, thread) {
+>>>>>>> pristine
             Ok(true) => Ok(()),
             Ok(false) => Err(change),
             Err(_) => Err(Change::Unknown),
@@ -397,7 +420,11 @@ fn sentinel_mount(calls: OptionalCalls) -> u64 {
 
 impl Sharing {
     fn find(template: Tid, calls: OptionalCalls) -> Sharing {
+<<<<<<< HEAD
         if calls.has(Optional::Kcmp) && sys::share(Resource::Fs, template, template).unwrap_or(false) {
+=======
+        if sys::share(Resource::Fs, template, template).unwrap_or(false) {
+>>>>>>> pristine
             return Sharing::Compared;
         }
         Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)

@@ -97,6 +97,14 @@ impl Pin {
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
+    /// The system calls that are harmless on it.
+    calls: OptionalCalls,
+    /// What it was before its first body.
+    baseline: Baseline,
+    /// Whether the body of this lease ended before it can have made a system call.
+    untouched: bool,
+    /// Whether a body has used `io_uring`. That stays.
+    used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
     /// What it has taken on for its lease.
@@ -124,6 +132,10 @@ impl PinnedThread {
         let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
+            calls,
+            baseline: Baseline::of_current_thread(calls),
+            untouched: false,
+            used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
@@ -339,7 +351,11 @@ impl PinnedThread {
             match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
                 // It began with the table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
+<<<<<<< HEAD
                 others => others,
+=======
+                found => found,
+>>>>>>> pristine
             }
         };
         // The baseline comes first: it tells whether the optional calls are still harmless.
