@@ -37,7 +37,7 @@ fn case_17_ten_thousand_successes() {
     let ns = NetNs::new().unwrap();
     leaves_nothing("pooled", 10_000, || with_netns(&ns, || ()).unwrap());
     leaves_nothing("fresh", 10_000, || Call::new(&ns).fresh().run(|| ()).unwrap());
-    leaves_nothing("by process", 10_000, || with_netns(nix::unistd::getpid(), || ()).unwrap());
+    leaves_nothing("by process", 10_000, || with_netns(NetNs::from_pid(std::process::id()).unwrap(), || ()).unwrap());
     leaves_nothing("panics", 1_000, || {
         let call = std::panic::AssertUnwindSafe(|| with_netns(&ns, || std::panic::resume_unwind(Box::new(()))));
         std::panic::catch_unwind(call).map(|called: Result<(), _>| called).unwrap_err();
