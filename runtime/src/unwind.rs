@@ -1,7 +1,7 @@
 //! Panics of foreign code (destructors, wakers, subscribers, hooks) on a thread that must go on.
 
 use std::any::Any;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe};
 
 /// What a panic carries.
@@ -28,13 +28,13 @@ pub(crate) fn discard(payload: Payload) {
 }
 
 /// A value of foreign code whose destructor must not unwind into its owner.
-#[cfg(feature = "tracing")]
-pub(crate) struct ContainDrop<T>(mem::ManuallyDrop<Option<T>>);
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
+pub(crate) struct ContainDrop<T>(ManuallyDrop<Option<T>>);
 
-#[cfg(feature = "tracing")]
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
 impl<T> ContainDrop<T> {
     pub(crate) fn new(value: T) -> ContainDrop<T> {
-        ContainDrop(mem::ManuallyDrop::new(Some(value)))
+        ContainDrop(ManuallyDrop::new(Some(value)))
     }
 
     pub(crate) fn get(&self) -> Option<&T> {
@@ -42,7 +42,6 @@ impl<T> ContainDrop<T> {
     }
 }
 
-#[cfg(feature = "tracing")]
 impl<T> Drop for ContainDrop<T> {
     fn drop(&mut self) {
         let value = self.0.take();
