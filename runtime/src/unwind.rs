@@ -28,8 +28,10 @@ pub(crate) fn discard(payload: Payload) {
 }
 
 /// A value of foreign code whose destructor must not unwind into its owner.
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
 pub(crate) struct ContainDrop<T>(ManuallyDrop<Option<T>>);
 
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
 impl<T> ContainDrop<T> {
     pub(crate) fn new(value: T) -> ContainDrop<T> {
         ContainDrop(ManuallyDrop::new(Some(value)))

@@ -185,6 +185,11 @@ pub(crate) fn set_io_flusher(flushes: bool) -> nix::Result<()> {
     prctl(PR_SET_IO_FLUSHER, [c_ulong::from(flushes), 0, 0, 0]).map(drop)
 }
 
+/// `linux/prctl.h`: `libc` lacks these for aarch64.
+const PR_SET_SPECULATION_CTRL: c_int = 53;
+const PR_SPEC_ENABLE: c_ulong = 1 << 1;
+const PR_SPEC_DISABLE: c_ulong = 1 << 2;
+
 /// A speculation of the processor that a thread can do without (`PR_SET_SPECULATION_CTRL(2const)`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Speculation {
@@ -194,9 +199,8 @@ pub(crate) enum Speculation {
 
 /// Allows the calling thread a speculation, or takes it away.
 pub(crate) fn allow_speculation(what: Speculation, allowed: bool) -> nix::Result<()> {
-    let how = if allowed { libc::PR_SPEC_ENABLE } else { libc::PR_SPEC_DISABLE };
-    let (what, how) = (what as c_ulong, c_ulong::from(how));
-    prctl(libc::PR_SET_SPECULATION_CTRL, [what, how, 0, 0]).map(drop)
+    let how = if allowed { PR_SPEC_ENABLE } else { PR_SPEC_DISABLE };
+    prctl(PR_SET_SPECULATION_CTRL, [what as c_ulong, how, 0, 0]).map(drop)
 }
 
 /// The core scheduling cookie of a thread, 0 for none (`PR_SCHED_CORE(2const)`). An error where the kernel has no such

@@ -12,6 +12,9 @@ use super::{Optional, Tid};
 /// The modes of `PR_GET_SECCOMP(2const)`.
 pub(crate) const SECCOMP_MODE_DISABLED: c_int = 0;
 
+/// `linux/prctl.h`: `libc` lacks it for aarch64.
+const PR_GET_SPECULATION_CTRL: c_int = 52;
+
 /// Whether a seccomp filter is at work on the calling thread. `EINVAL` where the kernel has no seccomp.
 pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
     get_by_prctl(libc::PR_GET_SECCOMP)
@@ -35,7 +38,7 @@ pub(crate) fn speculation(which: c_int) -> nix::Result<c_int> {
     let none: c_ulong = 0;
     // SAFETY: it takes numbers.
     Errno::result(unsafe {
-        libc::prctl(libc::PR_GET_SPECULATION_CTRL, c_ulong::from(which.unsigned_abs()), none, none, none)
+        libc::prctl(PR_GET_SPECULATION_CTRL, c_ulong::from(which.unsigned_abs()), none, none, none)
     })
 }
 

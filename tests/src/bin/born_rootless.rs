@@ -59,7 +59,7 @@ fn facts() -> Result<(), Box<dyn Error>> {
         let entry = entry?;
         run.push(format!(
             "{}:{}",
-            entry.file_name().display(),
+            entry.file_name().to_string_lossy(),
             if entry.file_type()?.is_dir() { "dir" } else { "other" }
         ));
     }

@@ -165,7 +165,7 @@ fn signals(scenario: &str) {
         // As signal(7) has it: blocked everywhere, and let in by ppoll(2) alone.
         "lets-signals-in-while-it-polls" => {
             block([libc::SIGTERM, libc::SIGHUP]);
-            let (end, ended) = std::io::pipe().expect("a pipe");
+            let (end, ended) = nix::unistd::pipe().expect("a pipe");
             let caller = thread::spawn(move || {
                 wait_for_leader_in(libc::SYS_ppoll);
                 let mask = mask_of_bodies();

@@ -59,14 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> Result<(), Box<dyn Error>> {
     let mut rules = Vec::new();
     for flag in flags {
-        let flag = u64::from(flag.cast_unsigned());
+        let flag = u64::from(u32::from_ne_bytes(flag.to_ne_bytes()));
         let has_flag = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
         rules.push(SeccompRule::new(vec![has_flag])?);
     }
     let filter = SeccompFilter::new(
         [(syscall, rules)].into(),
         SeccompAction::Allow,
-        SeccompAction::Errno(errno.cast_unsigned()),
+        SeccompAction::Errno(errno.unsigned_abs()),
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
