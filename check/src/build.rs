@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::Version;
 use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
 

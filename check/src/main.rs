@@ -4,30 +4,25 @@
 //! (who refers to whom), `roots` (the bodies), `sinks` (the table), `canary` (whether the table holds), `search`,
 //! `judge` (verdicts and paths, with `debug` for files and lines and `allow` for what the project allows), `report`.
 
-mod allow;
+mod analysis;
 mod build;
-mod canary;
-mod debug;
-mod graph;
-mod image;
-mod judge;
-mod names;
 mod options;
+mod program;
 mod report;
-mod roots;
-mod search;
-mod sinks;
-mod verdict;
+mod rules;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use crate::allow::Allowances;
+use crate::analysis::{analyze, roots, search};
 use crate::options::{Format, Options};
-use crate::report::{Judged, Report};
-use crate::sinks::Table;
+use crate::program::{debug, graph, image};
+use crate::report::{CheckedProgram, Report};
+use crate::rules::allow::Allowances;
+use crate::rules::canary;
+use crate::rules::sinks::Table;
 
 /// A denied verdict was found.
 const DENIED: u8 = 1;
@@ -80,7 +75,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     let mut programs = Vec::new();
     for program in &built.programs {
         status("Checking", &format!("{} `{}`", program.kind, program.target));
-        programs.push(judge_program(program, &table, &allowances, options)?);
+        programs.push(analyze_program(program, &table, &allowances, options)?);
     }
     let unused_allowances = allowances.unused().map(|allowance| allowance.written.clone()).collect();
     let report = Report { version: 1, canaries, programs, unused_allowances };
@@ -101,22 +96,22 @@ fn check(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn judge_program(
+fn analyze_program(
     built: &build::Executable,
     table: &Table,
     allowances: &Allowances,
     options: &Options,
-) -> Result<Judged> {
+) -> Result<CheckedProgram> {
     let program = image::Program::read(&built.path)?;
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
     let functions = roots::Functions::new(&graph);
     let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
-    let ground = search::Ground::new(&graph, &functions, table);
+    let context = search::Context::new(&graph, &functions, table);
     let bodies = roots::find(&graph, &functions, table)
         .iter()
         .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
-        .map(|root| judge::judge(&ground, &debug, root, allowances))
+        .map(|root| analyze::analyze(&context, &debug, root, allowances))
         .collect();
-    Ok(Judged { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+    Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
 }

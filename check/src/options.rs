@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, ValueEnum};
 
-use crate::verdict::Verdict;
+use crate::rules::verdict::Verdict;
 
 /// Finds, ahead of time, what the bodies of `in-netns` calls can reach.
 ///

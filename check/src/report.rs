@@ -7,9 +7,9 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::debug::Place;
-use crate::judge::{Body, Finding, PathStep};
-use crate::verdict::Verdict;
+use crate::analysis::analyze::{Body, Finding, PathStep};
+use crate::program::debug::Place;
+use crate::rules::verdict::Verdict;
 
 /// Everything that was found.
 #[derive(Serialize)]
@@ -17,14 +17,14 @@ pub(crate) struct Report {
     /// Of this document's form.
     pub version: u32,
     pub canaries: usize,
-    pub programs: Vec<Judged>,
+    pub programs: Vec<CheckedProgram>,
     /// Allowances that allowed nothing.
     pub unused_allowances: Vec<String>,
 }
 
 /// One program.
 #[derive(Serialize)]
-pub(crate) struct Judged {
+pub(crate) struct CheckedProgram {
     pub target: String,
     pub kind: String,
     pub path: PathBuf,
@@ -48,7 +48,7 @@ impl Report {
     pub(crate) fn human(&self, out: &mut impl Write, root: &Path, verbose: bool) -> io::Result<()> {
         let page = Page { root, verbose };
         for program in &self.programs {
-            let Judged { target, kind, path: _, bodies } = program;
+            let CheckedProgram { target, kind, path: _, bodies } = program;
             writeln!(out, "{BOLD}{kind} {target}{BOLD:#}: {} bodies", bodies.len())?;
             for body in bodies {
                 page.body(out, body)?;
@@ -159,7 +159,7 @@ impl Page<'_> {
 /// A function between two others of the standard library, reached by a plain call.
 fn inside_std(path: &[PathStep], index: usize) -> bool {
     let of_std = |step: Option<&PathStep>| {
-        step.is_some_and(|step| matches!(crate::names::krate(&step.function), "std" | "core" | "alloc"))
+        step.is_some_and(|step| matches!(crate::program::names::krate(&step.function), "std" | "core" | "alloc"))
     };
     let step = &path[index];
     index > 0 && step.by.is_none() && of_std(path.get(index - 1)) && of_std(Some(step)) && path.get(index + 1).is_some()

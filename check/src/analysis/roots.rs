@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::Graph;
-use crate::image::Node;
-use crate::names;
-use crate::sinks::{Contained, Table};
+use crate::program::graph::Graph;
+use crate::program::image::Node;
+use crate::program::names;
+use crate::rules::sinks::{Contained, Table};
 
 /// The attribute calls the body from a function whose name begins so.
 const BODY: &str = "__in_netns_body_";
@@ -26,7 +26,7 @@ pub(crate) struct Root {
     /// Where the search begins; empty where the program does not say what is called.
     pub functions: Vec<Node>,
     /// The functions that take the body: their debug information says what it captured.
-    pub takers: Vec<Node>,
+    pub receivers: Vec<Node>,
     pub contained: Contained,
     /// What the body is, where only its caller knows what it calls; and where it is given.
     pub opaque: Option<Opaque>,
@@ -119,7 +119,7 @@ pub(crate) fn find(graph: &Graph<'_, '_>, functions: &Functions, table: &Table) 
             let future = functions.named(&format!("{identity}::{{closure#0}}"));
             let contained = Contained(!future.is_empty());
             let root = bodies.entry(names::split(&identity).0.to_owned()).or_insert_with(|| Root::new(name, contained));
-            root.takers.push(function);
+            root.receivers.push(function);
             root.functions.push(function);
             root.functions.extend(future);
             root.functions
@@ -147,7 +147,7 @@ impl Root {
     }
 
     fn new(name: &str, contained: Contained) -> Self {
-        Self { name: name.to_owned(), functions: Vec::new(), takers: Vec::new(), contained, opaque: None }
+        Self { name: name.to_owned(), functions: Vec::new(), receivers: Vec::new(), contained, opaque: None }
     }
 }
 
@@ -176,7 +176,7 @@ fn entered(graph: &Graph<'_, '_>, functions: &Functions, function: Node, contain
         }
         let mut root = Root::new(&name, contained);
         root.functions.extend(code);
-        root.takers.push(function);
+        root.receivers.push(function);
         found.push(((*argument).to_owned(), root));
     }
     if found.is_empty() && contained.0 {
@@ -195,7 +195,7 @@ fn future(graph: &Graph<'_, '_>, functions: &Functions, function: Node, containe
         return Vec::new();
     }
     let body = |(name, _): (String, _)| (name.clone(), Root::of(&name, polled.clone(), contained));
-    givers(graph, function).into_iter().map(body).collect()
+    call_sites(graph, function).into_iter().map(body).collect()
 }
 
 /// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
@@ -208,11 +208,11 @@ fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained) -> Vec<(S
         let opaque = Opaque { r#type: r#type.clone(), caller };
         (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained) })
     };
-    givers(graph, function).into_iter().map(body).collect()
+    call_sites(graph, function).into_iter().map(body).collect()
 }
 
 /// Who calls a function of the library, by name and place; the function itself where nobody is known.
-fn givers(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
+fn call_sites(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
     let callers = graph.callers(function);
     if callers.is_empty() {
         return vec![(names::path(graph.image.name(function)), None)];

@@ -10,12 +10,12 @@
 
 use std::cell::Cell;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::Metadata;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::verdict::Verdict;
+use crate::rules::verdict::Verdict;
 
 const KEY: &str = "netns-check";
 

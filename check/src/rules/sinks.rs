@@ -6,16 +6,16 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
 use regex::{Regex, RegexSet};
 use serde::Deserialize;
 
-use crate::names;
-use crate::verdict::Verdict;
+use crate::program::names;
+use crate::rules::verdict::Verdict;
 
-const SINKS: &str = include_str!("../data/sinks.toml");
-const CANARIES: &str = include_str!("../data/canaries.toml");
+const SINKS: &str = include_str!("../../data/sinks.toml");
+const CANARIES: &str = include_str!("../../data/canaries.toml");
 
 /// One file of the table, as written.
 #[derive(Deserialize)]

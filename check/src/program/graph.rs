@@ -9,7 +9,7 @@ use std::rc::Rc;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf::{self, RelocationType};
 
-use crate::image::{Image, Kind, Node, Relocation, Symbol};
+use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

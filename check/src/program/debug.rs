@@ -7,8 +7,8 @@ use std::rc::Rc;
 use addr2line::gimli::{self, AttributeValue, EndianSlice, LittleEndian, UnitOffset, UnitRef};
 use anyhow::{Context as _, Result};
 
-use crate::image::Image;
-use crate::names;
+use crate::program::image::Image;
+use crate::program::names;
 
 type Bytes<'d> = EndianSlice<'d, LittleEndian>;
 
@@ -57,8 +57,8 @@ impl<'d> Debug<'d> {
     }
 
     /// The trait objects and function pointers that a closure captured, out of the function that takes the closure.
-    pub(crate) fn captured(&self, taker: u64) -> Vec<Variable> {
-        self.describe(taker, |unit, entry| {
+    pub(crate) fn captured(&self, receiver: u64) -> Vec<Variable> {
+        self.describe(receiver, |unit, entry| {
             let mut found = Vec::new();
             for argument in children(unit, entry, gimli::DW_TAG_template_type_parameter) {
                 let Some(closure) = argument.r#type.filter(|_| argument.type_name.contains("{closure_env")) else {

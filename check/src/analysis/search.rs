@@ -10,37 +10,37 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use regex::Regex;
 
-use crate::graph::{Edge, Graph};
-use crate::image::{Kind, Node};
-use crate::names;
-use crate::roots::{self, Functions, Root};
-use crate::sinks::Table;
-use crate::verdict::Verdict;
+use crate::analysis::roots::{self, Functions, Root};
+use crate::program::graph::{Edge, Graph};
+use crate::program::image::{Kind, Node};
+use crate::program::names;
+use crate::rules::sinks::Table;
+use crate::rules::verdict::Verdict;
 
 /// What all searches of one program share.
-pub(crate) struct Ground<'a, 'i, 'd> {
+pub(crate) struct Context<'a, 'i, 'd> {
     pub graph: &'a Graph<'i, 'd>,
     pub functions: &'a Functions,
     pub table: &'a Table,
-    paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<Seen>>>,
+    paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<NodeInfo>>>,
 }
 
 /// What a node is to the table.
-pub(crate) struct Seen {
+pub(crate) struct NodeInfo {
     pub path: String,
     pub sinks: Vec<usize>,
     /// It is the library's own.
     pub own: bool,
 }
 
-impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
+impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
     pub(crate) fn new(graph: &'a Graph<'i, 'd>, functions: &'a Functions, table: &'a Table) -> Self {
         Self { graph, functions, table, paths: std::cell::RefCell::default() }
     }
 
-    pub(crate) fn seen(&self, node: Node) -> std::rc::Rc<Seen> {
+    pub(crate) fn info(&self, node: Node) -> std::rc::Rc<NodeInfo> {
         let mut paths = self.paths.borrow_mut();
-        let seen = paths.entry(node).or_insert_with(|| {
+        let info = paths.entry(node).or_insert_with(|| {
             let path = names::path(self.graph.image.name(node));
             let sinks = match self.graph.image.kind(node) {
                 Kind::Data { .. } => Vec::new(),
@@ -51,15 +51,15 @@ impl<'a, 'i, 'd> Ground<'a, 'i, 'd> {
                 }
             };
             let own = names::krate(&path) == roots::LIBRARY;
-            std::rc::Rc::new(Seen { path, sinks, own })
+            std::rc::Rc::new(NodeInfo { path, sinks, own })
         });
-        std::rc::Rc::clone(seen)
+        std::rc::Rc::clone(info)
     }
 }
 
 /// How a node was reached.
 #[derive(Clone, Copy)]
-pub(crate) struct Came {
+pub(crate) struct Predecessor {
     pub from: Node,
     /// None: `from` is a function that was given this closure, and runs it.
     pub by: Option<Edge>,
@@ -74,8 +74,8 @@ pub(crate) struct Limits<'l> {
 }
 
 /// Everything that was reached.
-pub(crate) struct Reached {
-    came: HashMap<Node, Option<Came>>,
+pub(crate) struct Reachable {
+    predecessor: HashMap<Node, Option<Predecessor>>,
     /// In the order of distance.
     pub order: Vec<Node>,
     /// Sinks, nearest first.
@@ -85,17 +85,17 @@ pub(crate) struct Reached {
 /// One step of a path.
 pub(crate) struct Step {
     pub node: Node,
-    pub came: Option<Came>,
+    pub predecessor: Option<Predecessor>,
 }
 
-pub(crate) fn search(ground: &Ground<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reached {
+pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reachable {
     let mut search = Search {
-        ground,
+        context,
         contained: root.contained.0,
         limits,
-        reached: Reached { came: HashMap::new(), order: Vec::new(), hits: Vec::new() },
+        reached: Reachable { predecessor: HashMap::new(), order: Vec::new(), hits: Vec::new() },
         queue: VecDeque::new(),
-        gated: Vec::new(),
+        deferred: Vec::new(),
     };
     for function in &root.functions {
         search.arrive(*function, None);
@@ -105,13 +105,13 @@ pub(crate) fn search(ground: &Ground<'_, '_, '_>, root: &Root, limits: &Limits<'
 }
 
 struct Search<'s, 'a, 'i, 'd> {
-    ground: &'s Ground<'a, 'i, 'd>,
+    context: &'s Context<'a, 'i, 'd>,
     contained: bool,
     limits: &'s Limits<'s>,
-    reached: Reached,
+    reached: Reachable,
     queue: VecDeque<Node>,
     /// Sinks that count only with something that was not reached yet.
-    gated: Vec<(usize, Node)>,
+    deferred: Vec<(usize, Node)>,
 }
 
 impl Search<'_, '_, '_, '_> {
@@ -120,41 +120,41 @@ impl Search<'_, '_, '_, '_> {
             while let Some(node) = self.queue.pop_front() {
                 self.enter(node);
             }
-            let ready = self.gated.iter().position(|(sink, _)| {
-                let condition = &self.ground.table.sink(*sink).only_with;
-                condition.as_ref().is_some_and(|condition| self.reached.any(self.ground, condition))
+            let ready = self.deferred.iter().position(|(sink, _)| {
+                let condition = &self.context.table.sink(*sink).only_with;
+                condition.as_ref().is_some_and(|condition| self.reached.any(self.context, condition))
             });
             let Some(ready) = ready else { break };
-            let (sink, node) = self.gated.swap_remove(ready);
+            let (sink, node) = self.deferred.swap_remove(ready);
             self.hit(sink, node);
         }
     }
 
-    fn arrive(&mut self, node: Node, came: Option<Came>) {
-        if self.reached.came.contains_key(&node) {
+    fn arrive(&mut self, node: Node, predecessor: Option<Predecessor>) {
+        if self.reached.predecessor.contains_key(&node) {
             return;
         }
-        let seen = self.ground.seen(node);
-        if self.limits.closed.iter().any(|closed| closed.is_match(&seen.path)) {
+        let info = self.context.info(node);
+        if self.limits.closed.iter().any(|closed| closed.is_match(&info.path)) {
             return;
         }
-        self.reached.came.insert(node, came);
+        self.reached.predecessor.insert(node, predecessor);
         self.reached.order.push(node);
         self.queue.push_back(node);
     }
 
     fn enter(&mut self, node: Node) {
-        let seen = self.ground.seen(node);
-        if seen.sinks.is_empty() {
-            if !seen.own {
+        let info = self.context.info(node);
+        if info.sinks.is_empty() {
+            if !info.own {
                 self.expand(node);
-            } else if !roots::takes_body(&seen.path, self.ground.table) {
+            } else if !roots::takes_body(&info.path, self.context.table) {
                 self.arrive_at_given(node);
             }
         }
-        for &sink in &seen.sinks {
-            if self.ground.table.sink(sink).only_with.is_some() {
-                self.gated.push((sink, node));
+        for &sink in &info.sinks {
+            if self.context.table.sink(sink).only_with.is_some() {
+                self.deferred.push((sink, node));
             } else {
                 self.hit(sink, node);
             }
@@ -162,7 +162,7 @@ impl Search<'_, '_, '_, '_> {
     }
 
     fn hit(&mut self, index: usize, node: Node) {
-        let sink = self.ground.table.sink(index);
+        let sink = self.context.table.sink(index);
         let allowed = self.contained && sink.contained;
         if !allowed {
             self.reached.hits.push((index, node));
@@ -176,22 +176,22 @@ impl Search<'_, '_, '_, '_> {
     }
 
     fn arrive_at_given(&mut self, node: Node) {
-        for given in self.ground.functions.given_to(self.ground.graph.image.name(node)) {
-            self.arrive(given, Some(Came { from: node, by: None }));
+        for given in self.context.functions.given_to(self.context.graph.image.name(node)) {
+            self.arrive(given, Some(Predecessor { from: node, by: None }));
         }
     }
 
     fn expand(&mut self, node: Node) {
-        for edge in &self.ground.graph.edges(node).references {
-            self.arrive(edge.to, Some(Came { from: node, by: Some(*edge) }));
+        for edge in &self.context.graph.edges(node).references {
+            self.arrive(edge.to, Some(Predecessor { from: node, by: Some(*edge) }));
         }
     }
 }
 
-impl Reached {
+impl Reachable {
     /// Whether a function of such a path was reached.
-    pub(crate) fn any(&self, ground: &Ground<'_, '_, '_>, path: &Regex) -> bool {
-        self.order.iter().any(|node| path.is_match(&ground.seen(*node).path))
+    pub(crate) fn any(&self, context: &Context<'_, '_, '_>, path: &Regex) -> bool {
+        self.order.iter().any(|node| path.is_match(&context.info(*node).path))
     }
 
     /// From the root to `node`.
@@ -199,9 +199,9 @@ impl Reached {
         let mut steps = Vec::new();
         let mut at = Some(node);
         while let Some(node) = at {
-            let came = self.came.get(&node).copied().flatten();
-            steps.push(Step { node, came });
-            at = came.map(|came| came.from);
+            let predecessor = self.predecessor.get(&node).copied().flatten();
+            steps.push(Step { node, predecessor });
+            at = predecessor.map(|predecessor| predecessor.from);
         }
         steps.reverse();
         steps
@@ -209,25 +209,25 @@ impl Reached {
 }
 
 /// From a sink that stops, how it goes on to where a thread is made: its own spawn.
-pub(crate) fn tail(ground: &Ground<'_, '_, '_>, from: Node) -> Vec<Step> {
-    let mut came: HashMap<Node, Option<Came>> = HashMap::from([(from, None)]);
+pub(crate) fn path_to_spawn(context: &Context<'_, '_, '_>, from: Node) -> Vec<Step> {
+    let mut predecessor: HashMap<Node, Option<Predecessor>> = HashMap::from([(from, None)]);
     let mut queue = VecDeque::from([from]);
     let mut met = HashSet::new();
     while let Some(node) = queue.pop_front() {
-        if node != from && ground.graph.image.kind(node) != (Kind::Data { vtable: true }) {
-            let seen = ground.seen(node);
+        if node != from && context.graph.image.kind(node) != (Kind::Data { vtable: true }) {
+            let info = context.info(node);
             let makes_thread = |sink: &usize| {
-                let sink = ground.table.sink(*sink);
+                let sink = context.table.sink(*sink);
                 sink.verdict == Verdict::Spawn && sink.only_with.is_none()
             };
-            if seen.sinks.iter().any(makes_thread) {
-                let reached = Reached { came, order: Vec::new(), hits: Vec::new() };
+            if info.sinks.iter().any(makes_thread) {
+                let reached = Reachable { predecessor, order: Vec::new(), hits: Vec::new() };
                 return reached.path_to(node).into_iter().skip(1).collect();
             }
         }
-        for edge in &ground.graph.edges(node).references {
+        for edge in &context.graph.edges(node).references {
             if met.insert(edge.to) && edge.to != from {
-                came.insert(edge.to, Some(Came { from: node, by: Some(*edge) }));
+                predecessor.insert(edge.to, Some(Predecessor { from: node, by: Some(*edge) }));
                 queue.push_back(edge.to);
             }
         }

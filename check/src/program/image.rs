@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{LittleEndian, SymbolIndex};

@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 
+use crate::analysis::roots::{self, Functions, Root};
+use crate::analysis::search::{Context, Limits, search};
 use crate::build::{self, Built, Library};
-use crate::graph::Graph;
-use crate::image::Program;
-use crate::names;
-use crate::roots::{self, Functions, Root};
-use crate::search::{Ground, Limits, search};
-use crate::sinks::{Canary, Contained, Table};
+use crate::program::graph::Graph;
+use crate::program::image::Program;
+use crate::program::names;
+use crate::rules::sinks::{Canary, Contained, Table};
 
 const NAME: &str = "__netns_check_canary_";
 
@@ -52,7 +52,7 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
     let image = program.image()?;
     let graph = Graph::new(&image);
     let functions = Functions::new(&graph);
-    let ground = Ground::new(&graph, &functions, table);
+    let context = Context::new(&graph, &functions, table);
     let bodies = roots::find(&graph, &functions, table);
     let mut found = 0;
     for function in image.functions() {
@@ -70,7 +70,7 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
         } else {
             &itself
         };
-        let reached = search(&ground, root, &Limits { stops: false, closed: &[] });
+        let reached = search(&context, root, &Limits { stops: false, closed: &[] });
         if !reached.hits.iter().any(|(sink, _)| table.sink(*sink).id == paired.canary.sink) {
             return Err(missed(paired));
         }

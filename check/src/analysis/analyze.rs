@@ -3,13 +3,13 @@
 use regex::Regex;
 use serde::Serialize;
 
-use crate::allow::Allowances;
-use crate::debug::{Debug, Place, Variable};
-use crate::image::{Kind, Node};
-use crate::names;
-use crate::roots::Root;
-use crate::search::{Ground, Limits, Reached, Step, search, tail};
-use crate::verdict::Verdict;
+use crate::analysis::roots::Root;
+use crate::analysis::search::{Context, Limits, Reachable, Step, path_to_spawn, search};
+use crate::program::debug::{Debug, Place, Variable};
+use crate::program::image::{Kind, Node};
+use crate::program::names;
+use crate::rules::allow::Allowances;
+use crate::rules::verdict::Verdict;
 
 /// One body, judged.
 #[derive(Serialize)]
@@ -52,11 +52,11 @@ pub(crate) struct PathStep {
 }
 
 /// Judges one body.
-pub(crate) fn judge(ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, root: &Root, allowances: &Allowances) -> Body {
-    let everything = Case::open(ground, debug, root, &[]);
+pub(crate) fn analyze(context: &Context<'_, '_, '_>, debug: &Debug<'_>, root: &Root, allowances: &Allowances) -> Body {
+    let everything = Case::open(context, debug, root, &[]);
     let mut findings = everything.findings();
     for finding in &mut findings {
-        allow(finding, ground, debug, root, allowances);
+        allow(finding, context, debug, root, allowances);
     }
     let mut verdicts: Vec<_> = findings.iter().map(|finding| finding.verdict).collect();
     if verdicts.is_empty() {
@@ -64,14 +64,20 @@ pub(crate) fn judge(ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, root: &Root,
     }
     let place = match (&root.opaque, root.functions.first()) {
         (Some(opaque), _) => opaque.caller.and_then(|(_, at)| debug.place(at)),
-        (None, Some(first)) => debug.place(ground.graph.image.address(*first)),
+        (None, Some(first)) => debug.place(context.graph.image.address(*first)),
         (None, None) => None,
     };
     Body { name: root.name.clone(), place, contained: root.contained.0, verdicts, findings }
 }
 
 /// An allowance that names a way holds for that way only: with it closed, nothing may be left.
-fn allow(finding: &mut Finding, ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, root: &Root, allowances: &Allowances) {
+fn allow(
+    finding: &mut Finding,
+    context: &Context<'_, '_, '_>,
+    debug: &Debug<'_>,
+    root: &Root,
+    allowances: &Allowances,
+) {
     let allowed = allowances.for_body(&root.name, finding.verdict);
     if let Some(always) = allowed.iter().find(|allowance| allowance.via.is_none()) {
         always.mark_used();
@@ -82,7 +88,7 @@ fn allow(finding: &mut Finding, ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, 
         return;
     }
     let closed: Vec<Regex> = allowed.iter().filter_map(|allowance| allowance.via.clone()).collect();
-    let rest = Case::open(ground, debug, root, &closed).findings();
+    let rest = Case::open(context, debug, root, &closed).findings();
     for allowance in &allowed {
         let is_via = |step: &PathStep| allowance.via.as_ref().is_some_and(|via| via.is_match(&step.function));
         if finding.path.iter().any(is_via) {
@@ -98,31 +104,31 @@ fn allow(finding: &mut Finding, ground: &Ground<'_, '_, '_>, debug: &Debug<'_>, 
 }
 
 struct Case<'c, 'a, 'i, 'd, 'b> {
-    ground: &'c Ground<'a, 'i, 'd>,
+    context: &'c Context<'a, 'i, 'd>,
     debug: &'c Debug<'b>,
     root: &'c Root,
-    reached: Reached,
+    reached: Reachable,
 }
 
 impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
-    fn open(ground: &'c Ground<'a, 'i, 'd>, debug: &'c Debug<'b>, root: &'c Root, closed: &[Regex]) -> Self {
-        let reached = search(ground, root, &Limits { stops: true, closed });
-        Self { ground, debug, root, reached }
+    fn open(context: &'c Context<'a, 'i, 'd>, debug: &'c Debug<'b>, root: &'c Root, closed: &[Regex]) -> Self {
+        let reached = search(context, root, &Limits { stops: true, closed });
+        Self { context, debug, root, reached }
     }
 
     /// The nearest of each verdict.
     fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         for &(index, node) in &self.reached.hits {
-            let sink = self.ground.table.sink(index);
+            let sink = self.context.table.sink(index);
             if findings.iter().any(|finding| finding.verdict == sink.verdict) {
                 continue;
             }
             let mut path = self.reached.path_to(node);
             if sink.only_with.is_some() {
-                path.extend(tail(self.ground, node));
+                path.extend(path_to_spawn(self.context, node));
             }
-            let hinted = sink.hint_with.as_ref().is_none_or(|with| self.reached.any(self.ground, with));
+            let hinted = sink.hint_with.as_ref().is_none_or(|with| self.reached.any(self.context, with));
             findings.push(Finding {
                 verdict: sink.verdict,
                 sink: Some(sink.id.clone()),
@@ -144,7 +150,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     /// The body itself is a value that can be anything.
     fn opaque(&self) -> Option<Finding> {
         let opaque = self.root.opaque.as_ref()?;
-        let path: Vec<_> = opaque.caller.map(|(node, _)| Step { node, came: None }).into_iter().collect();
+        let path: Vec<_> = opaque.caller.map(|(node, _)| Step { node, predecessor: None }).into_iter().collect();
         let mut finding =
             self.unknown(format!("the body is a `{}`: only its caller knows what that calls", opaque.r#type), &path);
         if let (Some(step), Some((_, at))) = (finding.path.first_mut(), opaque.caller) {
@@ -155,9 +161,9 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// A trait object or a function pointer that the body captured, and that something it reaches calls.
     fn argument(&self) -> Option<Finding> {
-        let image = self.ground.graph.image;
+        let image = self.context.graph.image;
         let mut captured: Vec<Variable> =
-            self.root.takers.iter().flat_map(|taker| self.debug.captured(image.address(*taker))).collect();
+            self.root.receivers.iter().flat_map(|receiver| self.debug.captured(image.address(*receiver))).collect();
         captured.dedup();
         captured.iter().find_map(|variable| {
             let caller = self.reached.order.iter().copied().find(|node| self.calls(*node, variable))?;
@@ -166,7 +172,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
                 variable.name, variable.r#type
             );
             let mut finding = self.unknown(says, &self.reached.path_to(caller));
-            let at = self.ground.graph.edges(caller).indirect_calls.first().copied();
+            let at = self.context.graph.edges(caller).indirect_calls.first().copied();
             if let (Some(last), Some(at)) = (finding.path.last_mut(), at) {
                 last.place = self.debug.place(at);
             }
@@ -176,10 +182,10 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// Whether a function calls through a register, and deals in the type of this variable.
     fn calls(&self, node: Node, variable: &Variable) -> bool {
-        if self.ground.graph.edges(node).indirect_calls.is_empty() {
+        if self.context.graph.edges(node).indirect_calls.is_empty() {
             return false;
         }
-        let path = &self.ground.seen(node).path;
+        let path = &self.context.info(node).path;
         // Dropping a value is no use of it.
         if path.starts_with("core::ptr::drop_in_place") {
             return false;
@@ -189,18 +195,18 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         own || path.contains(key)
             || self
                 .debug
-                .parameters(self.ground.graph.image.address(node))
+                .parameters(self.context.graph.image.address(node))
                 .iter()
                 .any(|parameter| parameter.r#type.contains(key))
     }
 
     /// A function of a shared object that the table does not know.
     fn foreign(&self) -> Option<Finding> {
-        let image = self.ground.graph.image;
+        let image = self.context.graph.image;
         let unknown = self.reached.order.iter().copied().find(|node| {
             image.is_looked_up(*node)
-                && self.ground.seen(*node).sinks.is_empty()
-                && !self.ground.table.knows_foreign(image.name(*node), image.library(*node))
+                && self.context.info(*node).sinks.is_empty()
+                && !self.context.table.knows_foreign(image.name(*node), image.library(*node))
         })?;
         let from =
             image.library(unknown).map_or_else(|| "a shared object".to_owned(), |library| format!("`{library}`"));
@@ -210,12 +216,16 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// The functions of a path, each with the line that leads on; data is how one function leads to another.
     fn describe(&self, steps: &[Step]) -> Vec<PathStep> {
-        let image = self.ground.graph.image;
+        let image = self.context.graph.image;
         let mut path: Vec<PathStep> = Vec::new();
         let mut through: Option<String> = None;
         for (index, step) in steps.iter().enumerate() {
-            let function = self.ground.seen(step.node).path.clone();
-            let leads_on = steps.get(index + 1).and_then(|next| next.came).and_then(|came| came.by).map(|edge| edge.at);
+            let function = self.context.info(step.node).path.clone();
+            let leads_on = steps
+                .get(index + 1)
+                .and_then(|next| next.predecessor)
+                .and_then(|predecessor| predecessor.by)
+                .map(|edge| edge.at);
             match image.kind(step.node) {
                 Kind::Data { vtable } => {
                     let data = match (vtable, function.as_str()) {
@@ -240,15 +250,15 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     }
 
     fn manner(&self, step: &Step) -> Option<String> {
-        let came = step.came?;
-        let image = self.ground.graph.image;
+        let predecessor = step.predecessor?;
+        let image = self.context.graph.image;
         let rust = |node: Node| image.name(node).starts_with("_R") || image.name(node).starts_with("_ZN");
-        let path = &self.ground.seen(step.node).path;
-        match came.by {
+        let path = &self.context.info(step.node).path;
+        match predecessor.by {
             None => Some("given to it, to run inside".to_owned()),
             Some(_) if path.starts_with("core::ptr::drop_in_place") => Some("by dropping".to_owned()),
             Some(edge) if !edge.call => Some("through a function pointer".to_owned()),
-            Some(_) if rust(came.from) && !rust(step.node) && image.kind(step.node) == Kind::Function => {
+            Some(_) if rust(predecessor.from) && !rust(step.node) && image.kind(step.node) == Kind::Function => {
                 Some("into C".to_owned())
             }
             Some(_) => None,

@@ -1,0 +1,5 @@
+//! From a program and the rules to findings: the roots, the search from each root, and the verdicts.
+
+pub(crate) mod analyze;
+pub(crate) mod roots;
+pub(crate) mod search;
