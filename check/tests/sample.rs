@@ -13,6 +13,10 @@ use serde_json::Value;
 #[serde(deny_unknown_fields)]
 struct Expected {
     verdicts: Vec<String>,
+    /// How the body came to be one; a call of the library unless said.
+    origin: Option<String>,
+    #[serde(default)]
+    notes: Vec<String>,
     #[serde(default)]
     path: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -47,11 +51,28 @@ fn shows(steps: &[String], fragments: &[String]) -> bool {
     })
 }
 
+/// `CALL`, `ROOT`, `ADAPTER project`, `REGION function`.
+fn origin_of(body: &Value) -> String {
+    match &body["origin"] {
+        Value::Object(origin) => origin.iter().map(|(kind, of)| format!("{kind} {}", of.as_str().unwrap())).collect(),
+        origin => origin.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
 /// What is wrong with one body.
 fn differences(body: &Value, expected: &Expected) -> Vec<String> {
     let mut wrong = Vec::new();
     if verdicts(body) != expected.verdicts {
         wrong.push(format!("verdicts {:?}, not {:?}", verdicts(body), expected.verdicts));
+    }
+    if let Some(origin) = &expected.origin
+        && origin_of(body) != *origin
+    {
+        wrong.push(format!("origin {:?}, not {origin:?}", origin_of(body)));
+    }
+    let notes: Vec<_> = body["notes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !expected.notes.iter().all(|note| notes.contains(&note.as_str())) {
+        wrong.push(format!("notes {notes:?}, without {:?}", expected.notes));
     }
     let finding = |verdict: &str| {
         body["findings"]

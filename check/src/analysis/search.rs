@@ -1,16 +1,17 @@
 //! What a body can reach: breadth first, so that the first path found to a sink is a shortest one.
 //!
-//! Three things are left out on purpose. A call whose target only a register knows leads nowhere: to follow it to
-//! everything of that type would make everything reach everything. What it can lead to was referred to by somebody,
-//! and if that was the body, it is found there. And a sink that stops is not looked into: what an executor does inside
-//! is not the body's doing. Nor is what the library does inside, which starts threads for its calls, and accounts for
-//! them: of a call within a body only what the caller gives it is somebody's code, and that is a body of its own.
+//! The search leaves out three things on purpose. A call whose target only a register knows leads nowhere: following it
+//! to every function of that type would make everything reach everything. What it can lead to was referred to by some
+//! function, and if the body reaches that function, it is found there. A sink that stops is not searched: what an
+//! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its calls,
+//! and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use regex::Regex;
 
 use crate::analysis::roots::{self, Functions, Root};
+use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
 use crate::program::image::{Kind, Node};
 use crate::program::names;
@@ -22,6 +23,7 @@ pub(crate) struct Context<'a, 'i, 'd> {
     pub graph: &'a Graph<'i, 'd>,
     pub functions: &'a Functions,
     pub table: &'a Table,
+    pub debug: &'a Debug<'d>,
     paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<NodeInfo>>>,
 }
 
@@ -29,31 +31,57 @@ pub(crate) struct Context<'a, 'i, 'd> {
 pub(crate) struct NodeInfo {
     pub path: String,
     pub sinks: Vec<usize>,
-    /// It is the library's own.
+    /// The text of a constant that is a sink.
+    pub literal: Option<String>,
+    /// It belongs to the library.
     pub own: bool,
 }
 
 impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
-    pub(crate) fn new(graph: &'a Graph<'i, 'd>, functions: &'a Functions, table: &'a Table) -> Self {
-        Self { graph, functions, table, paths: std::cell::RefCell::default() }
+    pub(crate) fn new(
+        graph: &'a Graph<'i, 'd>,
+        functions: &'a Functions,
+        table: &'a Table,
+        debug: &'a Debug<'d>,
+    ) -> Self {
+        Self { graph, functions, table, debug, paths: std::cell::RefCell::default() }
     }
 
     pub(crate) fn info(&self, node: Node) -> std::rc::Rc<NodeInfo> {
         let mut paths = self.paths.borrow_mut();
         let info = paths.entry(node).or_insert_with(|| {
             let path = names::path(self.graph.image.name(node));
+            let mut literal = None;
             let sinks = match self.graph.image.kind(node) {
-                Kind::Data { .. } => Vec::new(),
+                Kind::Data { .. } => {
+                    let found = self.table.sinks_of_literal(self.graph.image.bytes(node));
+                    literal = found.first().map(|(_, text)| text.clone());
+                    found.into_iter().map(|(sink, _)| sink).collect()
+                }
                 Kind::Import => self.table.sinks_of(&path),
                 Kind::Function => {
                     let names = self.graph.image.names(node);
-                    names.flat_map(|name| self.table.sinks_of(&names::path(name))).collect()
+                    let mut sinks: Vec<_> = names.flat_map(|name| self.table.sinks_of(&names::path(name))).collect();
+                    sinks.retain(|sink| self.takes_what_counts(node, &path, *sink));
+                    sinks
                 }
             };
             let own = names::krate(&path) == roots::LIBRARY;
-            std::rc::Rc::new(NodeInfo { path, sinks, own })
+            std::rc::Rc::new(NodeInfo { path, sinks, literal, own })
         });
         std::rc::Rc::clone(info)
+    }
+}
+
+impl Context<'_, '_, '_> {
+    /// Whether the arguments of a function are such that it counts as this sink.
+    fn takes_what_counts(&self, node: Node, path: &str, sink: usize) -> bool {
+        let sink = self.table.sink(sink);
+        let conditions = [(&sink.takes, Passes::Parameter), (&sink.holds, Passes::Receiver)];
+        conditions.into_iter().filter_map(|(pattern, what)| Some((pattern.as_ref()?, what))).all(|(pattern, what)| {
+            let is = |r#type: &str| pattern.is_match(r#type);
+            pattern.is_match(path) || self.debug.passes(self.graph.image.address(node), what, is)
+        })
     }
 }
 
@@ -61,16 +89,19 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
 #[derive(Clone, Copy)]
 pub(crate) struct Predecessor {
     pub from: Node,
-    /// None: `from` is a function that was given this closure, and runs it.
+    /// None: `from` is a function that takes this closure, and runs it.
     pub by: Option<Edge>,
 }
 
 /// How far a search goes.
+#[derive(Clone, Copy)]
 pub(crate) struct Limits<'l> {
     /// Sinks that say so end the search.
     pub stops: bool,
     /// Functions of these paths are not entered.
     pub closed: &'l [Regex],
+    /// What the body gives to a runtime runs inside.
+    pub inside: bool,
 }
 
 /// Everything that was reached.
@@ -91,7 +122,8 @@ pub(crate) struct Step {
 pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reachable {
     let mut search = Search {
         context,
-        contained: root.contained.0,
+        contained: limits.inside,
+        own_crate: names::krate(&root.name).to_owned(),
         limits,
         reached: Reachable { predecessor: HashMap::new(), order: Vec::new(), hits: Vec::new() },
         queue: VecDeque::new(),
@@ -107,6 +139,7 @@ pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits
 struct Search<'s, 'a, 'i, 'd> {
     context: &'s Context<'a, 'i, 'd>,
     contained: bool,
+    own_crate: String,
     limits: &'s Limits<'s>,
     reached: Reachable,
     queue: VecDeque<Node>,
@@ -128,6 +161,13 @@ impl Search<'_, '_, '_, '_> {
             let (sink, node) = self.deferred.swap_remove(ready);
             self.hit(sink, node);
         }
+        let (context, reached) = (self.context, &self.reached);
+        let mut hits = reached.hits.clone();
+        hits.retain(|(sink, _)| {
+            let unless = &context.table.sink(*sink).unless;
+            unless.as_ref().is_none_or(|unless| !reached.any(context, unless))
+        });
+        self.reached.hits = hits;
     }
 
     fn arrive(&mut self, node: Node, predecessor: Option<Predecessor>) {
@@ -163,6 +203,10 @@ impl Search<'_, '_, '_, '_> {
 
     fn hit(&mut self, index: usize, node: Node) {
         let sink = self.context.table.sink(index);
+        if sink.direct && !self.is_called_by_own_crate(node) {
+            self.expand(node);
+            return;
+        }
         let allowed = self.contained && sink.contained;
         if !allowed {
             self.reached.hits.push((index, node));
@@ -173,6 +217,11 @@ impl Search<'_, '_, '_, '_> {
             // It runs inside, so it is looked at as the body is.
             self.arrive_at_given(node);
         }
+    }
+
+    fn is_called_by_own_crate(&self, node: Node) -> bool {
+        let caller = self.reached.predecessor.get(&node).copied().flatten();
+        caller.is_some_and(|caller| names::krate(&self.context.info(caller.from).path) == self.own_crate)
     }
 
     fn arrive_at_given(&mut self, node: Node) {
@@ -208,7 +257,7 @@ impl Reachable {
     }
 }
 
-/// From a sink that stops, how it goes on to where a thread is made: its own spawn.
+/// The way from a sink that stops to the function that makes a thread.
 pub(crate) fn path_to_spawn(context: &Context<'_, '_, '_>, from: Node) -> Vec<Step> {
     let mut predecessor: HashMap<Node, Option<Predecessor>> = HashMap::from([(from, None)]);
     let mut queue = VecDeque::from([from]);
