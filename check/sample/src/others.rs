@@ -23,12 +23,12 @@ pub fn adapter_netns_rs() {
 }
 
 pub fn adapter_nlink() {
-    let done = nlink::netlink::namespace::execute_in("sample", || Ok(start()));
+    let done = nlink::netlink::namespace::execute_in("sample", || start());
     println!("{}", done.is_ok());
 }
 
 pub fn adapter_nlink_path() {
-    let done = nlink::netlink::namespace::execute_in_path(NAMESPACE, || Ok(rayon::join(|| 1, || 2)));
+    let done = nlink::netlink::namespace::execute_in_path(NAMESPACE, || rayon::join(|| 1, || 2));
     println!("{}", done.is_ok());
 }
 
@@ -236,7 +236,7 @@ async fn await_library_guard() {
     in_netns::pinned(|thread| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async move {
-            let _guard = thread.enter("sample").unwrap();
+            let _guard = thread.enter(&in_netns::NetNs::current().unwrap()).unwrap();
             pause().await;
         });
     })
