@@ -1,38 +1,41 @@
-//! A name server of one name, for a loopback: enough to see where the questions of a resolver go.
+//! A name server for tests: it answers every name with one address, and counts the queries that arrive.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Answers every question of type A with `address`, and others with nothing, for ever. Counts what it hears.
+use simple_dns::rdata::{A, RData};
+use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, ResourceRecord, TYPE};
+
+/// Answers each query of type A with `address`, and each other query with no record, until the socket fails.
+///
+/// `heard` counts the datagrams that arrived.
 ///
 /// # Errors
 ///
-/// What the socket says.
+/// The error of the socket.
 pub fn answer(socket: &UdpSocket, address: Ipv4Addr, heard: &AtomicUsize) -> io::Result<()> {
-    let mut packet = [0; 512];
+    let mut datagram = [0; 512];
     loop {
-        let (length, from) = socket.recv_from(&mut packet)?;
+        let (length, from) = socket.recv_from(&mut datagram)?;
         heard.fetch_add(1, Ordering::SeqCst);
-        if let Some(reply) = reply(&packet[..length], address) {
+        if let Some(reply) = reply(&datagram[..length], address) {
             socket.send_to(&reply, from)?;
         }
     }
 }
 
-/// `None` for what is no question.
+/// `None` if the datagram is not a query.
 fn reply(query: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
-    const HEADER: usize = 12;
-    // The name's end, its type and its class.
-    let end = HEADER + query.get(HEADER..)?.iter().position(|byte| *byte == 0)? + 5;
-    let question = query.get(HEADER..end)?;
-    let is_a = query[end - 4..end - 2] == [0, 1];
-    // Id; response, recursion; one question, perhaps one answer (RFC 1035, 4.1).
-    let mut reply = vec![query[0], query[1], 0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0];
-    reply.extend_from_slice(question);
-    if is_a {
-        reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend_from_slice(&address.octets());
+    let mut packet = Packet::parse(query).ok().filter(|packet| !packet.has_flags(PacketFlag::RESPONSE))?.into_reply();
+    packet.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_DESIRED | PacketFlag::RECURSION_AVAILABLE);
+    // The answer has no EDNS record.
+    *packet.opt_mut() = None;
+    for question in &packet.questions {
+        if question.qtype == QTYPE::TYPE(TYPE::A) {
+            let record = RData::A(A { address: address.to_bits() });
+            packet.answers.push(ResourceRecord::new(question.qname.clone(), CLASS::IN, 60, record));
+        }
     }
-    Some(reply)
+    packet.build_bytes_vec_compressed().ok()
 }

@@ -1,24 +1,23 @@
-//! A few requests of rtnetlink (`rtnetlink(7)`), for the namespace in which the socket was made.
+//! A blocking client of rtnetlink (`rtnetlink(7)`), for the network namespace in which it is created.
 //!
-//! Made to be copied: it is all that tests with linked namespaces need. It blocks, which suits a body under `#[in_netns]`.
+//! The crate `rtnetlink` is asynchronous. This client runs it on a tokio runtime of its own, so that a synchronous body
+//! under `#[in_netns]` can use it. An asynchronous body uses `rtnetlink` directly: see `examples/router.rs`.
 
-use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
-use netlink_packet_route::{AddressFamily, link::LinkHeader};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use futures_util::{TryStream, TryStreamExt as _};
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::runtime::{Builder, Runtime};
 
-/// A connection to the kernel, about the namespace that the calling thread was in when it was made.
-pub struct Netlink(Socket);
+/// A connection to the kernel, for the namespace that the calling thread was in when it was made.
+pub struct Netlink {
+    runtime: Runtime,
+    handle: Handle,
+}
 
 /// An interface, with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,132 +35,102 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)` and `bind(2)`.
+    /// Those of `socket(2)`, `bind(2)` and `epoll_create(2)`.
     pub fn connect() -> io::Result<Netlink> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Netlink(socket))
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let (connection, handle, _messages) = {
+            let _current = runtime.enter();
+            rtnetlink::new_connection()?
+        };
+        runtime.spawn(connection);
+        Ok(Netlink { runtime, handle })
     }
 
-    /// Makes a veth pair: one end here, the other in the namespace `there` (`veth(4)`).
+    /// Creates a veth pair: one end here, the other in the namespace `there` (`veth(4)`).
     ///
     /// # Errors
     ///
-    /// What the kernel says, such as `EEXIST` for a name that is taken.
+    /// The error of the kernel, such as `EEXIST` if a name is taken.
     pub fn add_veth(&self, here: &str, there: (impl AsFd, &str)) -> io::Result<()> {
         let (namespace, name) = there;
-        let mut peer = LinkMessage::default();
-        let namespace = LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd());
-        peer.attributes = vec![LinkAttribute::IfName(name.to_owned()), namespace];
-        let kind = [LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))];
-        let mut link = LinkMessage::default();
-        link.attributes = vec![LinkAttribute::IfName(here.to_owned()), LinkAttribute::LinkInfo(kind.to_vec())];
-        self.request(Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        let peer = LinkUnspec::new_with_name(name);
+        let peer = peer.setns_by_fd(namespace.as_fd().as_raw_fd()).build();
+        let pair = LinkVeth::new(here, name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+        self.wait(self.handle.link().add(pair.build()).execute())
     }
 
-    /// Gives an interface an address, and brings it up.
+    /// Adds an address to an interface, and brings the interface up.
     ///
     /// # Errors
     ///
-    /// What the kernel says; `ENODEV` where there is no such interface.
+    /// The error of the kernel; `ENODEV` if there is no such interface.
     pub fn set_up(&self, interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let index = index_of(interface)?;
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = prefix;
-        message.header.index = index;
-        message.attributes = vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
-        self.request(Message::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)?;
-
-        let mut link = LinkMessage::default();
-        link.header = LinkHeader { index, flags: LinkFlags::Up, change_mask: LinkFlags::Up, ..LinkHeader::default() };
-        self.request(Message::SetLink(link), 0).map(drop)
+        let index = self.index_of(interface)?;
+        self.wait(self.handle.address().add(index, address.into(), prefix).execute())?;
+        let up = LinkUnspec::new_with_index(index).up();
+        self.wait(self.handle.link().set(up.build()).execute())
     }
 
-    /// Sends everything that has no other way through a router.
+    /// Adds a default route through a router.
     ///
     /// # Errors
     ///
-    /// What the kernel says; `ENETUNREACH` where no interface leads to the router.
+    /// The error of the kernel; `ENETUNREACH` if no interface leads to the router.
     pub fn add_default_route(&self, router: Ipv4Addr) -> io::Result<()> {
-        let mut route = RouteMessage::default();
-        route.header = RouteHeader {
-            address_family: AddressFamily::Inet,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Static,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        route.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(router))];
-        self.request(Message::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(router);
+        self.wait(self.handle.route().add(route.build()).execute())
     }
 
     /// Lists the interfaces, with their addresses.
     ///
     /// # Errors
     ///
-    /// What the kernel says.
+    /// The error of the kernel.
     pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        let mut addresses = Vec::new();
-        for answer in self.request(Message::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
-            let Message::NewAddress(AddressMessage { header, attributes, .. }) = answer else { continue };
-            let address = attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            });
-            addresses.extend(address.map(|address| (header.index, (address, header.prefix_len))));
-        }
-        let mut interfaces = Vec::new();
-        for answer in self.request(Message::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
-            let Message::NewLink(LinkMessage { header, attributes, .. }) = answer else { continue };
-            let name = attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            });
-            interfaces.push(Interface {
-                name: name.unwrap_or_default(),
-                up: header.flags.contains(LinkFlags::Up),
-                addresses: addresses
-                    .iter()
-                    .filter(|(index, _)| *index == header.index)
-                    .map(|(_, address)| *address)
-                    .collect(),
-            });
-        }
-        Ok(interfaces)
+        let addresses = self.collect(self.handle.address().get().execute())?;
+        let addresses_of = |index| {
+            let of_this = addresses.iter().filter(move |message| message.header.index == index);
+            of_this.flat_map(|message| {
+                message.attributes.iter().filter_map(|attribute| match attribute {
+                    AddressAttribute::Address(address) => Some((*address, message.header.prefix_len)),
+                    _ => None,
+                })
+            })
+        };
+        let links = self.collect(self.handle.link().get().execute())?;
+        let interfaces = links.into_iter().map(|link| Interface {
+            up: link.header.flags.contains(LinkFlags::Up),
+            addresses: addresses_of(link.header.index).collect(),
+            name: link
+                .attributes
+                .into_iter()
+                .find_map(|attribute| match attribute {
+                    LinkAttribute::IfName(name) => Some(name),
+                    _ => None,
+                })
+                .unwrap_or_default(),
+        });
+        Ok(interfaces.collect())
     }
 
-    /// Sends a request, and takes all that comes back, up to the end of the list or the acknowledgement.
-    fn request(&self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
-        let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
-        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        request.finalize();
-        let mut buffer = vec![0; request.buffer_len()];
-        request.serialize(&mut buffer);
-        self.0.send(&buffer, 0)?;
+    fn index_of(&self, interface: &str) -> io::Result<u32> {
+        let links = self.collect(self.handle.link().get().match_name(interface.to_owned()).execute())?;
+        links.first().map(|link| link.header.index).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 
-        let mut answers = Vec::new();
-        loop {
-            let (packet, _) = self.0.recv_from_full()?;
-            let mut rest = &packet[..];
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
-                // Messages begin at multiples of four bytes.
-                let length = (answer.header.length as usize).next_multiple_of(4).max(4);
-                rest = rest.get(length..).unwrap_or_default();
-                match answer.payload {
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
-                    _ => {}
-                }
-            }
-        }
+    fn wait<T>(&self, request: impl Future<Output = Result<T, rtnetlink::Error>>) -> io::Result<T> {
+        self.runtime.block_on(request).map_err(into_io_error)
+    }
+
+    fn collect<T>(&self, answers: impl TryStream<Ok = T, Error = rtnetlink::Error>) -> io::Result<Vec<T>> {
+        self.wait(answers.try_collect())
     }
 }
 
-/// The number of an interface of the calling thread's namespace (`if_nametoindex(3)`).
-fn index_of(interface: &str) -> io::Result<u32> {
-    Ok(nix::net::if_::if_nametoindex(CString::new(interface)?.as_c_str())?)
+/// The kernel's own error code, if the error is an answer of the kernel.
+fn into_io_error(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
 }

@@ -1,18 +1,20 @@
 //! What the examples do, checked.
-#![allow(missing_docs, dead_code)]
+#![allow(missing_docs, dead_code, unreachable_pub)]
 
 #[path = "../examples/interfaces.rs"]
 mod interfaces;
 #[path = "../examples/linked.rs"]
 mod linked;
+#[path = "../examples/router.rs"]
+mod router;
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use in_netns::NetNs;
 use in_netns_examples::netlink::Interface;
+use router::Topology;
 
 #[test]
 fn two_namespaces_talk_over_a_cable() {
@@ -26,25 +28,23 @@ fn two_namespaces_talk_over_a_cable() {
     }
 }
 
-#[test]
-fn a_router_passes_on_between_two_networks() {
-    let [left, router, right] = linked::two_and_a_router().unwrap();
-    let at = Ipv4Addr::new(10, 0, 2, 1);
-    for (heard, from) in
-        [linked::talk_over_tcp(&left, &right, at).unwrap(), linked::talk_over_udp(&left, &right, at).unwrap()]
+#[tokio::test]
+async fn a_router_passes_on_between_two_networks() {
+    let topology = Topology::new().await.unwrap();
+    let Topology { left, right, .. } = &topology;
+    for (client, from, server, at) in
+        [(left, Topology::LEFT, right, Topology::RIGHT), (right, Topology::RIGHT, left, Topology::LEFT)]
     {
-        assert!(heard.starts_with("over "), "{heard}");
-        assert_eq!(from.ip(), Ipv4Addr::new(10, 0, 1, 1));
+        let server = router::serve_peer_addresses(server, at).unwrap();
+        assert_eq!(router::ask(client, server).await.unwrap(), from.to_string());
     }
-    // And it was the router that did: nobody listens there any more, which one is told as long as it forwards.
+    // The packets pass through the router: without forwarding, the refusal of a closed port does not come back.
     let knock = || {
-        left.run(|| TcpStream::connect_timeout(&(at, 80).into(), Duration::from_millis(200)))
-            .unwrap()
-            .unwrap_err()
-            .kind()
+        let closed_port = (Topology::RIGHT, 80).into();
+        left.run(|| TcpStream::connect_timeout(&closed_port, Duration::from_millis(200))).unwrap().unwrap_err().kind()
     };
     assert_eq!(knock(), ErrorKind::ConnectionRefused);
-    router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "0")).unwrap().unwrap();
+    topology.set_forwarding(false).unwrap();
     assert_ne!(knock(), ErrorKind::ConnectionRefused);
 }
 

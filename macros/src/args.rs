@@ -1,8 +1,7 @@
-//! What stands between the parentheses of `#[in_netns(…)]`: the namespace, then options.
+//! The arguments of `#[in_netns(…)]`: the namespace, then options.
 //!
-//! An option is read in two steps: its shape first (`word`, `name = value`, `name(list)`), its meaning after. So a
-//! mistake in one option does not hide the mistakes in the others, and a new option is one more arm in
-//! [`Args::accept`].
+//! An option is read in two steps: its shape first (`word`, `name = value`, `name(list)`), its meaning after. So an
+//! error in one option does not hide the errors in the others, and a new option is one more arm in [`Args::accept`].
 
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
@@ -10,18 +9,22 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, LitStr, Path, Result, Token};
 
-/// Where the options are listed for the user; kept next to the arms of [`Args::accept`].
+use crate::errors::Errors;
+
+/// The options as error messages list them. Each has an arm in [`Args::accept`].
 const OPTIONS: &str = "`fresh`, `owned`, `audit`, `audit = \"panic\"`, `audit = \"off\"`, `allow(handover)`, \
-                       `error = \"panic\"`, `error = \"return\"`, `crate = path`";
+                       `allow(process_network)`, `error = \"panic\"`, `error = \"return\"`, `crate = path`";
+
+/// The words of `allow`, as error messages list them.
+const ALLOW: &str = "`allow(handover)`, `allow(process_network)` or `allow(handover, process_network)`";
 
 /// The arguments of the attribute.
 pub(crate) struct Args {
     pub(crate) target: Target,
     pub(crate) fresh: bool,
     pub(crate) audit: Option<Audit>,
-    /// Hand-overs in the body are the user's own affair.
-    pub(crate) allow_handover: bool,
-    /// Where `owned` is written.
+    pub(crate) allow: Allow,
+    /// The place of the word `owned`.
     pub(crate) owned: Option<Span>,
     pub(crate) error: Option<OnError>,
     pub(crate) krate: Option<Path>,
@@ -29,13 +32,13 @@ pub(crate) struct Args {
 
 /// The namespace that the body runs in.
 pub(crate) enum Target {
-    /// `new`: made for this call, gone after it.
+    /// `new`: created for this call, gone after it.
     New,
     /// Any expression of a type that is `IntoNetNs`.
     Given(Box<Expr>),
 }
 
-/// Whether to look for threads that outlive the call, and what becomes of a finding.
+/// Whether to look for threads that outlive the call, and what happens if there is one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audit {
     Off,
@@ -43,21 +46,32 @@ pub(crate) enum Audit {
     Panic,
 }
 
-/// What becomes of a failure to enter the namespace, as the user wrote it.
+/// The option `error`.
 pub(crate) struct OnError {
     pub(crate) action: ErrorAction,
     pub(crate) span: Span,
 }
 
-/// What becomes of a failure to enter the namespace.
+/// What a failure to enter the namespace becomes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorAction {
     Panic,
     Return,
+    /// Returned if the return type turns out to be a `Result`, a panic otherwise: the compiler decides.
+    ByType,
+}
+
+/// What the body may contain although it is refused by default.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Allow {
+    /// Work for executors that may have threads elsewhere.
+    pub(crate) handover: bool,
+    /// Paths that show the network of the process.
+    pub(crate) process_network: bool,
 }
 
 impl Args {
-    /// Reads all of it and reports every mistake at once.
+    /// Parses all arguments and reports every error at once.
     pub(crate) fn parse(tokens: TokenStream) -> Result<Self> {
         Self::parse_stream.parse2(tokens)
     }
@@ -67,18 +81,18 @@ impl Args {
             target: Target::New,
             fresh: false,
             audit: None,
-            allow_handover: false,
+            allow: Allow::default(),
             owned: None,
             error: None,
             krate: None,
         };
-        let mut mistakes = Mistakes::default();
+        let mut errors = Errors::default();
 
         if input.is_empty() {
             return Err(missing_namespace(Span::call_site()));
         }
         if let Some(option) = leading_option(input) {
-            mistakes.add(missing_namespace(option.span()));
+            errors.push(missing_namespace(option.span()));
         } else {
             args.target = input.parse()?;
             if !input.is_empty() {
@@ -90,18 +104,18 @@ impl Args {
         let mut seen: Vec<Ident> = Vec::new();
         for option in options {
             if seen.contains(&option.name) {
-                mistakes.add(Error::new(option.name.span(), format!("option `{}` is given twice", option.name)));
+                errors.push(Error::new(option.name.span(), format!("option `{}` is given twice", option.name)));
                 continue;
             }
             seen.push(option.name.clone());
-            if let Err(mistake) = args.accept(option) {
-                mistakes.add(mistake);
+            if let Err(error) = args.accept(option) {
+                errors.push(error);
             }
         }
-        mistakes.into_result().map(|()| args)
+        errors.into_result().map(|()| args)
     }
 
-    /// Takes one option into account.
+    /// Applies one option.
     fn accept(&mut self, option: RawOption) -> Result<()> {
         let RawOption { name, value } = option;
         match name.to_string().as_str() {
@@ -115,10 +129,7 @@ impl Args {
                     value => value.equals(&name, "\"panic\"` or `audit = \"off\"")?,
                 });
             }
-            "allow" => {
-                value.list(&name)?;
-                self.allow_handover = true;
-            }
+            "allow" => self.allow = value.list::<Allow>(&name, ALLOW)?,
             "owned" => {
                 value.none(&name)?;
                 self.owned = Some(name.span());
@@ -126,7 +137,7 @@ impl Args {
             "error" => self.error = Some(value.equals(&name, "\"panic\"` or `error = \"return\"")?),
             "crate" => self.krate = Some(value.equals::<CratePath>(&name, "path")?.0),
             "new" => {
-                return Err(Error::new(name.span(), "`new` stands in place of a namespace: `#[in_netns(new)]`"));
+                return Err(Error::new(name.span(), "`new` is written in place of a namespace: `#[in_netns(new)]`"));
             }
             _ => {
                 return Err(Error::new(name.span(), format!("unknown option `{name}`; the options are {OPTIONS}")));
@@ -161,6 +172,23 @@ impl Parse for OnError {
     }
 }
 
+impl Parse for Allow {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let mut allow = Self::default();
+        for word in Punctuated::<Ident, Token![,]>::parse_terminated(input)? {
+            let allowed = match word.to_string().as_str() {
+                "handover" => &mut allow.handover,
+                "process_network" => &mut allow.process_network,
+                _ => return Err(Error::new(word.span(), format!("expected {ALLOW}"))),
+            };
+            if std::mem::replace(allowed, true) {
+                return Err(Error::new(word.span(), format!("`{word}` is listed twice")));
+            }
+        }
+        Ok(allow)
+    }
+}
+
 impl Parse for Audit {
     fn parse(input: ParseStream) -> Result<Self> {
         let span = input.span();
@@ -185,7 +213,7 @@ impl Parse for CratePath {
     }
 }
 
-/// An option before its name is looked at.
+/// An option whose name has not been interpreted yet.
 struct RawOption {
     name: Ident,
     value: RawValue,
@@ -234,35 +262,13 @@ impl RawValue {
             }
         }
     }
-}
 
-impl RawValue {
-    /// For `allow(…)`, of which there is one so far.
-    fn list(self, name: &Ident) -> Result<()> {
-        let expected = |span| Err(Error::new(span, "expected `allow(handover)`"));
-        let Self::List(list) = self else { return expected(name.span()) };
-        let span = list.clone().into_iter().next().map_or_else(|| name.span(), |token| token.span());
-        match syn::parse2::<Ident>(list) {
-            Ok(word) if word == "handover" => Ok(()),
-            _ => expected(span),
+    /// For an option that is written `name(list)`; `list` is how the message spells it.
+    fn list<T: Parse>(self, name: &Ident, list: &str) -> Result<T> {
+        match self {
+            Self::List(tokens) if !tokens.is_empty() => syn::parse2(tokens),
+            Self::None | Self::Equals(_) | Self::List(_) => Err(Error::new(name.span(), format!("expected {list}"))),
         }
-    }
-}
-
-/// The errors found so far, to be reported together.
-#[derive(Default)]
-pub(crate) struct Mistakes(Option<Error>);
-
-impl Mistakes {
-    pub(crate) fn add(&mut self, mistake: Error) {
-        match &mut self.0 {
-            Some(first) => first.combine(mistake),
-            None => self.0 = Some(mistake),
-        }
-    }
-
-    pub(crate) fn into_result(self) -> Result<()> {
-        self.0.map_or(Ok(()), Err)
     }
 }
 
@@ -274,7 +280,7 @@ fn missing_namespace(span: Span) -> Error {
     )
 }
 
-/// The first argument's name, where it is an option and so no namespace: `fresh`, or anything followed by `=`.
+/// The name of the first argument, if that is an option and so no namespace: `fresh`, or any name before `=`.
 fn leading_option(input: ParseStream) -> Option<Ident> {
     let ahead = input.fork();
     let word = ahead.call(Ident::parse_any).ok()?;

@@ -1,7 +1,7 @@
 //! The function that replaces the user's.
 //!
-//! Everything of the user's keeps the user's spans, so that errors and lints point at the user's text. Everything
-//! else has mixed-site spans: its local names are invisible to the body, and the body's to it.
+//! The user's tokens keep the user's spans, so that errors and lints point at the user's text. All other tokens have
+//! mixed-site spans: the body does not see their local names, nor they the body's.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote_spanned};
@@ -12,7 +12,7 @@ use syn::visit_mut::VisitMut;
 use syn::{Attribute, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
 
 use crate::args::{Args, Audit, ErrorAction, Target};
-use crate::model::{self, Function, Passage, Way};
+use crate::model::{self, ArgTransfer, Asyncness, Function};
 
 /// Rewrites the function to run its body in the namespace.
 ///
@@ -46,8 +46,26 @@ use crate::model::{self, Function, Passage, Way};
 /// }
 /// ```
 ///
-/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` behind `call_async`. A function that
-/// returns a future does so at once, and its body is made and awaited inside:
+/// Where the return type is a path of another name than `Result`, the compiler decides what a failure becomes:
+///
+/// ```text
+/// // Input:
+/// fn probe() -> Reply {
+///     body
+/// }
+///
+/// // Output, without what is as above:
+/// fn probe() -> Reply {
+///     let __outcome = ::in_netns::__private::call(…);
+///     {
+///         use ::in_netns::__private::ByType as _;
+///         __outcome.or_return_else_panic()
+///     }
+/// }
+/// ```
+///
+/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` after
+/// `call_async`. A function that returns a future does so at once. Its body is made and awaited inside:
 ///
 /// ```text
 /// // Input:
@@ -72,11 +90,13 @@ use crate::model::{self, Function, Passage, Way};
 /// }
 /// ```
 ///
-/// The body is a closure because an inner function would lose `self` and the generics. A closure has no name, so it is
-/// called through a function that has one: the symbol of its instance leads from the name to the body.
+/// The body is a closure because an inner function would lose `self` and the generics. A closure has no name, so a named
+/// function calls it: tools find the body in the binary through the symbol of that function's instance.
 ///
 /// The body is the arm of a `match` because the temporaries of an arm's final expression are dropped before the
-/// arguments, as those of a function's are. In a plain block of edition 2021 they outlive them, and so may not borrow them.
+/// arguments, as those of a function's are. In a plain block of edition 2021 they outlive the arguments, and so may not
+/// borrow from them.
+///
 /// Names of the expansion begin with two underscores, because hygiene does not cover the user's constants and statics.
 pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let site = Span::mixed_site();
@@ -84,12 +104,12 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let action = args.error.as_ref().map_or_else(|| function.default_error_action(), |error| error.action);
 
     let track_caller =
-        (action == ErrorAction::Panic && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
+        (action != ErrorAction::Return && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
     let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = at(function.sig.ident.span()));
     let namespace = namespace(&args.target, &krate);
     let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
     let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
-    let way = function.way();
+    let asyncness = function.asyncness();
     let output = closure_output(&function.value());
     let receiver = receiver(&function, &krate);
 
@@ -102,10 +122,10 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     };
     let body = in_braces(statements);
     let open = brace.span.open();
-    let body = match way {
-        Way::Sync | Way::Async => quote_spanned!(site=> match () { () => #body }),
-        Way::Boxed | Way::Unnamed => {
-            // What `return` leaves is the user's function, which makes a future, and not the closure that awaits it.
+    let body = match asyncness {
+        Asyncness::Sync | Asyncness::Async => quote_spanned!(site=> match () { () => #body }),
+        Asyncness::BoxedFuture | Asyncness::ImplFuture => {
+            // A `return` must leave the user's function, which makes a future, and not the closure that awaits it.
             let output = closure_output(&model::future_made_inside(&sig.output));
             let make = quote_spanned!(open=> move || #output #body);
             quote_spanned!(site=> (#make)().await)
@@ -116,38 +136,42 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         #bindings
         #body
     });
-    let r#async = (way != Way::Sync).then(|| quote_spanned!(site=> async));
+    let r#async = (asyncness != Asyncness::Sync).then(|| quote_spanned!(site=> async));
     let closure = quote_spanned!(open=> #r#async move || #output #closure_block);
-    // Where the compiler points when something else than an argument may not go into the closure.
+    // The compiler points here when something other than an argument may not go into the closure.
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
     let arguments = quote_spanned!(site=> __ns, #options, #closure);
     let place = place_of_value(args, &sig);
     let at_value = |name, arguments| call_at(place, &krate, name, arguments);
-    let mut work = at_value(if args.owned.is_some() { "call_owned" } else { way.entrance() }, arguments);
-    if way != Way::Sync {
+    let mut work = at_value(asyncness.runtime_fn(args.owned.is_some()), arguments);
+    if asyncness != Asyncness::Sync {
         work = quote_spanned!(site=> #work.await);
     }
-    if can_be_skipped {
-        work = at_value("or_skip", work);
+    if let Some(finish_fn) = action.finish_fn() {
+        if can_be_skipped {
+            work = at_value("or_skip", work);
+        }
+        work = at_value(finish_fn, work);
+    } else {
+        work = finish_by_type(work, can_be_skipped, place, &krate);
     }
-    work = at_value(action.settlement(), work);
     work = quote_spanned! {site=>
         let __ns = #krate::IntoNetNs::into_netns(#namespace);
         #work
     };
-    match way {
-        Way::Sync | Way::Async => {}
-        Way::Boxed => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
-        Way::Unnamed => work = quote_spanned!(site=> async move { #work }),
+    match asyncness {
+        Asyncness::Sync | Asyncness::Async => {}
+        Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
+        Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
     }
-    let helper = match way {
-        Way::Sync => quote_spanned! {site=>
+    let helper = match asyncness {
+        Asyncness::Sync => quote_spanned! {site=>
             fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
                 __body()
             }
         },
-        Way::Async | Way::Boxed | Way::Unnamed => quote_spanned! {site=>
+        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
             async fn #helper<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
                 __body().await
             }
@@ -167,22 +191,46 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     }
 }
 
-impl Way {
-    /// The runtime's function that runs the body, but for `owned`.
-    fn entrance(self) -> &'static str {
+impl Asyncness {
+    /// The runtime's function that runs the body.
+    fn runtime_fn(self, owned: bool) -> &'static str {
         match self {
-            Way::Sync => "call",
-            Way::Async | Way::Boxed | Way::Unnamed => "call_async",
+            Asyncness::Sync => "call",
+            _ if owned => "call_owned",
+            Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => "call_async",
         }
     }
 }
 
 impl ErrorAction {
-    /// The runtime's function that makes the annotated function's value of how the call went.
-    fn settlement(self) -> &'static str {
+    /// The runtime's function that turns the outcome of the call into the value of the annotated function.
+    ///
+    /// None by type: see [`finish_by_type`].
+    fn finish_fn(self) -> Option<&'static str> {
         match self {
-            ErrorAction::Panic => "or_panic",
-            ErrorAction::Return => "or_return",
+            ErrorAction::Panic => Some("or_panic"),
+            ErrorAction::Return => Some("or_return"),
+            ErrorAction::ByType => None,
+        }
+    }
+}
+
+/// Turns the outcome of the call into the value of the annotated function by methods: for a `Result` the compiler finds
+/// those that return a failure, for every other type those of a trait, which panic.
+///
+/// The body is outside of the block that imports the trait.
+fn finish_by_type(call: TokenStream, can_be_skipped: bool, place: (Span, Span), krate: &TokenStream) -> TokenStream {
+    let site = Span::mixed_site();
+    let start = at(place.0);
+    let or_skip = can_be_skipped.then(|| quote_spanned!(start=> .or_skip()));
+    let mut parentheses = Group::new(Delimiter::Parenthesis, TokenStream::new());
+    parentheses.set_span(at(place.1));
+    let value = quote_spanned!(start=> __outcome #or_skip.or_return_else_panic #parentheses);
+    quote_spanned! {site=>
+        let __outcome = #call;
+        {
+            use #krate::__private::ByType as _;
+            #value
         }
     }
 }
@@ -194,10 +242,10 @@ fn namespace(target: &Target, krate: &TokenStream) -> TokenStream {
     }
 }
 
-/// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion
-/// finds out where it stands: the attribute itself cannot see it. A test build also asks for the audit, unless told otherwise.
+/// `new` and `fresh` ask for a thread of the call's own. So does a test build of the user's crate, which the expansion asks
+/// `cfg!` about, because the attribute cannot see it. A test build also asks for the audit, unless `audit` says otherwise.
 ///
-/// A test that makes its own namespace can be skipped where that is not allowed, if it returns what a test returns.
+/// A test that makes its own namespace can be skipped where that is not permitted, if its return type has a value for it.
 fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let fresh = if args.fresh || matches!(args.target, Target::New) {
@@ -218,8 +266,8 @@ fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStrea
     quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #audit #test)
 }
 
-/// Where the runtime's functions are called that run the body and settle: at the return type. The bounds on what the body
-/// returns are theirs, so this is where the compiler points when they do not hold; and where an async function panics.
+/// The place of the calls to the runtime's functions: the return type. These functions have the bounds on the body's value, so
+/// the compiler points here when a bound does not hold. An async function panics here.
 fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
     match (&sig.output, &args.error) {
         (ReturnType::Type(_, ty), _) => ends(ty),
@@ -228,9 +276,9 @@ fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
     }
 }
 
-/// A call of a function in `__private` that the compiler finds between the two places, which must be in this order.
+/// A call of a function in `__private` whose span reaches from the first place to the second.
 ///
-/// Stable Rust cannot join two spans into one, but the compiler does so itself for a call: from the first token to the
+/// Stable Rust cannot join two spans into one, but the compiler does so for a call: from the first token to the
 /// parentheses.
 fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, arguments: TokenStream) -> TokenStream {
     let name = Ident::new(name, at(start));
@@ -275,9 +323,9 @@ fn closure_output(output: &ReturnType) -> TokenStream {
     }
 }
 
-/// Takes `self` into the closure as a whole, and has the compiler point at it where it may not go.
+/// Captures `self` as a whole, and makes the compiler point at it if it is not `Send`.
 ///
-/// A reference that the body does not use stays behind: it has nothing to drop, and need not be `Send`.
+/// A reference that the body does not use is not captured: it has nothing to drop, and need not be `Send`.
 ///
 /// ```text
 /// // Input:
@@ -314,23 +362,23 @@ fn receiver(function: &Function, krate: &TokenStream) -> Option<TokenStream> {
 /// let _ = __arg3;
 /// ```
 ///
-/// So an argument goes inside as a whole and is dropped there, also where the body uses a part of it or nothing.
-/// The order of drops is that of a function: the body's own locals, then the arguments from last to first.
+/// So an argument is moved inside as a whole and is dropped there, even if the body uses a part of it or nothing.
+/// The order of drops is that of a function: the body's locals, then the arguments from last to first.
 fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, krate: &TokenStream) -> TokenStream {
     let mut bindings = TokenStream::new();
     for (index, parameter) in model::parameters(&mut sig.inputs).enumerate() {
-        match Passage::of(parameter, target, body) {
-            passage @ (Passage::Moved | Passage::Lent) => {
-                bindings.extend(take_binding(parameter, passage, index, krate));
+        match ArgTransfer::of(parameter, target, body) {
+            transfer @ (ArgTransfer::Moved | ArgTransfer::Borrowed) => {
+                bindings.extend(take_binding(parameter, transfer, index, krate));
             }
-            Passage::Reference => bindings.extend(check_reference(parameter, krate)),
-            Passage::Captured => {}
+            ArgTransfer::Reference => bindings.extend(check_reference(parameter, krate)),
+            ArgTransfer::Captured => {}
         }
     }
     bindings
 }
 
-fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: &TokenStream) -> TokenStream {
+fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let place = ends(&parameter.ty);
     let attrs = binding_attrs(parameter);
@@ -343,12 +391,12 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
         Pat::Ident(pattern) if model::is_plain(pattern) => {
             let mutability = pattern.mutability.take();
             let name = pattern.ident.clone();
-            if passage == Passage::Moved && name.to_string().starts_with('_') {
-                // Using such a name would be the user's fault, were the parameter still the user's.
+            if transfer == ArgTransfer::Moved && name.to_string().starts_with('_') {
+                // The expansion uses the parameter. With the user's span, that would raise a lint at the user's name.
                 pattern.ident.set_span(at(name.span()));
             }
             let value = argument(pattern.ident.clone());
-            let used = (passage == Passage::Lent).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
+            let used = (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
             quote_spanned! {site=>
                 #(#attrs)*
                 let #mutability #name = #value;
@@ -356,7 +404,7 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
             }
         }
         pattern => {
-            // Whole first: a pattern alone would capture only what it binds.
+            // The whole value first: a pattern alone would capture only the parts that it binds.
             let name = format_ident!("__arg{}", index, span = at(pattern.span()));
             let value = argument(name.clone());
             let pattern = std::mem::replace(pattern, Pat::Verbatim(name.to_token_stream()));
@@ -370,8 +418,8 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
     }
 }
 
-/// Has the compiler point at a reference that may not go into the closure. It goes there by itself, so that the lints
-/// about what the body does with it still see that.
+/// Makes the compiler point at a reference that is not `Send`. The closure captures the reference by itself, so that the
+/// lints about its use in the body still work.
 ///
 /// ```text
 /// // Input:
@@ -383,7 +431,7 @@ fn take_binding(parameter: &mut PatType, passage: Passage, index: usize, krate: 
 fn check_reference(parameter: &PatType, krate: &TokenStream) -> Option<TokenStream> {
     let PatType { attrs, ty, .. } = parameter;
     if ImplTraits::of(ty) {
-        // Such a type cannot be written here. The error, if there is one, is then at the closure.
+        // Such a type cannot be written here. An error is then reported at the closure.
         return None;
     }
     let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
@@ -407,8 +455,8 @@ impl<'ast> Visit<'ast> for ImplTraits {
     }
 }
 
-/// The attributes that hold for the binding as they do for the parameter. An expected lint is expected of the binding
-/// alone: the parameter is always used.
+/// The attributes that apply to the binding as they do to the parameter. `#[expect]` moves to the binding, because the
+/// expansion always uses the parameter.
 fn binding_attrs(parameter: &mut PatType) -> Vec<Attribute> {
     const BOTH: [&str; 6] = ["cfg", "cfg_attr", "allow", "warn", "deny", "forbid"];
     let is = |attr: &Attribute, name: &str| attr.path().is_ident(name);
@@ -422,7 +470,7 @@ fn binding_attrs(parameter: &mut PatType) -> Vec<Attribute> {
     shared
 }
 
-/// A span that is found at the user's text, and is the macro's by hygiene.
+/// A span that points at the user's text and has the macro's hygiene.
 fn at(place: Span) -> Span {
     Span::mixed_site().located_at(place)
 }

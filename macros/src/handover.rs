@@ -1,34 +1,33 @@
-//! Hand-overs that the body shows: work given to an executor that may exist already, whose threads are elsewhere.
+//! Hand-overs in the body: work given to an executor that may exist already, whose threads are elsewhere.
 //!
-//! A macro sees names and no types. So what is refused is a path that leads to an executor, followed through the `use`
-//! items of the body itself, and the methods by which rayon's parallel iterators begin. What a `use` outside of the
-//! function brings in, what a variable holds, and what a called function does, is not seen here: the audit and
-//! `cargo netns-check` are for that.
+//! A macro sees names and no types. So this check refuses paths that lead to an executor, also through the `use` items of
+//! the body, and the methods that start rayon's parallel iterators. It does not see what a `use` outside of the function
+//! brings in, what a variable holds, or what a called function does: the audit and `cargo netns-check` are for those.
 //!
-//! The scan is one of tokens, so that it reaches into the arguments of macros, and does not depend on a body that parses.
+//! It reads tokens, so that it reaches into the arguments of macros and does not depend on a body that parses.
 
 use std::collections::HashMap;
 
-use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use quote::ToTokens as _;
-use syn::ext::IdentExt as _;
 use syn::{Error, ItemUse, UseTree};
 
-use crate::args::Mistakes;
+use crate::errors::Errors;
+use crate::tokens::{is_attribute, is_punct, plain};
 
-/// An executor, as it is known by path.
+/// An executor and the paths that hand work to it.
 struct Executor {
-    /// The path of what is listed.
+    /// The module or crate.
     path: &'static [&'static str],
-    /// What in it hands over; nothing listed means all of it.
+    /// Its items that hand work over. An empty list stands for all of them.
     items: &'static [&'static str],
-    /// Where the work goes.
+    /// The destination, as the message names it.
     to: &'static str,
-    /// Whether an async function under the attribute brings one of its own, inside the namespace.
+    /// Whether an async function under the attribute has one of its own, inside the namespace.
     contained: bool,
 }
 
-/// All that is refused by path.
+/// Everything that is refused by path.
 const EXECUTORS: [Executor; 11] = [
     tokio(&["tokio"], &["spawn"]),
     tokio(&["tokio", "task"], &["spawn", "spawn_blocking"]),
@@ -45,7 +44,7 @@ const EXECUTORS: [Executor; 11] = [
 
 const RAYON: Executor = pool(&["rayon"], &[], "rayon's pool");
 
-/// The methods of rayon's traits that begin a parallel iteration.
+/// The methods of rayon's traits that start a parallel iteration.
 const PARALLEL: [&str; 29] = [
     "into_par_iter",
     "par_iter",
@@ -91,24 +90,24 @@ impl Executor {
         EXECUTORS.iter().find(|executor| executor.is_named_by(path))
     }
 
-    /// Whether the path is, or begins with, what hands over to this one.
+    /// Whether the path is, or begins with, one of the items.
     fn is_named_by(&self, path: &[String]) -> bool {
         let begins = self.path.len() < path.len() && self.path.iter().zip(path).all(|(wanted, is)| wanted == is);
         begins && (self.items.is_empty() || self.items.iter().any(|item| *item == path[self.path.len()]))
     }
 }
 
-/// What makes a tokio runtime. A body that has one made it inside, and `tokio::spawn` finds no other there: this is also how
-/// `#[tokio::test]` leaves the body of a test that it has rewritten.
+/// The types that make a tokio runtime. A body that names one makes its runtime inside, and `tokio::spawn` finds no other
+/// there. A body that `#[tokio::test]` has rewritten looks like this too.
 const RUNTIME: Executor = tokio(&["tokio", "runtime"], &["Builder", "Runtime"]);
 
 /// Refuses each hand-over at its own tokens. `contained`: the body has a tokio runtime of its own, inside the namespace.
-pub(crate) fn check(body: &TokenStream, contained: bool, mistakes: &mut Mistakes) {
+pub(crate) fn validate(body: &TokenStream, contained: bool, errors: &mut Errors) {
     let mut scan = Scan { contained, found: Vec::new() };
     scan.block(body, &Scope::default());
-    for (executor, mistake) in scan.found {
+    for (executor, error) in scan.found {
         if !(executor.contained && scan.contained) {
-            mistakes.add(mistake);
+            errors.push(error);
         }
     }
 }
@@ -119,7 +118,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// The tokens between two delimiters. What a block's items declare holds for all of it, also before them.
+    /// The tokens between two delimiters. The items of a block are in scope in all of it, also before their place.
     fn block(&mut self, tokens: &TokenStream, outer: &Scope<'_>) {
         let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
         let mut scope = Scope { outer: Some(outer), ..Scope::default() };
@@ -155,14 +154,14 @@ impl Scan {
         }
     }
 
-    /// A `use` of what hands over is refused itself, for what it brings in is known by another name from there on.
+    /// Refuses the `use` item itself where it imports a hand-over: its uses may have another name.
     fn import(&mut self, item: &ItemUse, scope: &Scope<'_>) {
         for leaf in leaves(item) {
             let mut path = if item.leading_colon.is_some() { leaf.path } else { scope.resolve(leaf.path) };
             if leaf.name.is_none() {
                 path.push("*".to_owned());
             }
-            self.judge(&path, &leaf.shown, &leaf.tokens);
+            self.check(&path, &leaf.shown, &leaf.tokens);
         }
     }
 
@@ -179,7 +178,7 @@ impl Scan {
             return;
         }
         if written.is_global {
-            self.judge(&written.segments, &written.shown(), &written.tokens);
+            self.check(&written.segments, &written.shown(), &written.tokens);
             return;
         }
         if written.segments.len() == 1 && !written.is_called {
@@ -190,13 +189,13 @@ impl Scan {
         let through_globs = globs.into_iter().map(|glob| [glob, &written.segments].concat());
         let meanings = std::iter::once(scope.resolve(written.segments.clone())).chain(through_globs);
         for path in meanings {
-            if self.judge(&path, &written.shown(), &written.tokens) {
+            if self.check(&path, &written.shown(), &written.tokens) {
                 break;
             }
         }
     }
 
-    fn judge(&mut self, path: &[String], shown: &str, tokens: &TokenStream) -> bool {
+    fn check(&mut self, path: &[String], shown: &str, tokens: &TokenStream) -> bool {
         self.contained |= RUNTIME.is_named_by(path);
         let Some(executor) = Executor::named_by(path) else { return false };
         self.refuse(executor, shown, tokens);
@@ -219,7 +218,7 @@ impl Scan {
     }
 }
 
-/// What the `use` items and the declarations of a block mean.
+/// The names that the `use` items and the declarations of a block bring into scope.
 #[derive(Default)]
 struct Scope<'o> {
     outer: Option<&'o Scope<'o>>,
@@ -228,7 +227,7 @@ struct Scope<'o> {
 }
 
 enum Meaning {
-    /// Declared in the body, so the user's own, whatever it is called; or dealt with already.
+    /// An item of the body, whatever its name; or an import that was refused already.
     Own,
     Imported(Vec<String>),
 }
@@ -237,7 +236,7 @@ impl Scope<'_> {
     fn import(&mut self, item: &ItemUse) {
         for leaf in leaves(item) {
             let path = if item.leading_colon.is_some() { leaf.path } else { self.resolve(leaf.path) };
-            // What is refused where it is imported is not refused once more where it is used.
+            // Refused at the import, so not once more at its uses.
             let is_refused = |path: &[String]| Executor::named_by(path).is_some();
             match leaf.name {
                 Some(name) if is_refused(&path) => {
@@ -253,7 +252,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The path with its first segment replaced by what it stands for.
+    /// The path with its first segment replaced by the path that this segment stands for.
     fn resolve(&self, path: Vec<String>) -> Vec<String> {
         match path.first().and_then(|first| self.meaning(first)) {
             Some(Meaning::Imported(meaning)) => [meaning, &path[1..]].concat(),
@@ -266,7 +265,7 @@ impl Scope<'_> {
         self.names.get(name).or_else(|| self.outer?.meaning(name))
     }
 
-    /// The modules that a name may come from which nothing declares.
+    /// The modules from which a glob import may bring in a name that is not declared.
     fn globs_for(&self, name: &str) -> Vec<&[String]> {
         if self.meaning(name).is_some() {
             return Vec::new();
@@ -279,7 +278,7 @@ impl Scope<'_> {
 /// One name that a `use` item brings in.
 struct Leaf {
     path: Vec<String>,
-    /// `None`: all that the path has.
+    /// `None` for a glob.
     name: Option<String>,
     shown: String,
     tokens: TokenStream,
@@ -317,13 +316,13 @@ fn leaves(item: &ItemUse) -> Vec<Leaf> {
     let mut found = Vec::new();
     walk(&item.tree, &mut Vec::new(), &mut found);
     if !matches!(item.tree, UseTree::Group(_)) && found.len() == 1 {
-        // Shown whole where it is one path.
+        // A single path is shown as a whole.
         found[0].tokens = item.tree.to_token_stream();
     }
     found
 }
 
-/// The `use` item that the tokens begin with, and how many they are.
+/// The `use` item at the head of the tokens, and its number of tokens.
 fn use_item(tokens: &[TokenTree]) -> Option<(ItemUse, usize)> {
     if !matches!(tokens.first(), Some(TokenTree::Ident(word)) if word == "use") {
         return None;
@@ -333,7 +332,7 @@ fn use_item(tokens: &[TokenTree]) -> Option<(ItemUse, usize)> {
     syn::parse2(item).ok().map(|item| (item, end + 1))
 }
 
-/// The name of the item that the tokens begin with.
+/// The name of the item at the head of the tokens.
 fn declared(tokens: &[TokenTree]) -> Option<String> {
     const ITEMS: [&str; 6] = ["fn", "mod", "struct", "enum", "trait", "type"];
     match tokens {
@@ -344,7 +343,7 @@ fn declared(tokens: &[TokenTree]) -> Option<String> {
     }
 }
 
-/// A path or a member, as it stands in the text.
+/// A path or a member, as written.
 struct Written {
     segments: Vec<String>,
     tokens: TokenStream,
@@ -353,7 +352,7 @@ struct Written {
     is_member: bool,
     /// It begins with `::`.
     is_global: bool,
-    /// Arguments follow, be they of types only.
+    /// Arguments follow, of a call or of types.
     is_called: bool,
 }
 
@@ -380,7 +379,7 @@ impl Written {
             _ => is_path_separator(&tokens[at..]),
         };
         let is_global = is_global && !names_a_type(&before[..before.len().saturating_sub(2)]);
-        // What follows `>::` belongs to a type, which has been looked at.
+        // The segments after `>::` belong to a type that was checked already.
         let is_member = is_member || (!is_global && is_path_separator(&before[before.len().saturating_sub(2)..]));
         Self {
             segments,
@@ -397,7 +396,7 @@ impl Written {
     }
 }
 
-/// Whether a `::` after these tokens goes on from a type: `Vec::<u8>::`, `<T>::`, `$crate::`.
+/// Whether a `::` after these tokens continues a type: `Vec::<u8>::`, `<T>::`, `$crate::`.
 fn names_a_type(before: &[TokenTree]) -> bool {
     match before.last() {
         Some(TokenTree::Ident(_)) => true,
@@ -408,22 +407,4 @@ fn names_a_type(before: &[TokenTree]) -> bool {
 
 fn is_path_separator(tokens: &[TokenTree]) -> bool {
     matches!(tokens, [first, second, ..] if is_punct(first, ':') && is_punct(second, ':'))
-}
-
-fn is_punct(token: &TokenTree, char: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == char)
-}
-
-/// Whether the group is what follows the `#` or `#!` of an attribute.
-fn is_attribute(before: &[TokenTree], group: &Group) -> bool {
-    group.delimiter() == Delimiter::Bracket
-        && match before {
-            [.., hash, bang] if is_punct(hash, '#') && is_punct(bang, '!') => true,
-            [.., hash] => is_punct(hash, '#'),
-            [] => false,
-        }
-}
-
-fn plain(name: &Ident) -> String {
-    name.unraw().to_string()
 }

@@ -20,7 +20,7 @@ pub(crate) struct Function {
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
     pub(crate) brace: token::Brace,
-    /// `#![…]` at the head of the body. They hold for the whole body, and only a function's own block may carry them.
+    /// `#![…]` at the head of the body. They apply to the whole body, and only a function's own block may have them.
     pub(crate) inner_attrs: Vec<Attribute>,
     /// The body without its braces.
     pub(crate) statements: TokenStream,
@@ -54,60 +54,66 @@ impl Parse for Function {
 }
 
 impl Function {
-    /// How the function does its work.
-    pub(crate) fn way(&self) -> Way {
+    pub(crate) fn asyncness(&self) -> Asyncness {
         match &self.sig.output {
-            _ if self.sig.asyncness.is_some() => Way::Async,
+            _ if self.sig.asyncness.is_some() => Asyncness::Async,
             ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) && future_output(ty).is_some() => {
-                Way::Unnamed
+                Asyncness::ImplFuture
             }
-            ReturnType::Type(_, ty) if future_output(ty).is_some() => Way::Boxed,
-            _ => Way::Sync,
+            ReturnType::Type(_, ty) if future_output(ty).is_some() => Asyncness::BoxedFuture,
+            _ => Asyncness::Sync,
         }
     }
 
-    /// What the body comes to: the return type, or what the returned future gives.
+    /// The type of the body's value: the return type, or the output of the returned future.
     pub(crate) fn value(&self) -> ReturnType {
         match &self.sig.output {
-            ReturnType::Type(arrow, ty) if matches!(self.way(), Way::Boxed | Way::Unnamed) => {
+            ReturnType::Type(arrow, ty)
+                if matches!(self.asyncness(), Asyncness::BoxedFuture | Asyncness::ImplFuture) =>
+            {
                 future_output(ty).map_or(ReturnType::Default, |value| ReturnType::Type(*arrow, Box::new(value.clone())))
             }
             output => output.clone(),
         }
     }
 
-    /// What a failure to enter becomes where the user did not say: returned where the return type is written
-    /// `Result<…>`, a panic elsewhere.
+    /// What a failure to enter becomes without the option `error`.
+    ///
+    /// It is returned where the return type is written `Result<…>`. A path of another name may be an alias of a `Result`,
+    /// which only the compiler knows. No other type can be a `Result`, so there a failure is a panic.
     pub(crate) fn default_error_action(&self) -> ErrorAction {
         match &self.value() {
             ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
+            ReturnType::Type(_, ty) if may_be_alias(ty) => ErrorAction::ByType,
             _ => ErrorAction::Panic,
         }
     }
 
-    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do.
+    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By type,
+    /// the compiler decides that too.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
-        match &self.value() {
-            ReturnType::Default => action == ErrorAction::Panic,
-            ReturnType::Type(_, ty) => action == ErrorAction::Return && is_result_of_unit(ty),
+        match (&self.value(), action) {
+            (ReturnType::Default, ErrorAction::Panic) | (_, ErrorAction::ByType) => true,
+            (ReturnType::Type(_, ty), ErrorAction::Return) => is_result_of_unit(ty),
+            _ => false,
         }
     }
 
-    /// Whether the body names `self`, be it inside a macro call.
+    /// Whether the body names `self`, also inside a macro call.
     pub(crate) fn body_mentions_self(&self) -> bool {
         mentions(&self.statements, &|word| word == "self")
     }
 
     /// Whether `#[track_caller]` may be added, and is not there already.
     ///
-    /// The compiler refuses it on `main` and on other ABIs than Rust's. On an exported symbol it would add a hidden
-    /// parameter that a caller from elsewhere does not pass.
+    /// The compiler refuses it on `main` and on ABIs other than Rust's. On an exported symbol it would add a hidden
+    /// parameter that a foreign caller does not pass.
     pub(crate) fn can_track_caller(&self) -> bool {
         let rust_abi =
             self.sig.abi.as_ref().is_none_or(|abi| abi.name.as_ref().is_some_and(|name| name.value() == "Rust"));
         let excluded = ["track_caller", "no_mangle", "export_name", "naked"];
         rust_abi
-            && self.way() == Way::Sync
+            && self.asyncness() == Asyncness::Sync
             && self.sig.ident != "main"
             && !self
                 .attrs
@@ -116,17 +122,16 @@ impl Function {
     }
 }
 
-/// How a function does its work.
+/// Whether a function is asynchronous, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Before it returns.
+pub(crate) enum Asyncness {
     Sync,
-    /// It is an `async fn`.
+    /// An `async fn`.
     Async,
-    /// It returns `Pin<Box<dyn Future<Output = T>>>`, as an `async fn` does that `async_trait` has rewritten.
-    Boxed,
-    /// It returns `impl Future<Output = T>`.
-    Unnamed,
+    /// A function that returns `Pin<Box<dyn Future<Output = T>>>`: `async_trait` makes it of an `async fn`.
+    BoxedFuture,
+    /// A function that returns `impl Future<Output = T>`.
+    ImplFuture,
 }
 
 /// The `T` of `impl Future<Output = T>` and `Pin<Box<dyn Future<Output = T>>>`.
@@ -151,12 +156,12 @@ pub(crate) fn future_output(ty: &Type) -> Option<&Type> {
     })
 }
 
-/// The return type with a boxed future that need not be `Send`: the one that the body makes is made and polled on one thread.
+/// The return type with a boxed future that need not be `Send`: the body's future is made and polled on one thread.
 pub(crate) fn future_made_inside(output: &ReturnType) -> ReturnType {
     struct Strip;
 
     impl VisitMut for Strip {
-        /// The outermost object alone: it does not look into it.
+        /// Visits the outermost trait object alone.
         fn visit_type_trait_object_mut(&mut self, object: &mut TypeTraitObject) {
             let is_send = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(bound) if last_segment_is(&bound.path, "Send"));
             object.bounds = std::mem::take(&mut object.bounds).into_iter().filter(|bound| !is_send(bound)).collect();
@@ -168,7 +173,7 @@ pub(crate) fn future_made_inside(output: &ReturnType) -> ReturnType {
     output
 }
 
-/// The `T` of `Name<T>`, whatever the path before it.
+/// The `T` of `Name<T>`, with any path before `Name`.
 fn only_argument<'ty>(ty: &'ty Type, name: &str) -> Option<&'ty Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last().filter(|last| last.ident == name)?;
@@ -179,20 +184,20 @@ fn only_argument<'ty>(ty: &'ty Type, name: &str) -> Option<&'ty Type> {
     }
 }
 
-/// How a parameter gets into the body.
+/// How an argument is transferred to the body's thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Passage {
-    /// As a whole, whatever the body uses of it, so that what remains is dropped inside too.
+pub(crate) enum ArgTransfer {
+    /// As a whole, even if the body uses a part of it, so that the rest is dropped inside too.
     Moved,
-    /// The same, and the namespace expression has borrowed it: it is used, whether or not the body does so.
-    Lent,
-    /// By itself, because a reference has nothing to drop.
+    /// As [`ArgTransfer::Moved`]. The namespace expression borrows it, so it counts as used even if the body ignores it.
+    Borrowed,
+    /// By the closure's capture alone, because a reference has nothing to drop.
     Reference,
-    /// As far as the body uses it: the namespace expression, which comes first, may use it up.
+    /// As far as the body uses it. The namespace expression, which comes first, may consume it.
     Captured,
 }
 
-impl Passage {
+impl ArgTransfer {
     pub(crate) fn of(parameter: &PatType, target: &Target, body: &TokenStream) -> Self {
         let namespace = match target {
             Target::New => TokenStream::new(),
@@ -211,15 +216,15 @@ impl Passage {
             (Pat::Ident(name), Target::Given(expr))
                 if is_plain(name) && (borrows(expr) || !mentions_as_token(&namespace, &names)) =>
             {
-                Self::Lent
+                Self::Borrowed
             }
-            // Also a pattern: its parts exist outside the body only if it stays in the signature.
+            // Also for a pattern: the namespace expression sees its parts only if it stays in the signature.
             _ => Self::Captured,
         }
     }
 }
 
-/// `name` or `mut name`, and nothing more.
+/// Whether the pattern is `name` or `mut name`.
 pub(crate) fn is_plain(name: &PatIdent) -> bool {
     name.by_ref.is_none() && name.subpat.is_none()
 }
@@ -242,7 +247,17 @@ pub(crate) fn named(ty: &Type, name: &str) -> bool {
     }
 }
 
-/// Whether the type is written `Result<(), …>`, whatever the path before it.
+/// Whether the type is written in such a way that it may be an alias of a `Result`: as a path or a macro call.
+fn may_be_alias(ty: &Type) -> bool {
+    match ty {
+        Type::Group(group) => may_be_alias(&group.elem),
+        Type::Paren(paren) => may_be_alias(&paren.elem),
+        Type::Path(_) | Type::Macro(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether the type is written `Result<(), …>`, with any path before it.
 fn is_result_of_unit(ty: &Type) -> bool {
     let Type::Path(path) = ty else { return false };
     let Some(last) = path.path.segments.last() else { return false };
@@ -255,7 +270,7 @@ pub(crate) fn last_segment_is(path: &Path, name: &str) -> bool {
     path.segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-/// Whether the expression is `&place`, which uses nothing up: `&pod.path`, `&self.netns`, `&list[0]`.
+/// Whether the expression is `&place`, which consumes nothing: `&pod.path`, `&self.netns`, `&list[0]`.
 fn borrows(namespace: &Expr) -> bool {
     fn is_place(expr: &Expr) -> bool {
         match expr {
@@ -275,7 +290,7 @@ fn borrows(namespace: &Expr) -> bool {
     }
 }
 
-/// The names that a pattern binds. A constant in it is taken for one too, which does no harm.
+/// The names that a pattern binds. A constant in it is counted too, which does no harm.
 struct Bindings(Vec<Ident>);
 
 impl Bindings {
@@ -292,7 +307,7 @@ impl<'ast> Visit<'ast> for Bindings {
         syn::visit::visit_pat_ident(self, name);
     }
 
-    /// A pattern macro may bind any of the names that it is given.
+    /// A pattern macro may bind any name among its arguments.
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         names_in(&call.tokens, &mut self.0);
     }
@@ -320,7 +335,7 @@ fn mentions_as_token(tokens: &TokenStream, names: &[Ident]) -> bool {
     mentions(tokens, &|word| names.contains(word))
 }
 
-/// As [`mentions_as_token`], and inside literals too: `format!("{name}")` names a variable in its text.
+/// As [`mentions_as_token`], also inside literals: `format!("{name}")` names a variable in its text.
 fn mentions_in_text(tokens: &TokenStream, names: &[Ident]) -> bool {
     tokens.clone().into_iter().any(|token| match token {
         TokenTree::Ident(word) => names.contains(&word),
@@ -345,7 +360,7 @@ fn is_function(input: ParseStream) -> bool {
     qualifiers(&input.fork()).is_ok()
 }
 
-/// Names what the attribute was put on, at its own keyword.
+/// The error for another item than a function, at the item's keyword.
 fn not_a_function(input: ParseStream) -> Error {
     const ITEMS: [&str; 13] = [
         "struct",
@@ -362,7 +377,7 @@ fn not_a_function(input: ParseStream) -> Error {
         "macro_rules",
         "macro",
     ];
-    let goes_on = "`#[in_netns]` goes on a function with a body";
+    let expected = "`#[in_netns]` goes on a function with a body";
     let words = |input: ParseStream| {
         let mut words = Vec::new();
         while let Ok(word) = input.call(Ident::parse_any) {
@@ -374,7 +389,7 @@ fn not_a_function(input: ParseStream) -> Error {
     let rest: TokenStream = input.fork().parse().unwrap_or_default();
     let leading = words.parse2(rest).unwrap_or_default();
     match leading.iter().find(|word| ITEMS.iter().any(|item| word == item)) {
-        Some(word) => Error::new(word.span(), format!("{goes_on}, not on `{word}`")),
-        None => input.error(goes_on),
+        Some(word) => Error::new(word.span(), format!("{expected}, not on `{word}`")),
+        None => input.error(expected),
     }
 }

@@ -9,19 +9,26 @@
 //! returns, the pinned thread is home or gone (P3); the body's value, its panic and a failed restore are three facts, and
 //! none hides another (P5).
 
+pub(crate) mod audit;
+pub(crate) mod context;
+mod create;
+pub(crate) mod sockets;
+pub(crate) mod walk;
+pub(crate) mod worker;
+
 use std::ffi::CString;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread::{self, Builder};
 
-use crate::audit::{Audit, Stray};
-use crate::context::Context;
+use crate::call::audit::{Audit, Stray};
+use crate::call::context::Context;
 use crate::error::Error;
-use crate::fate::{RetireReason, ThreadFate};
-use crate::guard::PinnedThread;
-use crate::handover::Halfway;
-use crate::netns::{Door, IntoNetNs, NetNs};
+use crate::netns::{IntoNetNs, NetNs, Target};
 use crate::sys;
-use crate::thread::{Farewell, Handed, Inspect, Pool, WORKER_NAME, spawn_failed};
+use crate::thread::fate::{RetireReason, ThreadFate};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::{AssistPoint, Rejected};
+use crate::thread::{Inspect, LeaseEnd, Pool, WORKER_NAME};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -80,6 +87,40 @@ where
     Call::new(ns).run(f)
 }
 
+/// As [`with_netns`], for a closure that returns a `Result`: one `?` is enough.
+///
+/// A failure to enter is converted into the closure's own error type.
+///
+/// # Errors
+///
+/// The closure's error, or an [`Error`] as [`with_netns`] gives it. The closure was then never called.
+///
+/// # Panics
+///
+/// As [`with_netns`].
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::net::TcpListener;
+/// use in_netns::{NetNs, try_with_netns};
+///
+/// let blue = NetNs::new()?;
+/// let listener = try_with_netns(&blue, || TcpListener::bind("127.0.0.1:80"))?;
+/// assert_eq!(NetNs::of_socket(&listener)?, blue);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn try_with_netns<N, F, T, E>(ns: N, f: F) -> Result<T, E>
+where
+    N: IntoNetNs,
+    F: FnOnce() -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    Call::new(ns).try_run(f)
+}
+
 /// Runs a closure on a pristine pinned thread, still at home, from where it enters namespaces as it likes.
 ///
 /// # Errors
@@ -133,6 +174,24 @@ impl NetNs {
         R: Send,
     {
         with_netns(self, f)
+    }
+
+    /// As [`NetNs::run`], for a closure that returns a `Result`: [`try_with_netns`], as a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        try_with_netns(self, f)
     }
 }
 
@@ -256,6 +315,24 @@ impl Call {
         self.execute(Inspect::Later, f).map(Outcome::into_value)
     }
 
+    /// As [`Call::run`], for a closure that returns a `Result`: see [`try_with_netns`].
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_netns`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`].
+    pub fn try_run<F, T, E>(self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        self.run(f).unwrap_or_else(|error| Err(error.into()))
+    }
+
     /// As [`Call::run`], with the strays of an audit.
     pub(crate) fn run_with_strays<F, R>(self, f: F) -> Result<(R, Vec<Stray>), Error>
     where
@@ -305,16 +382,15 @@ where
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
     let body = |thread: &mut PinnedThread| context.within(|| body(thread));
-    let visit = Visit { door: target.map(NetNs::door), body, inspect, audit: audit.as_ref() };
-    let (value, farewell) =
-        if options.fresh { on_fresh_thread(visit, options)? } else { on_leased_thread(visit, options)? };
-    let thread = options.fate(farewell.settle());
-    value.map(|value| {
-        // Every thread of this call's own has left by now.
-        let strays = audit.map_or_else(Vec::new, Audit::end);
-        Stray::tell(&strays);
-        Outcome { value, thread, strays }
-    })
+    let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let (result, lease_end) =
+        if options.fresh { on_fresh_thread(task, options)? } else { on_leased_thread(task, options)? };
+    let thread = options.fate(lease_end.report());
+    let value = result?;
+    // Every thread of this call's own has left by now.
+    let strays = audit.map_or_else(Vec::new, Audit::end);
+    Stray::notify(&strays);
+    Ok(Outcome { value, thread, strays })
 }
 
 /// Everything that is known of a call that ran.
@@ -346,81 +422,84 @@ impl<R> Outcome<R> {
 }
 
 /// What is to be done on the pinned thread.
-struct Visit<'c, F> {
-    door: Option<Door<'c>>,
+struct CallTask<'c, F> {
+    as_target: Option<Target<'c>>,
     body: F,
     inspect: Inspect,
     audit: Option<&'c Audit>,
 }
 
 /// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
-type Brought<R> = (Result<thread::Result<R>, Error>, Farewell);
+type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
-impl<F> Visit<'_, F> {
-    /// The life of a call, on the pinned thread's side.
-    fn make<R>(self, pool: &Pool, thread: &mut PinnedThread, halfway: Option<&Halfway<'_>>) -> Brought<R>
+impl<F> CallTask<'_, &mut Option<F>> {
+    /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
+    /// user code, and runs on the caller's thread.
+    fn run<R>(self, pool: &Pool, thread: &mut PinnedThread, assist_point: Option<&AssistPoint<'_>>) -> CallResult<R>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
-        let Visit { door, body, inspect, audit } = self;
-        if let Err(error) = door.map_or(Ok(()), |door| thread.go(door)) {
-            return (Err(error), Farewell::at_the_door(thread));
+        let CallTask { as_target, body, inspect, audit } = self;
+        if let Err(error) = as_target.map_or(Ok(()), |as_target| thread.enter_unguarded(as_target)) {
+            return (Err(error), LeaseEnd::not_entered(thread));
         }
-        let marked = audit.map(Audit::mark_current);
+        let Some(body) = body.take() else { unreachable!("a body is run once") };
+        let mark_guard = audit.map(Audit::mark_current);
         let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
-        drop(marked);
-        (Ok(value), Farewell::say(pool, thread, inspect, halfway))
+        drop(mark_guard);
+        (Ok(value), LeaseEnd::restore(&pool.roster, thread, inspect, assist_point))
     }
 }
 
 /// On an idle thread of the pool, or a new one.
-fn on_leased_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
+fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
+    let pool = Pool::of_process();
     let thread_name = options.name_for_kernel();
-    let mut visit = Some(visit);
-    let mut brought = None;
-    let mut job = |thread: &mut PinnedThread, halfway: &Halfway<'_>| {
-        let Some(visit) = visit.take() else { return };
-        // A name is for whoever looks; that it could not be set is no reason to refuse the call.
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { as_target, body: &mut body, inspect, audit };
+    let mut job = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+        // Best effort: the name is diagnostic only.
         let _ = thread_name.as_deref().map(sys::name_current_thread);
-        brought = Some(visit.make(pool, thread, Some(halfway)));
+        let result = task.run(pool, thread, Some(assist_point));
         let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
+        result
     };
-    let mut lease = pool.lease()?;
-    let mut found = lease.hand_over(&mut job);
-    while found == Handed::Declined {
-        lease = pool.lease()?;
-        found = lease.hand_over(&mut job);
-    }
-    let Some((value, farewell)) = brought else { unreachable!("a job that was run brings something back") };
-    Ok((value, farewell.end(lease, found)))
+    let (lease, (result, lease_end)) = loop {
+        let mut lease = pool.lease()?;
+        match lease.run(job) {
+            Ok(result) => break (lease, result),
+            Err(Rejected(rejected)) => job = rejected,
+        }
+    };
+    Ok((result, lease_end.return_lease(lease)))
 }
 
 /// On a thread of its own.
-fn on_fresh_thread<F, R>(visit: Visit<'_, F>, options: &Options) -> Result<Brought<R>, Error>
+fn on_fresh_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let pool = Pool::of_process()?;
-    let home = pool.settled_home()?;
-    let _leased = pool.count_lease();
+    let pool = Pool::of_process();
+    let home = pool.home_or_init()?;
+    let _leased = pool.roster.count_lease();
+    let CallTask { as_target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { as_target, body: &mut body, inspect, audit };
     thread::scope(|scope| {
-        let alive = pool.count_thread();
         let body = move || {
-            let _alive = alive;
-            let _known = pool.know_current();
-            visit.make(pool, &mut PinnedThread::pin_current(home), None)
+            let _registration = pool.roster.register_current();
+            task.run(pool, &mut PinnedThread::pin_current(home), None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, body)
-            .map_err(|source| spawn_failed("a thread for one call", source))?;
-        let (value, farewell) = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok((value, farewell))
+            .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
+        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
     })
 }

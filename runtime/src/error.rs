@@ -55,8 +55,9 @@ impl ErrorKind {
 
 /// Why a namespace could not be opened, made, entered or left.
 ///
-/// The message names the operation and its object, and the way out where there is one. What the kernel said is the
-/// [`source`](std::error::Error::source). Cloning is cheap.
+/// The message names the operation and its object, the cause, and the way out where there is one. Where the kernel
+/// reported an errno, the message ends with it: `(EPERM, os error 1)`. It is also the
+/// [`source`](std::error::Error::source) and [`raw_os_error`](Error::raw_os_error). Cloning is cheap.
 ///
 /// ```
 /// use in_netns::{ErrorKind, NetNs};
@@ -85,6 +86,12 @@ impl Error {
         self.0.kind
     }
 
+    /// The errno that the kernel reported, as `errno(3)` numbers it. `None` where no syscall failed.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.source.as_ref().and_then(io::Error::raw_os_error)
+    }
+
     /// An error that no syscall reported.
     pub(crate) fn new(kind: ErrorKind, operation: impl Into<String>, explanation: impl Into<String>) -> Error {
         Error(Arc::new(Inner {
@@ -103,6 +110,12 @@ impl Error {
     /// As [`Error::from_errno`], where the kind is known better than by the number.
     pub(crate) fn from_io(kind: ErrorKind, operation: impl Into<String>, source: io::Error) -> Error {
         Error(Arc::new(Inner { kind, operation: operation.into(), explanation: None, source: Some(source) }))
+    }
+
+    /// A thread that the kernel or `std` did not start.
+    pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
+        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source)
+            .explain(|_| Some("see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into()))
     }
 
     /// The same failure, of another kind than its number has.
@@ -127,10 +140,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, operation, explanation, .. } = &*self.0;
+        let errno = self.raw_os_error().map(Errno::from_raw);
         write!(out, "cannot {operation}: ")?;
-        match explanation {
-            Some(explanation) => out.write_str(explanation),
-            None => write!(out, "{kind}"),
+        match (explanation, errno) {
+            (Some(explanation), _) => out.write_str(explanation)?,
+            // The kind says nothing about the cause.
+            (None, Some(errno)) if *kind == ErrorKind::Other => write!(out, "{kind}: {}", errno.desc())?,
+            (None, _) => write!(out, "{kind}")?,
+        }
+        match errno {
+            // `Debug` of an errno is its name in `errno(3)`.
+            Some(errno) if errno != Errno::UnknownErrno => write!(out, " ({errno:?}, os error {})", errno as i32),
+            _ => self.raw_os_error().map_or(Ok(()), |number| write!(out, " (os error {number})")),
         }
     }
 }

@@ -1,51 +1,48 @@
-#![doc = include_str!("../README.md")]
-#![cfg_attr(docsrs, feature(doc_cfg))] // On docs.rs: what needs which feature.
-#![allow(clippy::test_attr_in_doctest)] // README.md shows a test, which is to compile.
+#![doc = include_str!("crate.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which item needs which feature.
+#![allow(clippy::test_attr_in_doctest, clippy::needless_doctest_main)] // The examples of tests and programs are complete.
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
 #[cfg(feature = "tokio")]
-mod asynchronous;
-mod audit;
+mod async_call;
 mod call;
-mod context;
-mod create;
 mod error;
 pub mod escapes;
-mod fate;
-mod guard;
-#[allow(unsafe_code)] // A borrowed closure, run on another thread: see the module's documentation.
-mod handover;
-mod holders;
-mod home;
+pub mod guide;
 mod hook;
 mod netns;
-mod permission;
 mod privileges;
-mod resident;
 pub mod rootless;
 mod sync;
 mod sys;
 mod thread;
-mod walk;
+
+/// The examples of README.md, as tests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
 #[cfg(feature = "tokio")]
-pub use asynchronous::{AbortHandle, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async};
-pub use audit::{Stray, set_stray_hook};
-pub use call::{Call, Outcome, pinned, with_netns};
+pub use async_call::{
+    AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async,
+};
+pub use call::audit::{Stray, set_stray_hook};
+pub use call::walk::{par_walk, walk};
+pub use call::worker::Worker;
+pub use call::{Call, Outcome, pinned, try_with_netns, with_netns};
 pub use error::{Error, ErrorKind};
-pub use fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
-pub use guard::{NetNsGuard, PinnedThread, retire_current_thread};
-pub use holders::Holder;
-pub use home::Change;
 #[cfg(feature = "macros")]
+#[doc = include_str!("attribute.md")]
 pub use in_netns_macros::in_netns;
-pub use netns::{IntoNetNs, NetNs, NetNsId};
+pub use netns::holders::Holder;
+pub use netns::{IntoNetNs, Names, NetNs, NetNsId};
 pub use privileges::{Cause, Privileges, privileges};
-pub use resident::Worker;
+pub use thread::fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
+pub use thread::home::Change;
+pub use thread::pinned::{NetNsGuard, PinnedThread, retire_current_thread};
 pub use thread::{PoolStats, pool_stats, set_keep_alive};
-pub use walk::{par_walk, walk};

@@ -1,12 +1,15 @@
 //! A network namespace, held by a descriptor.
 //!
-//! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever happens to
-//! the name, path or process that it was found by; two handles are equal if and only if they hold the same namespace.
+//! **Promised:** a [`NetNs`] is a network namespace, checked when it was opened; it stays the same one whatever
+//! happens to the name, path or process that it was found by; two handles are equal if and only if they hold the same
+//! namespace.
 //!
-//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be moved, a
-//! process id used again; and opening `/proc` on every call costs more than the switch itself.
+//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be
+//! moved, a process id used again; and opening `/proc` on every call costs more than the switch itself.
 
-mod named;
+pub(crate) mod holders;
+mod names;
+mod pidfd;
 mod target;
 
 use std::fmt;
@@ -19,15 +22,16 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Kind, Who};
+use crate::sys::{self, Kind, ProcTask};
 
-pub(crate) use named::{DIRECTORY as NAMES, Reserved};
+pub use names::Names;
+pub(crate) use names::Reserved;
 pub use target::IntoNetNs;
 
 /// A network namespace.
 ///
-/// A handle is an open descriptor: it keeps the namespace alive. Cloning shares the descriptor and costs no syscall. Handles
-/// compare and hash by the identity of the namespace, not by how it was found.
+/// A handle is an open descriptor: it keeps the namespace alive. Cloning shares the descriptor and costs no syscall.
+/// Handles compare and hash by the identity of the namespace, not by how it was found.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -44,17 +48,17 @@ pub use target::IntoNetNs;
 ///
 /// `network_namespaces(7)`, `namespaces(7)`, `ip-netns(8)`.
 #[derive(Clone)]
-pub struct NetNs(Arc<Held>);
+pub struct NetNs(Arc<Inner>);
 
-struct Held {
+struct Inner {
     fd: OwnedFd,
     id: NetNsId,
 }
 
 /// The identity of a network namespace: device and inode of the namespace filesystem.
 ///
-/// It is unique among the namespaces that exist. The kernel may use the number again once the namespace is gone, so an id is
-/// a lasting name only while something, such as a [`NetNs`], holds the namespace.
+/// It is unique among the namespaces that exist. The kernel may use the number again once the namespace is gone, so
+/// an id is a lasting name only while something, such as a [`NetNs`], holds the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetNsId {
     device: u64,
@@ -90,25 +94,8 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn current() -> Result<NetNs, Error> {
         let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let fd = Kind::Net.open(Who::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
+        let fd = Kind::Net.open(ProcTask::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
         NetNs::checked(fd, operation)
-    }
-
-    /// The namespace that `ip netns` knows by this name: `/run/netns/NAME`.
-    ///
-    /// A name is 1 to 255 bytes, without `/` and NUL, and neither `.` nor `..`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidName`], before anything is looked at; [`ErrorKind::NotFound`]; [`ErrorKind::NotANetNs`] where the
-    /// file is there and its mount is not: the namespace was deleted elsewhere, or this mount namespace does not show it.
-    ///
-    /// # References
-    ///
-    /// `ip-netns(8)`.
-    pub fn from_name(name: &str) -> Result<NetNs, Error> {
-        let path = named::path_of(name, "open")?;
-        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display()))
     }
 
     /// The namespace behind a path: a bind mount, or a file such as `/proc/PID/ns/net`.
@@ -123,25 +110,19 @@ impl NetNs {
         NetNs::open(path, || format!("open the network namespace {}", path.display()))
     }
 
-    /// The namespace that the leader of a process is in.
+    /// The namespace that a descriptor is open on, such as one received over a socket. A process descriptor stands
+    /// for the namespace of its process: see [`NetNs::from_pidfd`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where it
-    /// belongs to somebody else.
-    pub fn from_pid(pid: u32) -> Result<NetNs, Error> {
-        let path = format!("/proc/{pid}/ns/net");
-        NetNs::open(Path::new(&path), || format!("open the network namespace of process {pid} ({path})"))
-            .map_err(Error::explain_looking_at_process)
-    }
-
-    /// The namespace that a descriptor is open on, such as one received over a socket.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotANetNs`]: the descriptor, then, is closed.
+    /// [`ErrorKind::NotANetNs`]; with a process descriptor, those of [`NetNs::from_pidfd`]. The descriptor is then
+    /// closed.
     pub fn from_fd(fd: OwnedFd) -> Result<NetNs, Error> {
-        NetNs::checked(fd, || "use a descriptor as a network namespace")
+        let operation = || "use a descriptor as a network namespace".to_owned();
+        if sys::is_pidfd(&fd) {
+            return pidfd::of_pidfd(fd.as_fd(), &operation);
+        }
+        NetNs::checked(fd, operation)
     }
 
     /// The namespace that a socket was created in, whichever thread or process uses it now.
@@ -177,7 +158,7 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted.
     pub fn is_current(&self) -> Result<bool, Error> {
         let operation = "look at the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let here = sys::net_of_task(Who::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
+        let here = sys::net_of_task(ProcTask::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
         Ok(here == (self.id().device, self.id().inode))
     }
 
@@ -186,9 +167,7 @@ impl NetNs {
         let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
             // A socket, or a device without a driver, cannot be opened; and it is there.
             Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
-            Errno::ENOENT if path.starts_with(named::DIRECTORY) => Error::from_errno(operation(), errno)
-                .explain(|_| Some("no such name: `ip netns list` and `NetNs::list_named` show what there is".into())),
-            _ => Error::from_errno(operation(), errno),
+            _ => Error::from_errno(operation(), errno).explain_missing(path),
         })?;
         NetNs::checked(fd, operation)
     }
@@ -199,37 +178,39 @@ impl NetNs {
         if !sys::is_namespace_file(&fd).map_err(failed)? {
             return Err(not_a_netns(
                 operation(),
-                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \
+                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace \
+                 does not \
                  show it (`NetNs::delete_named` removes it)",
             ));
         }
         match sys::namespace_type(&fd).map_err(failed)? {
             CloneFlags::CLONE_NEWNET => {}
-            other => return Err(not_a_netns(operation(), &format!("a namespace of another kind ({other:?})"))),
+            other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        Ok(NetNs(Arc::new(Held { fd, id: NetNsId { device, inode } })))
+        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode } })))
     }
 
     /// The way in.
-    pub(crate) fn door(&self) -> Door<'_> {
-        Door { fd: self.as_fd(), ns: self }
+    pub(crate) fn as_target(&self) -> Target<'_> {
+        Target { fd: self.as_fd(), ns: self }
     }
 }
 
 /// The way into a namespace: its descriptor, found beforehand.
 ///
-/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at every call.
+/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at
+/// every call.
 #[derive(Clone, Copy)]
-pub(crate) struct Door<'n> {
+pub(crate) struct Target<'n> {
     fd: BorrowedFd<'n>,
     ns: &'n NetNs,
 }
 
-impl Door<'_> {
+impl Target<'_> {
     /// Moves the calling thread in. The one way, for pinned threads and for [`NetNs::join`].
-    pub(crate) fn enter_for_good(self) -> Result<(), Error> {
-        let Door { fd, ns } = self;
+    pub(crate) fn setns(self) -> Result<(), Error> {
+        let Target { fd, ns } = self;
         sys::setns(fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
     }
@@ -247,6 +228,22 @@ fn of_calling_thread(operation: &str, errno: Errno) -> Error {
     })
 }
 
+/// A namespace that is not of the network, as manual pages name it.
+fn kind_of_namespace(kind: CloneFlags) -> &'static str {
+    /// Not in `nix` yet.
+    const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+    match kind {
+        CloneFlags::CLONE_NEWCGROUP => "a cgroup namespace",
+        CloneFlags::CLONE_NEWIPC => "an IPC namespace",
+        CloneFlags::CLONE_NEWNS => "a mount namespace",
+        CloneFlags::CLONE_NEWPID => "a PID namespace",
+        CLONE_NEWTIME => "a time namespace",
+        CloneFlags::CLONE_NEWUSER => "a user namespace",
+        CloneFlags::CLONE_NEWUTS => "a UTS namespace",
+        _ => "a namespace of another kind",
+    }
+}
+
 fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {
     Error::new(ErrorKind::NotANetNs, operation, format!("not a network namespace: {what}"))
 }
@@ -254,6 +251,26 @@ fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {
 impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
+    }
+}
+
+impl AsRef<NetNs> for NetNs {
+    fn as_ref(&self) -> &NetNs {
+        self
+    }
+}
+
+/// A namespace with a label: an item of [`walk`](crate::walk).
+impl<L> AsRef<NetNs> for (L, NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        &self.1
+    }
+}
+
+/// An entry of a map from labels to namespaces.
+impl<L> AsRef<NetNs> for (L, &NetNs) {
+    fn as_ref(&self) -> &NetNs {
+        self.1
     }
 }
 

@@ -1,19 +1,20 @@
-//! What the expansion of `#[in_netns]` calls. Not public: it changes with the macro crate, whose version is pinned to this one's.
+//! The functions that the expansion of `#[in_netns]` calls. Not public: they change together with the macro crate, whose
+//! version is pinned to this one's.
 
 use std::io::{self, Write};
 
 #[cfg(feature = "tokio")]
-use crate::asynchronous;
-use crate::audit::Stray;
+use crate::async_call;
 use crate::call::Call;
 #[cfg(feature = "tokio")]
 use crate::call::Outcome;
+use crate::call::audit::Stray;
 use crate::error::{Error, ErrorKind};
-use crate::handover::SpinLimit;
 use crate::netns::{IntoNetNs, NetNs};
 #[cfg(feature = "tokio")]
 use crate::thread::Inspect;
 use crate::thread::Pool;
+use crate::thread::rendezvous::SpinLimit;
 
 /// The namespace of `#[in_netns(new)]`.
 #[derive(Debug)]
@@ -32,13 +33,13 @@ pub struct Options {
     fresh: bool,
     audit: bool,
     panic_on_strays: bool,
-    /// The name of the test that it is, in a test build.
+    /// In a test build: the name of the annotated test.
     test: Option<&'static str>,
 }
 
 impl Options {
-    /// Those of an attribute without options.
-    #[allow(clippy::new_without_default)] // The expansion begins with this one, and nobody else does.
+    /// The options of an attribute without options.
+    #[allow(clippy::new_without_default)] // Only the expansion calls it.
     pub const fn new() -> Options {
         Options { fresh: false, audit: false, panic_on_strays: false, test: None }
     }
@@ -58,7 +59,7 @@ impl Options {
         Options { panic_on_strays: yes, ..self }
     }
 
-    /// In a test build: the test that it is, which may be skipped.
+    /// In a test build: the name of the annotated test, which may then be skipped.
     pub const fn test(self, yes: bool, name: &'static str) -> Options {
         Options { test: if yes { Some(name) } else { None }, ..self }
     }
@@ -70,11 +71,12 @@ impl Options {
     }
 }
 
-/// How a call went, for one of the `or_…` functions to settle at the place of the annotated function.
+/// The outcome of a call. One of the `or_…` functions turns it into the value of the annotated function.
 #[derive(Debug)]
 #[must_use]
-pub struct Ran<R> {
-    brought: Result<(R, Vec<Stray>), Error>,
+pub struct CallOutcome<R> {
+    /// The body's value and the threads that it left behind, or the failure to enter.
+    result: Result<(R, Vec<Stray>), Error>,
     options: Options,
 }
 
@@ -83,12 +85,12 @@ pub struct Ran<R> {
 /// # Panics
 ///
 /// With the body's panic.
-pub fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+pub fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    Ran { brought: ns.and_then(|ns| options.call(ns).run_with_strays(body)), options }
+    CallOutcome { result: ns.and_then(|ns| options.call(ns).run_with_strays(body)), options }
 }
 
 /// As [`call`], for an async body.
@@ -97,104 +99,165 @@ where
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+pub async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
     R: Send,
 {
     let outcome = async { options.call(ns?).execute_async(Inspect::Later, body).await }.await;
-    Ran { brought: outcome.map(Outcome::into_value_and_strays), options }
+    CallOutcome { result: outcome.map(Outcome::into_value_and_strays), options }
 }
 
-/// As [`call_async`], for a body that borrows nothing and goes at its own pace.
+/// As [`call_async`], for a body that borrows nothing and is not polled by the caller.
 ///
 /// # Panics
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> Ran<R>
+pub async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    Ran { brought: async { asynchronous::call_owned(options.call(ns?), body).await }.await, options }
+    CallOutcome { result: async { async_call::call_owned(options.call(ns?), body).await }.await, options }
 }
 
-/// Where a test with a namespace of its own is to be skipped, makes it one that has nothing to say: see `skips`.
-pub fn or_skip<R: FromNothing>(ran: Ran<R>) -> Ran<R> {
-    let Ran { brought, options } = ran;
-    let brought = match brought {
-        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => Ok((R::nothing_to_say(), Vec::new())),
+/// Replaces a failure to enter by the value of a skipped test, if the test is to be skipped: see `skips`.
+pub fn or_skip<R: Skippable>(outcome: CallOutcome<R>) -> CallOutcome<R> {
+    let CallOutcome { result, options } = outcome;
+    let result = match result {
+        Err(error) if options.test.is_some_and(|test| skips(test, &error)) => Ok((R::skipped(), Vec::new())),
         other => other,
     };
-    Ran { brought, options }
+    CallOutcome { result, options }
 }
 
-/// The value of the annotated function, whose return type takes a failure to enter.
+/// The value of the annotated function. A failure to enter is returned as its error.
 ///
 /// # Panics
 ///
-/// Where the options say so of strays: see [`Options::panic_on_strays`].
+/// If threads outlive the call and [`Options::panic_on_strays`] is set.
 #[track_caller]
-pub fn or_return<R: FromNetNsError>(ran: Ran<R>) -> R {
-    ran.settle().unwrap_or_else(R::from_netns_error)
+pub fn or_return<R: FromNetNsError>(outcome: CallOutcome<R>) -> R {
+    outcome.into_result().unwrap_or_else(R::from_netns_error)
 }
 
-/// The value of the annotated function, for which a failure to enter is a panic.
+/// The value of the annotated function. A failure to enter is a panic.
 ///
 /// # Panics
 ///
-/// With the error's message. And as [`or_return`].
+/// With the error's message on a failure to enter. And as [`or_return`].
 #[track_caller]
-pub fn or_panic<R>(ran: Ran<R>) -> R {
-    match ran.settle() {
+pub fn or_panic<R>(outcome: CallOutcome<R>) -> R {
+    match outcome.into_result() {
         Ok(value) => value,
         Err(error) => panic!("{error}"),
     }
 }
 
-impl<R> Ran<R> {
-    /// The value, where the options do not forbid what was left behind.
+impl<R> CallOutcome<R> {
+    /// The body's value, or the failure to enter.
+    ///
+    /// # Panics
+    ///
+    /// As [`or_return`].
     #[track_caller]
-    fn settle(self) -> Result<R, Error> {
-        let (value, strays) = self.brought?;
+    fn into_result(self) -> Result<R, Error> {
+        let (value, strays) = self.result?;
         let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
         assert!(!self.options.panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
         Ok(value)
     }
 }
 
-/// What a test returns that has nothing to say.
-pub trait FromNothing {
-    /// The value of a test that was skipped.
-    fn nothing_to_say() -> Self;
+/// The methods by which the compiler decides what a failure to enter becomes, where the return type is a path that may be an
+/// alias.
+///
+/// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a `Result`
+/// return the failure. For every other type these are found. A type parameter is another type, whatever it stands for.
+pub trait ByType: Sized {
+    /// The value of the annotated function.
+    type Value;
+
+    /// No value of this type stands for a skipped test, so none is skipped.
+    #[must_use]
+    fn or_skip(self) -> Self {
+        self
+    }
+
+    /// As [`or_panic`].
+    fn or_return_else_panic(self) -> Self::Value;
 }
 
-impl FromNothing for () {
-    fn nothing_to_say() {}
+impl<R> ByType for CallOutcome<R> {
+    type Value = R;
+
+    #[track_caller]
+    fn or_return_else_panic(self) -> R {
+        or_panic(self)
+    }
 }
 
-impl<E> FromNothing for Result<(), E> {
-    fn nothing_to_say() -> Self {
+impl<T, E> CallOutcome<Result<T, E>> {
+    /// As [`or_return`].
+    ///
+    /// # Panics
+    ///
+    /// As [`or_return`].
+    #[track_caller]
+    pub fn or_return_else_panic(self) -> Result<T, E>
+    where
+        Result<T, E>: FromNetNsError,
+    {
+        or_return(self)
+    }
+}
+
+impl<E> CallOutcome<Result<(), E>> {
+    /// As the function [`or_skip`].
+    pub fn or_skip(self) -> Self {
+        or_skip(self)
+    }
+}
+
+impl CallOutcome<()> {
+    /// As the function [`or_skip`].
+    pub fn or_skip(self) -> Self {
+        or_skip(self)
+    }
+}
+
+/// A return type with a value for a test that was skipped.
+pub trait Skippable {
+    /// The value of a skipped test.
+    fn skipped() -> Self;
+}
+
+impl Skippable for () {
+    fn skipped() {}
+}
+
+impl<E> Skippable for Result<(), E> {
+    fn skipped() -> Self {
         Ok(())
     }
 }
 
-/// Takes an argument into the body, on another thread. Here the compiler points where it may not go.
+/// Moves an argument into the body, on another thread. The compiler points at the call if the argument is not `Send`.
 #[inline(always)]
-#[allow(clippy::inline_always)] // It is not there, as far as a debugger or a panic can see.
+#[allow(clippy::inline_always)] // Neither a debugger nor a backtrace should show it.
 pub fn argument<T: Send>(value: T) -> T {
     value
 }
 
-/// Takes `self` into the body, on another thread, whole.
+/// Makes the body's closure capture `self` as a whole. The compiler points at the call if `self` is not `Send`.
 #[inline(always)]
 #[allow(clippy::inline_always)] // As above.
 pub fn receiver<T: Send>(_: &T) {}
 
-/// A return type that takes a failure to enter.
+/// A return type that can hold a failure to enter.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry a failure to enter the network namespace",
     label = "a failure to enter would be returned as this type",
@@ -213,30 +276,28 @@ impl<T, E: From<Error>> FromNetNsError for Result<T, E> {
     }
 }
 
-/// For the benchmarks: how long the two sides of a hand-over watch for each other, in turns of a spin loop. Before the first call.
+/// For the benchmarks: limits how long the two sides of a rendezvous spin, in iterations. To be called before the first call.
 pub fn limit_spinning(turns: u32) {
-    if let Ok(pool) = Pool::of_process() {
-        pool.limit_spinning(SpinLimit(turns));
-    }
+    Pool::of_process().roster.limit_spinning(SpinLimit(turns));
 }
 
-/// What `in_netns::rootless!()` puts into `.init_array`.
+/// The function that `in_netns::rootless!()` puts into `.init_array`.
 pub const ENTER_BEFORE_MAIN: extern "C" fn() = crate::sys::before_main::before_main;
 
-/// Whether a test that met `error` on its way in is to be skipped, which is then said on stderr.
+/// Whether to skip a test that failed to enter with `error`. A skipped test is reported on stderr.
 ///
-/// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is in the environment: skipping is for somebody to ask for, and
-/// to see.
+/// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is set in the environment: a user has to ask for skipped
+/// tests, and has to see them.
 fn skips(test: &str, error: &Error) -> bool {
-    let namespaces_wanting = match error.kind() {
+    let cannot_make_namespaces = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::Unsupported => true,
-        // Of namespaces. A test that has used up its descriptors is not to pass for that.
+        // The limit of namespaces. A test that exhausts its descriptors must not pass for that.
         ErrorKind::LimitReached => error.errno() == nix::errno::Errno::ENOSPC,
         _ => false,
     };
-    let skips = namespaces_wanting && std::env::var_os("IN_NETNS_SKIP").is_some_and(|value| value == "1");
+    let skips = cannot_make_namespaces && std::env::var_os("IN_NETNS_SKIP").is_some_and(|value| value == "1");
     if skips {
-        // Not `eprintln!`, which libtest captures: then nobody would see it.
+        // Not `eprintln!`: libtest captures its output, and shows that of failed tests only.
         let _ = writeln!(io::stderr(), "in-netns: skipped {test} (IN_NETNS_SKIP=1): {error}");
     }
     skips

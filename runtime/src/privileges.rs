@@ -2,9 +2,10 @@
 //!
 //! The facts about causes and ways out are here and nowhere else; the messages of [`Error`](crate::Error)s quote them.
 
+pub(crate) mod explain;
+
 use std::fmt;
 use std::fs;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::thread::Builder;
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::sys::before_main::{self, Refusal, State, Step};
-use crate::sys::{self, Kind, Who};
+use crate::sys::{self, Kind, ProcTask};
 
 /// What the calling thread may do with network namespaces: see [`privileges`].
 #[derive(Clone, Debug)]
@@ -25,9 +26,9 @@ pub struct Privileges {
 
 /// Finds out whether network namespaces can be made and entered here, and if not, why.
 ///
-/// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the calling
-/// thread nor anything else moves. Where the capability is missing it also tries, in a child process that exits at once,
-/// whether a user namespace could be had. It takes about two milliseconds.
+/// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the
+/// calling thread nor anything else moves. Where the capability is missing it also tries, in a child process that
+/// exits at once, whether a user namespace could be had. It takes about two milliseconds.
 ///
 /// # Examples
 ///
@@ -88,11 +89,12 @@ impl fmt::Display for Privileges {
             (true, false) => "network namespaces can be made, but not entered",
             (true, true) => "network namespaces can be made and entered, but not left for home",
         };
-        write!(out, "{missing}: {}", cause.explanation())
+        write!(out, "{missing}: {cause}: {}", cause.way_out())
     }
 }
 
-/// Why the kernel refuses. The [`Display`](fmt::Display) form says what is wrong, [`Cause::way_out`] what to do about it.
+/// Why the kernel refuses. The [`Display`](fmt::Display) form says what is wrong, [`Cause::way_out`] what to do about
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -114,7 +116,8 @@ pub enum Cause {
         /// The limit: `user.max_net_namespaces` or `user.max_user_namespaces`.
         sysctl: &'static str,
     },
-    /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user namespace (Linux 5.12).
+    /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user
+    /// namespace (Linux 5.12).
     RootWithoutSetfcap,
     /// `CAP_SYS_ADMIN` is missing, and it was too late to enter a user namespace: there were threads already.
     Threads,
@@ -135,88 +138,145 @@ const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
 
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_missing_capability() {
+            out.write_str("CAP_SYS_ADMIN is missing")?;
+        }
+        if let Some(detail) = self.detail() {
+            write!(out, "{}{detail}", if self.is_missing_capability() { ", and " } else { "" })?;
+        }
         match self {
-            Cause::NoCapability => out.write_str("CAP_SYS_ADMIN is missing"),
-            Cause::UserNamespacesDisabled { sysctl } => {
-                write!(out, "CAP_SYS_ADMIN is missing, and user namespaces are disabled ({sysctl} is 0)")
-            }
-            Cause::AppArmor => {
-                write!(out, "CAP_SYS_ADMIN is missing, and AppArmor restricts user namespaces ({APPARMOR})")
-            }
-            Cause::Seccomp => out.write_str("a seccomp filter forbids it, as in a container"),
-            Cause::Limit { sysctl } => match sys_value(sysctl) {
-                Some(limit) => write!(out, "no more namespaces are allowed ({sysctl} is {limit} here, and counts above it too)"),
-                None => write!(out, "no more namespaces are allowed ({sysctl})"),
-            },
-            Cause::RootWithoutSetfcap => out.write_str(
-                "CAP_SYS_ADMIN is missing, and uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may",
-            ),
-            Cause::Threads => out.write_str(
-                "CAP_SYS_ADMIN is missing, and the process had threads when it was to enter a user namespace, which takes a single one",
-            ),
-            Cause::HomeNotOwned => {
-                out.write_str("home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there")
-            }
-            Cause::Other { os_error: Some(os_error) } => {
-                write!(out, "the kernel refused: {}", io::Error::from_raw_os_error(*os_error))
-            }
-            Cause::Other { os_error: None } => out.write_str("it could not be tried"),
+            Cause::Other { os_error: Some(os_error) } => write!(out, " (os error {os_error})"),
+            _ => Ok(()),
         }
     }
 }
 
 impl Cause {
+    /// Whether `CAP_SYS_ADMIN` is missing in the process's own user namespace.
+    fn is_missing_capability(&self) -> bool {
+        match self {
+            Cause::NoCapability
+            | Cause::UserNamespacesDisabled { .. }
+            | Cause::AppArmor
+            | Cause::RootWithoutSetfcap
+            | Cause::Threads => true,
+            Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => false,
+        }
+    }
+
+    /// The cause, apart from a missing capability and from the errno.
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            Cause::NoCapability => return None,
+            Cause::UserNamespacesDisabled { sysctl } => format!("user namespaces are disabled ({sysctl} is 0)"),
+            Cause::AppArmor => format!("AppArmor restricts user namespaces ({APPARMOR})"),
+            Cause::Seccomp => {
+                "a seccomp filter forbids it, as in a container or in a systemd unit with `RestrictNamespaces=`".into()
+            }
+            Cause::Limit { sysctl } => match sys_value(sysctl) {
+                Some(limit) => {
+                    format!("no more namespaces are allowed ({sysctl} is {limit} here, and counts above it too)")
+                }
+                None => format!("no more namespaces are allowed ({sysctl})"),
+            },
+            Cause::RootWithoutSetfcap => {
+                "uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may".into()
+            }
+            Cause::Threads => {
+                "the process had threads when it was to enter a user namespace, which takes a single one".into()
+            }
+            Cause::HomeNotOwned => {
+                "home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there"
+                    .into()
+            }
+            Cause::Other { os_error: Some(os_error) } => {
+                format!("the kernel refused: {}", Errno::from_raw(*os_error).desc())
+            }
+            Cause::Other { os_error: None } => "it could not be tried".into(),
+        })
+    }
+
     /// The one line that helps: a command, a line of code, an option.
     #[must_use]
     pub fn way_out(&self) -> String {
+        let or_root = if nix::unistd::geteuid().is_root() {
+            "or start the process with the capability (container: `--cap-add SYS_ADMIN`)"
+        } else {
+            "or run as root"
+        };
         match self {
-            Cause::NoCapability => "write `in_netns::rootless!();` at the top of the test file or binary, or run as root".into(),
-            Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
-                format!("`sudo sysctl {MAX_USER}=100000`, or run as root")
+            Cause::NoCapability => {
+                format!("write `in_netns::rootless!();` at the top of the test file or binary, {or_root}")
             }
-            Cause::UserNamespacesDisabled { sysctl } => format!("`sudo sysctl {sysctl}=1`, or run as root"),
-            Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, or run as root"),
-            Cause::Seccomp => "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`".into(),
+            Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
+                format!("`sudo sysctl {MAX_USER}=100000`, {or_root}")
+            }
+            Cause::UserNamespacesDisabled { sysctl } => format!("`sudo sysctl {sysctl}=1`, {or_root}"),
+            Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, {or_root}"),
+            Cause::Seccomp => {
+                "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`, or the unit \
+                 with \
+                 `RestrictNamespaces=no`"
+                    .into()
+            }
             Cause::Limit { sysctl } => {
-                format!("`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of some (`lsns`)")
+                format!(
+                    "`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of \
+                    some (`lsns`)"
+                )
             }
             Cause::RootWithoutSetfcap => {
-                "run as an ordinary user, or keep CAP_SETFCAP (container: `--cap-add SETFCAP`, or `--cap-add SYS_ADMIN`)".into()
+                "run as an ordinary user, or keep CAP_SETFCAP (container: `--cap-add SETFCAP`, or `--cap-add \
+                 SYS_ADMIN`)"
+                    .into()
             }
             Cause::Threads => {
-                "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` first in `main`".into()
+                "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` \
+                 first in `main`"
+                    .into()
             }
             Cause::HomeNotOwned => {
                 "enter both at once, as `in_netns::rootless!();` and `unshare --map-root-user --net` do".into()
             }
             Cause::Other { .. } => {
-                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and CONFIG_USER_NS".into()
+                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
+                 CONFIG_USER_NS"
+                    .into()
             }
         }
     }
 
-    /// What is wrong, and what to do: for a message.
+    /// What is wrong, and what to do: for the message of an error, which adds the errno.
     pub(crate) fn explanation(&self) -> String {
-        format!("{self}: {}", self.way_out())
+        match self {
+            Cause::Other { .. } => format!("{}: {}", self.detail().unwrap_or_default(), self.way_out()),
+            _ => format!("{self}: {}", self.way_out()),
+        }
     }
 
-    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its own user
-    /// namespace.
+    /// As [`Cause::explanation`], where the calling thread lacks `CAP_SYS_ADMIN` in the user namespace `own`.
+    pub(crate) fn explanation_without_capability(&self, own: &str) -> String {
+        let detail = self.detail().map_or_else(String::new, |detail| format!(", and {detail}"));
+        format!("this thread lacks CAP_SYS_ADMIN in {own}{detail}: {}", self.way_out())
+    }
+
+    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its
+    /// own user namespace.
     pub(crate) fn of_errno(errno: Errno) -> Cause {
         let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
         match errno {
             Errno::ENOSPC => Cause::Limit { sysctl: MAX_NET },
-            _ if denied && !may_administer() => Cause::of_missing_capability(known_trial()),
+            _ if denied && !may_administer() => Cause::of_missing_capability(cached_probe()),
             Errno::EPERM | Errno::EACCES | Errno::ENOSYS if seccomp_filters() => Cause::Seccomp,
             _ => Cause::other(errno),
         }
     }
 
     /// Of a missing `CAP_SYS_ADMIN`, when this is what became of a try at a user namespace.
-    fn of_missing_capability(trial: Result<(), Refusal>) -> Cause {
-        match (trial, before_main::state()) {
+    fn of_missing_capability(probed: Result<(), Refusal>) -> Cause {
+        match (probed, before_main::state()) {
             (Err(refusal), _) => Cause::of_refusal(refusal),
-            // The trial is a process of its own: what the process itself met is not seen in it.
+            // The probed is a process of its own: what the process itself met is not seen in it.
             (Ok(()), State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
             (Ok(()), _) => Cause::NoCapability,
         }
@@ -244,7 +304,7 @@ struct Facts {
 
 impl Facts {
     fn gather() -> Facts {
-        let setfcap = sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SETFCAP));
+        let setfcap = has_capability(sys::CAP_SETFCAP);
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
             filtered: seccomp_filters(),
@@ -280,17 +340,17 @@ impl Facts {
 /// On a thread that will do nothing else.
 fn probe() -> Privileges {
     let enter = |namespace: &std::os::fd::OwnedFd| sys::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET);
-    let here = Kind::Net.open(Who::Me);
+    let here = Kind::Net.open(ProcTask::Me);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
-    let new = made.and_then(|()| Kind::Net.open(Who::Me));
+    let new = made.and_then(|()| Kind::Net.open(ProcTask::Me));
     // From home to home, where nothing could be made: the kernel asks for the same.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
 
     // Probed once, so that the three cannot contradict each other, and only where it matters.
-    let trial = if may_administer() { Ok(()) } else { before_main::try_user_namespace() };
+    let probed = if may_administer() { Ok(()) } else { before_main::try_user_namespace() };
     let cause = |errno| match errno {
-        Errno::EPERM | Errno::EACCES if !may_administer() => Cause::of_missing_capability(trial),
+        Errno::EPERM | Errno::EACCES if !may_administer() => Cause::of_missing_capability(probed),
         _ => Cause::of_errno(errno),
     };
     Privileges {
@@ -303,15 +363,20 @@ fn probe() -> Privileges {
     }
 }
 
-/// The trial, made once for all messages: an error is no occasion to start a process each time.
-fn known_trial() -> Result<(), Refusal> {
-    static TRIAL: OnceLock<Result<(), Refusal>> = OnceLock::new();
-    *TRIAL.get_or_init(before_main::try_user_namespace)
+/// The probed, made once for all messages: an error is no occasion to start a process each time.
+fn cached_probe() -> Result<(), Refusal> {
+    static PROBE: OnceLock<Result<(), Refusal>> = OnceLock::new();
+    *PROBE.get_or_init(before_main::try_user_namespace)
 }
 
 /// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.
 pub(crate) fn may_administer() -> bool {
-    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(sys::CAP_SYS_ADMIN))
+    has_capability(sys::CAP_SYS_ADMIN)
+}
+
+/// Whether the calling thread has a capability, by its number, in its user namespace.
+fn has_capability(capability: u8) -> bool {
+    sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
 }
 
 /// Whether seccomp filters are at work on the calling thread (`proc_pid_status(5)`).
@@ -328,7 +393,8 @@ fn sys_value(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    //! The causes that not every kernel can be brought to have; all others are met for real in `tests/tests/privileges.rs`.
+    //! The causes that not every kernel can be brought to have; all others are met for real in
+    //! `tests/tests/privileges.rs`.
 
     use super::*;
 

@@ -9,7 +9,7 @@
 //! privilege is there already, nothing happens. Where it cannot be had, nothing happens either, and the first call that needs it
 //! fails with the reason ([`Cause`]).
 //!
-//! **Why together:** a thread can go back only to a namespace that its user namespace owns. A process that enters a user
+//! **Repr together:** a thread can go back only to a namespace that its user namespace owns. A process that enters a user
 //! namespace and keeps its network namespace can make namespaces and enter them, and never goes home again.
 //!
 //! **What it costs:** home is the new network namespace. The process no longer sees the machine's own network, which suits a test,

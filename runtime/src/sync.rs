@@ -1,4 +1,9 @@
-//! What the hand-overs synchronise with. The model check puts loom's types in the place of these.
+//! What the two rendezvous synchronise with. The model checks put loom's types in the place of these.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use crate::sys;
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
@@ -7,11 +12,10 @@ pub(crate) use std::sync::atomic::AtomicBool;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-pub(crate) use std::thread::{Thread, current, park, park_timeout};
 #[cfg(feature = "tokio")]
 pub(crate) use std::time::Instant;
 
-/// `std`'s cell with the face of loom's, which sees each access.
+/// `std`'s cell with the methods of loom's, which sees each access.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
@@ -21,5 +25,32 @@ impl<T> UnsafeCell<T> {
 
     pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
         access(self.0.get())
+    }
+}
+
+/// A word that a thread can sleep on until another thread changes it (`futex(2)`).
+pub(crate) struct Futex(AtomicU32);
+
+impl Futex {
+    pub(crate) fn new(value: u32) -> Futex {
+        Futex(AtomicU32::new(value))
+    }
+
+    /// Sleeps while the word is `expected`, until woken or for `timeout`. May return for no reason.
+    pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+        sys::futex_wait(&self.0, expected, timeout);
+    }
+
+    /// Wakes the thread that sleeps on the word.
+    pub(crate) fn wake(&self) {
+        sys::futex_wake(&self.0);
+    }
+}
+
+impl Deref for Futex {
+    type Target = AtomicU32;
+
+    fn deref(&self) -> &AtomicU32 {
+        &self.0
     }
 }

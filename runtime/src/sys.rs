@@ -1,35 +1,38 @@
 //! The syscalls, all of them, with safe faces.
 //!
-//! Everything above this module speaks of namespaces and threads; what the kernel wants to hear is decided here alone.
-//! [`raw`] holds the calls that `nix` does not wrap, [`before_main`] what is done where there is no `std` yet: with them the
-//! only `unsafe` of this layer.
+//! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone. [`raw`]
+//! holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet, [`process_local`] what a
+//! child process does not inherit: with them the only `unsafe` of this layer.
 
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
+#[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
+pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
+pub(crate) mod socket;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{self, OFlag};
+use nix::errno::Errno;
+use nix::fcntl::{self, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, CpuSet};
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
 
-pub(crate) use nix::mount::{MntFlags, MsFlags, mount, umount2};
-pub(crate) use nix::sched::{setns, unshare};
+pub(crate) use nix::mount::MsFlags;
 pub(crate) use raw::{
-    CAP_SETFCAP, CAP_SYS_ADMIN, Capabilities, Resource, after_fork_in_child, bring_loopback_up, capabilities_of,
-    copy_of_descriptor, first_mount, has_mount, namespace_type, netns_of_socket, owning_user_namespace,
-    pidfd_of_process, pidfd_of_thread, set_capabilities, share,
+    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
+    copy_of_descriptor, first_mount, futex_wait, futex_wake, has_mount, namespace_type, netns_of_pidfd,
+    netns_of_socket, owning_user_namespace, pidfd_of_process, pidfd_of_thread, set_capabilities, share,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -45,16 +48,158 @@ pub(crate) fn process_id() -> Tid {
     nix::unistd::getpid()
 }
 
-/// Opens what may be a namespace file: close-on-exec, and without waiting for whoever else might open a FIFO.
+/// Makes a syscall again until no signal interrupts it. Every syscall that can sleep interruptibly goes through this:
+/// a handler without `SA_RESTART` is the caller's choice, and not a failure of the operation.
+pub(crate) fn restarted<T>(mut syscall: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match syscall() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Moves the calling thread into a namespace (`setns(2)`).
+pub(crate) fn setns(fd: impl AsFd, kinds: CloneFlags) -> nix::Result<()> {
+    restarted(|| nix::sched::setns(fd.as_fd(), kinds))
+}
+
+/// Moves the calling thread into new namespaces (`unshare(2)`).
+pub(crate) fn unshare(kinds: CloneFlags) -> nix::Result<()> {
+    restarted(|| nix::sched::unshare(kinds))
+}
+
+/// Opens what may be a namespace file: close-on-exec, and without waiting for the other end of a FIFO.
 pub(crate) fn open_namespace_file(path: &Path) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    fcntl::open(path, flags, Mode::empty())
+    restarted(|| fcntl::open(path, NAMESPACE_FILE, Mode::empty()))
+}
+
+/// As [`open_namespace_file`], from a directory.
+pub(crate) fn open_namespace_file_at(directory: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
+    restarted(|| fcntl::openat(directory.as_fd(), path, NAMESPACE_FILE, Mode::empty()))
+}
+
+const NAMESPACE_FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+
+/// Opens a directory.
+pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+    restarted(|| fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
+/// Makes a file in a directory, where there is nothing of that name, not even a link. No permission bit is set.
+pub(crate) fn create_file_at(directory: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    restarted(|| fcntl::openat(directory.as_fd(), name, flags, Mode::empty()))
+}
+
+/// A descriptor of an entry of a directory, which is not opened for reading: of a link itself, and of the topmost
+/// mount on it.
+pub(crate) fn entry_at(directory: impl AsFd, name: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    restarted(|| fcntl::openat(directory.as_fd(), name, flags, Mode::empty()))
+}
+
+/// Removes a file or link from a directory.
+pub(crate) fn remove_file_at(directory: impl AsFd, name: &str) -> nix::Result<()> {
+    restarted(|| nix::unistd::unlinkat(directory.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir))
+}
+
+/// Device and inode of an entry of a directory, or of the topmost mount on it.
+pub(crate) fn identity_at(directory: impl AsFd, name: &str) -> nix::Result<(u64, u64)> {
+    let found = restarted(|| stat::fstatat(directory.as_fd(), name, fcntl::AtFlags::AT_SYMLINK_NOFOLLOW));
+    found.map(|file| (file.st_dev, file.st_ino))
+}
+
+/// Locks a directory against other programs that do the same, until the result is dropped (`flock(2)`).
+pub(crate) fn lock_exclusively(directory: OwnedFd) -> nix::Result<Flock<OwnedFd>> {
+    let mut directory = directory;
+    loop {
+        match Flock::lock(directory, FlockArg::LockExclusive) {
+            Err((unlocked, Errno::EINTR)) => directory = unlocked,
+            result => return result.map_err(|(_, errno)| errno),
+        }
+    }
+}
+
+/// The path that leads to the file of a descriptor, whatever has become of its name.
+pub(crate) fn path_of_descriptor(fd: impl AsFd) -> PathBuf {
+    format!("/proc/thread-self/fd/{}", fd.as_fd().as_raw_fd()).into()
+}
+
+/// Mounts what a descriptor is open on, with what is mounted below it, over what another one is open on (`mount(2)`
+/// with `MS_BIND`).
+pub(crate) fn bind_mount(source: impl AsFd, target: impl AsFd) -> nix::Result<()> {
+    let (source, target) = (path_of_descriptor(source), path_of_descriptor(target));
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    restarted(|| nix::mount::mount(Some(&source), &target, Some("none"), flags, None::<&str>))
+}
+
+/// The id of the mount that a descriptor is on, as in `proc_pid_mountinfo(5)`.
+pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
+    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
+}
+
+/// Whether what is mounted and unmounted on the mount of a descriptor is so on others too. `true` where it cannot be
+/// told.
+pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
+    let (Ok(mount), Ok(table)) = (mount_of(fd), fs::read_to_string("/proc/thread-self/mountinfo")) else { return true };
+    let mount = mount.to_string();
+    let line = table.lines().find(|line| line.split(' ').next() == Some(&mount));
+    // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD …] - …
+    line.is_none_or(|line| {
+        line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"))
+    })
+}
+
+/// Has what is mounted and unmounted below a mount show in other mount namespaces. `EINVAL` where `root` is not the
+/// root of a mount.
+pub(crate) fn share_mount(root: impl AsFd) -> nix::Result<()> {
+    let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;
+    restarted(|| nix::mount::mount(Some(""), &path_of_descriptor(&root), Some("none"), flags, None::<&str>))
+}
+
+/// Unmounts the mount that `root` is the root of, as soon as nothing uses it. `EINVAL` where it is no such root.
+pub(crate) fn detach_mount(root: impl AsFd) -> nix::Result<()> {
+    // The path is a link to the root itself: nothing is looked up by name.
+    restarted(|| nix::mount::umount2(&path_of_descriptor(&root), nix::mount::MntFlags::MNT_DETACH))
 }
 
 /// Whether the descriptor is on the namespace filesystem. Asked before any `ioctl_nsfs(2)`, so that a device is never
 /// sent a request that means something else to it.
 pub(crate) fn is_namespace_file(fd: impl AsFd) -> nix::Result<bool> {
-    Ok(statfs::fstatfs(fd)?.filesystem_type() == NSFS_MAGIC)
+    Ok(restarted(|| statfs::fstatfs(fd.as_fd()))?.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Whether the descriptor is one of a process or a thread (`pidfd_open(2)`).
+pub(crate) fn is_pidfd(fd: impl AsFd) -> bool {
+    /// `PIDFS_MAGIC` of `linux/magic.h`, since Linux 6.9; before that an anonymous inode.
+    const PIDFS_MAGIC: statfs::FsType = statfs::FsType(0x5049_4446);
+    /// `ANON_INODE_FS_MAGIC`.
+    const ANON_INODE_FS_MAGIC: statfs::FsType = statfs::FsType(0x0904_1934);
+    let filesystem = restarted(|| statfs::fstatfs(fd.as_fd())).map(|filesystem| filesystem.filesystem_type());
+    match filesystem {
+        Ok(PIDFS_MAGIC) => true,
+        Ok(ANON_INODE_FS_MAGIC) => {
+            fs::read_link(path_of_descriptor(fd)).is_ok_and(|link| link.as_os_str() == "anon_inode:[pidfd]")
+        }
+        _ => false,
+    }
+}
+
+/// Whether a process descriptor is of one thread (`PIDFD_THREAD`).
+pub(crate) fn is_pidfd_of_thread(pidfd: impl AsFd) -> bool {
+    fcntl::fcntl(pidfd, fcntl::FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_EXCL))
+}
+
+/// The id, in this `/proc`, of the process that a descriptor is of. `None` where it has been reaped, or is not in
+/// this `/proc`.
+pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
+    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    Ok(number.and_then(|number| number.trim().parse().ok()).filter(|number| *number != 0))
 }
 
 /// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
@@ -65,24 +210,29 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
 ///
 /// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
-pub(crate) fn namespace_of(thread: Who, kind: Kind) -> io::Result<PathBuf> {
+pub(crate) fn namespace_of(thread: ProcTask, kind: Kind) -> io::Result<PathBuf> {
     fs::read_link(thread.proc_path().join("ns").join(kind.file()))
+}
+
+/// As [`namespace_of`], of a thread of this process.
+pub(crate) fn namespace_of_thread(thread: Tid, kind: Kind) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/task/{thread}/ns/{}", kind.file()))
 }
 
 /// Whose `/proc` files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum ProcTask {
     /// The calling thread: `/proc/thread-self`. (`/proc/self` would be the process leader.)
     Me,
     /// The process leader: `/proc/self`.
     Leader,
 }
 
-impl Who {
+impl ProcTask {
     pub(crate) fn proc_path(self) -> &'static Path {
         Path::new(match self {
-            Who::Me => "/proc/thread-self",
-            Who::Leader => "/proc/self",
+            ProcTask::Me => "/proc/thread-self",
+            ProcTask::Leader => "/proc/self",
         })
     }
 }
@@ -126,7 +276,7 @@ impl Kind {
     }
 
     /// Opens the namespace of this kind that `thread` is in.
-    pub(crate) fn open(self, thread: Who) -> nix::Result<OwnedFd> {
+    pub(crate) fn open(self, thread: ProcTask) -> nix::Result<OwnedFd> {
         open_namespace_file(&thread.proc_path().join("ns").join(self.file()))
     }
 }
@@ -142,7 +292,8 @@ pub(crate) fn name_current_thread(name: &std::ffi::CStr) -> nix::Result<()> {
     nix::sys::prctl::set_name(name)
 }
 
-/// The calling thread's timer slack in nanoseconds (`PR_GET_TIMERSLACK(2const)`). The threads that it starts inherit it.
+/// The calling thread's timer slack in nanoseconds (`PR_GET_TIMERSLACK(2const)`). The threads that it starts inherit
+/// it.
 pub(crate) fn timer_slack() -> nix::Result<u64> {
     nix::sys::prctl::get_timerslack().map(|slack| u64::from(slack.unsigned_abs()))
 }
@@ -166,27 +317,29 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
     number.ok_or_else(|| io::Error::other("/proc/self is no number"))
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`, at one look.
+/// The ids of a process's threads, sorted, in one listing of its directory in `/proc`.
 ///
-/// The kernel goes from one thread to the next, and where one exits under its feet, it stops or skips: threads that live on can be
-/// missing (measured: once in fifty times, beside eight that exit).
+/// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that live on can
+/// be missing (measured: once in fifty listings, beside eight threads that exit).
 pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
     let mut threads = numbered_entries(&process.join("task"))?;
     threads.sort_unstable();
     Ok(threads)
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`. One that has just exited may be among them.
+/// The ids of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be among them.
 ///
-/// A look that lacks a thread has the one that exited instead, and so the next look differs. When two agree, nothing was skipped.
+/// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of `task`
+/// is two more).
 pub(crate) fn threads_of(process: &Path) -> io::Result<Vec<u32>> {
-    /// For a process whose threads come and go all the time.
-    const LOOKS: usize = 16;
+    /// A bound, for a process whose threads come and go all the time.
+    const LISTINGS: usize = 16;
+    let count = || fs::metadata(process.join("task")).map(|task| task.nlink().saturating_sub(2));
     let mut last = threads_at_a_look(process)?;
     let mut seen = last.clone();
-    for _ in 1..LOOKS {
+    for _ in 1..LISTINGS {
         let now = threads_at_a_look(process)?;
-        if now == last {
+        if now == last && count()? == now.len() as u64 {
             break;
         }
         seen.extend(&now);
@@ -257,17 +410,13 @@ pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
 
 /// Waits until a descriptor is readable, for ever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
-    loop {
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => {}
-            other => return other.map(drop),
-        }
-    }
+    restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
 }
 
 /// The inode number of a thread's directory under `/proc/self/task`, or `None` where the thread is gone.
 ///
-/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
+/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it
+/// before.
 pub(crate) fn task_inode(thread: Tid) -> Option<u64> {
     fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| task.ino())
 }

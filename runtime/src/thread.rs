@@ -1,26 +1,36 @@
-//! Pinned threads: where they come from, who has them, and where they go.
+//! Pinned threads: how they start, how they are leased, and how they end.
 //!
 //! ```text
-//! template ─ clones ─▶ worker ─ idle ─ leased ─ restored ─ inspected ─ idle …
-//!                                                  │           └─ changed ─▶ gone
-//!                                                  └─ poisoned, or asked to ─▶ gone
+//! template ─ starts ─▶ worker ─ idle ─ leased ─ restored ─ inspected ─ idle …
+//!                                                   │           └─ changed ─▶ exits
+//!                                                   └─ poisoned or retired ─▶ exits
 //! ```
 //!
-//! **Promised:** a lease is a thread in which nobody's leftovers can be found; a poisoned thread runs nothing more (P4); no
-//! thread is kept that nobody has needed for the keep-alive.
+//! **Promised:** a leased thread is pristine; a poisoned thread runs no other work (P4); an idle thread exits after the keep-alive.
+//!
+//! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and the [`roster`]
+//! lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`] thread enters and restores
+//! to [`home`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`].
 
-mod departure;
-mod farewell;
+mod exit;
+pub(crate) mod fate;
+mod handle;
+pub(crate) mod home;
+mod oneshot;
+pub(crate) mod pinned;
 mod pool;
+mod release;
+#[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
+pub(crate) mod rendezvous;
+mod roster;
 mod template;
 mod worker;
 
 #[cfg(feature = "tokio")]
-pub(crate) use departure::Departure;
-pub(crate) use farewell::{Farewell, Inspect};
-#[cfg(feature = "tokio")]
-pub(crate) use pool::Counted;
-pub(crate) use pool::{Handed, Lease, Pool};
+pub(crate) use exit::ThreadExit;
+pub(crate) use pool::{Lease, Pool};
 pub use pool::{PoolStats, pool_stats, set_keep_alive};
-pub(crate) use template::spawn_failed;
+pub(crate) use release::{Inspect, LeaseEnd};
+#[cfg(feature = "tokio")]
+pub(crate) use roster::CountGuard;
 pub(crate) use worker::NAME as WORKER_NAME;

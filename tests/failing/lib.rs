@@ -30,6 +30,14 @@ mod tests {
         Ok(())
     }
 
+    type TestResult = Result<(), Box<dyn Error + Send + Sync>>;
+
+    #[test]
+    #[in_netns(new)]
+    fn passes_with_an_alias() -> TestResult {
+        Ok(())
+    }
+
     #[test]
     #[ignore = "and so it is not run"]
     #[in_netns(new)]

@@ -32,7 +32,9 @@ impl Project {
     pub fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args([command, "--offline", "--manifest-path"]).arg(self.directory.join("Cargo.toml"));
-        cargo.env("CARGO_TARGET_DIR", self.directory.join("target"));
+        // All projects share one directory, so that their dependencies are built once.
+        cargo.env("CARGO_TARGET_DIR", self.directory.with_file_name("projects"));
+        cargo.envs([("CARGO_PROFILE_DEV_DEBUG", "line-tables-only"), ("CARGO_INCREMENTAL", "0")]);
         cargo
     }
 

@@ -32,10 +32,76 @@ fn case_13_what_is_missing_is_named() {
     assert_refused("/no/such/path", ErrorKind::NotFound, "/no/such/path");
     assert_refused(Path::new("relative/path"), ErrorKind::NotFound, "relative/path");
     assert_refused("/etc/passwd/below", ErrorKind::NotFound, "/etc/passwd/below");
-    let nobody = nix::unistd::Pid::from_raw(i32::MAX);
-    assert_refused(nobody, ErrorKind::NotFound, &i32::MAX.to_string());
-    assert_refused(nix::unistd::Pid::from_raw(-1), ErrorKind::NotFound, "-1");
-    assert_refused(nix::unistd::Pid::from_raw(0), ErrorKind::NotFound, "process 0");
+    let missing = NetNs::from_pid(i32::MAX.unsigned_abs()).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().contains(&i32::MAX.to_string()), "{missing}");
+}
+
+/// A link is not missing where it is: what it leads to is.
+#[test]
+fn a_link_that_leads_nowhere_is_said_to_be_one() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("/no/such/place", &link).unwrap();
+    for path in [link.clone(), link.join("below")] {
+        let error = refused(&path);
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        let message = error.to_string();
+        assert!(message.contains("it is there, and leads nowhere") && message.contains("/no/such/place"), "{message}");
+    }
+
+    let name = format!("in-netns-dangling-{}", std::process::id());
+    NetNs::delete_named(&{
+        let other = format!("{name}-other");
+        NetNs::create_named(&other).unwrap();
+        other
+    })
+    .unwrap();
+    std::os::unix::fs::symlink("/no/such/place", format!("/run/netns/{name}")).unwrap();
+    let error = refused(name.as_str());
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("it is there, and leads nowhere"), "{error}");
+    assert!(!error.to_string().contains("no such name"), "{error}");
+    assert_eq!(NetNs::create_named(&name).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    NetNs::delete_named(&name).unwrap();
+}
+
+/// The name of the errno and its number stand in every message that comes of one, once.
+#[test]
+fn messages_carry_the_errno_once() {
+    let looped = tempfile::tempdir().unwrap();
+    let at = looped.path().join("loop");
+    std::os::unix::fs::symlink(&at, &at).unwrap();
+    for (path, errno) in [
+        (Path::new("/no/such/path"), "(ENOENT, os error 2)"),
+        (Path::new("/etc/passwd/below"), "(ENOTDIR, os error 20)"),
+        (&at, "(ELOOP, os error 40)"),
+        (Path::new(&"x".repeat(5000)), "(ENAMETOOLONG, os error 36)"),
+    ] {
+        let error = refused(path);
+        let message = error.to_string();
+        assert!(message.ends_with(errno), "{message}");
+        assert_eq!(message.matches("os error").count(), 1, "{message}");
+        assert_eq!(std::io::Error::from(error).to_string(), message);
+    }
+}
+
+/// A namespace of another kind is named as a reader knows it.
+#[test]
+fn a_namespace_of_another_kind_is_named() {
+    for (kind, named) in [
+        ("mnt", "a mount namespace"),
+        ("uts", "a UTS namespace"),
+        ("ipc", "an IPC namespace"),
+        ("user", "a user namespace"),
+        ("pid", "a PID namespace"),
+        ("cgroup", "a cgroup namespace"),
+        ("time", "a time namespace"),
+    ] {
+        let message = refused(Path::new(&format!("/proc/self/ns/{kind}"))).to_string();
+        assert!(message.contains(named) && !message.contains("CLONE"), "{message}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What a call is: the body inside, the caller unmoved, everything back before the return.
-//! (`shared/CASES.md`'s numbers are in the names.)
+//! The numbers in test names are those of `tests/CASES.md`.
 #![allow(missing_docs)]
 
 use std::io;
@@ -69,6 +69,22 @@ fn case_3_the_caller_never_moves() {
         }
     });
     assert_eq!(here(), before);
+}
+
+#[test]
+fn a_fallible_closure_needs_one_question_mark() {
+    fn bind(ns: impl in_netns::IntoNetNs) -> std::io::Result<std::net::TcpListener> {
+        in_netns::try_with_netns(ns, || std::net::TcpListener::bind("127.0.0.1:80"))
+    }
+    let ns = NetNs::new().unwrap();
+    let listener = bind(&ns).unwrap();
+    assert_eq!(NetNs::of_socket(&listener).unwrap(), ns);
+    // The closure's own error, and the failure to enter, in the closure's error type.
+    assert_eq!(bind(&ns).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(bind("no-such-name").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    let of_call = Call::new(&ns).fresh().try_run(|| Err::<(), _>(NetNs::from_name("").unwrap_err()));
+    assert_eq!(of_call.unwrap_err().kind(), ErrorKind::InvalidName);
+    assert_eq!(ns.try_run(|| Ok::<_, Error>(here())).unwrap(), key(ns.id()));
 }
 
 #[test]

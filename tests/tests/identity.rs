@@ -37,7 +37,6 @@ fn case_25_every_way_to_the_same_namespace_gives_an_equal_handle() {
         PathBuf::from("/proc/self/ns/net").into_netns().unwrap(),
         file.as_fd().into_netns().unwrap(),
         OwnedFd::from(file).into_netns().unwrap(),
-        nix::unistd::Pid::this().into_netns().unwrap(),
         (&home).into_netns().unwrap(),
         home.clone().into_netns().unwrap(),
     ];

@@ -7,6 +7,7 @@
 #![allow(clippy::redundant_pub_crate, reason = "the opposite of `unreachable_pub`")]
 #![deny(unused, rust_2018_idioms, rust_2024_compatibility, future_incompatible)]
 #![deny(missing_docs, unused_qualifications, unused_results, unused_lifetimes)]
+#![forbid(unused_imports)]
 #![deny(single_use_lifetimes, trivial_casts, trivial_numeric_casts, let_underscore_drop)]
 #![forbid(unsafe_code, dead_code, non_snake_case, unused_variables, unused_mut)]
 
@@ -83,6 +84,18 @@ mod clean {
         Ok(0..end)
     }
 
+    pub(crate) type Reply = io::Result<u8>;
+
+    #[in_netns(new)]
+    pub(crate) fn replies() -> Reply {
+        Ok(1)
+    }
+
+    #[in_netns(new)]
+    pub(crate) fn names() -> String {
+        "name".to_owned()
+    }
+
     #[in_netns(ns)]
     pub(crate) fn generic<T>(ns: &NetNs, value: &T) -> [T; 2]
     where
@@ -103,6 +116,8 @@ fn the_expansion_is_clean() {
     assert_eq!(clean::ignores(1, 2, vec![]), 1);
     assert_eq!(clean::counts(90, (3, 0)), 102);
     assert_eq!(clean::lists(2).unwrap().count(), 2);
+    assert_eq!(clean::replies().unwrap(), 1);
+    assert_eq!(clean::names(), "name");
     assert_eq!(clean::generic(&pod.ns, &1), [1, 1]);
     let copy = Pod { ns: pod.ns.clone(), name: pod.into_name() };
     assert!(clean::names_only_its_namespace(copy));

@@ -1,7 +1,7 @@
 //! Each cause of a refusal, brought about for real, and what the crate says about it.
 //!
-//! Those that this kernel has not (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested beside the code that tells
-//! causes apart.
+//! Those that this kernel has not (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested beside the
+//! code that tells causes apart.
 #![allow(missing_docs)]
 
 use std::collections::HashMap;
@@ -46,7 +46,8 @@ fn no_capability() {
     let scratch = Scratch::new();
     let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))));
     let facts = facts(&output);
-    assert_refused(&facts, "NoCapability", &["CAP_SYS_ADMIN is missing", "`in_netns::rootless!();`", "run as root"]);
+    assert_refused(&facts, "NoCapability", &["CAP_SYS_ADMIN", "`in_netns::rootless!();`", "run as root"]);
+    assert!(facts["privileges"].contains("CAP_SYS_ADMIN is missing"), "{facts:?}");
     assert_eq!(facts["make"], "false enter=false back=false");
     for error in [facts["new"], facts["with"]] {
         let which = format!("this thread lacks CAP_SYS_ADMIN in {}", namespace("user"));
@@ -146,4 +147,105 @@ fn home_of_another_user_namespace() {
     let facts = facts(&output);
     assert_eq!((facts["make"], facts["cause"]), ("true enter=true back=false", "Some(HomeNotOwned)"));
     assert!(facts["privileges"].contains("`unshare --map-root-user --net`"), "{output}");
+}
+
+/// Nothing has moved where everything was refused: no thread is lost, and the poison hook has nothing to report.
+#[test]
+fn a_refusal_poisons_no_thread() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
+    for skip in [false, true] {
+        let mut command = Command::new(&program);
+        if skip {
+            command.env("IN_NETNS_SKIP", "1");
+        }
+        let output = as_ordinary_user(&mut command).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{stdout}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{stdout}");
+        // One of the pool, one fresh, and one that a refused async call or worker may add.
+        let last = stdout.lines().last().unwrap();
+        let spawned: u32 = last.strip_prefix("poisoned=0 retired=0 spawned=").expect(last).parse().unwrap();
+        assert!(spawned <= 4, "{stdout}");
+        let refusals: Vec<&str> = stdout.lines().filter(|line| line.contains("PermissionDenied ")).collect();
+        assert_eq!(refusals.len(), stdout.lines().count() - 1, "{stdout}");
+    }
+}
+
+/// Each message names `CAP_SYS_ADMIN` once at most, the errno once, and no type of Rust.
+#[test]
+fn messages_say_each_thing_once() {
+    let scratch = Scratch::new();
+    let mut outputs =
+        vec![output_of(as_ordinary_user(&mut Command::new(scratch.program(env!("CARGO_BIN_EXE_powerless")))))];
+    outputs.push(output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS)))));
+    for arrange in [
+        format!("{POWERLESS} \"$0\" enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
+        "echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"".to_owned(),
+        "exec \"$0\" filter-unshare".to_owned(),
+        format!("{POWERLESS} \"$0\" filter-unshare-enosys"),
+        "exec \"$0\" filter-setns".to_owned(),
+    ] {
+        outputs.push(as_root_of_its_own(&arrange));
+    }
+    for output in &outputs {
+        for (key, message) in output.lines().filter_map(|line| line.split_once('=')) {
+            assert!(message.matches("CAP_SYS_ADMIN").count() <= 1, "{key}: {message}");
+            assert!(!message.contains("CloneFlags"), "{key}: {message}");
+            let is_error = ["new", "with", "enter", "walk", "fresh", "worker", "async"].contains(&key)
+                && message.contains(" cannot ");
+            if is_error && !message.contains("had threads") {
+                let errnos = message.matches("os error ").count();
+                assert_eq!(errnos, 1, "{key}: {message}");
+                assert!(
+                    message.contains("(EPERM, os error 1)")
+                        || message.contains("(ENOSPC, os error 28)")
+                        || message.contains("(ENOSYS, os error 38)"),
+                    "{key}: {message}"
+                );
+            }
+        }
+    }
+}
+
+/// Nor is root told to run as root.
+#[test]
+fn root_is_not_told_to_become_root() {
+    for arrange in [
+        format!("{POWERLESS} \"$0\" enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
+        "exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$0\"".to_owned(),
+    ] {
+        let output = as_root_of_its_own(&arrange);
+        assert!(!output.contains("run as root"), "{output}");
+    }
+}
+
+/// `RestrictNamespaces=` of a unit is a seccomp filter too.
+#[test]
+fn a_filter_may_be_a_units_or_a_containers() {
+    let output = as_root_of_its_own("exec \"$0\" filter-unshare");
+    assert_refused(&facts(&output), "Seccomp", &["RestrictNamespaces=", "--cap-add SYS_ADMIN"]);
+}
+
+/// What keeps a process from being looked at: a capability that is missing, or something else where it is there.
+#[test]
+fn a_process_that_may_not_be_looked_at() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
+    let output = output_of(as_ordinary_user(&mut Command::new(program)));
+    let facts = facts(&output);
+    if nix::unistd::geteuid().is_root() {
+        let message = facts["from_pid"];
+        assert!(message.starts_with("PermissionDenied ") && message.contains("CAP_SYS_PTRACE"), "{message}");
+        assert!(message.contains("uid 0") && !message.contains("somebody"), "{message}");
+        assert!(message.contains("(EACCES, os error 13)"), "{message}");
+    }
+    // With every capability, of a user namespace below the process's own.
+    let message = as_root_of_its_own(&format!("exec \"$0\" from-pid {}", std::process::id()));
+    let message = message.lines().find_map(|line| line.strip_prefix("from_pid=")).unwrap();
+    assert!(message.starts_with("PermissionDenied "), "{message}");
+    assert!(!message.contains("lacks CAP_SYS_PTRACE in user:") || message.contains("above"), "{message}");
+    assert!(message.contains("user namespace"), "{message}");
 }

@@ -225,3 +225,37 @@ fn the_failed_restore_says_what_is_missing_and_where() {
     assert!(message.contains(&format!("net:[{}]", home().1)), "{message}");
     assert!(message.contains("CAP_SYS_ADMIN") && message.contains(&user), "{message}");
 }
+
+/// A restore has failed where the thread is not back. Where it never left, there was nothing to restore.
+#[test]
+fn a_thread_that_never_left_is_not_poisoned() {
+    let _alone = alone();
+    set_poison_hook(|poisoning| panic!("{:?}", poisoning.error()));
+    let before = pool_stats();
+    pinned(|_| give_up_sys_admin()).unwrap();
+    let home = NetNs::current().unwrap();
+    let restored = pinned(|thread| {
+        let guard = thread.enter(&home).unwrap();
+        give_up_sys_admin();
+        guard.restore()
+    });
+    restored.unwrap().unwrap();
+    for call in [Call::new(&home), Call::new(&home).fresh()] {
+        let outcome = call.outcome(give_up_sys_admin).unwrap();
+        assert!(
+            matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(_) | RetireReason::Fresh)),
+            "{:?}",
+            outcome.thread
+        );
+    }
+    assert_eq!(pool_stats().poisoned_total, before.poisoned_total);
+
+    // A namespace of another kind is one that it left for.
+    set_poison_hook(|_| {});
+    let outcome = Call::new(&home).outcome(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).unwrap();
+        give_up_sys_admin();
+    });
+    assert!(is_poisoned(&outcome.unwrap().thread));
+    assert_eq!(pool_stats().poisoned_total, before.poisoned_total + 1);
+}

@@ -32,8 +32,8 @@ fn each_is_visited_in_order_on_one_thread_that_is_home_after() {
 
 #[test]
 fn nothing_to_visit_is_nothing_seen() {
-    assert!(walk(&[], |_| ()).unwrap().is_empty());
-    assert!(par_walk(&[], None, |_| ()).unwrap().is_empty());
+    assert!(walk(&[] as &[NetNs], |_| ()).unwrap().is_empty());
+    assert!(par_walk(&[] as &[NetNs], None, |_| ()).unwrap().is_empty());
 }
 
 #[test]
@@ -127,4 +127,31 @@ fn a_panic_in_par_walk_is_resumed_when_all_have_finished() {
     }));
     assert_eq!(*walked.unwrap_err().downcast::<i32>().unwrap(), 5);
     wait_until("nobody is left inside", || spaces.iter().all(|ns| threads_in(ns).is_empty()));
+}
+
+struct Pod {
+    name: &'static str,
+    netns: NetNs,
+}
+
+impl AsRef<NetNs> for Pod {
+    fn as_ref(&self) -> &NetNs {
+        &self.netns
+    }
+}
+
+#[test]
+fn a_walk_visits_items_that_lend_a_namespace() {
+    let pods = ["web", "db"].map(|name| Pod { name, netns: NetNs::new().unwrap() });
+    let visited = walk(&pods, |pod| (pod.name, here() == key(pod.netns.id()))).unwrap();
+    assert_eq!(visited.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [("web", true), ("db", true)]);
+
+    let labelled = pods.map(|Pod { name, netns }| (name.to_owned(), netns));
+    let visited = par_walk(&labelled, 2, |(name, netns)| (name.clone(), here() == key(netns.id()))).unwrap();
+    let visited: Vec<_> = visited.into_iter().map(Result::unwrap).collect();
+    assert_eq!(visited, [("web".to_owned(), true), ("db".to_owned(), true)]);
+
+    // By value: the closure owns the item.
+    let names = walk(labelled, |(name, _netns)| name).unwrap();
+    assert_eq!(names.into_iter().map(Result::unwrap).collect::<Vec<_>>(), ["web", "db"]);
 }

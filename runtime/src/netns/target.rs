@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind};
 /// What [`with_netns`](crate::with_netns) and `#[in_netns(…)]` take for a namespace.
 ///
 /// A string is a name, as in `ip netns`; where it starts with `/`, it is a path. A descriptor is duplicated where it is
-/// borrowed. A process id stands for the namespace of that process's leader.
+/// borrowed; one of a process (`pidfd_open(2)`) stands for the namespace of that process. A number is not taken: write
+/// [`NetNs::from_pid`].
 ///
 /// The conversion happens on the calling thread, once a call; a [`NetNs`] that is kept saves the opening.
 ///
@@ -34,7 +35,8 @@ use crate::error::{Error, ErrorKind};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name a network namespace",
     label = "not a network namespace, nor a way to find one",
-    note = "give a `NetNs` or a `&NetNs`, a name (`&str`), a path, a descriptor or a process id (`nix::unistd::Pid`)"
+    note = "give a `NetNs` or a `&NetNs`, a name (`&str`), a path (`&Path`) or a descriptor (`BorrowedFd`, `OwnedFd`)",
+    note = "for a process id, whether an integer or a `Pid`, write `NetNs::from_pid(id)?`, where `id` is a `u32`"
 )]
 pub trait IntoNetNs {
     /// Finds and opens the namespace.
@@ -106,18 +108,5 @@ impl IntoNetNs for BorrowedFd<'_> {
             None => Error::from_io(ErrorKind::Other, "duplicate a descriptor", source),
         })?;
         NetNs::from_fd(fd)
-    }
-}
-
-/// A process: the namespace of its leader.
-impl IntoNetNs for nix::unistd::Pid {
-    fn into_netns(self) -> Result<NetNs, Error> {
-        u32::try_from(self.as_raw()).map_or_else(
-            |_| {
-                let operation = format!("open the network namespace of process {self}");
-                Err(Error::new(ErrorKind::NotFound, operation, "a process id is not negative"))
-            },
-            NetNs::from_pid,
-        )
     }
 }

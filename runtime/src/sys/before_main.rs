@@ -3,10 +3,10 @@
 //! **Promised:** either the process stands, as root, in a user namespace of its own *together with* a network namespace that belongs to
 //! it, or nothing about it has changed. Nothing is printed; what came of it is kept for whoever asks ([`state`]).
 //!
-//! **Why before `main`:** `unshare(2)` with `CLONE_NEWUSER` wants a process with one thread, and a test harness has threads by the
+//! **Repr before `main`:** `unshare(2)` with `CLONE_NEWUSER` wants a process with one thread, and a test harness has threads by the
 //! time the first test runs.
 //!
-//! **Why a trial first:** on some systems (`AppArmor` on Ubuntu) the namespace can be had and is of no use: the capabilities in
+//! **Repr a trial first:** on some systems (`AppArmor` on Ubuntu) the namespace can be had and is of no use: the capabilities in
 //! it are refused, and even the id map. `unshare` cannot be undone, so a child process goes ahead and tells how it fared.
 //!
 //! **How:** before `main`, `std`'s streams, threads, arguments and environment are not to be relied on, and the program's
@@ -49,7 +49,7 @@ pub(crate) struct Refusal {
 #[repr(u8)]
 pub(crate) enum Step {
     /// In the trial: starting a process for it.
-    Trial = 1,
+    Probe = 1,
     /// In the trial: `unshare(2)` with `CLONE_NEWUSER`.
     UserNamespace,
     /// Mapping oneself to root in it (`user_namespaces(7)`).
@@ -66,7 +66,7 @@ pub(crate) enum Step {
 
 impl Step {
     const ALL: [Step; 7] =
-        [Step::Trial, Step::UserNamespace, Step::Mapping, Step::Capability, Step::Unshare, Step::Names, Step::Loopback];
+        [Step::Probe, Step::UserNamespace, Step::Mapping, Step::Capability, Step::Unshare, Step::Names, Step::Loopback];
 
     fn refused(self, errno: Errno) -> Refusal {
         Refusal { step: self, errno }
@@ -117,25 +117,25 @@ pub(crate) fn enter_own_namespaces() -> State {
         return entered;
     }
     let word = match enter() {
-        Ok(Way::NotNeeded) => NOT_NEEDED,
-        Ok(Way::Entered(defect)) => ENTERED | defect.map_or(0, Refusal::encode),
+        Ok(Entry::NotNeeded) => NOT_NEEDED,
+        Ok(Entry::Entered(defect)) => ENTERED | defect.map_or(0, Refusal::encode),
         Err(refusal) => REFUSED | refusal.encode(),
     };
     STATE.store(word, Ordering::Release);
     state()
 }
 
-enum Way {
+enum Entry {
     NotNeeded,
     Entered(Option<Refusal>),
 }
 
-fn enter() -> Result<Way, Refusal> {
+fn enter() -> Result<Entry, Refusal> {
     const NEEDED: c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
     const NAMES: c_int = NEEDED | libc::CLONE_NEWNS;
     const ALL: c_int = NAMES | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
     if capabilities_of(current_tid()).is_ok_and(|mine| mine.has(CAP_SYS_ADMIN)) {
-        return Ok(Way::NotNeeded);
+        return Ok(Entry::NotNeeded);
     }
     try_user_namespace()?;
     let me = Identity::mine();
@@ -153,7 +153,7 @@ fn enter() -> Result<Way, Refusal> {
     let mapped = me.become_root().map_err(|errno| Step::Mapping.refused(errno));
     let named = make_names_private().map_err(|errno| Step::Names.refused(errno));
     let looped = loopback_up().map_err(|errno| Step::Loopback.refused(errno));
-    Ok(Way::Entered(mapped.and(looped).and(named).err()))
+    Ok(Entry::Entered(mapped.and(looped).and(named).err()))
 }
 
 /// Whether this process could have a user namespace of its own and use it, found by trying in a child process.
@@ -167,7 +167,7 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     // SAFETY: a new mapping at an address of the kernel's choice takes nothing from anybody.
     let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
-        return Err(Step::Trial.refused(Errno::last()));
+        return Err(Step::Probe.refused(Errno::last()));
     }
     // SAFETY: the page is zeroed, aligned, shared with the child alone, and unmapped below, after the last use.
     let answer = unsafe { &*page.cast::<AtomicU32>() };
@@ -182,7 +182,7 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
         // SAFETY: ends the child, without running anything that the parent registered for its exit.
         unsafe { libc::_exit(0) }
     }
-    let started = Errno::result(child).map(wait_for).map_err(|errno| Step::Trial.refused(errno));
+    let started = Errno::result(child).map(wait_for).map_err(|errno| Step::Probe.refused(errno));
     unblock_signals(&before);
     let word = answer.load(Ordering::Acquire);
     // SAFETY: mapped above with this length, and `answer` is not used any more.
@@ -191,7 +191,7 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     match word {
         GOOD => Ok(()),
         // A child that was killed before it could say anything left the page as it was.
-        _ => Err(Refusal::decode(word).unwrap_or(Step::Trial.refused(Errno::ECANCELED))),
+        _ => Err(Refusal::decode(word).unwrap_or(Step::Probe.refused(Errno::ECANCELED))),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The syscalls that `nix` does not wrap. Every block here hands the kernel a number, or a pointer to a local that
 //! outlives the call; descriptors come back as [`OwnedFd`].
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_short, c_uint, c_ulong};
@@ -91,6 +92,8 @@ fn list_mounts(below: u64, found: &mut [u64]) -> c_long {
 const NS_GET_USERNS: c_ulong = 0xb701;
 const NS_GET_NSTYPE: c_ulong = 0xb703;
 const SIOCGSKNS: c_ulong = 0x894c;
+/// `PIDFD_GET_NET_NAMESPACE` of `linux/pidfd.h`, since Linux 6.11.
+const PIDFD_GET_NET_NAMESPACE: c_ulong = 0xff04;
 
 /// What kind of namespace a descriptor of the namespace filesystem is.
 pub(crate) fn namespace_type(namespace: impl AsFd) -> nix::Result<CloneFlags> {
@@ -102,14 +105,30 @@ pub(crate) fn owning_user_namespace(namespace: impl AsFd) -> nix::Result<OwnedFd
     owned_descriptor(plain_ioctl(namespace, NS_GET_USERNS)?.into())
 }
 
+/// Creates a socket (`socket(2)`), of any domain, type and protocol.
+pub(crate) fn create_socket(domain: c_int, kind: c_int, protocol: c_int) -> nix::Result<OwnedFd> {
+    // SAFETY: socket takes three numbers and touches no memory of ours.
+    let result = unsafe { libc::socket(domain, kind, protocol) };
+    owned_descriptor(result.into())
+}
+
 /// The network namespace that a socket was created in.
 pub(crate) fn netns_of_socket(socket: impl AsFd) -> nix::Result<OwnedFd> {
     owned_descriptor(plain_ioctl(socket, SIOCGSKNS)?.into())
 }
 
+/// The network namespace that the process, or the thread, of a descriptor is in. Before Linux 6.11 an error: `ENOTTY`
+/// or `EINVAL`.
+///
+/// The same is asked for as of `/proc/PID/ns/net`; `ESRCH` where that task has exited.
+pub(crate) fn netns_of_pidfd(pidfd: impl AsFd) -> nix::Result<OwnedFd> {
+    owned_descriptor(plain_ioctl(pidfd, PIDFD_GET_NET_NAMESPACE)?.into())
+}
+
 /// An `ioctl(2)` without an argument.
 fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
-    // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an argument.
+    // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an
+    // argument.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request as _) };
     Errno::result(result)
 }
@@ -141,7 +160,8 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The numbers of `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
+/// The numbers of `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
+pub(crate) const CAP_SYS_PTRACE: u8 = 19;
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;
 pub(crate) const CAP_SETFCAP: u8 = 31;
 
@@ -212,11 +232,22 @@ pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Has `handler` called in the child of every later `fork(3)`. It may only do what a signal handler may.
-pub(crate) fn after_fork_in_child(handler: extern "C" fn()) -> io::Result<()> {
-    // SAFETY: a function lives for ever, and the caller sees to it that this one is async-signal-safe.
-    match unsafe { libc::pthread_atfork(None, None, Some(handler)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+/// Sleeps while `word` is `expected`, until [`futex_wake`], a signal or the end of `timeout` (`futex(2)`). May return for no reason.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        // Less than a thousand million, which fits the type everywhere.
+        tv_nsec: timeout.subsec_nanos() as _,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is borrowed and `timeout` a local, both for the call; the kernel reads both and writes neither.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout) };
+}
+
+/// Wakes one thread that sleeps on `word` (`futex(2)`).
+pub(crate) fn futex_wake(word: &AtomicU32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is borrowed for the call; the kernel takes its address, and neither reads nor writes it.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
 }

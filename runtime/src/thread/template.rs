@@ -13,46 +13,48 @@ use std::thread::Builder;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
-use super::pool::Pool;
-use super::worker::{self, Worker};
+use super::handle::WorkerHandle;
+use super::oneshot;
+use super::roster::Roster;
+use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::home::Home;
-use crate::sys::{self, Kind, Resource, Who};
+use crate::sys::{self, Kind, ProcTask, Resource};
+use crate::thread::home::Home;
 
 /// A way to ask the template for a worker.
 pub(super) struct Template {
-    requests: mpsc::Sender<mpsc::SyncSender<Result<Worker, Error>>>,
+    requests: mpsc::Sender<oneshot::Sender<Result<WorkerHandle, Error>>>,
 }
 
 impl Template {
     /// Starts the template thread, from the calling thread, and returns when it stands at home.
-    pub(super) fn start(pool: &'static Pool) -> Result<(Template, Home), Error> {
-        let (requests, inbox) = mpsc::channel::<mpsc::SyncSender<Result<Worker, Error>>>();
-        let (ready, arrival) = mpsc::sync_channel(1);
+    pub(super) fn start(roster: &'static Roster) -> Result<(Template, Home), Error> {
+        let (requests, inbox) = mpsc::channel::<oneshot::Sender<Result<WorkerHandle, Error>>>();
+        let (ready, arrival) = oneshot::channel();
         let live = move || {
             let home = align_with_leader().and_then(|()| Home::here());
             let arrived = home.is_ok();
             // The receiver waits below, and a request comes only from a template that arrived.
-            let _ = ready.send(home);
+            ready.send(home);
             if arrived {
                 for reply in inbox {
-                    let _ = reply.send(worker::spawn(pool));
+                    reply.send(worker::spawn(roster));
                 }
             }
         };
         Builder::new()
             .name("in-netns-tmpl".into())
             .spawn(live)
-            .map_err(|source| spawn_failed("the template thread", source))?;
-        let home = arrival.recv().unwrap_or_else(|_| Err(template_died()))?;
+            .map_err(|source| Error::spawn_failed("the template thread", source))?;
+        let home = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
         Ok((Template { requests }, home))
     }
 
     /// A new worker, cloned from the template.
-    pub(super) fn clone_worker(&self) -> Result<Worker, Error> {
-        let (reply, answer) = mpsc::sync_channel(1);
+    pub(super) fn clone_worker(&self) -> Result<WorkerHandle, Error> {
+        let (reply, answer) = oneshot::channel();
         self.requests.send(reply).map_err(|_| template_died())?;
-        answer.recv().unwrap_or_else(|_| Err(template_died()))
+        answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 }
 
@@ -64,13 +66,6 @@ fn template_died() -> Error {
     )
 }
 
-/// What the kernel or `std` said when a thread was asked for.
-pub(crate) fn spawn_failed(what: &str, source: std::io::Error) -> Error {
-    Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
-        Some("the kernel started no thread; see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into())
-    })
-}
-
 /// Makes the calling thread, which inherited from whoever made the first call, like the leader of the process.
 fn align_with_leader() -> Result<(), Error> {
     const OPERATION: &str = "start the template thread";
@@ -80,21 +75,21 @@ fn align_with_leader() -> Result<(), Error> {
         Err(Error::new(ErrorKind::Unsupported, OPERATION, explanation))
     };
 
-    if sys::namespace_of(Who::Leader, Kind::Net).is_err() {
+    if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
         // The leader has exited, and the process goes on without it: there is nothing to align with.
         return Ok(());
     }
     for kind in [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup] {
-        if sys::namespace_of(Who::Me, kind).ok() != sys::namespace_of(Who::Leader, kind).ok() {
+        if sys::namespace_of(ProcTask::Me, kind).ok() != sys::namespace_of(ProcTask::Leader, kind).ok() {
             let operation = || format!("{OPERATION}, in the {} namespace of the process", kind.file());
-            kind.open(Who::Leader)
+            kind.open(ProcTask::Leader)
                 .and_then(|namespace| sys::setns(namespace, kind.flag()))
                 .map_err(|errno| Error::from_errno(operation(), errno).explain_making())?;
         }
     }
     let apart = |resource| matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
     if apart(Resource::Fs)
-        || sys::namespace_of(Who::Me, Kind::Mount).ok() != sys::namespace_of(Who::Leader, Kind::Mount).ok()
+        || sys::namespace_of(ProcTask::Me, Kind::Mount).ok() != sys::namespace_of(ProcTask::Leader, Kind::Mount).ok()
     {
         return first_call_elsewhere("the calling thread has unshared its filesystem attributes or mount namespace");
     }

@@ -4,9 +4,11 @@
 //!
 //! - `thread`: starts a thread that stays
 //! - `enter`: calls `rootless::enter`
-//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`, with `ENOSYS`
+//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`,
+//!   with `ENOSYS`
 //! - `filter-user`: one that refuses it for user namespaces alone
 //! - `filter-setns`: one that refuses `setns(2)`
+//! - `from-pid PID`: looks for the namespace of a process
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -18,7 +20,8 @@ use seccompiler::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "thread" => drop(std::thread::spawn(std::thread::park)),
             "enter" => match in_netns::rootless::enter() {
@@ -29,6 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "filter-unshare-enosys" => refuse(libc::SYS_unshare, &[], libc::ENOSYS)?,
             "filter-user" => refuse(libc::SYS_unshare, &[libc::CLONE_NEWUSER], libc::EPERM)?,
             "filter-setns" => refuse(libc::SYS_setns, &[], libc::EPERM)?,
+            "from-pid" => match NetNs::from_pid(arguments.next().ok_or("from-pid takes a number")?.parse()?) {
+                Ok(ns) => println!("from_pid={ns}"),
+                Err(error) => println!("from_pid={:?} {error}", error.kind()),
+            },
             other => return Err(format!("what is {other}?").into()),
         }
     }

@@ -10,6 +10,7 @@ mod combined;
 mod expansion;
 mod handover;
 mod options;
+mod process_network;
 mod receivers;
 mod returns;
 mod signatures;

@@ -176,6 +176,7 @@ fn a_failure_panics_elsewhere_with_the_error_as_message() {
 #[test]
 fn a_failure_panics_where_asked() {
     type Alias = io::Result<u8>;
+    type WithoutFrom = Result<u8, std::num::ParseIntError>;
 
     #[in_netns(MISSING, error = "panic")]
     fn result() -> io::Result<u8> {
@@ -185,13 +186,18 @@ fn a_failure_panics_where_asked() {
     fn without_from() -> Result<u8, std::num::ParseIntError> {
         "1".parse()
     }
-    #[in_netns(MISSING)]
+    #[in_netns(MISSING, error = "panic")]
     fn alias() -> Alias {
         Ok(1)
+    }
+    #[in_netns(MISSING, error = "panic")]
+    fn alias_without_from() -> WithoutFrom {
+        "1".parse()
     }
     assert!(panic_of(|| _ = result()).contains(MISSING));
     assert!(panic_of(|| _ = without_from()).contains(MISSING));
     assert!(panic_of(|| _ = alias()).contains(MISSING));
+    assert!(panic_of(|| _ = alias_without_from()).contains(MISSING));
 }
 
 #[test]
@@ -203,6 +209,213 @@ fn a_failure_is_returned_where_asked() {
         Ok(1)
     }
     assert!(f().unwrap_err().to_string().contains(MISSING));
+}
+
+/// What the return type is, and not how it is written, decides where it is a path of another name than `Result`.
+mod by_type {
+    use std::error::Error;
+    use std::fmt::Debug;
+    use std::future::Future;
+    use std::io;
+    use std::pin::Pin;
+    use std::result::Result as StdResult;
+
+    use in_netns::{NetNs, in_netns};
+
+    use super::{Caller, MISSING, panic_of};
+
+    type Reply = io::Result<u8>;
+    type Nested = Reply;
+    type Generic<T, E = in_netns::Error> = Result<T, E>;
+    type TestResult = Result<(), Box<dyn Error + Send + Sync>>;
+    type Maybe = Option<Reply>;
+
+    #[track_caller]
+    fn is_returned<T, E: ToString>(result: Result<T, E>) {
+        let message = result.err().unwrap().to_string();
+        assert!(message.contains(MISSING), "{message}");
+    }
+
+    #[test]
+    fn an_alias_of_a_result_returns_a_failure() {
+        #[in_netns(MISSING)]
+        fn alias() -> Reply {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn alias_of_an_alias() -> Nested {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn in_parentheses() -> (self::Reply) {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn of_unit() -> TestResult {
+            Ok(())
+        }
+        #[in_netns(MISSING)]
+        fn default_parameter() -> Generic<u8> {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn renamed() -> StdResult<u8, io::Error> {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn of_an_unnamed_type() -> Generic<impl Debug, io::Error> {
+            Ok(1)
+        }
+        is_returned(alias());
+        is_returned(alias_of_an_alias());
+        is_returned(in_parentheses());
+        is_returned(of_unit());
+        is_returned(default_parameter());
+        is_returned(renamed());
+        is_returned(of_an_unnamed_type());
+    }
+
+    #[test]
+    fn so_does_what_a_trait_or_an_implementation_calls_it() {
+        trait Probe {
+            type Reply;
+            fn probe(&self) -> Self::Reply;
+            fn new() -> Self;
+        }
+        impl Probe for Reply {
+            type Reply = Reply;
+            #[in_netns(MISSING)]
+            fn probe(&self) -> Self::Reply {
+                Ok(1)
+            }
+            #[in_netns(MISSING)]
+            fn new() -> Self {
+                Ok(1)
+            }
+        }
+        is_returned(Reply::new());
+        is_returned(Ok(1).probe());
+    }
+
+    #[test]
+    fn so_does_one_in_a_generic_function_as_far_as_the_function_knows() {
+        #[in_netns(MISSING)]
+        fn any_value<T: Send>(value: T) -> Generic<T> {
+            Ok(value)
+        }
+        #[in_netns(MISSING)]
+        fn any_error<E: Send + From<in_netns::Error>>() -> Generic<u8, E> {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn projection<T>() -> T::Item
+        where
+            T: Iterator<Item = Reply>,
+        {
+            Ok(1)
+        }
+        // Only the caller knows that it is a `Result`.
+        #[in_netns(MISSING)]
+        fn parameter<T: Send>(value: T) -> T {
+            value
+        }
+        #[in_netns(MISSING)]
+        fn unknown_projection<T: Iterator<Item: Send>>(mut list: T) -> T::Item
+        where
+            T: Send,
+        {
+            list.next().unwrap()
+        }
+        is_returned(any_value(1));
+        is_returned(any_error::<io::Error>());
+        is_returned(projection::<std::vec::IntoIter<Reply>>());
+        assert!(panic_of(|| _ = parameter::<Reply>(Ok(1))).contains(MISSING));
+        assert!(panic_of(|| _ = unknown_projection(vec![Reply::Ok(1)].into_iter())).contains(MISSING));
+    }
+
+    #[test]
+    fn so_does_an_async_function() {
+        #[in_netns(MISSING)]
+        async fn borrowed(_: &u8) -> Reply {
+            Ok(1)
+        }
+        #[in_netns(MISSING, owned)]
+        async fn owned() -> Reply {
+            Ok(1)
+        }
+        #[in_netns(MISSING)]
+        fn boxed() -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+            Box::pin(async { Ok(1) })
+        }
+        #[in_netns(MISSING)]
+        fn unnamed() -> impl Future<Output = Reply> {
+            async { Ok(1) }
+        }
+        #[in_netns(MISSING)]
+        async fn panics() -> Maybe {
+            None
+        }
+        futures::executor::block_on(async {
+            is_returned(borrowed(&1).await);
+            is_returned(owned().await);
+            is_returned(boxed().await);
+            is_returned(unnamed().await);
+        });
+        assert!(panic_of(|| _ = futures::executor::block_on(panics())).contains(MISSING));
+    }
+
+    #[test]
+    fn other_types_panic() {
+        #[in_netns(MISSING)]
+        fn option() -> Maybe {
+            None
+        }
+        #[in_netns(MISSING)]
+        fn string() -> String {
+            String::new()
+        }
+        #[in_netns(MISSING)]
+        fn pair() -> (Reply, Reply) {
+            (Ok(1), Ok(1))
+        }
+        #[in_netns(MISSING)]
+        fn boxed() -> Box<Reply> {
+            Box::new(Ok(1))
+        }
+        assert!(panic_of(|| _ = option()).contains(MISSING));
+        assert!(panic_of(|| _ = string()).contains(MISSING));
+        assert!(panic_of(|| _ = pair()).contains(MISSING));
+        assert!(panic_of(|| _ = boxed()).contains(MISSING));
+    }
+
+    /// The body does not see what the expansion imports.
+    #[test]
+    fn a_method_of_the_same_name_in_the_body() {
+        trait Own {
+            fn or_return_else_panic(&self) -> u8;
+            fn or_skip(&self) -> u8;
+        }
+        impl Own for u8 {
+            fn or_return_else_panic(&self) -> u8 {
+                *self
+            }
+            fn or_skip(&self) -> u8 {
+                *self
+            }
+        }
+        #[in_netns(new)]
+        fn f(caller: Caller) -> Reply {
+            caller.is_elsewhere();
+            let __outcome = 1_u8;
+            Ok(__outcome.or_return_else_panic() + __outcome.or_skip())
+        }
+        assert_eq!(f(Caller::here()).unwrap(), 2);
+        #[in_netns(NetNs::new()?)]
+        fn g() -> Reply {
+            Ok(3)
+        }
+        assert_eq!(g().unwrap(), 3);
+    }
 }
 
 /// The file and line of the panic, as the panic hook is told.

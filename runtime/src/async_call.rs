@@ -1,0 +1,229 @@
+//! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
+//!
+//! ```text
+//! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
+//! pinned:                    enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
+//! ```
+//!
+//! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body: it is made, polled and dropped on a
+//! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
+//! the call's future is ready. The executor's threads never move.
+//!
+//! **Repr a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
+//! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
+//!
+//! The modules, in the order in which a call meets them: [`launch`] finds a thread, [`session`] is that thread's time
+//! inside (with [`local`] tasks), [`poll_rendezvous`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
+//! pace ([`owned`]).
+
+mod borrowed;
+mod launch;
+mod local;
+mod owned;
+#[allow(unsafe_code)] // A borrowed future is polled on another thread: see the module's documentation.
+mod poll_rendezvous;
+mod service;
+mod session;
+mod sockets;
+
+use std::future::Future;
+
+pub(crate) use owned::call as call_owned;
+pub use owned::{AbortHandle, JoinError, JoinHandle};
+pub use service::{NetNsRuntime, RuntimeBuilder};
+pub use sockets::IntoSocketAddrs;
+
+use crate::call::{Call, Outcome};
+use crate::error::Error;
+use crate::netns::{IntoNetNs, NetNs};
+use crate::thread::Inspect;
+
+/// Runs an async body inside a network namespace: [`with_netns`](crate::with_netns) for futures.
+///
+/// `body` makes a future. It is made, polled and dropped on a pinned thread inside the namespace, in a current-thread tokio runtime
+/// (with a [`LocalSet`](tokio::task::LocalSet)) of this call. So `tokio::spawn`, `spawn_local`, `spawn_blocking`, timers, sockets
+/// and name look-ups are inside as well, and what was spawned has ended when the returned future is ready: tasks are dropped,
+/// blocking closures are waited for (without blocking the executor).
+///
+/// The returned future can be awaited under any executor. The body may borrow from its surroundings, and only what crosses, the
+/// closure and the output, must be [`Send`]: the body may hold an `Rc` across an `.await`.
+///
+/// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most. What the body
+///   had spawned is dropped soon after. Blocking closures that run already are left to end by themselves in the namespace; the
+///   thread is counted as leased until then.
+/// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std` one
+///   (`into_std`), and have the caller's runtime take it (`from_std`).
+/// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
+/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of whoever awaits.
+///
+/// - **A call under way has** a thread and four descriptors, those of its runtime.
+/// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
+///
+/// Where the body borrows nothing, [`NetNs::spawn_async`] spares the hand-over of each poll.
+///
+/// # Errors
+///
+/// As [`with_netns`](crate::with_netns), and [`LimitReached`](crate::ErrorKind::LimitReached) where there are no descriptors left for a
+/// runtime. The body was then never made.
+///
+/// # Panics
+///
+/// A panic of the body is resumed here, with its own payload, when the thread was restored.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::{NetNs, with_netns_async};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let blue = NetNs::new()?;
+/// let port = 80;
+/// let listener = with_netns_async(&blue, || async {
+///     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+///     listener.into_std() // A tokio listener would die with the call's runtime.
+/// })
+/// .await??;
+/// assert_eq!(NetNs::of_socket(&listener)?, blue);
+/// let listener = tokio::net::TcpListener::from_std(listener)?; // It stays in `blue`, and is served from here.
+/// # drop(listener);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What is not `Send` does not cross to another thread:
+///
+/// ```compile_fail,E0277
+/// let text = std::rc::Rc::new("here");
+/// let call = in_netns::with_netns_async("blue", || async { println!("{text}") });
+/// ```
+pub async fn with_netns_async<N, F, Fut, R>(ns: N, body: F) -> Result<R, Error>
+where
+    N: IntoNetNs,
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    Call::new(ns).run_async(body).await
+}
+
+impl NetNs {
+    /// Runs an async body inside this namespace: [`with_netns_async`], as a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns_async`].
+    pub async fn run_async<F, Fut, R>(&self, body: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        Call::new(self).run_async(body).await
+    }
+
+    /// Starts an async body inside this namespace, which goes at its own pace: for a body that borrows nothing.
+    ///
+    /// As [`with_netns_async`], but nothing is handed over for each poll. The handle is that of a tokio task: awaiting it gives
+    /// the output when everything has ended, dropping it detaches the body, and [`JoinHandle::abort`] has it dropped. Whether it
+    /// could be started at all, the handle tells: see [`JoinError::entry`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let blue = in_netns::NetNs::new()?;
+    /// let inside = blue.clone();
+    /// let task = blue.spawn_async(move || async move { inside.is_current() });
+    /// assert!(task.await??);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_async<F, Fut, R>(&self, body: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        Call::new(self).spawn_async(body)
+    }
+}
+
+impl Call {
+    /// Runs an async body, and returns its output: [`with_netns_async`], with options.
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), in_netns::Error> {
+    /// use in_netns::{Call, NetNs};
+    ///
+    /// let call = Call::new(NetNs::new()?).fresh().thread_name("probe");
+    /// assert_eq!(call.run_async(|| async { 6 * 7 }).await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns_async`].
+    pub async fn run_async<F, Fut, R>(self, body: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        self.execute_async(Inspect::Later, body).await.map(Outcome::into_value)
+    }
+
+    /// Runs an async body, and returns everything there is to know, as [`Call::outcome`] does.
+    ///
+    /// An audit looks when all that the body spawned on its runtime has ended: what is left are threads that were started by other
+    /// means.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`]. A panic is in the outcome, and not resumed.
+    pub async fn outcome_async<F, Fut, R>(self, body: F) -> Result<Outcome<R>, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        self.execute_async(Inspect::Now, body).await
+    }
+
+    /// Starts an async body that goes at its own pace: [`NetNs::spawn_async`], with options.
+    ///
+    /// What an audit finds, the hook of [`set_stray_hook`](crate::set_stray_hook) is told. A namespace that cannot be found is an error of
+    /// the handle: [`JoinError::entry`].
+    pub fn spawn_async<F, Fut, R>(self, body: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        owned::spawn(self, body)
+    }
+
+    pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        let (ns, options) = self.into_parts()?;
+        borrowed::call(ns, options, inspect, body).await
+    }
+}

@@ -1,0 +1,89 @@
+//! The way in: a thread is found, and goes on by itself, while the caller does something else.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc;
+
+use super::session::{LeaseGuard, Session, SessionEnd};
+use crate::call::Options;
+use crate::error::Error;
+use crate::netns::NetNs;
+use crate::thread::pinned::PinnedThread;
+use crate::thread::{Inspect, Pool};
+
+/// What a pinned thread is to do: enter, and then `run` with the payload. If it cannot enter, `run` is told how that ended.
+pub(super) struct Launch<T, L> {
+    pub(super) ns: NetNs,
+    pub(super) options: Options,
+    pub(super) inspect: Inspect,
+    pub(super) payload: T,
+    pub(super) run: L,
+}
+
+impl<T, L> Launch<T, L>
+where
+    T: Send + 'static,
+    L: FnOnce(Result<Session<'_>, SessionEnd>, T) + Send + 'static,
+{
+    /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
+    /// had, the work comes back.
+    pub(super) fn begin(self) -> Result<(), (Error, Self)> {
+        let pool = Pool::of_process();
+        if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) }
+    }
+
+    fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
+        let lease = match pool.lease() {
+            Ok(lease) => lease,
+            Err(error) => return Err((error, self)),
+        };
+        lease.submit(move |thread, lease| {
+            if let Some(thread) = thread {
+                return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
+            }
+            // Somebody's leftovers were found in that one: its last deed is to find another.
+            drop(lease);
+            if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
+                run(Err(SessionEnd::without_thread(error)), payload);
+            }
+        });
+        Ok(())
+    }
+
+    fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
+        let home = match pool.home_or_init() {
+            Ok(home) => home,
+            Err(error) => return Err((error, self)),
+        };
+        let builder = self.options.builder();
+        let count = pool.roster.count_lease();
+        // What a thread that cannot be started was given is lost, so this is given afterwards.
+        let (hand_on, work_to_come) = mpsc::sync_channel::<Self>(1);
+        let body = move || {
+            let _registration = pool.roster.register_current();
+            let lease_guard = LeaseGuard::Counted(count);
+            if let Ok(launch) = work_to_come.recv() {
+                launch.enter_and_run(pool, &mut PinnedThread::pin_current(home), lease_guard);
+            }
+        };
+        match builder.spawn(body) {
+            Ok(_) => {
+                let _ = hand_on.send(self);
+                Ok(())
+            }
+            Err(source) => Err((Error::spawn_failed("a thread for one call", source), self)),
+        }
+    }
+
+    /// On the pinned thread. It does not unwind.
+    fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
+        let Launch { ns, options, inspect, payload, run } = self;
+        // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has the thread retire,
+        // and those who wait for the payload learn that it is gone.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            let session = Session::begin(pool, thread, lease_guard, &ns, &options, inspect);
+            // The session has one of its own.
+            drop(ns);
+            run(session, payload);
+        }));
+    }
+}

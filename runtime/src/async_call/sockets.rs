@@ -1,0 +1,249 @@
+//! Sockets of a namespace on the caller's own tokio runtime.
+//!
+//! **Promised:** as [`call::sockets`](crate::call::sockets). The caller's runtime polls the socket; dropping a future of this module
+//! closes every socket that it created.
+//!
+//! A name is looked up on a blocking thread of the caller's runtime, which makes a call into the namespace and waits. Creating a
+//! socket is one short call, which the executor's thread makes itself.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+
+use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
+use crate::netns::NetNs;
+use crate::sys::socket::{self, Blocking, Transport};
+
+/// What an asynchronous socket method takes for an address: what [`std::net::ToSocketAddrs`] takes, as a value that can be looked
+/// up later.
+///
+/// Socket addresses, pairs of an IP address or a name and a port, and text such as `"localhost:80"`. This trait is sealed.
+pub trait IntoSocketAddrs: sealed::Sealed {}
+
+mod sealed {
+    use std::net::SocketAddr;
+
+    /// An address, or the name of some.
+    #[derive(Clone, Debug)]
+    pub enum Unresolved {
+        Addresses(Vec<SocketAddr>),
+        Host(String, u16),
+        Text(String),
+    }
+
+    pub trait Sealed {
+        fn unresolved(self) -> Unresolved;
+    }
+}
+
+use sealed::{Sealed, Unresolved};
+
+macro_rules! into_socket_addrs {
+    ($($type:ty, $address:pat => $unresolved:expr;)*) => {$(
+        impl IntoSocketAddrs for $type {}
+        impl Sealed for $type {
+            fn unresolved(self) -> Unresolved {
+                let $address = self;
+                $unresolved
+            }
+        }
+    )*};
+}
+
+fn numeric(address: impl Into<SocketAddr>) -> Unresolved {
+    Unresolved::Addresses(vec![address.into()])
+}
+
+fn host(name: &str, port: u16) -> Unresolved {
+    name.parse::<IpAddr>().map_or_else(|_| Unresolved::Host(name.to_owned(), port), |ip| numeric((ip, port)))
+}
+
+fn text(address: &str) -> Unresolved {
+    address.parse::<SocketAddr>().map_or_else(|_| Unresolved::Text(address.to_owned()), numeric)
+}
+
+into_socket_addrs! {
+    SocketAddr, address => numeric(address);
+    &SocketAddr, address => numeric(*address);
+    SocketAddrV4, address => numeric(address);
+    SocketAddrV6, address => numeric(address);
+    (IpAddr, u16), address => numeric(address);
+    (Ipv4Addr, u16), address => numeric(address);
+    (Ipv6Addr, u16), address => numeric(address);
+    &[SocketAddr], addresses => Unresolved::Addresses(addresses.to_vec());
+    &Vec<SocketAddr>, addresses => Unresolved::Addresses(addresses.clone());
+    Vec<SocketAddr>, addresses => Unresolved::Addresses(addresses);
+    (&str, u16), (name, port) => host(name, port);
+    (String, u16), (name, port) => host(&name, port);
+    (&String, u16), (name, port) => host(name, port);
+    &str, address => text(address);
+    &String, address => text(address);
+    String, address => text(&address);
+}
+
+impl NetNs {
+    /// [`NetNs::tcp_listen`] on the caller's tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::tcp_listen`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its I/O driver enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ns = in_netns::NetNs::new()?;
+    /// let listener = ns.tcp_listen_async("127.0.0.1:80").await?;
+    /// let (stream, accepted) = tokio::join!(ns.tcp_connect_async(listener.local_addr()?), listener.accept());
+    /// assert_eq!(stream?.local_addr()?, accepted?.1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn tcp_listen_async(&self, address: impl IntoSocketAddrs) -> io::Result<TcpListener> {
+        let socket = self.bind_first_async(address, Transport::Tcp, |socket, address| {
+            socket::allow_address_reuse(socket)?;
+            socket::bind(socket, address)?;
+            socket::listen(socket)
+        });
+        TcpListener::from_std(socket.await?.into())
+    }
+
+    /// [`NetNs::tcp_connect`] on the caller's tokio runtime. Dropping the future closes all its sockets.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::tcp_connect`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its I/O and time drivers enabled.
+    ///
+    /// # Examples
+    ///
+    /// See [`NetNs::tcp_listen_async`].
+    pub async fn tcp_connect_async(&self, address: impl IntoSocketAddrs) -> io::Result<TcpStream> {
+        let addresses = interleave(&self.resolve_async(address).await?);
+        let mut waiting = addresses.into_iter();
+        let mut attempts: Vec<Attempt<'_>> = Vec::new();
+        let mut last = None;
+        loop {
+            let mut starts = false;
+            if let Some(address) = waiting.next() {
+                attempts.push(Box::pin(self.connect_async(address)));
+                starts = true;
+            } else if attempts.is_empty() {
+                return Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
+            }
+            // The next attempt begins when one fails, or after the delay if there is one to begin.
+            let mut delay = pin!(tokio::time::sleep(ATTEMPT_DELAY));
+            let more = starts && waiting.len() > 0;
+            let decided = poll_fn(|cx| {
+                for at in (0..attempts.len()).rev() {
+                    if let Poll::Ready(result) = attempts[at].as_mut().poll(cx) {
+                        drop(attempts.remove(at));
+                        return Poll::Ready(Some(result));
+                    }
+                }
+                if more { delay.as_mut().poll(cx).map(|()| None) } else { Poll::Pending }
+            });
+            match decided.await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = Some(error),
+                None => {}
+            }
+        }
+    }
+
+    /// [`NetNs::udp_bind`] on the caller's tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::udp_bind`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its I/O driver enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ns = in_netns::NetNs::new()?;
+    /// let dns = ns.udp_bind_async(("127.0.0.1", 53)).await?;
+    /// assert_eq!(in_netns::NetNs::of_socket(&dns)?, ns);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn udp_bind_async(&self, address: impl IntoSocketAddrs) -> io::Result<UdpSocket> {
+        let socket = self.bind_first_async(address, Transport::Udp, socket::bind);
+        UdpSocket::from_std(socket.await?.into())
+    }
+
+    /// [`NetNs::lookup_host`] on a blocking thread of the caller's tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::lookup_host`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn lookup_host_async(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        self.resolve_async((host, port)).await
+    }
+
+    async fn resolve_async(&self, address: impl IntoSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+        let unresolved = match address.unresolved() {
+            Unresolved::Addresses(addresses) => return resolve(&*addresses),
+            unresolved => unresolved,
+        };
+        let ns = self.clone();
+        let look_up = move || {
+            ns.try_run(|| match unresolved {
+                Unresolved::Host(name, port) => resolve((name, port)),
+                Unresolved::Text(text) => resolve(text),
+                Unresolved::Addresses(addresses) => resolve(&*addresses),
+            })
+        };
+        tokio::task::spawn_blocking(look_up).await?
+    }
+
+    async fn bind_first_async(
+        &self,
+        address: impl IntoSocketAddrs,
+        transport: Transport,
+        prepare: impl Fn(&OwnedFd, SocketAddr) -> io::Result<()>,
+    ) -> io::Result<OwnedFd> {
+        let mut last = None;
+        for address in self.resolve_async(address).await? {
+            let socket = self.socket_for(address, transport, Blocking::No)?;
+            match prepare(&socket, address) {
+                Ok(()) => return Ok(socket),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
+    }
+
+    async fn connect_async(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.socket_for(address, Transport::Tcp, Blocking::No)?;
+        TcpSocket::from_std_stream(socket.into()).connect(address).await
+    }
+}
+
+/// A connection under way.
+type Attempt<'n> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'n>>;

@@ -1,0 +1,128 @@
+//! What belongs to the caller's thread, and is current in the body all the same, though that runs on another.
+//!
+//! With feature `tracing` the dispatcher and the span. With feature `tokio` the handle of the caller's runtime, in synchronous
+//! bodies: an async body is in a runtime of its own. And the [`WorkerRun`] that the caller is part of.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[cfg(feature = "tracing")]
+use crate::hook::contain_panics;
+
+thread_local! {
+    static WORKER_RUN: RefCell<Option<Arc<WorkerRun>>> = const { RefCell::new(None) };
+}
+
+/// The run of a closure by a [`Worker`](crate::Worker). Calls that the closure makes are part of it, on whichever threads they run:
+/// so a worker notices that it would wait for itself.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerRun {
+    /// The run that this one is part of.
+    outer: Mutex<Option<Arc<WorkerRun>>>,
+}
+
+impl WorkerRun {
+    /// The run that the calling thread is part of.
+    pub(crate) fn current() -> Option<Arc<WorkerRun>> {
+        // No destructor of a thread-local is part of a run.
+        WORKER_RUN.try_with(|run| run.borrow().clone()).ok().flatten()
+    }
+
+    /// Whether the calling thread is part of this run.
+    pub(crate) fn is_current(self: &Arc<Self>) -> bool {
+        let mut run = WorkerRun::current();
+        while let Some(inner) = run {
+            if Arc::ptr_eq(&inner, self) {
+                return true;
+            }
+            run = inner.outer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        false
+    }
+
+    /// Says what this run is part of, until `None`.
+    pub(crate) fn set_outer(&self, outer: Option<Arc<WorkerRun>>) {
+        *self.outer.lock().unwrap_or_else(PoisonError::into_inner) = outer;
+    }
+}
+
+/// Taken on the caller's thread, made current on the body's.
+pub(crate) struct Context {
+    #[cfg(feature = "tracing")]
+    tracing: Option<(tracing::Dispatch, tracing::Span)>,
+    #[cfg(feature = "tokio")]
+    runtime: Option<tokio::runtime::Handle>,
+    worker_run: Option<Arc<WorkerRun>>,
+}
+
+impl Context {
+    /// For a synchronous body.
+    pub(crate) fn of_caller() -> Context {
+        Context {
+            // Free where the program has no subscriber.
+            #[cfg(feature = "tracing")]
+            tracing: tracing::dispatcher::has_been_set()
+                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current())),
+            #[cfg(feature = "tokio")]
+            runtime: tokio::runtime::Handle::try_current().ok(),
+            worker_run: WorkerRun::current(),
+        }
+    }
+
+    /// For a body that is run by a worker.
+    pub(crate) fn of_worker_run(run: Arc<WorkerRun>) -> Context {
+        let mut context = Context::of_caller();
+        context.worker_run = Some(run);
+        context
+    }
+
+    /// For an async body. It may outlive the run that its caller is part of.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn of_async_caller() -> Context {
+        let mut context = Context::of_caller();
+        context.runtime = None;
+        context.worker_run = None;
+        context
+    }
+
+    /// Runs the body, or one poll of it, with all of that current.
+    pub(crate) fn within<R>(&self, body: impl FnOnce() -> R) -> R {
+        // Caught in here: a subscriber's `exit` may panic, and two panics at once would end the process. The body's has precedence.
+        let mut result = None;
+        let left = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.make_current(|| result = Some(panic::catch_unwind(AssertUnwindSafe(body))));
+        }));
+        match (result, left) {
+            (Some(Err(payload)), _) | (None, Err(payload)) => panic::resume_unwind(payload),
+            (Some(Ok(value)), Ok(())) => value,
+            (Some(Ok(value)), Err(payload)) => {
+                drop(value);
+                panic::resume_unwind(payload)
+            }
+            (None, Ok(())) => unreachable!("the body was called"),
+        }
+    }
+
+    fn make_current(&self, body: impl FnOnce()) {
+        let _run = self.worker_run.as_ref().map(|run| {
+            let before = WORKER_RUN.replace(Some(Arc::clone(run)));
+            scopeguard::guard((), |()| drop(WORKER_RUN.replace(before)))
+        });
+        #[cfg(feature = "tokio")]
+        let _current = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        #[cfg(feature = "tracing")]
+        if let Some((dispatch, span)) = &self.tracing {
+            return tracing::dispatcher::with_default(dispatch, || span.in_scope(body));
+        }
+        body();
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // Closing the span calls the subscriber. Should that panic, it does not hide what the call has to return.
+        #[cfg(feature = "tracing")]
+        contain_panics(|| drop(self.tracing.take()));
+    }
+}

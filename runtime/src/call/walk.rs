@@ -1,0 +1,151 @@
+//! A walk: one closure runs in many namespaces, on one pinned thread or on several.
+
+use std::num::NonZeroUsize;
+use std::panic;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Builder};
+
+use crate::call::context::Context;
+use crate::call::pinned;
+use crate::error::Error;
+use crate::netns::NetNs;
+use crate::thread::pinned::PinnedThread;
+
+/// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
+///
+/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]: a pair of a label and a namespace, or a type of
+/// your own. The closure gets the item. The results are in the order of the items. An item whose namespace cannot be entered
+/// gives its error in its place, and the walk goes on.
+///
+/// Between two namespaces only the network namespace changes. The rest is restored at the end, as after a
+/// [`with_netns`](crate::with_netns).
+///
+/// # Errors
+///
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started.
+///
+/// # Panics
+///
+/// A panic of the closure ends the walk, and is resumed here.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::fs;
+/// use in_netns::{NetNs, walk};
+///
+/// let pods = [NetNs::new()?, NetNs::new()?];
+/// for devices in walk(&pods, |_pod| fs::read_to_string("/proc/thread-self/net/dev"))? {
+///     assert!(devices??.contains("lo:"));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// With labels:
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::collections::BTreeMap;
+/// use in_netns::{NetNs, walk};
+///
+/// let pods = BTreeMap::from([("web", NetNs::new()?), ("db", NetNs::new()?)]);
+/// let seen = walk(&pods, |(name, pod)| pod.is_current().map(|inside| (*name, inside)))?;
+/// let seen = seen.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(seen, [("db", true), ("web", true)]);
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+pub fn walk<I, F, R>(items: I, mut f: F) -> Result<Vec<Result<R, Error>>, Error>
+where
+    I: IntoIterator,
+    I::Item: AsRef<NetNs> + Send,
+    F: FnMut(I::Item) -> R + Send,
+    R: Send,
+{
+    // The iterator is the caller's code, and runs on the caller's thread.
+    let items: Vec<I::Item> = items.into_iter().collect();
+    pinned(move |thread| items.into_iter().map(|item| visit(thread, item, &mut f)).collect())
+}
+
+/// As [`walk`], on several pinned threads at once.
+///
+/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. It is not
+/// defined which thread visits which namespace. The results are in the order of the items.
+///
+/// # Errors
+///
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started. Where fewer threads than asked for can be
+/// started, those do the work.
+///
+/// # Panics
+///
+/// A panic of the closure is resumed here when the other threads have finished.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::{NetNs, par_walk};
+///
+/// let pods: Vec<_> = (0..8).map(|_| NetNs::new()).collect::<Result<_, _>>()?;
+/// for (pod, there) in pods.iter().zip(par_walk(&pods, 4, NetNs::is_current)?) {
+///     assert!(there??, "in {pod}");
+/// }
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+pub fn par_walk<I, F, R>(items: I, threads: impl Into<Option<usize>>, f: F) -> Result<Vec<Result<R, Error>>, Error>
+where
+    I: IntoIterator,
+    I::Item: AsRef<NetNs> + Send,
+    F: Fn(I::Item) -> R + Send + Sync,
+    R: Send,
+{
+    let items: Vec<I::Item> = items.into_iter().collect();
+    let count = items.len();
+    let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    let threads = threads.clamp(1, count.max(1));
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let walk_on = || {
+        pinned(|thread| {
+            let mut seen = Vec::new();
+            while let Some((at, item)) = next() {
+                seen.push((at, visit(thread, item, &f)));
+            }
+            seen
+        })
+    };
+    let context = Context::of_caller();
+
+    let walks = thread::scope(|scope| {
+        // Each of these waits for a pinned thread, as this thread does. A thread that cannot be started leaves its share to
+        // the others.
+        let others: Vec<_> =
+            (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
+        let mine = walk_on();
+        let theirs =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|payload| panic::resume_unwind(payload)));
+        theirs.chain([mine]).collect::<Vec<_>>()
+    });
+    let mut refused = None;
+    let mut seen = Vec::with_capacity(count);
+    for walk in walks {
+        match walk {
+            Ok(part) => seen.extend(part),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) if seen.len() < count => Err(error),
+        _ => {
+            seen.sort_unstable_by_key(|(at, _)| *at);
+            Ok(seen.into_iter().map(|(_, result)| result).collect())
+        }
+    }
+}
+
+/// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user code.
+fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
+    thread.enter_unguarded(item.as_ref().as_target())?;
+    Ok(f(item))
+}

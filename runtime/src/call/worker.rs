@@ -1,0 +1,245 @@
+//! A worker: a pinned thread that stays in one namespace, for the caller who goes there all day.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::call::context::{Context, WorkerRun};
+use crate::error::{Error, ErrorKind};
+use crate::netns::NetNs;
+use crate::sys::process_local::ProcessLocal;
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::{AssistPoint, Rejected};
+use crate::thread::{Inspect, Lease, LeaseEnd, Pool};
+
+/// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
+///
+/// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased by
+/// the first [`Worker::run`]. Dropping the worker takes the thread home and gives it back.
+///
+/// Between two runs nothing is restored: what one closure changes of its thread, the next one meets. A closure that changed
+/// something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another thread.
+///
+/// ```
+/// # in_netns::rootless!();
+/// let ns = in_netns::NetNs::new()?;
+/// let worker = ns.worker();
+/// let listener = worker.run(|| std::net::TcpListener::bind("127.0.0.1:80"))??;
+/// let stream = worker.run(|| std::net::TcpStream::connect("127.0.0.1:80"))??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Worker {
+    ns: NetNs,
+    /// The pool of the process that made this worker.
+    pool: &'static Pool,
+    seat: Arc<Seat>,
+}
+
+/// A worker's thread, and those who wait for it. Of one process.
+#[derive(Default)]
+struct Seat {
+    tickets: TicketLock,
+    /// Locked by the owner of the ticket alone, so that this lock is never waited for.
+    lease: Mutex<Option<Lease>>,
+    run: Arc<WorkerRun>,
+}
+
+/// The seats of workers that were made in a process from which this one was forked, by the address of the seat there.
+static INHERITED: ProcessLocal<Mutex<Vec<(usize, Arc<Seat>)>>> = ProcessLocal::new();
+
+impl NetNs {
+    /// A worker for this namespace. Nothing happens until it is used: see [`Worker`].
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        Worker { ns: self.clone(), pool: Pool::of_process(), seat: Arc::default() }
+    }
+}
+
+impl Worker {
+    /// The namespace that the worker lives in.
+    #[must_use]
+    pub fn netns(&self) -> &NetNs {
+        &self.ns
+    }
+
+    /// Runs a closure inside the namespace, when those that came earlier have run.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns`](crate::with_netns), where a thread must be leased and moved in: for the first run, and after a
+    /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other calls of this
+    /// crate: the inner run would wait for the outer one. The closure was then never called.
+    ///
+    /// (Through other means that is not noticed, and waits for ever: by a thread that the closure starts and joins, or by two
+    /// workers whose closures run each other from two threads, as with two mutexes.)
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure is resumed here. The worker goes on.
+    pub fn run<F, R>(&self, f: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        let seat = self.seat();
+        if seat.run.is_current() {
+            let why = "this call is part of a run of the same worker, for whose end it would wait; make another worker, or a call";
+            return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
+        }
+        let turn = seat.tickets.queue();
+        let mut residence = seat.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.run.set_outer(WorkerRun::current());
+        let outer = scopeguard::guard((), |()| seat.run.set_outer(None));
+        let context = Context::of_worker_run(Arc::clone(&seat.run));
+        let mut body = Some(f);
+        let mut job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            let Some(body) = body.take() else { unreachable!("a body is run once") };
+            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
+            let roster = &Pool::of_process().roster;
+            let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
+            (value, lease_end)
+        };
+        let (value, lease_end) = loop {
+            let lease = match &mut *residence {
+                Some(lease) => lease,
+                empty => empty.insert(move_in(&self.ns)?),
+            };
+            match lease.run(job) {
+                Ok(result) => break result,
+                Err(Rejected(rejected)) => job = rejected,
+            }
+            // Its thread is gone.
+            *residence = None;
+        };
+        if let Some(lease_end) = lease_end {
+            move_out(residence.take(), lease_end);
+        }
+        drop(outer);
+        drop(residence);
+        drop(turn);
+        value.map_or_else(|payload| panic::resume_unwind(payload), Ok)
+    }
+
+    /// The worker's seat in this process. In a child of the process that made the worker it has a thread of its own.
+    fn seat(&self) -> Arc<Seat> {
+        if self.pool.is_of_this_process() {
+            return Arc::clone(&self.seat);
+        }
+        let mut inherited = inherited();
+        match inherited.iter().find(|(address, _)| *address == self.address()) {
+            Some((_, seat)) => Arc::clone(seat),
+            None => {
+                let seat = Arc::<Seat>::default();
+                inherited.push((self.address(), Arc::clone(&seat)));
+                seat
+            }
+        }
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.seat).addr()
+    }
+}
+
+fn inherited() -> MutexGuard<'static, Vec<(usize, Arc<Seat>)>> {
+    INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leases a thread, and has it enter.
+fn move_in(ns: &NetNs) -> Result<Lease, Error> {
+    let pool = Pool::of_process();
+    loop {
+        let mut lease = pool.lease()?;
+        let entered = lease.run(|thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            thread.enter_unguarded(ns.as_target()).map_err(|error| (error, LeaseEnd::not_entered(thread)))
+        });
+        match entered {
+            Ok(Ok(())) => return Ok(lease),
+            Ok(Err((error, lease_end))) => {
+                move_out(Some(lease), lease_end);
+                return Err(error);
+            }
+            // The thread failed its inspection: lease another.
+            Err(Rejected(_)) => {}
+        }
+    }
+}
+
+fn move_out(lease: Option<Lease>, lease_end: LeaseEnd) {
+    if let Some(lease) = lease {
+        // What became of the thread is in the counters, and the poison hook was called.
+        let _ = lease_end.return_lease(lease).report();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let seat = if self.pool.is_of_this_process() {
+            Arc::clone(&self.seat)
+        } else {
+            // The thread that this process inherited a lease of is its parent's.
+            let mut inherited = inherited();
+            let Some(at) = inherited.iter().position(|(address, _)| *address == self.address()) else { return };
+            inherited.swap_remove(at).1
+        };
+        let lease = seat.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut lease) = lease else { return };
+        let roster = &Pool::of_process().roster;
+        let restore = |thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+            LeaseEnd::restore(roster, thread, Inspect::Later, Some(assist_point))
+        };
+        if let Ok(lease_end) = lease.run(restore) {
+            move_out(Some(lease), lease_end);
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Worker").field("netns", &self.ns).finish_non_exhaustive()
+    }
+}
+
+/// First come, first served. (`Mutex` promises no order.)
+#[derive(Default)]
+struct TicketLock {
+    tickets: Mutex<Tickets>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    served: u64,
+}
+
+impl TicketLock {
+    /// Waits for the caller's turn, which lasts until the result is dropped.
+    fn queue(&self) -> TicketGuard<'_> {
+        let mut tickets = self.tickets();
+        let mine = tickets.next;
+        tickets.next += 1;
+        while tickets.served != mine {
+            tickets = self.moved.wait(tickets).unwrap_or_else(PoisonError::into_inner);
+        }
+        TicketGuard(self)
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct TicketGuard<'l>(&'l TicketLock);
+
+impl Drop for TicketGuard<'_> {
+    fn drop(&mut self) {
+        let mut tickets = self.0.tickets();
+        tickets.served += 1;
+        let somebody_waits = tickets.next != tickets.served;
+        drop(tickets);
+        if somebody_waits {
+            self.0.moved.notify_all();
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers. Documentation without code.
+
+#[doc = include_str!("guide/agents.md")]
+pub mod agents {}
+
+#[doc = include_str!("guide/cni.md")]
+pub mod cni {}
+
+#[doc = include_str!("guide/containers.md")]
+pub mod containers {}
+
+#[doc = include_str!("guide/guards_and_await.md")]
+pub mod guards_and_await {}
+
+#[doc = include_str!("guide/tests.md")]
+pub mod tests {}

@@ -1,0 +1,459 @@
+//! Named namespaces, as `ip-netns(8)` keeps them: a file in a directory such as `/run/netns`, with the namespace
+//! bind-mounted on it. The directory is a shared mount, so that every mount namespace sees names come and go.
+//!
+//! **Promised:** a namespace is mounted on the file that was made for it, or nowhere; nothing but a network namespace
+//! is unmounted; nothing outside of the directory is touched.
+//!
+//! **How:** other programs may rename, remove and link in the directory at the same time. So no path is looked up
+//! twice: a file is opened once, relative to the directory's descriptor and without following a link, and everything
+//! else is done to that descriptor (`/proc/thread-self/fd/N`).
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::{NetNs, not_a_netns};
+use crate::error::{Error, ErrorKind};
+use crate::sys;
+
+/// Where `ip netns` keeps its names. The second is, as a rule, the first by another path; where `/var/run` is a
+/// directory of its own, it is not.
+const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// `NAME_MAX` of `limits.h`.
+const LONGEST_NAME: usize = 255;
+
+/// A directory of names, other than that of `ip netns`.
+///
+/// Each name is a file with a namespace mounted on it. The functions of [`NetNs`] that take a name, such as
+/// [`NetNs::create_named`], do the same in the directory that `ip netns` uses.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::{Names, NetNs};
+///
+/// # let directory = std::env::temp_dir().join(format!("in-netns-doc-{}", std::process::id()));
+/// let sandboxes = Names::at(&directory); // such as /run/sandboxes
+/// let blue = sandboxes.create("blue")?;
+/// assert_eq!(sandboxes.list()?, ["blue"]);
+/// assert_eq!(sandboxes.open("blue")?, blue);
+/// assert_eq!(NetNs::from_path(directory.join("blue"))?, blue);
+/// sandboxes.delete("blue")?;
+/// # // The directory is a mount of its own.
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+///
+/// # References
+///
+/// `ip-netns(8)`, `mount(2)`, `umount2(2)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    directory: PathBuf,
+}
+
+impl Names {
+    /// The names in a directory. It need not exist: the first [`create`](Names::create) makes it, and makes it a
+    /// shared mount.
+    #[must_use]
+    pub fn at(directory: impl Into<PathBuf>) -> Names {
+        Names { directory: directory.into() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The namespace of a name.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::from_name`].
+    pub fn open(&self, name: &str) -> Result<NetNs, Error> {
+        check_name(name, "open")?;
+        let path = self.path_of(name);
+        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display())).map_err(|error| {
+            error.explain(|kind| {
+                (kind == ErrorKind::NotFound)
+                    .then(|| "no such name: `ip netns list` and `NetNs::list_named` show what there is".into())
+            })
+        })
+    }
+
+    /// The names, sorted. No directory means no names.
+    ///
+    /// A name without a namespace behind it (its mount is gone) is listed too, as by `ip netns list`. A file whose
+    /// name is not UTF-8 is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`].
+    pub fn list(&self) -> Result<Vec<String>, Error> {
+        let names = sys::restarted(|| match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            entries => {
+                let entries: Result<Vec<_>, _> = entries.and_then(Iterator::collect);
+                let entries = entries.map_err(|error| errno_of(&error))?;
+                Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            }
+        });
+        let names = names.map_err(|errno| Error::from_errno(format!("list {}", self.directory.display()), errno))?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// Removes a name.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::delete_named`].
+    pub fn delete(&self, name: &str) -> Result<(), Error> {
+        check_name(name, "delete")?;
+        let path = self.path_of(name);
+        let operation = || format!("delete the network namespace `{name}` ({})", path.display());
+        let failed = |errno| Error::from_errno(operation(), errno).explain_missing(&path).explain_making();
+        let refused = |what: &str| not_a_netns(operation(), &format!("{what}, which is left as it is"));
+
+        let directory = sys::open_directory(&self.directory).map_err(failed)?;
+        let mut found = false;
+        loop {
+            let entry = match sys::entry_at(&directory, Path::new(name)) {
+                // Another program removed it meanwhile.
+                Err(Errno::ENOENT) if found => return Ok(()),
+                entry => entry.map_err(failed)?,
+            };
+            found = true;
+            if sys::is_namespace_file(&entry).map_err(failed)? {
+                // An entry is opened without access to it; to ask for its type takes an open file.
+                let namespace = sys::open_namespace_file(&sys::path_of_descriptor(&entry)).map_err(failed)?;
+                NetNs::checked(namespace, || format!("{} as a network namespace", operation()))?;
+                sys::detach_mount(&entry).map_err(failed)?;
+                continue;
+            }
+            match sys::remove_file_at(&directory, name) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                // A namespace was mounted on it meanwhile, or something else is.
+                Err(Errno::EBUSY) => match mounted_on(&directory, name) {
+                    Mounted::Namespace => {}
+                    Mounted::Other => return Err(refused("something else is mounted there")),
+                    Mounted::Nothing => return Err(failed(Errno::EBUSY).explain(|_| Some(hidden(&self.directory)))),
+                },
+                Err(Errno::EISDIR) => return Err(refused("a directory")),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+
+    /// Gives a namespace a name.
+    pub(crate) fn bind(&self, netns: &NetNs, name: &str) -> Result<(), Error> {
+        self.reserve(name)?.bind(netns)
+    }
+
+    /// Takes a name: makes the directory ready, and the file.
+    pub(crate) fn reserve(&self, name: &str) -> Result<Reserved, Error> {
+        check_name(name, "create")?;
+        let path = self.path_of(name);
+        let operation = format!("create the network namespace `{name}` ({})", path.display());
+        let failed = |errno| Error::from_errno(operation.clone(), errno).explain_missing(&path).explain_making();
+        let directory = self.ready_directory().map_err(failed)?;
+        let file = sys::create_file_at(&directory, name).map_err(failed)?;
+        Ok(Reserved { directory, name: name.to_owned(), file: Some(file), operation })
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Makes the directory, and a shared mount of it, where that is not done yet; under the lock that iproute2 takes
+    /// for the same purpose.
+    fn ready_directory(&self) -> Result<OwnedFd, Errno> {
+        match DirBuilder::new().mode(0o755).create(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(errno_of(&error)),
+            _ => {}
+        }
+        let found = sys::lock_exclusively(sys::open_directory(&self.directory)?)?;
+        match sys::share_mount(&*found) {
+            // Not a mount of its own yet.
+            Err(Errno::EINVAL) => sys::bind_mount(&*found, &*found)?,
+            result => {
+                result?;
+                return found.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error));
+            }
+        }
+        // What is open is below the new mount. To be on it takes another look-up, which must find the same directory.
+        let mounted = sys::open_directory(&self.directory)?;
+        if sys::identity(&mounted)? != sys::identity(&*found)? {
+            return Err(Errno::EBUSY);
+        }
+        sys::share_mount(&mounted)?;
+        self.unmount_hidden(&*found);
+        Ok(mounted)
+    }
+
+    /// Unmounts the names that were there before the directory became a mount of its own. They have been copied to
+    /// the new mount, and a file cannot be removed while a mount below is still on it. (Where the mount below is
+    /// shared, what happens above happens below too.)
+    fn unmount_hidden(&self, below: impl AsFd) {
+        if sys::is_on_shared_mount(&below) {
+            return;
+        }
+        for name in self.list().unwrap_or_default() {
+            if let Ok(entry) = sys::entry_at(&below, Path::new(&name)) {
+                if sys::is_namespace_file(&entry).unwrap_or(false) {
+                    let _ = sys::detach_mount(&entry);
+                }
+            }
+        }
+    }
+}
+
+/// Refuses what cannot be a name. `verb` is for the message: nothing has been touched when this fails.
+fn check_name(name: &str, verb: &str) -> Result<(), Error> {
+    let refuse = |why: &str| {
+        let operation = format!("{verb} the network namespace {name:?}");
+        Err(Error::new(ErrorKind::InvalidName, operation, format!("{why} (a path works with `NetNs::from_path`)")))
+    };
+    match name {
+        "" => refuse("the name is empty"),
+        "." | ".." => refuse("the name is a directory's"),
+        _ if name.contains('/') => refuse("the name contains a `/`"),
+        _ if name.contains('\0') => refuse("the name contains a NUL byte"),
+        _ if name.len() > LONGEST_NAME => refuse("the name is longer than 255 bytes"),
+        _ => Ok(()),
+    }
+}
+
+/// The directories that `ip netns` may use, of which each exists, and none is the other.
+fn existing_directories() -> Vec<Names> {
+    let mut found: Vec<(PathBuf, Names)> = Vec::new();
+    for (canonical, names) in canonical_directories() {
+        if !found.iter().any(|(other, _)| *other == canonical) {
+            found.push((canonical, names));
+        }
+    }
+    found.into_iter().map(|(_, names)| names).collect()
+}
+
+/// Those that exist, each with the path that mount tables show.
+pub(super) fn canonical_directories() -> impl Iterator<Item = (PathBuf, Names)> {
+    DIRECTORIES.iter().filter_map(|directory| Some((fs::canonicalize(directory).ok()?, Names::at(*directory))))
+}
+
+/// The directory for new names.
+fn directory_for(name: &str) -> Result<Names, Error> {
+    let mut existing = existing_directories().into_iter();
+    let first = existing.next().unwrap_or_else(|| Names::at(DIRECTORIES[0]));
+    check_name(name, "create")?;
+    // In the first one it is the file system that refuses it.
+    match existing.find(|names| names.path_of(name).symlink_metadata().is_ok()) {
+        None => Ok(first),
+        Some(other) => {
+            let path = other.path_of(name);
+            let operation = format!("create the network namespace `{name}` ({})", path.display());
+            Err(Error::from_errno(operation, Errno::EEXIST))
+        }
+    }
+}
+
+/// What is done in the first of the directories that has the name.
+fn in_directory_of<T>(mut act: impl FnMut(&Names) -> Result<T, Error>) -> Result<T, Error> {
+    let mut missing = None;
+    for directory in DIRECTORIES {
+        match act(&Names::at(directory)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => missing = missing.or(Some(error)),
+            result => return result,
+        }
+    }
+    match missing {
+        Some(error) => Err(error),
+        None => unreachable!("there is a directory to look into"),
+    }
+}
+
+impl NetNs {
+    /// The namespace that `ip netns` knows by this name: `/run/netns/NAME`, or `/var/run/netns/NAME` where that is
+    /// another directory.
+    ///
+    /// A name is 1 to 255 bytes, without `/` and NUL, and neither `.` nor `..`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`], before anything is looked at; [`ErrorKind::NotFound`]; [`ErrorKind::NotANetNs`]
+    /// where the file is there and its mount is not: the namespace was deleted elsewhere, or this mount namespace
+    /// does not show it.
+    ///
+    /// # References
+    ///
+    /// `ip-netns(8)`.
+    pub fn from_name(name: &str) -> Result<NetNs, Error> {
+        in_directory_of(|names| names.open(name))
+    }
+
+    /// Gives this namespace a name, as `ip netns attach` does for that of a process: bound to `/run/netns/NAME`, in a
+    /// shared mount.
+    ///
+    /// The namespace then stays until [`NetNs::delete_named`], even when the process has exited. A namespace may have
+    /// several names.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::create_named`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::NetNs;
+    ///
+    /// let ns = NetNs::new()?;
+    /// # let name = &format!("in-netns-doc-persist-{}", std::process::id());
+    /// ns.persist(name)?;
+    /// assert_eq!(NetNs::from_name(name)?, ns);
+    /// NetNs::delete_named(name)?;
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `ip-netns(8)`, `mount(2)`.
+    pub fn persist(&self, name: &str) -> Result<(), Error> {
+        directory_for(name)?.bind(self, name)
+    }
+
+    /// Removes a name, as `ip netns del` does.
+    ///
+    /// The namespace itself goes with its last user: threads and processes in it, sockets and handles stay as they
+    /// are. A name file that has lost its mount is removed too, and so is a link (not what it leads to). Where
+    /// namespaces are mounted on one another, all of them are unmounted. (`ip netns del` unmounts the topmost one and
+    /// then fails.)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`]; [`ErrorKind::NotFound`]; [`ErrorKind::PermissionDenied`]; [`ErrorKind::NotANetNs`]
+    /// where the name is a directory, or something that is no network namespace is mounted on it: that stays as it
+    /// is.
+    ///
+    /// # References
+    ///
+    /// `ip-netns(8)`, `umount2(2)` with `MNT_DETACH`.
+    pub fn delete_named(name: &str) -> Result<(), Error> {
+        in_directory_of(|names| names.delete(name))
+    }
+
+    /// The names in `/run/netns`, sorted: those that `ip netns list` prints. Those in `/var/run/netns` too, where
+    /// that is another directory.
+    ///
+    /// A name without a namespace behind it (its mount is gone) is listed too, as there; [`NetNs::from_name`] tells.
+    /// A file whose name is not UTF-8 is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`]. No directory means no names, not an error.
+    pub fn list_named() -> Result<Vec<String>, Error> {
+        let mut names = BTreeSet::new();
+        for directory in existing_directories() {
+            names.extend(directory.list()?);
+        }
+        Ok(names.into_iter().collect())
+    }
+}
+
+/// A name file that is ours, with no namespace on it yet. Dropping it gives the name back.
+pub(crate) struct Reserved {
+    directory: OwnedFd,
+    name: String,
+    /// `None` when the namespace has been bound.
+    file: Option<OwnedFd>,
+    operation: String,
+}
+
+impl Reserved {
+    /// Takes a name of `ip netns`.
+    pub(crate) fn take(name: &str) -> Result<Reserved, Error> {
+        directory_for(name)?.reserve(name)
+    }
+
+    /// Binds a namespace to the name.
+    pub(crate) fn bind(mut self, netns: &NetNs) -> Result<(), Error> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let replaced = || {
+            let why = "another program removed or replaced the file meanwhile";
+            Error::from_errno(self.operation.clone(), Errno::EBUSY).explain(|_| Some(why.into()))
+        };
+        match sys::bind_mount(netns, file) {
+            Ok(()) => {}
+            // The file has no name any more.
+            Err(Errno::ENOENT) => return Err(replaced()),
+            Err(errno) => return Err(Error::from_errno(self.operation.clone(), errno).explain_making()),
+        }
+        if self.leads_to(netns) {
+            self.file = None;
+            return Ok(());
+        }
+        unmount_from_renamed(file, netns);
+        Err(replaced())
+    }
+
+    /// Whether the name shows the namespace. From now on it cannot be renamed: it is a mount point.
+    fn leads_to(&self, netns: &NetNs) -> bool {
+        sys::identity_at(&self.directory, &self.name) == Ok((netns.id().device(), netns.id().inode()))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // At worst an ordinary file stays, which `NetNs::delete_named` removes.
+        if let Some(file) = &self.file {
+            let ours = sys::identity(file);
+            if ours.is_ok() && ours == sys::identity_at(&self.directory, &self.name) {
+                let _ = sys::remove_file_at(&self.directory, &self.name);
+            }
+        }
+    }
+}
+
+/// Takes a namespace off a file that was renamed before it was mounted there.
+fn unmount_from_renamed(file: &OwnedFd, netns: &NetNs) {
+    let Ok(path) = fs::read_link(sys::path_of_descriptor(file)) else { return };
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let entry = sys::open_directory(directory).and_then(|directory| sys::entry_at(directory, Path::new(name)));
+    let Ok(entry) = entry else { return };
+    if sys::identity(&entry) == Ok((netns.id().device(), netns.id().inode())) {
+        let _ = sys::detach_mount(&entry);
+    }
+}
+
+/// What is mounted on an entry of a directory, topmost.
+enum Mounted {
+    Namespace,
+    Other,
+    Nothing,
+}
+
+fn mounted_on(directory: &OwnedFd, name: &str) -> Mounted {
+    let Ok(entry) = sys::entry_at(directory, Path::new(name)) else { return Mounted::Nothing };
+    if sys::is_namespace_file(&entry).unwrap_or(false) {
+        return Mounted::Namespace;
+    }
+    match (sys::mount_of(&entry), sys::mount_of(directory)) {
+        (Ok(of_entry), Ok(of_directory)) if of_entry == of_directory => Mounted::Nothing,
+        _ => Mounted::Other,
+    }
+}
+
+/// Why a file on which nothing is mounted is a mount point.
+fn hidden(directory: &Path) -> String {
+    format!("the mount on {} hides another one, where a namespace is mounted on the same file", directory.display())
+}
+
+/// The errno behind an error that std reported. All of std's own file errors here have one.
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}

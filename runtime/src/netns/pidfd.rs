@@ -1,0 +1,155 @@
+//! The namespace of a process, by its descriptor: a process id that is used again is never taken for the process that
+//! had it before.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::NetNs;
+use crate::error::{Error, ErrorKind};
+use crate::sys;
+
+impl NetNs {
+    /// The namespace that a process is in: that of its leader (the main thread), or of another of its threads where
+    /// the leader has exited.
+    ///
+    /// The id is looked up once, and means what it means to `kill(2)`. Between the moment when the caller learnt it
+    /// and this call it may have come to mean another process: [`NetNs::from_pidfd`] excludes that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`]
+    /// where it belongs to another user, or may do more than the calling thread, which then needs `CAP_SYS_PTRACE`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use in_netns::NetNs;
+    ///
+    /// assert_eq!(NetNs::from_pid(std::process::id())?, NetNs::current()?);
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `pidfd_open(2)`, `namespaces(7)`, `ptrace(2)` on access mode checking.
+    pub fn from_pid(pid: u32) -> Result<NetNs, Error> {
+        let operation = || format!("open the network namespace of process {pid}");
+        match sys::pidfd_of_process(pid) {
+            Ok(pidfd) => of_pidfd(pidfd.as_fd(), &operation),
+            Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
+            // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not to be had here.
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
+                let process = open_process(pid).map_err(|errno| {
+                    Error::from_errno(operation(), errno)
+                        .explain(|kind| (kind == ErrorKind::NotFound).then(|| NO_PROCESS.into()))
+                })?;
+                of_process(&process, pid, true, &operation)
+            }
+            Err(errno) => Err(Error::from_errno(operation(), errno)),
+        }
+    }
+
+    /// The namespace that the process of a descriptor is in, or the thread where it is one of a thread
+    /// (`PIDFD_THREAD`).
+    ///
+    /// The descriptor stands for one process, whatever becomes of its id.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where the process has exited; [`ErrorKind::PermissionDenied`] as with
+    /// [`NetNs::from_pid`]; [`ErrorKind::NotANetNs`] where the descriptor is not one of a process. Before Linux 6.11
+    /// also [`ErrorKind::Unsupported`] where the process is not to be seen in `/proc`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::fd::{FromRawFd, OwnedFd};
+    /// use in_netns::NetNs;
+    ///
+    /// # let pidfd_of = |pid: u32| -> OwnedFd {
+    /// #     let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    /// #     unsafe { OwnedFd::from_raw_fd(fd as i32) }
+    /// # };
+    /// let pidfd = pidfd_of(std::process::id()); // pidfd_open(2)
+    /// assert_eq!(NetNs::from_pidfd(&pidfd)?, NetNs::current()?);
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `pidfd_open(2)`, `PIDFD_GET_NET_NAMESPACE` in `linux/pidfd.h` (Linux 6.11).
+    pub fn from_pidfd(pidfd: impl AsFd) -> Result<NetNs, Error> {
+        let operation = || "open the network namespace of a process by its descriptor".to_owned();
+        if !sys::is_pidfd(&pidfd) {
+            let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
+            return Err(Error::new(ErrorKind::NotANetNs, operation(), why));
+        }
+        of_pidfd(pidfd.as_fd(), &operation)
+    }
+}
+
+const NO_PROCESS: &str = "there is no such process";
+const HAS_EXITED: &str = "the process has exited";
+
+fn has_exited(operation: &dyn Fn() -> String) -> Error {
+    Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(HAS_EXITED.into()))
+}
+
+/// The namespace of what is known to be a process descriptor.
+pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<NetNs, Error> {
+    let failed = |errno, process| Error::from_errno(operation(), errno).explain_looking_at_process(process);
+    let number = || sys::number_of_pidfd(pidfd).ok().flatten();
+    let other_threads = !sys::is_pidfd_of_thread(pidfd);
+    match sys::netns_of_pidfd(pidfd) {
+        Ok(namespace) => return NetNs::checked(namespace, operation),
+        // The leader has exited, and perhaps the others with it.
+        Err(Errno::ESRCH) if other_threads => {}
+        Err(Errno::ESRCH) => return Err(has_exited(operation)),
+        // Before Linux 6.11.
+        Err(Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
+        Err(errno) => return Err(failed(errno, number())),
+    }
+    let Some(process) = number() else { return Err(has_exited(operation)) };
+    let directory = open_process(process).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ESRCH => has_exited(operation),
+        errno => failed(errno, Some(process)),
+    })?;
+    // The id was the process's own when the directory was opened, if it still is now: it has not been reaped in
+    // between.
+    if number() != Some(process) {
+        return Err(has_exited(operation));
+    }
+    of_process(&directory, process, other_threads, operation)
+}
+
+/// A process's directory in `/proc`. It stays that process's when the id is used again.
+fn open_process(process: u32) -> nix::Result<OwnedFd> {
+    sys::open_directory(Path::new(&format!("/proc/{process}")))
+}
+
+/// The namespace of a process, given its directory in `/proc`.
+fn of_process(
+    directory: &OwnedFd,
+    process: u32,
+    other_threads: bool,
+    operation: &dyn Fn() -> String,
+) -> Result<NetNs, Error> {
+    let has_gone = |errno| matches!(errno, Errno::ENOENT | Errno::ESRCH);
+    let failed = |errno| Error::from_errno(operation(), errno).explain_looking_at_process(Some(process));
+    match sys::open_namespace_file_at(directory, Path::new("ns/net")) {
+        Ok(namespace) => return NetNs::checked(namespace, operation),
+        Err(errno) if has_gone(errno) && other_threads => {}
+        Err(errno) if has_gone(errno) => return Err(has_exited(operation)),
+        Err(errno) => return Err(failed(errno)),
+    }
+    for thread in sys::threads_of(&sys::path_of_descriptor(directory)).unwrap_or_default() {
+        match sys::open_namespace_file_at(directory, Path::new(&format!("task/{thread}/ns/net"))) {
+            Ok(namespace) => return NetNs::checked(namespace, operation),
+            Err(errno) if has_gone(errno) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Err(has_exited(operation))
+}

@@ -1,0 +1,164 @@
+//! What an error says where the kernel refuses: which capability is missing, in which user namespace, and the way out.
+//!
+//! Asked only after a failure, so it may cost what it likes. Causes and ways out are [`Cause`]'s; here is what they
+//! mean for an operation.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, ErrorKind};
+use crate::privileges::{Cause, has_capability, may_administer};
+use crate::sys;
+use crate::sys::before_main::{self, State, Step};
+
+impl Error {
+    /// `EPERM` from entering `target`: `setns(2)` asks for `CAP_SYS_ADMIN` twice, in the caller's own user namespace
+    /// and in the one that owns the target.
+    pub(crate) fn explain_entering(self, target: BorrowedFd<'_>) -> Error {
+        let errno = self.errno();
+        self.explain_denied(|| {
+            let own = own_user_namespace();
+            if !may_administer() {
+                return lacks_sys_admin(&own, errno);
+            }
+            match owner_of(target) {
+                Some(owner) if owner == own => Cause::of_errno(errno).explanation(),
+                Some(owner) => format!("it belongs to {owner}, and this thread has CAP_SYS_ADMIN in {own} only"),
+                None => format!(
+                    "it belongs to a user namespace above {own}, and CAP_SYS_ADMIN is missing there: a process that \
+                     entered a user \
+                     namespace can use the network namespaces that were made in it (`in_netns::rootless` makes both \
+                     at once)"
+                ),
+            }
+        })
+    }
+
+    /// A refusal of `unshare(2)`, which asks for `CAP_SYS_ADMIN` in the caller's own user namespace, and for room
+    /// within a limit.
+    pub(crate) fn explain_unshare(self) -> Error {
+        let errno = self.errno();
+        self.explain(|kind| match kind {
+            ErrorKind::PermissionDenied if !may_administer() => Some(lacks_sys_admin(&own_user_namespace(), errno)),
+            ErrorKind::PermissionDenied | ErrorKind::LimitReached | ErrorKind::Unsupported => {
+                Some(format!("{} (in {})", Cause::of_errno(errno).explanation(), own_user_namespace()))
+            }
+            _ => None,
+        })
+    }
+
+    /// `EPERM` from an operation that asks for `CAP_SYS_ADMIN` in the caller's own user namespace, or in the one that
+    /// owns its mount namespace.
+    pub(crate) fn explain_making(self) -> Error {
+        let errno = self.errno();
+        self.explain_denied(|| {
+            let own = own_user_namespace();
+            if !may_administer() {
+                return lacks_sys_admin(&own, errno);
+            }
+            match before_main::state() {
+                State::Entered(Some(defect)) if defect.step == Step::Names => format!(
+                    "this process entered {own}, and could not get a /run/netns of its own there ({}): namespaces \
+                     without a name \
+                     (`NetNs::new`) work",
+                    defect.errno.desc()
+                ),
+                _ => format!(
+                    "this thread has CAP_SYS_ADMIN in {own}, but not in the user namespace that owns what it works \
+                     on (the mount \
+                     namespace, for `/run/netns`), or a security module or seccomp filter forbids it"
+                ),
+            }
+        })
+    }
+
+    /// `EACCES` from `/proc/PID/ns/net`, or from asking a process descriptor (`ptrace(2)`, access mode checking).
+    pub(crate) fn explain_looking_at_process(self, process: Option<u32>) -> Error {
+        self.explain_denied(|| {
+            let own = own_user_namespace();
+            if has_capability(sys::CAP_SYS_PTRACE) {
+                return format!(
+                    "this thread has CAP_SYS_PTRACE in {own}; so the process is in a user namespace above that one, \
+                     or a security \
+                     module forbids to look at it (see `dmesg`)"
+                );
+            }
+            let uid = nix::unistd::geteuid();
+            let directory = process.and_then(|process| std::fs::metadata(format!("/proc/{process}")).ok());
+            let owner = directory.map(|directory| directory.uid());
+            match owner {
+                Some(owner) if owner != uid.as_raw() => format!(
+                    "the process belongs to uid {owner}, this thread to uid {uid}, and it lacks CAP_SYS_PTRACE in \
+                     the user namespace \
+                     of the process (its own is {own})"
+                ),
+                Some(_) => format!(
+                    "the process is of the same uid ({uid}), but has capabilities that this thread lacks, or is not \
+                     dumpable \
+                     (prctl(2), PR_SET_DUMPABLE); to look at it takes CAP_SYS_PTRACE in its user namespace (this \
+                         thread's is {own})"
+                ),
+                None => format!(
+                    "this thread lacks CAP_SYS_PTRACE in the user namespace of the process (its own is \
+                    {own})"
+                ),
+            }
+        })
+    }
+
+    /// `EPERM` from `SIOCGSKNS`.
+    pub(crate) fn explain_looking_at_socket(self) -> Error {
+        self.explain_denied(|| {
+            format!(
+                "this thread lacks CAP_NET_ADMIN in the user namespace that owns the socket's network namespace (its \
+                 own is {})",
+                own_user_namespace()
+            )
+        })
+    }
+
+    fn explain_denied(self, explanation: impl FnOnce() -> String) -> Error {
+        self.explain(|kind| (kind == ErrorKind::PermissionDenied).then(explanation))
+    }
+
+    /// Adds that a link leads nowhere, where that is why `path` was not found.
+    pub(crate) fn explain_missing(self, path: &Path) -> Error {
+        self.explain(|kind| (kind == ErrorKind::NotFound).then(|| dangling_link(path)).flatten())
+    }
+
+    /// The errno that the kernel reported.
+    pub(crate) fn errno(&self) -> Errno {
+        self.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+    }
+}
+
+fn lacks_sys_admin(own: &str, errno: Errno) -> String {
+    Cause::of_errno(errno).explanation_without_capability(own)
+}
+
+/// What to say of `path` where it, or a directory on the way to it, is a symbolic link that leads nowhere.
+fn dangling_link(path: &Path) -> Option<String> {
+    let link = path.ancestors().find(|step| step.is_symlink())?;
+    let target = std::fs::read_link(link).ok()?;
+    (!link.exists()).then(|| {
+        format!("{} is a symbolic link to {}: it is there, and leads nowhere", link.display(), target.display())
+    })
+}
+
+/// `user:[4026531837]`: the user namespace of the process. (A thread of a multithreaded process has no other.)
+fn own_user_namespace() -> String {
+    match std::fs::read_link(Path::new("/proc/thread-self/ns/user")) {
+        Ok(link) => link.display().to_string(),
+        Err(_) => "its user namespace".to_owned(),
+    }
+}
+
+/// The user namespace that owns a namespace, where it is within our own.
+fn owner_of(namespace: BorrowedFd<'_>) -> Option<String> {
+    let owner = sys::owning_user_namespace(namespace).ok()?;
+    let (_, inode) = sys::identity(owner.as_fd()).ok()?;
+    Some(format!("user:[{inode}]"))
+}

@@ -1,0 +1,114 @@
+//! A value that belongs to this process: its child processes start without it.
+//!
+//! **Promised:** [`ProcessLocal::get_or_init`] returns what this very process made, however the process came to be: by `fork(2)`, by a
+//! `clone(2)` that no library knows of, at any depth. No lock is taken, so that a lock that another thread held at the fork does not
+//! matter. (A child that shares its parent's memory, as after `vfork(2)`, shares the value.)
+//!
+//! **Why this mechanism:** handlers of `pthread_atfork(3)` are not called for a raw `clone`, and comparing `getpid(2)` costs a syscall
+//! each time. The kernel empties a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so that a read of it tells. Where that is
+//! not to be had, process ids are compared.
+//!
+//! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use nix::libc;
+
+/// See the [module's documentation](self). For statics: what it refers to lives as long as the process.
+pub(crate) struct ProcessLocal<T: 'static> {
+    /// Where the pointer to the value is kept: on a page of its own, or null before the first use.
+    slot: AtomicPtr<Slot<T>>,
+}
+
+struct Slot<T> {
+    current: AtomicPtr<Owned<T>>,
+    /// Whether the kernel leaves the slot as it is in a child process. (All zero is right for a page that the kernel empties.)
+    inherited: bool,
+}
+
+struct Owned<T> {
+    value: T,
+    process: u32,
+}
+
+impl<T: Sync + 'static> ProcessLocal<T> {
+    pub(crate) const fn new() -> ProcessLocal<T> {
+        ProcessLocal { slot: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// This process's value. Several threads may call `make` at once: one result is kept.
+    pub(crate) fn get_or_init(&'static self, make: fn() -> T) -> &'static T {
+        let slot = self.slot();
+        let found = slot.current.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or from `Box::into_raw` below, and what was once stored is never freed.
+        let owned = unsafe { found.as_ref() };
+        match owned {
+            Some(owned) if !slot.inherited || owned.process == std::process::id() => &owned.value,
+            _ => slot.replace(found, make),
+        }
+    }
+
+    fn slot(&'static self) -> &'static Slot<T> {
+        let mut slot = self.slot.load(Ordering::Acquire);
+        if slot.is_null() {
+            let made = Slot::on_wiped_page().unwrap_or_else(Slot::inherited);
+            // Where another thread was faster, ours is not used; nor is it freed, which is a page in the life of a process.
+            slot = match self.slot.compare_exchange(slot, made, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => made,
+                Err(theirs) => theirs,
+            };
+        }
+        // SAFETY: it was made by one of the two functions below, and is never freed.
+        unsafe { &*slot }
+    }
+}
+
+impl<T> Slot<T> {
+    /// A slot that is empty in every child process. `None` before Linux 4.14 and where a filter forbids it.
+    fn on_wiped_page() -> Option<*mut Slot<T>> {
+        let length = size_of::<Slot<T>>();
+        // SAFETY: a new anonymous mapping, wherever the kernel has room, touches nothing that exists.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        // SAFETY: the mapping is this function's own.
+        if unsafe { libc::madvise(page, length, libc::MADV_WIPEONFORK) } != 0 {
+            // SAFETY: as above, and nothing refers to it.
+            unsafe { libc::munmap(page, length) };
+            return None;
+        }
+        // All zero, in this process and after the kernel has emptied it, is a null pointer and `false`.
+        Some(page.cast())
+    }
+
+    /// A slot that child processes inherit.
+    fn inherited() -> *mut Slot<T> {
+        Box::into_raw(Box::new(Slot { current: AtomicPtr::new(ptr::null_mut()), inherited: true }))
+    }
+
+    #[cold]
+    fn replace(&'static self, found: *mut Owned<T>, make: fn() -> T) -> &'static T {
+        let made = Box::into_raw(Box::new(Owned { value: make(), process: std::process::id() }));
+        let current = match self.current.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => made,
+            Err(theirs) => {
+                // SAFETY: it was not stored, so this is its only pointer.
+                drop(unsafe { Box::from_raw(made) });
+                theirs
+            }
+        };
+        // SAFETY: only pointers from `Box::into_raw` above are stored, and what was once stored is never freed.
+        unsafe { &(*current).value }
+    }
+}

@@ -1,0 +1,101 @@
+//! What becomes of a thread after a call, and who is told when that is bad news.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::hook::{Event, Hook};
+use crate::thread::home::Change;
+
+/// What becomes of the pinned thread that ran a call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ThreadFate {
+    /// Restored and pristine: another call may get it.
+    Reusable,
+    /// It runs no other work, and exits.
+    Retired(RetireReason),
+}
+
+/// Why a thread is not used again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RetireReason {
+    /// Its restore failed, with this error.
+    Poisoned(Error),
+    /// The closure changed something that no restore undoes.
+    Changed(Change),
+    /// [`retire`](crate::PinnedThread::retire) or [`retire_current_thread`](crate::retire_current_thread) was called.
+    Asked,
+    /// It was made for this call alone ([`Call::fresh`](crate::Call::fresh)), and nothing is wrong with it.
+    Fresh,
+}
+
+impl fmt::Display for RetireReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetireReason::Poisoned(error) => write!(out, "poisoned: {error}"),
+            RetireReason::Changed(change) => change.fmt(out),
+            RetireReason::Asked => out.write_str("it was asked to retire"),
+            RetireReason::Fresh => out.write_str("it was made for one call"),
+        }
+    }
+}
+
+/// A thread whose restore failed, as the poison hook is told.
+#[derive(Clone, Debug)]
+pub struct Poisoning {
+    pub(crate) thread_id: u32,
+    pub(crate) error: Error,
+}
+
+impl Poisoning {
+    /// The kernel's id of the thread, as in `/proc/self/task`. The thread is gone, or at home and about to exit.
+    #[must_use]
+    pub fn thread_id(&self) -> u32 {
+        self.thread_id
+    }
+
+    /// Why it could not go back.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for Poisoning {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "in-netns: thread {} is poisoned and will not be used again: {}", self.thread_id, self.error)
+    }
+}
+
+impl Event for Poisoning {
+    #[cfg(feature = "tracing")]
+    fn emit(&self) {
+        tracing::error!(thread_id = self.thread_id, error = %self.error, "a thread is poisoned and will not be used again");
+    }
+}
+
+static HOOK: Hook<Poisoning> = Hook::new();
+
+/// Sets what is called when a thread could not be restored. Without a hook, one line goes to stderr. With feature `tracing` there
+/// is an event of level `ERROR` besides.
+///
+/// The hook runs on the thread that made the call, before the call returns, and after the poisoned thread has let go of the
+/// namespace. A panic in it goes no further than its message.
+///
+/// ```
+/// in_netns::set_poison_hook(|poisoning| {
+///     eprintln!("lost thread {}: {}", poisoning.thread_id(), poisoning.error());
+/// });
+/// ```
+pub fn set_poison_hook<F>(hook: F)
+where
+    F: Fn(&Poisoning) + Send + Sync + 'static,
+{
+    HOOK.set(hook);
+}
+
+/// Tells whoever wants to know.
+pub(crate) fn report_poisoning(poisoning: &Poisoning) {
+    HOOK.notify(poisoning);
+}

@@ -1,0 +1,372 @@
+//! The guard: a pinned thread's stay in a network namespace.
+//!
+//! **Promised:** dropping a [`NetNsGuard`] puts the thread previous where it was when the guard was made. If that fails, the thread is
+//! *poisoned*: it enters nothing more, and when its lease ends it exits.
+//!
+//! **Repr entering takes a [`PinnedThread`]:** a guard on a thread that somebody else owns can promise nothing, for that
+//! somebody goes on using the thread when the restore has failed. A pinned thread belongs to this crate, so poison can be
+//! enforced. The `&mut` makes nesting right by borrow checking:
+//!
+//! ```compile_fail,E0505
+//! # use in_netns::{pinned, Error, NetNs};
+//! # fn main() -> Result<(), Error> {
+//! # let (a, b) = (NetNs::new()?, NetNs::new()?);
+//! pinned(|thread| {
+//!     let mut outer = thread.enter(&a).unwrap();
+//!     let inner = outer.enter(&b).unwrap();
+//!     drop(outer); // cannot move out of `outer` because it is borrowed
+//!     drop(inner);
+//! })
+//! # }
+//! ```
+//!
+//! A guard cannot leave its thread, so it cannot be held across an `.await` that moves threads (kata-containers #13885):
+//!
+//! ```compile_fail,E0277
+//! # use in_netns::{pinned, NetNs};
+//! # fn f(blue: NetNs) {
+//! pinned(|thread| {
+//!     let guard = thread.enter(&blue).unwrap();
+//!     std::thread::scope(|scope| {
+//!         scope.spawn(move || drop(guard)); // `NetNsGuard` cannot be sent between threads safely
+//!     });
+//! });
+//! # }
+//! ```
+//!
+//! Nor can the pinned thread itself:
+//!
+//! ```compile_fail,E0277
+//! # use in_netns::pinned;
+//! pinned(|thread| {
+//!     std::thread::scope(|scope| {
+//!         scope.spawn(|| thread.retire()); // `PinnedThread` cannot be sent between threads safely
+//!     });
+//! });
+//! ```
+//!
+//! And a guard does not survive the call, because the pinned thread that it borrows does not:
+//!
+//! ```compile_fail
+//! # use in_netns::{pinned, NetNs};
+//! # fn f(blue: NetNs) {
+//! let guard = pinned(|thread| thread.enter(&blue).unwrap());
+//! # }
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::error::{Error, ErrorKind};
+use crate::netns::{NetNs, Target};
+use crate::sys;
+use crate::thread::Pool;
+use crate::thread::home::{Change, Home};
+
+thread_local! {
+    /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
+    /// [`retire_current_thread`] is called from code that was handed none.
+    static PIN: Cell<Option<Pin>> = const { Cell::new(None) };
+}
+
+/// That a thread is pinned.
+#[derive(Clone, Copy)]
+struct Pin {
+    /// The pool of the process that it is a thread of. In the child of a body that forked there is a copy of the thread, which
+    /// is not the crate's any more.
+    pool: &'static Pool,
+    /// It was asked to retire.
+    retiring: bool,
+}
+
+impl Pin {
+    fn of_current() -> Option<Pin> {
+        PIN.get().filter(|pin| pin.pool.is_of_this_process())
+    }
+}
+
+/// Proof of standing on a pinned thread: the way to enter a namespace.
+///
+/// [`pinned`](crate::pinned) hands one to its closure. It cannot be made, kept or sent elsewhere.
+pub struct PinnedThread {
+    home: &'static Home,
+    id: u32,
+    /// Why the first restore that failed did.
+    poison: Option<Error>,
+    state: LeaseState,
+    /// A namespace belongs to a thread, so its proof may not leave the thread.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl PinnedThread {
+    /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
+    pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
+        PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
+        PinnedThread {
+            home,
+            id: sys::current_tid().as_raw().unsigned_abs(),
+            poison: None,
+            state: LeaseState::Pristine,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Enters a network namespace, until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the namespace's owning user namespace and in the thread's own.
+    /// [`ErrorKind::Poisoned`] where an earlier guard failed to restore. The thread then stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::{NetNs, pinned};
+    ///
+    /// let blue = NetNs::new()?;
+    /// pinned(|thread| {
+    ///     let guard = thread.enter(&blue)?;
+    ///     assert!(blue.is_current()?);
+    ///     guard.restore()?;
+    ///     assert!(!blue.is_current()?);
+    ///     Ok::<_, in_netns::Error>(())
+    /// })??;
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `setns(2)`.
+    pub fn enter<'t>(&'t mut self, ns: &NetNs) -> Result<NetNsGuard<'t>, Error> {
+        self.enter_unguarded(ns.as_target())?;
+        Ok(NetNsGuard { previous: self.home.net().clone(), thread: self, ns: ns.clone(), restored: false })
+    }
+
+    /// Whether a restore has failed on this thread.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// Has the thread exit when its lease ends, instead of being used again.
+    ///
+    /// For the closure that changed something that no restore undoes and no inspection sees: a signal mask, a scheduling
+    /// policy or affinity, a seccomp filter, `no_new_privs`, a user id of this thread alone.
+    pub fn retire(&mut self) {
+        retire_current_thread();
+    }
+
+    /// Whether the thread is to exit when its lease ends.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
+    }
+
+    /// The one way into a namespace for user code.
+    pub(crate) fn enter_unguarded(&mut self, as_target: Target<'_>) -> Result<(), Error> {
+        if self.is_poisoned() {
+            let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
+            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
+        }
+        as_target.setns()
+    }
+
+    /// Records that a way back failed. From here on the thread is good for nothing but its own end.
+    fn poison(&mut self, error: &Error) {
+        self.poison.get_or_insert_with(|| error.clone());
+    }
+
+    /// The kernel's id of the thread.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Where the thread is in the life of a lease.
+    pub(crate) fn state(&self) -> LeaseState {
+        self.state
+    }
+
+    /// The beginning of a lease, or its going on.
+    pub(crate) fn begin(&mut self) {
+        self.state = LeaseState::Leased;
+    }
+
+    /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
+    pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
+        let restored = self.home.restore();
+        if let Err(error) = &restored {
+            self.poison(error);
+        }
+        let pin = PIN.get();
+        let asked = pin.is_some_and(|pin| pin.retiring);
+        PIN.set(pin.map(|pin| Pin { retiring: false, ..pin }));
+        self.state = if asked || self.is_poisoned() { LeaseState::Exiting } else { LeaseState::Restored };
+        match self.poison.clone() {
+            Some(error) => RestoreOutcome::Poisoned { error, is_home: restored.is_ok() },
+            None if asked => RestoreOutcome::Asked,
+            None => RestoreOutcome::Restored,
+        }
+    }
+
+    /// The end of a lease whose namespace could not be entered. The thread is where it was, and has run nobody's code.
+    pub(crate) fn end_lease_not_entered(&mut self) -> RestoreOutcome {
+        self.state = LeaseState::Pristine;
+        RestoreOutcome::Restored
+    }
+
+    /// The lease's owner has done its part of the inspection.
+    pub(crate) fn inspected_by_owner(&mut self) {
+        if self.state == LeaseState::Restored {
+            self.state = LeaseState::HalfInspected;
+        }
+    }
+
+    /// Compares the thread, whose lease has ended, with the template.
+    pub(crate) fn inspect(&mut self) -> Result<(), Change> {
+        let others =
+            if self.state == LeaseState::HalfInspected { Ok(()) } else { self.home.inspect_from_anywhere(self.id) };
+        let found = others.and_then(|()| self.home.inspect_from_within());
+        self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
+        found
+    }
+}
+
+impl fmt::Debug for PinnedThread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("PinnedThread").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}
+
+/// Where a pinned thread is in the life of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseState {
+    /// Inspected, or new: it may be leased.
+    Pristine,
+    /// Somebody has it.
+    Leased,
+    /// The lease has ended and the thread is home; whether it is pristine is not known yet.
+    Restored,
+    /// Likewise, and the lease's owner looks after what can be seen from its own thread.
+    HalfInspected,
+    /// It will exit: poisoned, changed, or asked to.
+    Exiting,
+}
+
+/// How a lease ended for its thread.
+#[derive(Clone, Debug)]
+pub(crate) enum RestoreOutcome {
+    /// At home; not inspected yet.
+    Restored,
+    /// At home, and user code asked for the thread to exit.
+    Asked,
+    /// A restore failed, then or earlier; the last one may have succeeded.
+    Poisoned { error: Error, is_home: bool },
+}
+
+/// Has the calling thread exit when its lease ends, from inside [`with_netns`](crate::with_netns) or an attributed function.
+///
+/// Returns `false`, and does nothing, where the calling thread is not a pinned one. See [`PinnedThread::retire`] for when to
+/// call it.
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::{NetNs, retire_current_thread, with_netns};
+///
+/// assert!(!retire_current_thread());
+/// assert!(with_netns(NetNs::new()?, retire_current_thread)?);
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+#[allow(clippy::must_use_candidate)] // Called for its effect; most callers know where they are.
+pub fn retire_current_thread() -> bool {
+    let pin = Pin::of_current();
+    if let Some(pin) = pin {
+        PIN.set(Some(Pin { retiring: true, ..pin }));
+    }
+    pin.is_some()
+}
+
+/// Whether the calling thread is one of this crate's.
+pub(crate) fn is_pinned() -> bool {
+    Pin::of_current().is_some()
+}
+
+/// A pinned thread's stay in a network namespace.
+///
+/// Dropping the guard takes the thread previous to where it was. A failure poisons the thread; [`NetNsGuard::restore`] reports it
+/// too. `mem::forget` is harmless: the end of the lease restores home in any case.
+#[must_use = "dropping the guard at once leaves the namespace at once; bind it: `let _guard = thread.enter(&ns)?`"]
+pub struct NetNsGuard<'t> {
+    thread: &'t mut PinnedThread,
+    ns: NetNs,
+    previous: NetNs,
+    /// The way back has been gone, or tried.
+    restored: bool,
+}
+
+impl NetNsGuard<'_> {
+    /// The namespace that the guard stands for.
+    #[must_use]
+    pub fn netns(&self) -> &NetNs {
+        &self.ns
+    }
+
+    /// Enters another namespace, until the inner guard is dropped; the thread is then in this guard's namespace again.
+    ///
+    /// # Errors
+    ///
+    /// As [`PinnedThread::enter`].
+    pub fn enter<'g>(&'g mut self, ns: &NetNs) -> Result<NetNsGuard<'g>, Error> {
+        self.thread.enter_unguarded(ns.as_target())?;
+        Ok(NetNsGuard { previous: self.ns.clone(), thread: self.thread, ns: ns.clone(), restored: false })
+    }
+
+    /// Moves on to another namespace with a single `setns`. The way back stays what it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`PinnedThread::enter`]; the guard then stands for the namespace that it stood for before.
+    pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
+        self.thread.enter_unguarded(ns.as_target())?;
+        self.ns = ns.clone();
+        Ok(())
+    }
+
+    /// Goes back, as dropping does, and tells how that went.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] where the closure gave up `CAP_SYS_ADMIN`, or where the process entered a user namespace
+    /// that does not own its home. The thread is then poisoned, and the failure reported at the end of the call as well.
+    pub fn restore(mut self) -> Result<(), Error> {
+        self.restore_once()
+    }
+
+    fn restore_once(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.restored, true) {
+            return Ok(());
+        }
+        // Poison does not keep a thread from going back, only from going elsewhere.
+        match self.previous.as_target().setns() {
+            // Nothing had moved, and the kernel refuses all the same: see `Home::restore`.
+            Err(_) if self.thread.home.is_thread_in(&self.previous) => Ok(()),
+            result => result.inspect_err(|error| self.thread.poison(error)),
+        }
+    }
+}
+
+impl Drop for NetNsGuard<'_> {
+    fn drop(&mut self) {
+        // A failure has been recorded as poison, and the end of the lease reports it.
+        let _ = self.restore_once();
+    }
+}
+
+impl fmt::Debug for NetNsGuard<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NetNsGuard")
+            .field("netns", &self.ns)
+            .field("previous", &self.previous)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! The list of this process's pinned threads: which are idle, which exist, and how many there were.
+
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use super::handle::WorkerHandle;
+use super::home::{Change, Home};
+use super::pool::Pool;
+use super::rendezvous::SpinLimit;
+use crate::sys;
+
+/// How long a side of a hand-over spins before it parks, where there are two CPUs or more: about 10 µs.
+const SPIN: SpinLimit = SpinLimit(1000);
+
+/// What the pool, its workers and the template thread share.
+pub(crate) struct Roster {
+    /// The worker that became idle last is at the end, and is leased first: it may still be awake.
+    idle: Mutex<Vec<WorkerHandle>>,
+    home: OnceLock<Home>,
+    spin: OnceLock<SpinLimit>,
+    /// The kernel's ids of the pinned threads that are alive.
+    registered: Mutex<Vec<u32>>,
+    leased: AtomicUsize,
+    spawned_total: AtomicU64,
+    poisoned_total: AtomicU64,
+    retired_total: AtomicU64,
+}
+
+impl Roster {
+    pub(super) fn new() -> Roster {
+        Roster {
+            idle: Mutex::new(Vec::new()),
+            home: OnceLock::new(),
+            spin: OnceLock::new(),
+            registered: Mutex::new(Vec::new()),
+            leased: AtomicUsize::new(0),
+            spawned_total: AtomicU64::new(0),
+            poisoned_total: AtomicU64::new(0),
+            retired_total: AtomicU64::new(0),
+        }
+    }
+
+    /// Home, once the template thread has found it.
+    pub(super) fn home(&self) -> Option<&Home> {
+        self.home.get()
+    }
+
+    pub(super) fn set_home(&self, home: Home) {
+        self.home.get_or_init(|| home);
+    }
+
+    /// Zero on one CPU: spinning would starve the other side. The number of CPUs is that of
+    /// [`thread::available_parallelism`] (affinity and cgroup quota) when the first worker starts.
+    pub(crate) fn spin_limit(&self) -> SpinLimit {
+        *self.spin.get_or_init(|| match thread::available_parallelism() {
+            Ok(cpus) if cpus.get() > 1 => SPIN,
+            _ => SpinLimit(0),
+        })
+    }
+
+    /// Sets how long the two sides of a hand-over spin at most, if no worker has started yet.
+    pub(crate) fn limit_spinning(&self, limit: SpinLimit) {
+        let _ = self.spin.set(limit);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many workers are idle.
+    pub(super) fn idle_count(&self) -> usize {
+        self.idle().len()
+    }
+
+    /// The idle worker that was leased last.
+    pub(super) fn take_idle(&self) -> Option<WorkerHandle> {
+        self.idle().pop()
+    }
+
+    /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
+    pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
+        let mut idle = self.idle();
+        if inspected.is_ok() && !worker.retired.is_set() {
+            idle.push(worker);
+            return;
+        }
+        if worker.retired.set() {
+            self.count_retired();
+        }
+        drop(idle);
+        // Dropping the handle tells the worker to exit.
+        drop(worker);
+    }
+
+    /// Takes an idle worker off the list for good. `false` where it is leased.
+    pub(super) fn remove_idle(&self, worker: &Arc<Retired>) -> bool {
+        let mut idle = self.idle();
+        let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
+        drop(idle);
+        removed.is_some()
+    }
+
+    /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
+    pub(super) fn retire(&self, worker: &Arc<Retired>) {
+        let mut idle = self.idle();
+        // Under the lock: a lease that ends now is either on the list already, or sees the flag.
+        if worker.set() {
+            self.count_retired();
+        }
+        let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
+        drop(idle);
+        drop(removed);
+    }
+
+    /// Whether it lists threads of this process: see [`Pool::is_of_this_process`].
+    pub(super) fn is_of_this_process(&self) -> bool {
+        ptr::eq(self, &raw const Pool::of_process().roster)
+    }
+
+    /// Registers the calling thread as a pinned one, until the result is dropped.
+    pub(crate) fn register_current(&'static self) -> Registration {
+        let id = sys::current_tid().as_raw().unsigned_abs();
+        self.spawned_total.fetch_add(1, Ordering::Relaxed);
+        self.registered().push(id);
+        Registration { roster: self, id }
+    }
+
+    /// Whether a thread is a pinned one.
+    pub(crate) fn is_registered(&self, thread: u32) -> bool {
+        self.registered().contains(&thread)
+    }
+
+    pub(super) fn registered_count(&self) -> usize {
+        self.registered().len()
+    }
+
+    fn registered(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a lease, until the result is dropped.
+    pub(crate) fn count_lease(&'static self) -> CountGuard {
+        self.leased.fetch_add(1, Ordering::Relaxed);
+        CountGuard(&self.leased)
+    }
+
+    pub(super) fn leased_count(&self) -> usize {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_retired(&self) {
+        self.retired_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_poisoned(&self) {
+        self.poisoned_total.fetch_add(1, Ordering::Relaxed);
+        self.count_retired();
+    }
+
+    /// Threads ever registered, poisoned and retired.
+    pub(super) fn totals(&self) -> [u64; 3] {
+        [&self.spawned_total, &self.poisoned_total, &self.retired_total].map(|total| total.load(Ordering::Relaxed))
+    }
+}
+
+/// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.
+#[derive(Debug, Default)]
+pub(super) struct Retired(AtomicBool);
+
+impl Retired {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether this call set it.
+    fn set(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// A count that goes down again when this is dropped.
+pub(crate) struct CountGuard(&'static AtomicUsize);
+
+impl Drop for CountGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A pinned thread is registered for as long as this lives.
+pub(crate) struct Registration {
+    roster: &'static Roster,
+    id: u32,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Not in the child of a body that forked: the list is its parent's, and may be locked.
+        if self.roster.is_of_this_process() {
+            self.roster.registered().retain(|id| *id != self.id);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Child processes without an exec, however they were made, of a process that has used the crate: they make calls of their own.
+//!
+//! Argument: which kind of child.
+#![allow(unsafe_code)]
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use in_netns::{NetNs, Worker, pool_stats, retire_current_thread, set_keep_alive, with_netns};
+use in_netns_tests::{here, key, tid, wait_until};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+in_netns::rootless!();
+
+fn main() {
+    let ns = NetNs::new().expect("a namespace");
+    let inside = || assert_eq!(with_netns(&ns, here).expect("a call"), key(ns.id()));
+    inside();
+    match std::env::args().nth(1).expect("an argument").as_str() {
+        "raw-clone" => {
+            in_child(raw_clone, || {
+                inside();
+                in_child(raw_clone, inside);
+                inside();
+            });
+            in_child(raw_clone, || {
+                assert_eq!(pool_stats().threads, 0, "the parent's threads are not counted");
+                inside();
+                assert_eq!((pool_stats().threads, pool_stats().idle), (1, 1));
+            });
+        }
+        "vfork" => vfork_child(&ns),
+        "deep" => descend(&ns, 24),
+        "used-worker" => {
+            let worker = ns.worker();
+            let on = worker.run(tid).expect("a run");
+            for make in [raw_clone, libc_fork] {
+                in_child(make, || {
+                    runs(&worker);
+                    runs(&worker);
+                });
+                in_child(make, inside);
+            }
+            assert_eq!(worker.run(tid).expect("a run"), on, "the parent's worker goes on");
+            in_child(libc_fork, move || drop(worker));
+        }
+        "worker-dropped-unused-there" => {
+            let worker = ns.worker();
+            in_child(libc_fork, || {
+                runs(&worker);
+                drop(ns.worker());
+            });
+            runs(&worker);
+            let used = ns.worker();
+            runs(&used);
+            // By value: the child drops its copy of the parent's worker, after a run of its own and without.
+            match unsafe { fork() }.expect("fork") {
+                ForkResult::Child => {
+                    drop(worker);
+                    runs(&used);
+                    drop(used);
+                    inside();
+                    unsafe { libc::_exit(0) }
+                }
+                ForkResult::Parent { child } => succeeded(child),
+            }
+        }
+        "worker-busy" => worker_busy(&ns),
+        "in-a-body" => {
+            let parent = with_netns(&ns, || in_child(libc_fork, || in_body(&ns))).expect("a call");
+            let () = parent;
+            ns.worker().run(|| in_child(libc_fork, || in_body(&ns))).expect("a run");
+        }
+        "returns-from-its-body" => {
+            set_keep_alive(std::time::Duration::from_secs(3600));
+            let child = with_netns(&ns, || raw_clone_number(libc_fork)).expect("a call");
+            assert_ne!(child, 0, "the child has no caller to return to");
+            succeeded(Pid::from_raw(child));
+            let child = ns.worker().run(|| raw_clone_number(libc_fork)).expect("a run");
+            succeeded(Pid::from_raw(child));
+            let child = in_netns::Call::new(&ns).fresh().run(|| raw_clone_number(libc_fork)).expect("a call");
+            succeeded(Pid::from_raw(child));
+        }
+        "beside-calls" => beside_calls(&ns),
+        other => panic!("no scenario {other}"),
+    }
+    inside();
+}
+
+fn runs(worker: &Worker) {
+    assert_eq!(worker.run(here).expect("a run"), key(worker.netns().id()));
+}
+
+fn libc_fork() -> libc::c_long {
+    unsafe { libc::fork() }.into()
+}
+
+/// A fork that `pthread_atfork(3)` handlers do not see.
+fn raw_clone() -> libc::c_long {
+    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
+}
+
+fn raw_clone_number(make: fn() -> libc::c_long) -> i32 {
+    i32::try_from(Errno::result(make()).expect("a child")).expect("a process id")
+}
+
+/// Runs `body` in a child process, which then exits, and expects it to succeed.
+fn in_child(make: fn() -> libc::c_long, body: impl FnOnce()) {
+    match raw_clone_number(make) {
+        0 => {
+            let ended = panic::catch_unwind(AssertUnwindSafe(body));
+            unsafe { libc::_exit(i32::from(ended.is_err())) }
+        }
+        child => succeeded(Pid::from_raw(child)),
+    }
+}
+
+#[track_caller]
+fn succeeded(child: Pid) {
+    let ended = |status| matches!(status, WaitStatus::Exited(_, 0));
+    let mut status = WaitStatus::StillAlive;
+    wait_until("the child ends", || {
+        status = waitpid(child, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).expect("waitpid");
+        status != WaitStatus::StillAlive
+    });
+    assert!(ended(status), "{status:?}");
+}
+
+/// A child that shares the memory of its parent, whose thread waits for it, as in `vfork(2)`.
+fn vfork_child(ns: &NetNs) {
+    extern "C" fn child(ns: *mut libc::c_void) -> libc::c_int {
+        let ns = unsafe { &*ns.cast::<NetNs>() };
+        i32::from(with_netns(ns, here).ok() != Some(key(ns.id())))
+    }
+    let mut stack = vec![0_u128; 1 << 16];
+    let top = stack.as_mut_ptr_range().end.cast();
+    let ns: *const NetNs = ns;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let pid = unsafe { libc::clone(child, top, flags, ns.cast_mut().cast()) };
+    succeeded(Pid::from_raw(Errno::result(pid).expect("clone")));
+}
+
+/// Each generation forks the next.
+fn descend(ns: &NetNs, deeper: u32) {
+    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+    if deeper > 0 {
+        let make = if deeper % 2 == 0 { libc_fork } else { raw_clone };
+        in_child(make, || descend(ns, deeper - 1));
+    }
+}
+
+/// The child is made while other threads of the parent are inside the worker and in line for it.
+fn worker_busy(ns: &NetNs) {
+    let worker = ns.worker();
+    let (began, go_on) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            worker.run(|| {
+                began.store(true, Ordering::SeqCst);
+                wait_until("the children have ended", || go_on.load(Ordering::SeqCst));
+            })
+        });
+        wait_until("the run has begun", || began.load(Ordering::SeqCst));
+        let second = scope.spawn(|| worker.run(here));
+        in_child(libc_fork, || runs(&worker));
+        go_on.store(true, Ordering::SeqCst);
+        first.join().expect("no panic").expect("a run");
+        assert_eq!(second.join().expect("no panic").expect("a run"), key(ns.id()));
+    });
+}
+
+/// In the child of a fork in a body: its only thread is a copy of the pinned one, and belongs to the process.
+fn in_body(ns: &NetNs) {
+    assert!(!retire_current_thread(), "this thread is not one of the crate's");
+    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+    let other = NetNs::new().expect("a namespace");
+    assert_eq!(with_netns(&other, here).expect("a call"), key(other.id()));
+    assert_eq!(other.worker().run(here).expect("a run"), key(other.id()));
+    other.join().expect("this thread is the process's own");
+    assert_eq!(here(), key(other.id()));
+}
+
+/// Children that are made while other threads of the parent make calls.
+fn beside_calls(ns: &NetNs) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+                }
+            });
+        }
+        for _ in 0..50 {
+            in_child(libc_fork, || assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id())));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}

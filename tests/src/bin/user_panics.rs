@@ -1,0 +1,155 @@
+//! User code that panics where the crate runs it other than as a body: destructors, subscribers, hooks. It is a panic of the call or
+//! its message is printed; it never ends the process, and the next call works.
+//!
+//! Argument: which code.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use in_netns::{Call, Error, NetNs, pinned, set_poison_hook, with_netns};
+use in_netns_tests::{become_root_of_a_user_namespace, give_up_sys_admin, here, key};
+use nix::sched::CloneFlags;
+
+/// Panics when it is dropped.
+struct Panics(&'static str);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic::panic_any(self.0);
+    }
+}
+
+/// What a call panicked with.
+fn panic_of<R>(call: impl FnOnce() -> R) -> &'static str {
+    let payload = panic::catch_unwind(AssertUnwindSafe(call)).err().expect("the call panics");
+    *payload.downcast::<&'static str>().expect("the payload is the original one")
+}
+
+fn main() {
+    // Opened before the user namespace is entered, it belongs to the parent, and cannot be entered.
+    let parents = NetNs::current().expect("the current namespace");
+    become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
+    let ns = NetNs::new().expect("a namespace");
+    let argument = std::env::args().nth(1).expect("an argument");
+    match argument.as_str() {
+        "captured-pooled" => {
+            let captured = Panics("captured");
+            assert_eq!(panic_of(|| with_netns(&parents, move || drop(captured))), "captured");
+        }
+        "captured-fresh" => {
+            let captured = Panics("captured");
+            assert_eq!(panic_of(|| Call::new(&parents).fresh().run(move || drop(captured))), "captured");
+        }
+        "captured-outcome" => {
+            let captured = Panics("captured");
+            assert_eq!(panic_of(|| Call::new(&parents).outcome(move || drop(captured))), "captured");
+        }
+        "captured-worker" => {
+            let (captured, worker) = (Panics("captured"), parents.worker());
+            assert_eq!(panic_of(|| worker.run(move || drop(captured))), "captured");
+        }
+        "captured-by-a-body-that-runs" => {
+            let captured = Panics("captured");
+            assert_eq!(panic_of(|| with_netns(&ns, move || drop(captured))), "captured");
+            let captured = Panics("captured");
+            assert_eq!(panic_of(|| pinned(move |_| drop(captured))), "captured");
+            let (captured, worker) = (Panics("captured"), ns.worker());
+            assert_eq!(panic_of(|| worker.run(move || drop(captured))), "captured");
+        }
+        "span-refused" => {
+            subscribe("try_close");
+            let span = tracing::info_span!("captured");
+            assert_eq!(panic_of(|| with_netns(&parents, move || drop(span))), "try_close");
+        }
+        "span-of-the-caller" => {
+            subscribe("try_close");
+            // The caller's span has a panic of its own when it ends; the body's panic is not hidden by it.
+            std::mem::forget(tracing::info_span!("callers").entered());
+            assert_eq!(panic_of(|| with_netns(&ns, || panic::panic_any("body"))), "body");
+            let worker = ns.worker();
+            assert_eq!(panic_of(|| worker.run(|| panic::panic_any("body"))), "body");
+        }
+        "span-enter" => {
+            std::mem::forget(caller_span_then("enter"));
+            assert_eq!(panic_of(|| with_netns(&ns, || unreachable!("the body ran"))), "enter");
+        }
+        "span-exit" => {
+            std::mem::forget(caller_span_then("exit"));
+            assert_eq!(panic_of(|| with_netns(&ns, || panic::panic_any("body"))), "body");
+            assert_eq!(panic_of(|| ns.worker().run(|| panic::panic_any("body"))), "body");
+        }
+        "hook-payload" => {
+            set_poison_hook(|_| panic::panic_any(Panics("the payload of the hook")));
+            let value = with_netns(&ns, || {
+                give_up_sys_admin();
+                7
+            });
+            assert_eq!(value.expect("the value arrives"), 7);
+        }
+        other => panic!("no scenario {other}"),
+    }
+    SILENT.store(true, Ordering::SeqCst);
+    assert_eq!(with_netns(&ns, here).expect("the next call works"), key(ns.id()));
+    let refused: Result<(), Error> = with_netns(&parents, || unreachable!("the body ran"));
+    refused.expect_err("it belongs to the parent");
+}
+
+/// Makes a span current for the rest of the process, whose subscriber panics in one of its methods from now on.
+fn caller_span_then(method: &'static str) -> impl Sized {
+    subscribe("nothing");
+    let span = tracing::info_span!("callers").entered();
+    *PANICS_IN.lock().expect("no panic under this lock") = method;
+    span
+}
+
+static PANICS_IN: std::sync::Mutex<&str> = std::sync::Mutex::new("nothing");
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+fn subscribe(method: &'static str) {
+    *PANICS_IN.lock().expect("no panic under this lock") = method;
+    tracing::subscriber::set_global_default(Subscriber).expect("the first one");
+}
+
+struct Subscriber;
+
+fn may_panic(method: &'static str) {
+    let panics = *PANICS_IN.lock().expect("no panic under this lock") == method;
+    if panics && !SILENT.load(Ordering::SeqCst) {
+        panic::panic_any(method);
+    }
+}
+
+impl tracing::Subscriber for Subscriber {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {
+        may_panic("enter");
+    }
+    fn exit(&self, _: &tracing::span::Id) {
+        may_panic("exit");
+    }
+    fn try_close(&self, _: tracing::span::Id) -> bool {
+        may_panic("try_close");
+        true
+    }
+    fn current_span(&self) -> tracing_core::span::Current {
+        static SITE: tracing_core::callsite::DefaultCallsite = {
+            static META: tracing_core::Metadata<'static> = tracing_core::metadata! {
+                name: "callers", target: "user_panics", level: tracing_core::Level::INFO, fields: &[],
+                callsite: &SITE, kind: tracing_core::metadata::Kind::SPAN,
+            };
+            tracing_core::callsite::DefaultCallsite::new(&META)
+        };
+        tracing_core::span::Current::new(
+            tracing::span::Id::from_u64(1),
+            tracing_core::callsite::Callsite::metadata(&SITE),
+        )
+    }
+}

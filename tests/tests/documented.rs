@@ -1,0 +1,77 @@
+//! What a body shares with the process, as the page `in_netns::escapes` says it.
+#![allow(missing_docs)]
+
+use std::cell::Cell;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use in_netns::{Call, NetNs, in_netns};
+use in_netns_tests::{alone, tid, wait_until};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+use tokio::runtime::Builder;
+
+in_netns::rootless!();
+
+#[test]
+fn a_thread_local_is_met_by_the_next_body_on_that_thread_and_not_by_a_fresh_one() {
+    thread_local!(static LAST: Cell<u32> = const { Cell::new(0) });
+
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    wait_until("a body on a thread that had one before", || ns.run(|| LAST.replace(tid()) == tid()).unwrap());
+    assert_eq!(Call::new(&ns).fresh().run(|| LAST.get()).unwrap(), 0);
+}
+
+#[test]
+fn a_unix_socket_with_a_path_is_found_from_every_namespace_and_an_abstract_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("daemon");
+    let listener = UnixListener::bind(&path).unwrap();
+    let name = SocketAddr::from_abstract_name(format!("in-netns-test-{}", std::process::id())).unwrap();
+    let abstract_listener = UnixListener::bind_addr(&name).unwrap();
+    UnixStream::connect_addr(&name).unwrap();
+
+    let ns = NetNs::new().unwrap();
+    ns.run(|| UnixStream::connect(&path)).unwrap().unwrap();
+    ns.run(|| UnixStream::connect_addr(&name)).unwrap().unwrap_err();
+    drop((listener, abstract_listener));
+}
+
+#[test]
+fn getifaddrs_and_if_nametoindex_show_the_threads_network() {
+    let ns = NetNs::new().unwrap();
+    let names = || getifaddrs().unwrap().map(|interface| interface.interface_name).collect::<Vec<_>>();
+    assert!(ns.run(names).unwrap().iter().all(|name| name == "lo"));
+    // A new namespace counts from 1.
+    assert_eq!(ns.run(|| if_nametoindex("lo")).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn block_in_place_panics_in_an_async_body() {
+    #[in_netns(new)]
+    async fn f() {
+        tokio::task::block_in_place(|| ());
+    }
+    // Also where the caller's runtime has it.
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| runtime.block_on(f()))).unwrap_err();
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    assert!(message.unwrap().contains("multi-threaded runtime"), "{message:?}");
+}
+
+#[test]
+fn the_clock_that_a_caller_paused_is_not_that_of_an_async_body() {
+    const PAUSE: Duration = Duration::from_millis(20);
+
+    #[in_netns(new)]
+    async fn sleeps() -> Duration {
+        let start = Instant::now();
+        tokio::time::sleep(PAUSE).await;
+        start.elapsed()
+    }
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    assert!(runtime.block_on(sleeps()) >= PAUSE);
+}

@@ -1,0 +1,281 @@
+//! The model check of the rendezvous: every interleaving of its two sides, by loom.
+//!
+//! The file under test is the runtime's own, with loom's atomics, cells and threads in the place of `std`'s.
+#![allow(missing_docs, unsafe_code, unreachable_pub)]
+// The runtime's file is written for an older compiler than the tests are.
+#![allow(clippy::collapsible_if, clippy::manual_is_multiple_of)]
+
+#[path = "../../runtime/src/thread/rendezvous.rs"]
+mod rendezvous;
+
+mod sync {
+    use std::ops::Deref;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+
+    /// A wake that is missing is found out as a deadlock.
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        /// Not seen by loom: as in the kernel, looking at the word and falling asleep are one step for other threads.
+        sleeper: Mutex<Option<loom::thread::Thread>>,
+    }
+
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Futex {
+            Futex { word: AtomicU32::new(value), sleeper: Mutex::new(None) }
+        }
+
+        /// Loom has no clock: a sleep that times out is one that ends for no reason.
+        pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+            if timeout.is_some() {
+                return loom::thread::yield_now();
+            }
+            *self.sleeper.lock().unwrap() = Some(loom::thread::current());
+            // Not a load, which might see an old value.
+            if self.word.compare_exchange(expected, expected, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                loom::thread::park();
+            }
+        }
+
+        pub(crate) fn wake(&self) {
+            let sleeper = self.sleeper.lock().unwrap().take();
+            if let Some(sleeper) = sleeper {
+                sleeper.unpark();
+            }
+        }
+    }
+
+    impl Deref for Futex {
+        type Target = AtomicU32;
+
+        fn deref(&self) -> &AtomicU32 {
+            &self.word
+        }
+    }
+}
+
+use std::time::Duration;
+
+use rendezvous::{AssistPoint, Callee, Order, Rejected, SpinLimit, mailbox};
+
+/// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
+fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
+    let mut sum = 0;
+    for _ in 0..jobs {
+        match side.next(None) {
+            Order::Job(job) => drop(job.run(&mut sum)),
+            Order::Submitted(job) => job.run(&mut sum),
+            Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+        }
+    }
+    assert!(matches!(side.next(None), Order::Disconnected));
+    sum
+}
+
+fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
+    loom::model(move || test(SpinLimit(limit)));
+}
+
+fn borrows_twice(limit: SpinLimit) {
+    let (mut caller, side) = mailbox(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
+    for turn in 1..=2 {
+        // On the stack, seen by loom: a callee that used it after its answer would be found out.
+        let seen = loom::cell::Cell::new(0);
+        let borrowed = SendRef(&seen);
+        let job = move |sum: &mut u32, _: &AssistPoint<'_>| {
+            borrowed.cell().set(turn);
+            *sum += turn;
+        };
+        assert!(caller.run(job, |_| ()).is_ok());
+        assert_eq!(seen.get(), turn);
+    }
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 3);
+}
+
+#[derive(Clone, Copy)]
+struct SendRef<'a>(&'a loom::cell::Cell<u32>);
+// SAFETY: only the side whose turn it is uses the cell; loom checks that.
+unsafe impl Send for SendRef<'_> {}
+
+impl<'a> SendRef<'a> {
+    fn cell(self) -> &'a loom::cell::Cell<u32> {
+        self.0
+    }
+}
+
+#[test]
+fn a_borrow_is_over_when_run_returns_asleep() {
+    model(0, borrows_twice);
+}
+
+#[test]
+fn a_borrow_is_over_when_run_returns_spinning() {
+    model(1, borrows_twice);
+}
+
+#[test]
+fn a_rejected_job_is_never_run_and_comes_back() {
+    model(0, |limit| {
+        let (mut caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || match side.next(None) {
+            Order::Job(job) => drop(job),
+            Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+        });
+        let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
+        assert!(matches!(caller.run(job, |_| ()), Err(Rejected(_))));
+        thread.join().unwrap();
+    });
+}
+
+/// The callee ends at some moment: before the job is posted, or before it is taken.
+fn ends_without_an_answer(limit: SpinLimit) {
+    let (mut caller, side) = mailbox::<()>(limit);
+    let thread = loom::thread::spawn(move || drop(side));
+    for _ in 0..2 {
+        let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
+        assert!(matches!(caller.run(job, |_| ()), Err(Rejected(_))));
+    }
+    drop(caller);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_callee_that_ends_rejects_what_it_has_not_taken_asleep() {
+    model(0, ends_without_an_answer);
+}
+
+#[test]
+fn a_callee_that_ends_rejects_what_it_has_not_taken_spinning() {
+    model(1, ends_without_an_answer);
+}
+
+#[test]
+fn a_callee_that_ends_rejects_a_submitted_job() {
+    model(0, |limit| {
+        let (caller, side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || drop(side));
+        let (send, receive) = loom::sync::mpsc::channel();
+        caller.submit(move |argument, caller| {
+            assert!(argument.is_none());
+            drop(caller);
+            send.send(()).unwrap();
+        });
+        receive.recv().unwrap();
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_callee_whose_wait_times_out_misses_no_order() {
+    model(0, |limit| {
+        let (mut caller, mut side) = mailbox::<u32>(limit);
+        let thread = loom::thread::spawn(move || {
+            let mut sum = 0;
+            loop {
+                match side.next(Some(Duration::ZERO)) {
+                    Order::Job(job) => drop(job.run(&mut sum)),
+                    Order::Submitted(job) => job.run(&mut sum),
+                    Order::Disconnected => return sum,
+                    Order::Timeout => loom::thread::yield_now(),
+                }
+            }
+        });
+        assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 1, |_| ()).is_ok());
+        drop(caller);
+        assert_eq!(thread.join().unwrap(), 1);
+    });
+}
+
+/// The callee relies on assistance if and only if it is given, and it is over when the run returns.
+fn assists(limit: SpinLimit) {
+    let (mut caller, mut side) = mailbox::<()>(limit);
+    let thread = loom::thread::spawn(move || match side.next(None) {
+        Order::Job(job) => job.run(&mut ()),
+        Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+    });
+    let mut assisted = false;
+    let job = |(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7);
+    assert!(caller.run(job, |thread| assisted = thread == 7).is_ok());
+    assert_eq!(thread.join().unwrap(), assisted);
+}
+
+#[test]
+fn the_callee_relies_on_assistance_if_and_only_if_it_is_given_asleep() {
+    model(0, assists);
+}
+
+#[test]
+fn the_callee_relies_on_assistance_if_and_only_if_it_is_given_spinning() {
+    model(1, assists);
+}
+
+/// An offer of one job is not claimed in the next.
+#[test]
+fn an_offer_ends_with_its_job() {
+    model(1, |limit| {
+        let (mut caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || {
+            for _ in 0..2 {
+                match side.next(None) {
+                    Order::Job(job) => drop(job.run(&mut ())),
+                    Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+                }
+            }
+        });
+        assert!(caller.run(|(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7), |_| ()).is_ok());
+        assert!(caller.run(|(): &mut (), _: &AssistPoint<'_>| (), |_| unreachable!("no offer")).is_ok());
+        thread.join().unwrap();
+    });
+}
+
+/// The submitted job has the caller's side, and passes it on to the owner of the next job: as the end of a lease does.
+fn submits_then_runs(limit: SpinLimit) {
+    let (caller, side) = mailbox(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
+    let (send, receive) = loom::sync::mpsc::channel();
+    caller.submit(move |sum: Option<&mut u32>, caller| {
+        *sum.expect("it is not rejected") += 1;
+        send.send(caller).unwrap();
+    });
+    let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
+    // The callee may still be on its way out of the job.
+    assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, |_| ()).is_ok());
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 3);
+}
+
+#[test]
+fn a_submitted_job_is_run_and_passes_the_side_on_asleep() {
+    model(0, submits_then_runs);
+}
+
+#[test]
+fn a_submitted_job_is_run_and_passes_the_side_on_spinning() {
+    model(1, submits_then_runs);
+}
+
+#[test]
+fn a_rejected_submitted_job_is_told_so_and_ends_the_callee() {
+    model(0, |limit| {
+        let (caller, mut side) = mailbox::<()>(limit);
+        let thread = loom::thread::spawn(move || {
+            match side.next(None) {
+                Order::Submitted(job) => drop(job),
+                Order::Job(_) | Order::Disconnected | Order::Timeout => unreachable!("a submitted job comes first"),
+            }
+            assert!(matches!(side.next(None), Order::Disconnected));
+        });
+        caller.submit(|argument, caller| {
+            assert!(argument.is_none());
+            drop(caller);
+        });
+        thread.join().unwrap();
+    });
+}
