@@ -126,11 +126,9 @@ fn analyze_program(
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
     named.extend(found.named.drain(..));
-    let held = if found.has_guards(&graph, table) {
-        debug.held_across_await(|r#type| found.is_guard(r#type, table))
-    } else {
-        Vec::new()
-    };
+    let guards = found.guards_of(&graph, table);
+    let last_segments: Vec<&str> = guards.iter().filter_map(|guard| guard.rsplit("::").next()).collect();
+    let held = debug.held_across_await(&last_segments, |r#type| found.is_guard(r#type, table));
     let futures: Vec<roots::Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
     for future in futures {
         let of_this = |root: &roots::Root| root.functions.iter().any(|function| future.functions.contains(function));

@@ -99,7 +99,9 @@ fn only_what_the_baseline_does_not_have_is_denied() {
 #[test]
 fn a_baseline_that_cannot_be_read_is_refused() {
     let broken = file("baseline-broken.json", "[]");
-    for (path, words) in [("nowhere.json", "write it with `--format json"), (broken.to_str().unwrap(), "it is a report")] {
+    for (path, words) in
+        [("nowhere.json", "write it with `--format json"), (broken.to_str().unwrap(), "it is a report")]
+    {
         let output = small(&["--baseline", path]);
         assert_eq!(output.status.code(), Some(2));
         assert!(complaint(&output).contains(words), "{}", complaint(&output));

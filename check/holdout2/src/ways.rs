@@ -32,7 +32,7 @@ fn reads(mut reader: Box<dyn Read + Send>) {
 }
 
 pub fn captured_map() {
-    calls_from_map(HashMap::from([("one", Box::new(|| 1) as Box<dyn Fn() -> u32 + Send + Sync>)]));
+    calls_from_map(HashMap::from([("one", Box::new(|| 1_u32) as Box<dyn Fn() -> u32 + Send + Sync>)]));
 }
 
 fn calls_from_map(map: HashMap<&'static str, Box<dyn Fn() -> u32 + Send + Sync>>) {
@@ -59,7 +59,10 @@ pub fn in_lazy_static() {
 }
 
 pub fn in_scopeguard() {
-    println!("{:?}", with_netns("holdout", || scopeguard::defer! { start() }));
+    let done = with_netns("holdout", || {
+        scopeguard::defer! { start() };
+    });
+    println!("{done:?}");
 }
 
 fn count(items: impl Iterator<Item = u32> + Send) {

@@ -232,13 +232,17 @@ async fn await_guard_in_box() {
     println!("{}", guards.len());
 }
 
-async fn await_library_guard() {
+async fn await_library_guard(guard: in_netns::NetNsGuard<'_>) {
+    pause().await;
+    drop(guard);
+}
+
+fn enters_by_library() {
     in_netns::pinned(|thread| {
+        let netns = in_netns::NetNs::current().unwrap();
+        let guard = thread.enter(&netns).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async move {
-            let _guard = thread.enter(&in_netns::NetNs::current().unwrap()).unwrap();
-            pause().await;
-        });
+        runtime.block_on(await_library_guard(guard));
     })
     .unwrap();
 }
@@ -252,12 +256,12 @@ async fn await_after_guard() {
 }
 
 pub fn awaits() {
+    enters_by_library();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         await_guard().await;
         await_guard_in_struct().await;
         await_guard_in_box().await;
-        await_library_guard().await;
         await_after_guard().await;
     });
 }

@@ -19,6 +19,9 @@ const LEVELS: usize = 5;
 /// Crates whose functions wrap the system call, and of which no function is a region.
 const WRAPPERS: [&str; 5] = ["nix", "rustix", "libc", "std", "core"];
 
+/// Crates that enter for the closures that they are given, in all of their functions.
+const ADAPTERS: [&str; 3] = ["netns_rs", "nlink", "patchbay"];
+
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
 /// The other flags of `setns(2)` and `unshare(2)` that fit no other use.
@@ -96,7 +99,7 @@ impl Search<'_, '_, '_> {
             }
             let path = self.path(function);
             let krate = names::krate(&path);
-            if krate == LIBRARY || self.is_of_adapter(function) {
+            if krate == LIBRARY || self.is_of_adapter(&path) {
                 continue;
             }
             if WRAPPERS.contains(&krate) && !path.starts_with('<') {
@@ -128,11 +131,18 @@ impl Search<'_, '_, '_> {
         self.guards.contains(base) || self.table.is_guard(base)
     }
 
-    /// The functions of an adapter enter for the closures that they are given: those are bodies.
-    fn is_of_adapter(&self, function: Node) -> bool {
-        let mangled = self.graph.image.name(function);
-        let path = self.path(function);
-        self.table.adapter(mangled).is_some() || ["netns_rs", "nlink", "patchbay"].contains(&names::krate(&path))
+    /// The functions of an adapter, and closures in them, enter for the closures that they are given: those are bodies.
+    fn is_of_adapter(&self, path: &str) -> bool {
+        let mut enclosing = path;
+        loop {
+            if self.table.adapter_of(enclosing).is_some() {
+                return true;
+            }
+            match enclosing.rsplit_once("::{closure#") {
+                Some((outer, _)) => enclosing = outer,
+                None => return ADAPTERS.contains(&names::krate(path)),
+            }
+        }
     }
 
     /// A function that names other namespaces, and not the network's.

@@ -90,14 +90,15 @@ impl Found {
         self.guards.contains(base) || table.is_guard(base)
     }
 
-    /// Whether the program has a type that is a guard, and code that drops it.
-    pub(crate) fn has_guards(&self, graph: &Graph<'_, '_>, table: &Table) -> bool {
+    /// The paths of the types that are guards in this program, without generic arguments.
+    pub(crate) fn guards_of(&self, graph: &Graph<'_, '_>, table: &Table) -> BTreeSet<String> {
         let image = graph.image;
-        !self.guards.is_empty()
-            || image.functions().map(|function| image.name(function)).any(|name| {
-                name.contains("4Drop4drop")
-                    && regions::dropped(&names::path(name)).is_some_and(|guard| table.is_guard(guard))
-            })
+        let dropped = image.functions().map(|function| image.name(function)).filter(|name| name.contains("4Drop4drop"));
+        let known = dropped.filter_map(|name| {
+            let path = names::path(name);
+            regions::dropped(&path).filter(|guard| table.is_guard(guard)).map(str::to_owned)
+        });
+        known.chain(self.guards.iter().cloned()).collect()
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Held {
 pub(crate) struct Debug<'d> {
     context: addr2line::Context<Bytes<'d>>,
     dwarf: Arc<gimli::Dwarf<Bytes<'d>>>,
+    info: &'d [u8],
+    strings: &'d [u8],
     /// What is known of each unit that was asked for.
     units: RefCell<HashMap<gimli::UnitSectionOffset, Rc<Unit>>>,
 }
@@ -85,7 +87,8 @@ impl<'d> Debug<'d> {
         let dwarf = gimli::Dwarf::load(load).context("read the debug information")?;
         let dwarf = Arc::new(dwarf);
         let context = addr2line::Context::from_arc_dwarf(Arc::clone(&dwarf)).context("read the debug information")?;
-        Ok(Self { context, dwarf, units: RefCell::default() })
+        let (info, strings) = (image.section(".debug_info")?, image.section(".debug_str")?);
+        Ok(Self { context, dwarf, info, strings, units: RefCell::default() })
     }
 
     /// The source line of the code at `address`.
@@ -150,10 +153,11 @@ impl<'d> Debug<'d> {
         })
     }
 
-    /// Every value of a type that satisfies `is` and that a future holds across an await.
-    pub(crate) fn held_across_await(&self, is: impl Fn(&str) -> bool) -> Vec<Held> {
+    /// Every value of a type that satisfies `is` and that a future holds across an await. `names`: the last segments of
+    /// the paths of all such types.
+    pub(crate) fn held_across_await(&self, names: &[&str], is: impl Fn(&str) -> bool) -> Vec<Held> {
         let mut held = Vec::new();
-        self.each_unit(|unit, index| {
+        self.each_unit_with(names, |unit, index| {
             for &(poll, function) in &index.polls {
                 held.extend(self.held_by(unit, index, poll, function, &is));
             }
@@ -190,42 +194,58 @@ impl<'d> Debug<'d> {
     }
 
     /// The addresses of the static variables that have a part of such a type.
-    pub(crate) fn statics_holding(&self, is: impl Fn(&str) -> bool) -> HashSet<u64> {
+    pub(crate) fn statics_holding(&self, names: &[&str], is: impl Fn(&str) -> bool) -> HashSet<u64> {
         let mut found = HashSet::new();
-        self.each_unit(|unit, index| {
+        self.each_unit_with(names, |unit, index| {
             let walk = Walk { unit, index, is: &is, references: true };
             found.extend(index.statics.iter().filter(|(_, r#type)| walk.find(*r#type).is_some()).map(|(at, _)| *at));
         });
         found
     }
 
-    fn each_unit(&self, mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
-        for address in self.unit_addresses() {
+    /// Visits the units in which a type has one of these names.
+    fn each_unit_with(&self, names: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
+        let named = self.strings_of(names);
+        let mut headers = self.dwarf.units();
+        while let Ok(Some(header)) = headers.next() {
+            let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { continue };
+            let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
+            // Later versions refer to strings by an index.
+            let by_offset = header.version() < 5;
+            if by_offset && !named.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
+                continue;
+            }
+            let Some(address) = self.address_in(header) else { continue };
             if let Some(unit) = self.context.find_dwarf_and_unit(address).skip_all_loads() {
                 visit(unit, &self.index(unit));
             }
         }
     }
 
-    /// One address in each unit.
-    fn unit_addresses(&self) -> Vec<u64> {
-        let mut met = HashSet::new();
-        let mut addresses = Vec::new();
-        let dwarf = &self.dwarf;
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else { continue };
-            let Ok(mut ranges) = dwarf.unit_ranges(&unit) else { continue };
-            while let Ok(Some(range)) = ranges.next() {
-                if range.begin != 0 && range.begin < range.end {
-                    if met.insert(unit.header.offset()) {
-                        addresses.push(range.begin);
-                    }
-                    break;
+    /// The references to strings that are one of these names, or such a name and generic arguments.
+    fn strings_of(&self, names: &[&str]) -> Vec<[u8; 4]> {
+        let mut found = Vec::new();
+        for name in names {
+            for at in memchr::memmem::find_iter(self.strings, name.as_bytes()) {
+                let ends = matches!(self.strings.get(at + name.len()), None | Some(0 | b'<'));
+                if let (true, Ok(at)) = (ends, u32::try_from(at)) {
+                    found.push(at.to_le_bytes());
                 }
             }
         }
-        addresses
+        found
+    }
+
+    /// An address in a unit.
+    fn address_in(&self, header: gimli::UnitHeader<Bytes<'d>>) -> Option<u64> {
+        let unit = self.dwarf.unit(header).ok()?;
+        let mut ranges = self.dwarf.unit_ranges(&unit).ok()?;
+        while let Ok(Some(range)) = ranges.next() {
+            if range.begin != 0 && range.begin < range.end {
+                return Some(range.begin);
+            }
+        }
+        None
     }
 
     fn index(&self, unit: UnitRef<'_, Bytes<'d>>) -> Rc<Unit> {
@@ -298,7 +318,7 @@ fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
                     && let Ok(Some(address)) = unit.attr_address(low)
                 {
                     index.functions.insert(address, entry.offset());
-                    if name(unit, entry).starts_with("{async_") {
+                    if name_bytes(unit, entry).is_some_and(|name| name.starts_with(b"{async_")) {
                         index.polls.push((address, entry.offset()));
                     }
                 }
@@ -469,12 +489,19 @@ fn offsets(unit: UnitRef<'_, Bytes<'_>>, parent: UnitOffset, tag: gimli::DwTag) 
 }
 
 fn name<'d>(unit: UnitRef<'_, Bytes<'d>>, entry: &gimli::DebuggingInformationEntry<Bytes<'d>>) -> String {
+    name_bytes(unit, entry).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+}
+
+fn name_bytes<'d>(
+    unit: UnitRef<'_, Bytes<'d>>,
+    entry: &gimli::DebuggingInformationEntry<Bytes<'d>>,
+) -> Option<&'d [u8]> {
     let own = |entry: &gimli::DebuggingInformationEntry<Bytes<'d>>| {
         let value = entry.attr_value(gimli::DW_AT_name)?;
-        unit.attr_string(value).ok().map(|name| name.to_string_lossy().into_owned())
+        unit.attr_string(value).ok().map(|name| name.slice())
     };
     // A method's code refers to its declaration, which has the name.
-    own(entry).or_else(|| own(&unit.entry(reference(entry, gimli::DW_AT_specification)?).ok()?)).unwrap_or_default()
+    own(entry).or_else(|| own(&unit.entry(reference(entry, gimli::DW_AT_specification)?).ok()?))
 }
 
 fn reference(entry: &gimli::DebuggingInformationEntry<Bytes<'_>>, attribute: gimli::DwAt) -> Option<UnitOffset> {

@@ -296,13 +296,17 @@ impl Table {
         found
     }
 
-    /// The project whose function takes a body, if a function of this path is one.
+    /// The project whose function takes a body, if a function of this mangled name is one.
     pub(crate) fn adapter(&self, mangled: &str) -> Option<(&str, Contained)> {
         if !self.adapters.iter().any(|adapter| mangled.contains(&adapter.word)) {
             return None;
         }
-        let path = names::path(mangled);
-        let index = self.adapter_patterns.matches(names::split(&path).0).into_iter().next()?;
+        self.adapter_of(&names::path(mangled))
+    }
+
+    /// The project whose function takes a body, if a function of this path is one.
+    pub(crate) fn adapter_of(&self, path: &str) -> Option<(&str, Contained)> {
+        let index = self.adapter_patterns.matches(names::split(path).0).into_iter().next()?;
         Some((&self.adapters[index].project, Contained(self.adapters[index].contained)))
     }
 
