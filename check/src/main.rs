@@ -1,8 +1,8 @@
 //! `cargo netns-check`: finds, ahead of time, what code that runs in another network namespace can reach.
 //!
-//! `options` and `build` make the programs. `program` reads one: symbols and relocations, the graph of references, debug
-//! information. `rules` has the tables and what the project says. `analysis` finds the bodies, searches from each, and
-//! makes findings. `report` writes them.
+//! `options` and `build` make the programs. `program` reads one: symbols and relocations, the graph of references,
+//! debug information. `rules` has the tables and what the project says. `analysis` finds the bodies, searches from
+//! each, and makes findings. `report` writes them.
 
 mod analysis;
 mod build;

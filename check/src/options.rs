@@ -12,9 +12,9 @@ use crate::rules::verdict::Verdict;
 
 /// Finds, ahead of time, what code that runs in another network namespace can reach.
 ///
-/// Builds the selected programs and prints a verdict, and the shortest path to its cause, for every body: a function with
-/// `#[in_netns]`, a closure given to `with_netns` and the like, a closure given to another library that enters namespaces,
-/// a function that calls `setns` or `unshare`, and each function that --root names.
+/// Builds the selected programs and prints a verdict, and the shortest path to its cause, for every body: a function
+/// with `#[in_netns]`, a closure given to `with_netns` and the like, a closure given to another library that enters
+/// namespaces, a function that calls `setns` or `unshare`, and each function that --root names.
 ///
 /// Exit status: 0 where nothing is denied, 1 where a denied verdict was found, 2 where the check could not decide.
 #[derive(Parser)]

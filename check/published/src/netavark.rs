@@ -1,5 +1,6 @@
 //! netavark: a macro enters the container's namespace, evaluates an expression in the caller's own code, and leaves.
-//! Aardvark's DNS server is started beside it: whatever starts threads or reads the process's files must not be between.
+//! Aardvark's DNS server is started beside it: whatever starts threads or reads the process's files must not be
+//! between.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! ztunnel, `inpod`: a closure is run in the pod's namespace on a worker of the runtime. Sockets are made in it. What goes
-//! wrong is any work in the closure that the runtime does elsewhere.
+//! ztunnel, `inpod`: a closure is run in the pod's namespace on a worker of the runtime. Sockets are made in it. What
+//! goes wrong is any work in the closure that the runtime does elsewhere.
 
 use std::fs::File;
 use std::io;

@@ -32,15 +32,19 @@ pub fn adapter_nlink_path() {
     println!("{}", done.is_ok());
 }
 
-pub fn adapter_ztunnel() {
+fn pod() -> ztunnel::inpod::netns::InpodNetns {
     let open = |path: &str| File::open(path).unwrap();
-    let netns = ztunnel::inpod::netns::InpodNetns::new(Arc::new(open("/proc/thread-self/ns/net").into()), open(NAMESPACE).into());
+    let home = Arc::new(open("/proc/thread-self/ns/net").into());
+    ztunnel::inpod::netns::InpodNetns::new(home, open(NAMESPACE).into())
+}
+
+pub fn adapter_ztunnel() {
+    let netns = pod();
     println!("{}", netns.run(|| start()).is_ok());
 }
 
 pub fn adapter_ztunnel_clean() {
-    let open = |path: &str| File::open(path).unwrap();
-    let netns = ztunnel::inpod::netns::InpodNetns::new(Arc::new(open("/proc/thread-self/ns/net").into()), open(NAMESPACE).into());
+    let netns = pod();
     println!("{:?}", netns.run(|| std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).is_ok()));
 }
 

@@ -1,8 +1,8 @@
 //! The roots of the search: the bodies.
 //!
 //! A body is a closure that is given to a function of the library, or what `#[in_netns]` made of a function. Code that
-//! does not use the library has roots too: closures given to the functions of an adapter, functions that the user names,
-//! and regions, which are functions that move their own thread to another namespace.
+//! does not use the library has roots too: closures given to the functions of an adapter, functions that the user
+//! names, and regions, which are functions that move their own thread to another namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -1,10 +1,10 @@
 //! What a body can reach: breadth first, so that the first path found to a sink is a shortest one.
 //!
-//! The search leaves out three things on purpose. A call whose target only a register knows leads nowhere: following it
-//! to every function of that type would make everything reach everything. What it can lead to was referred to by some
-//! function, and if the body reaches that function, it is found there. A sink that stops is not searched: what an
-//! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its calls,
-//! and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
+//! The search leaves out three things on purpose. A call whose target only a register knows leads nowhere: following
+//! it to every function of that type would make everything reach everything. What it can lead to was referred to by
+//! some function, and if the body reaches that function, it is found there. A sink that stops is not searched: what an
+//! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its
+//! calls, and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

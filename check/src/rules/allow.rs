@@ -1,4 +1,5 @@
-//! The findings that a project allows, each with its reason: `[package.metadata.netns-check]` or `[workspace.metadata.netns-check]`.
+//! The findings that a project allows, each with its reason: `[package.metadata.netns-check]`, or
+//! `[workspace.metadata.netns-check]` for all packages.
 //!
 //! ```toml
 //! [[package.metadata.netns-check.allow]]

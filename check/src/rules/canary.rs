@@ -94,8 +94,9 @@ impl Paired<'_> {
 
 fn overlooked(paired: &Paired<'_>) -> anyhow::Error {
     anyhow::anyhow!(
-        "the body of `{}`, built with {}, was not found. The table does not know that call any more, and bodies like it would \
-         go unchecked: this check is of another version than the library, or the table of entries is wrong",
+        "the body of `{}`, built with {}, was not found. The table does not know that call any more, and bodies like \
+         it would go unchecked: this check is another version than the library, or the table of \
+         entries is wrong",
         paired.canary.code,
         paired.library(),
     )

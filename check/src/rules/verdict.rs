@@ -117,73 +117,76 @@ Ways out: start the pool or the client before the first call, in the home namesp
 make the body wait for the thread's end, and allow the finding with a reason (`[package.metadata.netns-check]`)."
             }
             Self::Handover => {
-                "HANDOVER: the body can give work to threads that exist already. The work runs in the namespace of those threads.
+                "HANDOVER: the body can give work to threads that exist already. The work runs in the namespace of
+those threads.
 
-No check at run time can see this, because no thread is created. tokio's workers and its pool for blocking calls (which
-name lookups and `tokio::fs` use), rayon's pool, smol's and async-std's are such threads.
+No check at run time can see this, because no thread is created. tokio's workers and its pool for blocking calls
+(which name lookups and `tokio::fs` use), rayon's pool, smol's and async-std's are such threads.
 
 Ways out: do the work in the body itself; make the body an `async fn`, which gets a runtime of its own inside; build a
-runtime or a pool inside the body and drop it there. `local runtime?` means that the body builds a runtime: if the work
-goes to that runtime, it is inside, and the finding can be allowed with that reason."
+runtime or a pool inside the body and drop it there. `local runtime?` means that the body builds a runtime: if the
+work goes to that runtime, it is inside, and the finding can be allowed with that reason."
             }
             Self::Scoped => {
-                "SCOPED: the body starts a thread that is joined before the body returns. This is a note: the thread is inside, and
-it ends in time.
+                "SCOPED: the body starts a thread that is joined before the body returns. This is a note: the thread
+is inside, and it ends in time.
 
 The threads of the scope are searched like the body: a plain `thread::spawn` in one of them is SPAWN."
             }
             Self::Channel => {
-                "CHANNEL: the body sends a closure over a channel. The receiver of a closure mostly calls it: then it runs on the
-receiver's thread, not in the namespace. This goes by the channel's type, and may be wrong.
+                "CHANNEL: the body sends a closure over a channel. The receiver of a closure mostly calls it: then it
+runs on the receiver's thread, not in the namespace. This goes by the channel's type, and may be
+wrong.
 
 Ways out: send data, not code; or allow it with a reason, if the receiver is a thread of the body's own."
             }
             Self::Unknown => {
-                "UNKNOWN: the body calls code that cannot be found in the program by looking at the body: a trait object or a function
-pointer that its caller supplies, or a function of a shared object that is not known to be safe.
+                "UNKNOWN: the body calls code that cannot be found in the program by looking at the body: a trait
+object or a function pointer that its caller supplies, or a function of a shared object that is not
+known to be safe.
 
-Ways out: make the argument generic (`impl Fn()`), so that each caller's argument is searched; name the foreign function
-in a table of your own (`[foreign] symbols`, see --print-sinks); or allow it with a reason."
+Ways out: make the argument generic (`impl Fn()`), so that each caller's argument is searched; name the foreign
+function in a table of your own (`[foreign] symbols`, see --print-sinks); or allow it with a reason."
             }
             Self::Process => {
                 "PROCESS: the body reads the network of the process, not that of the thread.
 
-`/proc/net` and `/proc/self/net` belong to the main thread of the process, which is not in the namespace. `/sys/class/net`
-shows the namespace that sysfs was mounted from. The crate `procfs` reads these paths. The kernel reports no error: the
-body silently gets the data of the home namespace.
+`/proc/net` and `/proc/self/net` belong to the main thread of the process, which is not in the namespace.
+`/sys/class/net` shows the namespace that sysfs was mounted from. The crate `procfs` reads these paths. The kernel
+reports no error: the body silently gets the data of the home namespace.
 
-Ways out: read `/proc/thread-self/net/...`; use netlink or ioctls on a socket that was opened inside; mount a sysfs inside
-and read that one."
+Ways out: read `/proc/thread-self/net/...`; use netlink or ioctls on a socket that was opened inside; mount a sysfs
+inside and read that one."
             }
             Self::Await => {
                 "AWAIT: a future holds a namespace guard across an `.await`.
 
-While the future is suspended, its thread stays in the other namespace and polls other tasks there. A runtime with more
-than one thread may resume the future on a thread that never entered; the guard then restores the wrong thread, and the
-first one stays in the namespace for good.
+While the future is suspended, its thread stays in the other namespace and polls other tasks there. A runtime with
+more than one thread may resume the future on a thread that never entered; the guard then restores the wrong thread,
+and the first one stays in the namespace for good.
 
-Ways out: enter and restore between two awaits, in a block without `.await`; run the whole future on a thread of its own
-(`in_netns::with_netns_async`, `#[in_netns] async fn`). For guards that are held directly, clippy finds this while you
-type: list their types in `await-holding-invalid-types` in clippy.toml."
+Ways out: enter and restore between two awaits, in a block without `.await`; run the whole future on a thread of its
+own (`in_netns::with_netns_async`, `#[in_netns] async fn`). For guards that are held directly, clippy finds this while
+you type: list their types in `await-holding-invalid-types` in clippy.toml."
             }
             Self::Nss => {
                 "NSS: the body resolves a name through the C library. This is a note.
 
 DNS itself goes through sockets of the calling thread, inside. But the modules of /etc/nsswitch.conf may ask a daemon
-(nscd, systemd-resolved, sssd) over a socket in the file system, which no network namespace confines: that daemon answers
-from its own namespace. `/etc/resolv.conf` and `/etc/hosts` are those of the mount namespace.
+(nscd, systemd-resolved, sssd) over a socket in the file system, which no network namespace confines: that daemon
+answers from its own namespace. `/etc/resolv.conf` and `/etc/hosts` are those of the mount namespace.
 
-Ways out: use a resolver in Rust with explicit servers; run with a mount namespace and its own /etc (`ip netns exec` binds
-/etc/netns/NAME); or accept it, where no such daemon is in use."
+Ways out: use a resolver in Rust with explicit servers; run with a mount namespace and its own /etc (`ip netns exec`
+binds /etc/netns/NAME); or accept it, where no such daemon is in use."
             }
             Self::Local => {
                 "LOCAL: the body uses a thread-local that holds a socket. This is a note.
 
-A socket stays in the namespace that it was opened in. If the thread is used again for another namespace, the thread-local
-still holds the socket of the first one.
+A socket stays in the namespace that it was opened in. If the thread is used again for another namespace, the
+thread-local still holds the socket of the first one.
 
-Ways out: open the socket in the body; keep one socket per namespace; clear the thread-local before the body returns; use
-a thread of its own for the call (`Call::fresh`)."
+Ways out: open the socket in the body; keep one socket per namespace; clear the thread-local before the body returns;
+use a thread of its own for the call (`Call::fresh`)."
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A validator for the keywords of JSON Schema (draft 7) that the schema of SARIF uses. It refuses any other keyword, so
-//! that nothing of a schema passes without being checked. `format` is an annotation in draft 7, and is not checked.
+//! A validator for the keywords of JSON Schema (draft 7) that the schema of SARIF uses. It refuses any other keyword,
+//! so that nothing of a schema passes without being checked. `format` is an annotation in draft 7, and is not checked.
 
 use regex::Regex;
 use serde_json::Value;
