@@ -25,7 +25,7 @@ fn disable_ipv6_autoconf(name: &str) -> io::Result<()> {
 }
 
 /// As it is in netavark: `/proc/sys/net` is the calling thread's.
-fn setup(host: &File, netns: &File) -> io::Result<()> {
+fn disable_autoconf(host: &File, netns: &File) -> io::Result<()> {
     exec_netns!(host, netns, result, disable_ipv6_autoconf("eth0"));
     result
 }
@@ -43,12 +43,12 @@ fn start_server(host: &File, netns: &File) -> io::Result<()> {
 }
 
 /// The cure: the body of a call.
-fn setup_inside() -> Result<io::Result<()>, in_netns::Error> {
+fn disable_autoconf_inside() -> Result<io::Result<()>, in_netns::Error> {
     in_netns::with_netns("container", || disable_ipv6_autoconf("eth0"))
 }
 
 pub fn main() {
     let (host, netns) = (File::open("/proc/thread-self/ns/net").unwrap(), File::open("/run/netns/c").unwrap());
-    println!("{:?} {:?}", setup(&host, &netns), list_links(&host, &netns));
-    println!("{:?} {:?}", start_server(&host, &netns), setup_inside());
+    println!("{:?} {:?}", disable_autoconf(&host, &netns), list_links(&host, &netns));
+    println!("{:?} {:?}", start_server(&host, &netns), disable_autoconf_inside());
 }
