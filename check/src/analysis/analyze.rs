@@ -223,8 +223,9 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     fn finds_runtime(&self) -> bool {
         let image = self.context.graph.image;
-        let statics = self.debug.statics_holding(&["Handle", "Runtime", "LocalRuntime"], is_runtime);
-        let statics: Vec<Node> = statics.into_iter().filter_map(|at| image.node_at(at)).collect();
+        let search = || self.debug.statics_holding(&["Handle", "Runtime", "LocalRuntime"], is_runtime);
+        let statics: Vec<Node> =
+            self.context.runtimes.get_or_init(search).iter().filter_map(|at| image.node_at(*at)).collect();
         self.reached.order.iter().any(|node| {
             let path = &self.context.info(*node).path;
             statics.contains(node)

@@ -24,6 +24,8 @@ pub(crate) struct Context<'a, 'i, 'd> {
     pub functions: &'a Functions,
     pub table: &'a Table,
     pub debug: &'a Debug<'d>,
+    /// The static variables that hold a runtime, once they were asked for.
+    pub runtimes: std::cell::OnceCell<HashSet<u64>>,
     paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<NodeInfo>>>,
 }
 
@@ -44,7 +46,14 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
         table: &'a Table,
         debug: &'a Debug<'d>,
     ) -> Self {
-        Self { graph, functions, table, debug, paths: std::cell::RefCell::default() }
+        Self {
+            graph,
+            functions,
+            table,
+            debug,
+            runtimes: std::cell::OnceCell::new(),
+            paths: std::cell::RefCell::default(),
+        }
     }
 
     pub(crate) fn info(&self, node: Node) -> std::rc::Rc<NodeInfo> {

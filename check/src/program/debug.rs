@@ -227,8 +227,13 @@ impl<'d> Debug<'d> {
         let mut found = Vec::new();
         for name in names {
             for at in memchr::memmem::find_iter(self.strings, name.as_bytes()) {
-                let ends = matches!(self.strings.get(at + name.len()), None | Some(0 | b'<'));
-                if let (true, Ok(at)) = (ends, u32::try_from(at)) {
+                let possible = match self.strings.get(at + name.len()) {
+                    // A linker may let a string be the end of a longer one.
+                    None | Some(0) => true,
+                    Some(b'<') => at == 0 || self.strings[at - 1] == 0,
+                    Some(_) => false,
+                };
+                if let (true, Ok(at)) = (possible, u32::try_from(at)) {
                     found.push(at.to_le_bytes());
                 }
             }
