@@ -124,6 +124,25 @@ pub fn runtime_in_reach() {
     println!("{done:?}");
 }
 
+/// The caller's runtime is current in a synchronous body: what is outside of `block_on` goes there.
+pub fn runtime_of_caller() {
+    let done = with_netns("sample", || {
+        drop(tokio::spawn(async { 1 }));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(async { 2 }))
+    });
+    println!("{done:?}");
+}
+
+pub fn handle_of_caller() {
+    let done = with_netns("sample", || {
+        let caller = tokio::runtime::Handle::current();
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(async move { drop(caller.spawn(async { 1 })) }))
+    });
+    println!("{done:?}");
+}
+
 static SHARED: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
 
 pub fn runtime_in_static() {

@@ -66,6 +66,8 @@ const BODIES: &[(&str, fn())] = bodies![
     kernel::closure_in_enum,
     kernel::runtime_in_reach,
     kernel::runtime_in_static,
+    kernel::runtime_of_caller,
+    kernel::handle_of_caller,
     kernel::attributes,
     others::adapter_netns_rs,
     others::adapter_nlink,

@@ -193,8 +193,9 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// Whether what the body gives to a runtime can only go to one that the body made.
     ///
-    /// The thread of a call of the library is in no runtime when the body begins. So a runtime from elsewhere must come
-    /// as an argument, in a static or in a thread-local.
+    /// The caller's runtime is current when the body begins, and the body's own within its `block_on`. So nothing may be
+    /// given to the current runtime outside of `block_on`, and no other handle may be in reach: not the caller's, and
+    /// none in an argument, a static or a thread-local.
     fn uses_own_runtime_only(&self) -> bool {
         let ambient: Vec<_> =
             self.reached.hits.iter().filter(|(sink, _)| self.context.table.sink(*sink).ambient).collect();
@@ -210,7 +211,16 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
             let steps = self.reached.path_to(*node);
             !steps.iter().any(|step| self.context.info(step.node).path.starts_with("std::thread::"))
         });
-        makes_one && on_own_thread && !self.is_given_runtime() && !self.finds_runtime()
+        makes_one && on_own_thread && !self.uses_current_runtime() && !self.is_given_runtime() && !self.finds_runtime()
+    }
+
+    /// Whether the body uses the runtime that is current outside of its own `block_on`.
+    fn uses_current_runtime(&self) -> bool {
+        let pattern = |pattern| Regex::new(pattern).expect("a pattern of the check's own");
+        let closed = [pattern(r"^<tokio::runtime::(\w+::)*(Local)?Runtime>::block_on(::<|$)")];
+        let reached = search(self.context, self.root, &Limits { stops: true, closed: &closed, inside: false });
+        reached.hits.iter().any(|(sink, _)| self.context.table.sink(*sink).ambient)
+            || reached.any(self.context, &pattern(r"^<tokio::runtime::handle::Handle>::(try_)?current$"))
     }
 
     fn is_given_runtime(&self) -> bool {
