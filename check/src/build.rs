@@ -1,7 +1,7 @@
 //! Builds the program as the check needs it: unoptimised, every symbol with its generics, every relocation kept.
 //!
-//! The flags go in through a wrapper around `rustc`, which is this program itself: so the user's own flags stay as they
-//! are, wherever they were set. The build has a directory of its own, so that it does not undo the user's.
+//! A wrapper around `rustc`, which is this program itself, adds the flags: so the user's own flags stay as they are,
+//! wherever they are set. The build has a directory of its own, so that it does not undo the user's.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::Version;
 use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
 
@@ -92,6 +92,80 @@ pub(crate) struct Library {
     pub rlib: PathBuf,
 }
 
+/// How the programs are built.
+pub(crate) struct Profile {
+    /// What the user selected; none: cargo's default.
+    selected: Option<String>,
+    /// The selected profile optimises: one that inherits it is used.
+    optimises: bool,
+}
+
+/// The profile that inherits the selected one.
+const DERIVED: &str = "netns-check";
+
+impl Profile {
+    pub(crate) fn of(options: &Options, metadata: &Metadata) -> Result<Self> {
+        let selected = options.profile().map(str::to_owned);
+        let optimises = match &selected {
+            Some(name) => inherits_release(name, metadata)?,
+            None => false,
+        };
+        Ok(Self { selected, optimises })
+    }
+
+    /// For the user: what is built differs from what is shipped.
+    pub(crate) fn description(&self) -> String {
+        match &self.selected {
+            Some(name) if self.optimises => format!(
+                "for the check: like profile `{name}` (the same features and `cfg`s), but with opt-level = 0, lto = \
+                 \"off\" and debug information"
+            ),
+            Some(name) => format!("for the check: profile `{name}`"),
+            None => "for the check: unoptimised".to_owned(),
+        }
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let Some(name) = &self.selected else { return Vec::new() };
+        if !self.optimises {
+            return vec!["--profile".into(), name.into()];
+        }
+        let settings = [
+            format!("inherits={name:?}"),
+            "opt-level=0".to_owned(),
+            "lto=\"off\"".to_owned(),
+            "debug=1".to_owned(),
+            "strip=\"none\"".to_owned(),
+        ];
+        let settings = settings
+            .iter()
+            .flat_map(|setting| [OsString::from("--config"), OsString::from(format!("profile.{DERIVED}.{setting}"))]);
+        [OsString::from("--profile"), OsString::from(DERIVED)].into_iter().chain(settings).collect()
+    }
+}
+
+/// Whether a profile is `release` or `bench`, or inherits one of them.
+fn inherits_release(name: &str, metadata: &Metadata) -> Result<bool> {
+    let manifest = metadata.workspace_root.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
+    let manifest: toml::Table = toml::from_str(&text).with_context(|| format!("read {manifest}"))?;
+    let mut name = name.to_owned();
+    // Cargo itself refuses a circle.
+    for _ in 0..16 {
+        if name == "release" || name == "bench" {
+            return Ok(true);
+        }
+        let parent = manifest
+            .get("profile")
+            .and_then(|profiles| profiles.get(&name))
+            .and_then(|profile| profile.get("inherits"))
+            .and_then(toml::Value::as_str);
+        let Some(parent) = parent else { break };
+        name = parent.to_owned();
+    }
+    Ok(false)
+}
+
 /// Asks cargo what the workspace is.
 pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
@@ -103,11 +177,13 @@ pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
 }
 
 /// Builds what the options select.
-pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
+pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -> Result<Built> {
     refuse_other_architectures(options)?;
+    // A profile that optimises may do so for single packages too: the wrapper undoes all of it.
+    let unoptimised = options.unoptimised || profile.optimises;
     let directory = options.target_dir.clone().unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
     // Cargo does not know what the wrapper adds: what it adds is built apart.
-    let directory = directory.join(if options.unoptimised { "netns-check-unoptimised" } else { "netns-check" });
+    let directory = directory.join(if unoptimised { "netns-check-unoptimised" } else { "netns-check" });
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
@@ -115,13 +191,14 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
         .arg("--target-dir")
         .arg(&directory)
         .args(options.build_arguments())
+        .args(profile.arguments())
         .env(WRAPPED, "1")
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
     if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
         command.env(INNER_WRAPPER, inner);
     }
-    if options.unoptimised {
+    if unoptimised {
         command.env(UNOPTIMISED, "1");
     }
     let mut child = command.spawn().context("run `cargo build`")?;
@@ -150,7 +227,7 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
     if !status.success() {
         bail!("the build failed ({status}): nothing was checked");
     }
-    if !options.unoptimised {
+    if !unoptimised {
         refuse_optimised(&optimised)?;
     }
     if built.programs.is_empty() {
@@ -159,6 +236,8 @@ pub(crate) fn build(options: &Options, metadata: &Metadata) -> Result<Built> {
              the end. Select programs that use it: --tests, --examples, --bin NAME, --test NAME, --example NAME"
         );
     }
+    // Cargo reports them as they are finished: the report has one order.
+    built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
     let mut search: Vec<OsString> = built
         .libraries
         .iter()

@@ -1,33 +1,30 @@
-//! `cargo netns-check`: finds, ahead of time, what the bodies of `in-netns` calls can reach.
+//! `cargo netns-check`: finds, ahead of time, what code that runs in another network namespace can reach.
 //!
-//! The modules are the steps, in their order: `options`, `build`, then `image` (the program as it was linked), `graph`
-//! (who refers to whom), `roots` (the bodies), `sinks` (the table), `canary` (whether the table holds), `search`,
-//! `judge` (verdicts and paths, with `debug` for files and lines and `allow` for what the project allows), `report`.
+//! `options` and `build` make the programs. `program` reads one: symbols and relocations, the graph of references,
+//! debug information. `rules` has the tables and what the project says. `analysis` finds the bodies, searches from
+//! each, and makes findings. `report` writes them.
 
-mod allow;
+mod analysis;
 mod build;
-mod canary;
-mod debug;
-mod graph;
-mod image;
-mod judge;
-mod names;
 mod options;
+mod program;
 mod report;
-mod roots;
-mod search;
-mod sinks;
-mod verdict;
+mod rules;
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::allow::Allowances;
+use crate::analysis::{analyze, roots, search};
 use crate::options::{Format, Options};
-use crate::report::{Judged, Report};
-use crate::sinks::Table;
+use crate::program::{debug, graph, image};
+use crate::report::{CheckedProgram, Report};
+use crate::rules::allow::Allowances;
+use crate::rules::baseline::Baseline;
+use crate::rules::canary;
+use crate::rules::sinks::Table;
 
 /// A denied verdict was found.
 const DENIED: u8 = 1;
@@ -60,33 +57,37 @@ fn check(options: &Options) -> Result<ExitCode> {
         writeln!(out, "{}", Table::built_in())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if options.release {
-        bail!(
-            "--release optimises: an optimiser puts functions into each other, and with them the calls that are looked for. Leave it out"
-        );
-    }
     let table = Table::load(options.sinks.as_deref())?;
     let metadata = build::metadata(options)?;
     let allowances = Allowances::read(&metadata)?;
+    let baseline = Baseline::read(options.baseline.as_deref())?;
+    let wanted = options.wanted()?;
     let status = |verb: &str, what: &str| {
         if !options.quiet {
             anstream::eprintln!("{STATUS}{verb:>12}{STATUS:#} {what}");
         }
     };
-    status("Building", "unoptimised, for the check");
-    let built = build::build(options, &metadata)?;
+    let profile = build::Profile::of(options, &metadata)?;
+    status("Building", &profile.description());
+    let built = build::build(options, &metadata, &profile)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built, options.target.as_deref())?;
+    let rules = Rules { table, allowances, baseline, wanted };
     let mut programs = Vec::new();
+    let mut named = HashSet::new();
     for program in &built.programs {
         status("Checking", &format!("{} `{}`", program.kind, program.target));
-        programs.push(judge_program(program, &table, &allowances, options)?);
+        programs.push(analyze_program(program, &rules, options, &mut named)?);
     }
-    let unused_allowances = allowances.unused().map(|allowance| allowance.written.clone()).collect();
-    let report = Report { version: 1, canaries, programs, unused_allowances };
+    roots::refuse_unknown(&rules.wanted, |pattern| named.contains(&pattern.written))?;
+    let unused_allowances = rules.allowances.unused().map(|allowance| allowance.written.clone()).collect();
+    let report = Report::new(canaries, profile.description(), programs, unused_allowances);
+    let root = metadata.workspace_root.as_std_path();
     match options.format {
         Format::Json => report.json(&mut out)?,
-        Format::Human => report.human(&mut out, metadata.workspace_root.as_std_path(), options.verbose)?,
+        Format::Human => report.human(&mut out, root, options.verbose)?,
+        Format::Sarif => report::sarif::write(&mut out, &report, root, &options.deny)?,
+        Format::Github => report::github::write(&mut out, &report, root, &options.deny)?,
     }
     out.flush()?;
     let denied = report.denied(&options.deny);
@@ -101,22 +102,50 @@ fn check(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn judge_program(
+/// What the programs are checked against.
+struct Rules {
+    table: Table,
+    allowances: Allowances,
+    baseline: Baseline,
+    wanted: roots::Wanted,
+}
+
+/// `named` gains the patterns of the user that this program has a function for.
+fn analyze_program(
     built: &build::Executable,
-    table: &Table,
-    allowances: &Allowances,
+    rules: &Rules,
     options: &Options,
-) -> Result<Judged> {
+    named: &mut HashSet<String>,
+) -> Result<CheckedProgram> {
+    let Rules { table, allowances, baseline, wanted } = rules;
     let program = image::Program::read(&built.path)?;
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
     let functions = roots::Functions::new(&graph);
     let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
-    let ground = search::Ground::new(&graph, &functions, table);
-    let bodies = roots::find(&graph, &functions, table)
+    let context = search::Context::new(&graph, &functions, table, &debug);
+    let mut found = roots::find(&graph, &functions, table, &debug, wanted);
+    named.extend(found.named.drain(..));
+    let guards = found.guards_of(&graph, table);
+    let last_segments: Vec<&str> = guards.iter().filter_map(|guard| guard.rsplit("::").next()).collect();
+    let held = debug.held_across_await(&last_segments, |r#type| found.is_guard(r#type, table));
+    let futures: Vec<roots::Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
+    for future in futures {
+        let of_this = |root: &roots::Root| root.functions.iter().any(|function| future.functions.contains(function));
+        if !found.roots.iter().any(of_this) {
+            found.roots.push(future);
+        }
+    }
+    let bodies = found
+        .roots
         .iter()
         .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
-        .map(|root| judge::judge(&ground, &debug, root, allowances))
+        .filter_map(|root| {
+            let polls: Vec<u64> = root.functions.iter().map(|function| image.address(*function)).collect();
+            let held: Vec<_> = held.iter().filter(|held| polls.contains(&held.poll)).collect();
+            let body = analyze::analyze(&context, &debug, root, &held, allowances, baseline);
+            (!root.only_if_found || !body.findings.is_empty()).then_some(body)
+        })
         .collect();
-    Ok(Judged { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+    Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
 }

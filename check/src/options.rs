@@ -3,16 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{Args, ColorChoice, Parser, ValueEnum};
 
-use crate::verdict::Verdict;
+use crate::analysis::roots::{Pattern, Wanted};
+use crate::rules::allow::wildcard;
+use crate::rules::verdict::Verdict;
 
-/// Finds, ahead of time, what the bodies of `in-netns` calls can reach.
+/// Finds, ahead of time, what code that runs in another network namespace can reach.
 ///
-/// Builds the selected programs and prints, for every `#[in_netns]` body and every closure given to `with_netns` and its
-/// kin, a verdict and the shortest path to what it is about.
+/// Builds the selected programs and prints a verdict, and the shortest path to its cause, for every body: a function
+/// with `#[in_netns]`, a closure given to `with_netns` and the like, a closure given to another library that enters
+/// namespaces, a function that calls `setns` or `unshare`, and each function that --root names.
 ///
-/// Exit status: 0 where nothing is denied, 1 where a denied verdict was found, 2 where the check could not judge.
+/// Exit status: 0 where nothing is denied, 1 where a denied verdict was found, 2 where the check could not decide.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(bin_name = "cargo netns-check", version, about, long_about)]
@@ -27,16 +31,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
 
-    /// Build with this profile, which must not optimise
+    /// Build with this profile. Of `release` and profiles that inherit it: the same settings, unoptimised
     #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
+    pub profile: Option<String>,
 
     /// Compile everything unoptimised, whatever the profile says of some packages
     #[arg(long)]
     pub(crate) unoptimised: bool,
 
-    /// Refused: an optimiser hides what is looked for
-    #[arg(long, short)]
+    /// The same as `--profile release`
+    #[arg(long, short, conflicts_with = "profile")]
     pub release: bool,
 
     /// Directory for what is built, in a folder `netns-check`
@@ -63,9 +67,25 @@ pub(crate) struct Options {
     #[arg(long, short, value_name = "N")]
     jobs: Option<String>,
 
-    /// Fail (exit status 1) where a body has one of these verdicts and no allowance
-    #[arg(long, value_name = "VERDICTS", value_delimiter = ',')]
+    /// Search from this function too; `*` stands for anything
+    #[arg(long, value_name = "PATH")]
+    root: Vec<String>,
+
+    /// Search from every closure that is given to this function; `*` stands for anything
+    #[arg(long, value_name = "PATH")]
+    root_closure: Vec<String>,
+
+    /// Do not search from functions that call `setns` or `unshare` themselves
+    #[arg(long)]
+    no_regions: bool,
+
+    /// Fail (exit status 1) where a body has one of these verdicts, no allowance, and no place in the baseline
+    #[arg(long, value_name = "VERDICTS", value_delimiter = ',', value_parser = denied)]
     pub deny: Vec<Verdict>,
+
+    /// A report of an earlier run (--format json): only what it does not have is denied
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 
     /// Show only bodies whose path contains this
     #[arg(long, value_name = "TEXT")]
@@ -165,6 +185,18 @@ pub(crate) enum Format {
     Human,
     /// One JSON document
     Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub's workflows
+    Github,
+}
+
+/// A clean body is no reason to fail.
+fn denied(text: &str) -> std::result::Result<Verdict, String> {
+    match text.parse()? {
+        Verdict::Clean => Err("`clean` cannot be denied: it means that nothing was found".to_owned()),
+        verdict => Ok(verdict),
+    }
 }
 
 impl Options {
@@ -177,7 +209,21 @@ impl Options {
         Self::parse_from(arguments)
     }
 
-    /// What is passed on to `cargo build`.
+    /// The roots that the user asks for.
+    pub(crate) fn wanted(&self) -> Result<Wanted> {
+        let patterns = |written: &[String]| {
+            let pattern = |written: &String| Ok(Pattern { written: written.clone(), regex: wildcard(written)? });
+            written.iter().map(pattern).collect::<Result<Vec<_>>>()
+        };
+        Ok(Wanted { roots: patterns(&self.root)?, closures: patterns(&self.root_closure)?, regions: !self.no_regions })
+    }
+
+    /// The profile that the user selects.
+    pub(crate) fn profile(&self) -> Option<&str> {
+        if self.release { Some("release") } else { self.profile.as_deref() }
+    }
+
+    /// What is passed on to `cargo build`, but for the profile.
     pub(crate) fn build_arguments(&self) -> Vec<OsString> {
         let Selection { package, workspace, bin, bins, example, examples, test, tests, all_targets } = &self.selection;
         let mut passed = Vec::new();
@@ -194,7 +240,7 @@ impl Options {
         ] {
             passed.extend(given.then(|| option.into()));
         }
-        for (option, value) in [("--target", &self.target), ("--profile", &self.profile), ("--jobs", &self.jobs)] {
+        for (option, value) in [("--target", &self.target), ("--jobs", &self.jobs)] {
             passed.extend(value.iter().flat_map(|value| [OsString::from(option), value.into()]));
         }
         if let Some(path) = &self.manifest_path {
@@ -241,6 +287,7 @@ mod tests {
         let options = Options::parse_from(["cargo-netns-check", "--deny", "handover,SPAWN"]);
         assert_eq!(options.deny, [Verdict::Handover, Verdict::Spawn]);
         assert!(Options::try_parse_from(["cargo-netns-check", "--deny", "threads"]).is_err());
+        assert!(Options::try_parse_from(["cargo-netns-check", "--deny", "spawn,clean"]).is_err());
     }
 
     #[test]

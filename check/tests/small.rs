@@ -31,7 +31,7 @@ fn bodies_are_found_and_judged() {
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 9);
+    assert_eq!(bodies(&report).len(), 10);
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");
@@ -111,7 +111,7 @@ fn a_call_whose_body_is_not_found_is_a_tool_error() {
 fn what_cannot_be_judged_is_refused() {
     for (arguments, words) in [
         (&["--profile", "optimised"][..], "has opt-level 1"),
-        (&["--release"], "--release optimises"),
+        (&["--release", "--profile", "dev"], "cannot be used with"),
         (&["--target", "aarch64-unknown-linux-gnu"], "does not read programs for aarch64-unknown-linux-gnu"),
         (&["--sinks", "nowhere.toml"], "read the table of sinks nowhere.toml"),
     ] {

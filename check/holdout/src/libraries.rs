@@ -126,7 +126,7 @@ pub fn rusty_pool_execute() {
     println!("{:?}", with_netns("holdout", || pool.execute(|| ())));
 }
 
-/// The logger is whatever somebody set.
+/// Other code sets the logger.
 pub fn log_message() {
     println!("{:?}", with_netns("holdout", || log::info!("hello")));
 }

@@ -4,7 +4,9 @@
 mod attribute;
 mod executors;
 mod foreign;
+mod kernel;
 mod libraries;
+mod others;
 mod plain;
 mod threads;
 
@@ -49,6 +51,45 @@ const BODIES: &[(&str, fn())] = bodies![
     executors::thread_in_closure_of_service,
     foreign::c_library_spawns,
     foreign::c_library_clean,
+    kernel::reads_proc_net,
+    kernel::reads_own_proc_net,
+    kernel::reads_sys_class_net,
+    kernel::reads_formatted,
+    kernel::reads_by_number,
+    kernel::reads_procfs,
+    kernel::reads_own_thread,
+    kernel::io_uring_own,
+    kernel::io_uring_from_elsewhere,
+    kernel::thread_local_socket,
+    kernel::logs,
+    kernel::closure_over_tokio,
+    kernel::closure_in_enum,
+    kernel::runtime_in_reach,
+    kernel::runtime_in_static,
+    kernel::runtime_of_caller,
+    kernel::handle_of_caller,
+    kernel::attributes,
+    others::adapter_netns_rs,
+    others::adapter_nlink,
+    others::adapter_nlink_path,
+    others::adapter_ztunnel,
+    others::adapter_ztunnel_clean,
+    others::adapter_dataplane,
+    others::adapter_patchbay_sync,
+    others::adapter_patchbay_spawn,
+    others::region_libc,
+    others::region_libc_unshare,
+    others::region_nix,
+    others::region_nix_unshare,
+    others::region_rustix,
+    others::region_clean,
+    others::no_region,
+    others::region_guard,
+    others::region_new_guard,
+    others::region_macro,
+    others::region_closure,
+    others::region_thread,
+    others::awaits,
     libraries::notify_watches,
     libraries::ureq_get,
     libraries::attohttpc_get,

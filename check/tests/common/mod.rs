@@ -14,7 +14,12 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 
 /// The check, in the workspace in `folder`, with a build directory of the tests' own.
 pub(crate) fn check(folder: &Path, arguments: &[&str]) -> Output {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder.file_name().unwrap());
+    check_in(folder.file_name().unwrap().to_str().unwrap(), folder, arguments)
+}
+
+/// The check, with the build directory of that name, which several workspaces may share.
+pub(crate) fn check_in(target: &str, folder: &Path, arguments: &[&str]) -> Output {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target);
     Command::new(env!("CARGO_BIN_EXE_cargo-netns-check"))
         .arg("netns-check")
         .args(arguments)

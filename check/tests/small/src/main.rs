@@ -66,7 +66,31 @@ fn wrapped() {
     );
 }
 
+/// Takes a closure, as a user's own function may.
+fn take(body: impl FnOnce()) {
+    body();
+}
+
+fn gives() {
+    take(|| watch());
+}
+
+#[cfg(debug_assertions)]
+fn in_debug_only() {
+    println!("{:?}", with_netns("small", || 1));
+}
+
+#[cfg(not(debug_assertions))]
+fn in_release_only() {
+    println!("{:?}", with_netns("small", || 1));
+}
+
 fn main() {
+    #[cfg(debug_assertions)]
+    in_debug_only();
+    #[cfg(not(debug_assertions))]
+    in_release_only();
+    gives();
     wrapped();
     clean();
     spawns();

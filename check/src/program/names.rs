@@ -66,7 +66,8 @@ fn split_arguments(list: &str) -> Vec<&str> {
     arguments
 }
 
-/// Whether a type is a closure, or the future of an async block. (That of an async closure has arguments of the compiler's own.)
+/// Whether a type is a closure, or the future of an async block. (The future of an async closure has arguments that the
+/// compiler adds.)
 pub(crate) fn is_closure(r#type: &str) -> bool {
     let (base, _) = split(r#type);
     base.ends_with('}') && base.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))

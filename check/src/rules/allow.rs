@@ -1,4 +1,5 @@
-//! What a project allows, each with its reason: `[package.metadata.netns-check]` or `[workspace.metadata.netns-check]`.
+//! The findings that a project allows, each with its reason: `[package.metadata.netns-check]`, or
+//! `[workspace.metadata.netns-check]` for all packages.
 //!
 //! ```toml
 //! [[package.metadata.netns-check.allow]]
@@ -10,12 +11,12 @@
 
 use std::cell::Cell;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::Metadata;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::verdict::Verdict;
+use crate::rules::verdict::Verdict;
 
 const KEY: &str = "netns-check";
 
@@ -41,7 +42,7 @@ pub(crate) struct Allowance {
     pub written: String,
     body: Regex,
     verdict: Verdict,
-    /// Only on paths through such a function.
+    /// Only on paths through a function that fits.
     pub via: Option<Regex>,
     pub reason: String,
     used: Cell<bool>,
@@ -89,7 +90,7 @@ impl Allowance {
     fn new(entry: Entry) -> Result<Self> {
         let Entry { body, verdict, via, reason } = entry;
         if reason.trim().is_empty() {
-            bail!("the allowance of {verdict} for `{body}` has no reason: say why it is fine, for who reads it next");
+            bail!("the allowance of {verdict} for `{body}` has no reason: say why it is right, for the next reader");
         }
         Ok(Self {
             written: format!("{verdict} for `{body}`"),
@@ -107,7 +108,7 @@ impl Allowance {
 }
 
 /// A path in which `*` stands for anything.
-fn wildcard(pattern: &str) -> Result<Regex> {
+pub(crate) fn wildcard(pattern: &str) -> Result<Regex> {
     let pattern = regex::escape(pattern).replace(r"\*", ".*");
     Ok(Regex::new(&format!("^{pattern}$"))?)
 }

@@ -3,21 +3,21 @@
 //! Edges are found when they are asked for: a search sees a small part of a program.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf::{self, RelocationType};
 
-use crate::image::{Image, Kind, Node, Relocation, Symbol};
+use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
     pub to: Node,
-    /// Where it stands: an instruction, or a word of data.
+    /// The address of the instruction or of the word of data.
     pub at: u64,
-    /// A call or a jump; otherwise the address is taken, and somebody may call it later.
+    /// A call or a jump; otherwise the address is taken, and may be called later.
     pub call: bool,
 }
 
@@ -54,18 +54,56 @@ impl<'i, 'd> Graph<'i, 'd> {
 
     /// The functions that refer to `target`, and where.
     pub(crate) fn callers(&self, target: Node) -> Vec<(Node, u64)> {
-        let address = self.image.address(target);
-        let mut callers = Vec::new();
-        for relocation in self.image.all_relocations() {
-            if approximate_target(relocation).is_some_and(|found| found.abs_diff(address) <= 8)
-                && let Some(caller) = self.image.function_at(relocation.at)
-                && let Some(edge) = self.edges(caller).references.iter().find(|edge| edge.to == target)
-            {
-                callers.push((caller, edge.at));
-            }
-        }
+        let mut callers: Vec<_> =
+            self.references_to(&HashSet::from([target])).into_iter().map(|(caller, edge)| (caller, edge.at)).collect();
         callers.dedup_by_key(|(caller, _)| *caller);
         callers
+    }
+
+    /// The functions that refer to one of `targets`, each with every such reference.
+    pub(crate) fn references_to(&self, targets: &HashSet<Node>) -> Vec<(Node, Edge)> {
+        let mut starts: Vec<u64> = targets.iter().map(|target| self.image.address(*target)).collect();
+        starts.sort_unstable();
+        // A relocation tells its target up to the length of an immediate; the edges tell it exactly.
+        let near = |address: u64| {
+            let after = starts.partition_point(|start| *start < address.saturating_sub(8));
+            starts.get(after).is_some_and(|start| start.abs_diff(address) <= 8)
+        };
+        let mut callers = Vec::new();
+        for relocation in self.image.all_relocations() {
+            let possible = match relocation.symbol {
+                Symbol::Import(import) => targets.contains(&import),
+                Symbol::Address(_) => approximate_target(relocation).is_some_and(near),
+            };
+            if possible && let Some(caller) = self.image.function_at(relocation.at) {
+                callers.push(caller);
+            }
+        }
+        callers.sort_unstable();
+        callers.dedup();
+        callers
+            .into_iter()
+            .flat_map(|caller| {
+                let edges = self.edges(caller);
+                let found: Vec<_> =
+                    edges.references.iter().copied().filter(|edge| targets.contains(&edge.to)).collect();
+                found.into_iter().map(move |edge| (caller, edge))
+            })
+            .collect()
+    }
+
+    /// The constants in a function's instructions.
+    pub(crate) fn constants(&self, node: Node) -> HashSet<u64> {
+        let mut decoder = Decoder::with_ip(64, self.image.bytes(node), self.image.address(node), DecoderOptions::NONE);
+        let mut constants = HashSet::new();
+        for instruction in &mut decoder {
+            for operand in 0..instruction.op_count() {
+                if matches!(instruction.op_kind(operand), OpKind::Immediate32 | OpKind::Immediate32to64) {
+                    constants.insert(instruction.immediate(operand) & 0xffff_ffff);
+                }
+            }
+        }
+        constants
     }
 
     fn read_code(&self, node: Node) -> Edges {

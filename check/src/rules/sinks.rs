@@ -6,16 +6,17 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
-use regex::{Regex, RegexSet};
+use regex::{Regex, RegexSet, bytes};
 use serde::Deserialize;
 
-use crate::names;
-use crate::verdict::Verdict;
+use crate::program::names;
+use crate::rules::verdict::Verdict;
 
-const SINKS: &str = include_str!("../data/sinks.toml");
-const CANARIES: &str = include_str!("../data/canaries.toml");
+const SINKS: &str = include_str!("../../data/sinks.toml");
+const CANARIES: &str = include_str!("../../data/canaries.toml");
+const ADAPTERS: &str = include_str!("../../data/adapters.toml");
 
 /// One file of the table, as written.
 #[derive(Deserialize)]
@@ -25,6 +26,12 @@ struct File {
     remove: Vec<String>,
     #[serde(default)]
     entry: Vec<Entry>,
+    #[serde(default)]
+    adapter: Vec<Adapter>,
+    #[serde(default)]
+    enter: Vec<Enter>,
+    #[serde(default)]
+    guard: Vec<Guard>,
     #[serde(default)]
     sink: Vec<Sink>,
     #[serde(default)]
@@ -42,13 +49,59 @@ struct Entry {
     contained: bool,
 }
 
+/// A function of another library that takes a body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adapter {
+    project: String,
+    /// A part of the mangled name: the pattern is tried only where it occurs.
+    word: String,
+    r#match: String,
+    #[serde(default)]
+    contained: bool,
+}
+
+/// A function that moves the calling thread to another namespace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Enter {
+    word: String,
+    r#match: String,
+}
+
+/// A type whose values mean that the thread is in another namespace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guard {
+    r#type: String,
+}
+
 /// A kind of call that is reported.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sink {
     pub id: String,
     pub verdict: Verdict,
+    #[serde(default)]
     r#match: Vec<String>,
+    /// Patterns on the bytes of a constant.
+    #[serde(default)]
+    literal: Vec<String>,
+    /// Counts only where what the function takes has a part of such a type.
+    #[serde(default, deserialize_with = "pattern")]
+    pub takes: Option<Regex>,
+    /// Counts only where what the function's `self` refers to has a part of such a type.
+    #[serde(default, deserialize_with = "pattern")]
+    pub holds: Option<Regex>,
+    /// Counts only where no function of this path is reached.
+    #[serde(default, deserialize_with = "pattern")]
+    pub unless: Option<Regex>,
+    /// Counts only where a function of the body's own crate makes the call.
+    #[serde(default)]
+    pub direct: bool,
+    /// It does its work on the runtime that the calling thread is in.
+    #[serde(default)]
+    pub ambient: bool,
     pub says: String,
     #[serde(default = "yes")]
     pub stop: bool,
@@ -100,6 +153,13 @@ pub(crate) struct Table {
     canaries: Vec<Canary>,
     entries: Vec<Entry>,
     entry_patterns: RegexSet,
+    adapters: Vec<Adapter>,
+    adapter_patterns: RegexSet,
+    enters: Vec<Enter>,
+    enter_patterns: RegexSet,
+    guard_patterns: RegexSet,
+    literal_patterns: bytes::RegexSet,
+    literal_owner: Vec<usize>,
     sink_patterns: RegexSet,
     /// The sink that each pattern belongs to.
     owner: Vec<usize>,
@@ -113,6 +173,7 @@ impl Table {
         let mut files = vec![
             toml::from_str(SINKS).context("read the built-in table of sinks")?,
             toml::from_str(CANARIES).context("read the built-in table of canaries")?,
+            toml::from_str(ADAPTERS).context("read the built-in table of adapters")?,
         ];
         if let Some(path) = additions {
             let text =
@@ -130,18 +191,22 @@ impl Table {
 
     /// The built-in table as text, for a user to start from.
     pub(crate) fn built_in() -> String {
-        format!("{SINKS}\n{CANARIES}")
+        format!("{SINKS}\n{ADAPTERS}\n{CANARIES}")
     }
 
     fn from_files(files: Vec<File>) -> Result<Self> {
         let mut removed = HashSet::new();
         let (mut sinks, mut canaries, mut entries, mut foreign) =
             (Vec::new(), Vec::new(), Vec::new(), Foreign::default());
+        let (mut adapters, mut enters, mut guards) = (Vec::new(), Vec::new(), Vec::new());
         for file in files {
             removed.extend(file.remove);
             sinks.extend(file.sink);
             canaries.extend(file.canary);
             entries.extend(file.entry);
+            adapters.extend(file.adapter);
+            enters.extend(file.enter);
+            guards.extend(file.guard);
             foreign.libraries.extend(file.foreign.libraries);
             foreign.symbols.extend(file.foreign.symbols);
         }
@@ -156,10 +221,17 @@ impl Table {
         sinks.retain(|sink| !removed.contains(&sink.id));
         let mut owner = Vec::new();
         let mut patterns = Vec::new();
+        let mut literal_owner = Vec::new();
+        let mut literals = Vec::new();
         for (index, sink) in sinks.iter().enumerate() {
-            if matches!(sink.verdict, Verdict::Clean | Verdict::Unknown) {
+            if matches!(sink.verdict, Verdict::Clean | Verdict::Await) {
                 bail!("the sink `{}` has the verdict {}, which no sink can have", sink.id, sink.verdict);
             }
+            if sink.r#match.is_empty() && sink.literal.is_empty() {
+                bail!("the sink `{}` has neither `match` nor `literal`: it can never be found", sink.id);
+            }
+            literal_owner.extend(sink.literal.iter().map(|_| index));
+            literals.extend(&sink.literal);
             owner.extend(sink.r#match.iter().map(|_| index));
             patterns.extend(&sink.r#match);
         }
@@ -167,6 +239,16 @@ impl Table {
             sink_patterns: RegexSet::new(patterns).context("compile the patterns of the table of sinks")?,
             entry_patterns: RegexSet::new(entries.iter().map(|entry| &entry.r#match))
                 .context("compile the patterns of the table's entries")?,
+            adapter_patterns: RegexSet::new(adapters.iter().map(|adapter| &adapter.r#match))
+                .context("compile the patterns of the table's adapters")?,
+            enter_patterns: RegexSet::new(enters.iter().map(|enter| &enter.r#match))
+                .context("compile the patterns of the table's functions that enter")?,
+            guard_patterns: RegexSet::new(guards.iter().map(|guard: &Guard| &guard.r#type))
+                .context("compile the patterns of the table's guards")?,
+            literal_patterns: bytes::RegexSet::new(literals).context("compile the literals of the table of sinks")?,
+            literal_owner,
+            adapters,
+            enters,
             foreign_libraries: RegexSet::new(foreign.libraries).context("compile the table's foreign libraries")?,
             foreign_symbols: RegexSet::new(foreign.symbols).context("compile the table's foreign symbols")?,
             sinks,
@@ -198,7 +280,48 @@ impl Table {
         Some(Contained(self.entries[entry].contained))
     }
 
-    /// Whether a symbol that some shared object defines is known to start no thread and to call nobody unknown.
+    /// The sinks that a constant of these bytes is, each with the text that was found.
+    pub(crate) fn sinks_of_literal(&self, bytes: &[u8]) -> Vec<(usize, String)> {
+        let mut found: Vec<(usize, String)> = Vec::new();
+        for pattern in self.literal_patterns.matches(bytes) {
+            let sink = self.literal_owner[pattern];
+            if found.iter().any(|(other, _)| *other == sink) {
+                continue;
+            }
+            let text = bytes::Regex::new(&self.literal_patterns.patterns()[pattern]).ok().and_then(|pattern| {
+                pattern.find(bytes).map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
+            });
+            found.push((sink, text.unwrap_or_default()));
+        }
+        found
+    }
+
+    /// The project whose function takes a body, if a function of this mangled name is one.
+    pub(crate) fn adapter(&self, mangled: &str) -> Option<(&str, Contained)> {
+        if !self.adapters.iter().any(|adapter| mangled.contains(&adapter.word)) {
+            return None;
+        }
+        self.adapter_of(&names::path(mangled))
+    }
+
+    /// The project whose function takes a body, if a function of this path is one.
+    pub(crate) fn adapter_of(&self, path: &str) -> Option<(&str, Contained)> {
+        let index = self.adapter_patterns.matches(names::split(path).0).into_iter().next()?;
+        Some((&self.adapters[index].project, Contained(self.adapters[index].contained)))
+    }
+
+    /// Whether a function moves the calling thread to another namespace.
+    pub(crate) fn enters(&self, mangled: &str) -> bool {
+        self.enters.iter().any(|enter| mangled.contains(&enter.word))
+            && self.enter_patterns.is_match(names::split(&names::path(mangled)).0)
+    }
+
+    /// Whether a type, given by its path without generic arguments, is a known guard.
+    pub(crate) fn is_guard(&self, path: &str) -> bool {
+        self.guard_patterns.is_match(path)
+    }
+
+    /// Whether a symbol of a shared object is known to start no thread and to call no unknown code.
     pub(crate) fn knows_foreign(&self, symbol: &str, library: Option<&str>) -> bool {
         library.is_some_and(|library| self.foreign_libraries.is_match(library)) || self.foreign_symbols.is_match(symbol)
     }
@@ -227,7 +350,7 @@ mod tests {
         let without: Vec<_> =
             table.sinks.iter().map(|sink| sink.id.as_str()).filter(|id| !with_canary.contains(id)).collect();
         // The names of C are its ABI, and do not drift.
-        assert_eq!(without, ["threads-of-libc"]);
+        assert_eq!(without, ["threads-of-libc", "io-uring-of-c"]);
     }
 
     #[test]
@@ -244,9 +367,17 @@ mod tests {
         let table = Table::load(None).unwrap();
         let of_closures = "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::ops::function::FnOnce<(), Output = ()> \
                            + core::marker::Send>>>::send";
-        assert_eq!(ids(&table, of_closures), ["std-channel"]);
-        assert!(ids(&table, "<std::sync::mpsc::Sender<u32>>::send").is_empty());
-        assert!(ids(&table, "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::error::Error>>>::send").is_empty());
+        assert_eq!(ids(&table, of_closures), ["std-channel", "channel"]);
+        // Of these the types decide, which only the debug information tells.
+        let takes = table.sinks.iter().find(|sink| sink.id == "channel").and_then(|sink| sink.takes.clone()).unwrap();
+        for path in [
+            "<std::sync::mpsc::Sender<u32>>::send",
+            "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::error::Error>>>::send",
+        ] {
+            assert_eq!(ids(&table, path), ["channel"]);
+            assert!(!takes.is_match(path));
+        }
+        assert!(takes.is_match(of_closures));
     }
 
     #[test]

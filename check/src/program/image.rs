@@ -1,14 +1,14 @@
 //! The program as the linker wrote it: functions, data, imports, and every relocation that the link kept.
 //!
 //! `--emit-relocs` makes the linker keep what it resolved, so that each reference from one function or static to
-//! another is still there, with the place it stands at. This covers what no compiler output of the user's own crates
+//! another is still there, with its address. This covers what no compiler output of the user's own crates
 //! shows: the standard library, which comes compiled, and C.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{LittleEndian, SymbolIndex};
@@ -322,6 +322,12 @@ impl<'d> Image<'d> {
     /// Every function, in the order of addresses.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Node> {
         (0..self.functions.len()).map(Self::node)
+    }
+
+    /// Every symbol that another file defines.
+    pub(crate) fn imports(&self) -> impl Iterator<Item = Node> {
+        let before = self.functions.len() + self.data.len();
+        (before..before + self.imports.len()).map(Self::node)
     }
 
     pub(crate) fn function_at(&self, address: u64) -> Option<Node> {

@@ -1,0 +1,447 @@
+//! The roots of the search: the bodies.
+//!
+//! A body is a closure that is given to a function of the library, or what `#[in_netns]` made of a function. Code that
+//! does not use the library has roots too: closures given to the functions of an adapter, functions that the user
+//! names, and regions, which are functions that move their own thread to another namespace.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use anyhow::{Result, bail};
+use regex::Regex;
+use serde::Serialize;
+
+use crate::analysis::regions;
+use crate::program::debug::Debug;
+use crate::program::graph::Graph;
+use crate::program::image::Node;
+use crate::program::names;
+use crate::rules::sinks::{Contained, Table};
+
+/// The name of the function that the attribute nests in the user's function begins so.
+const BODY: &str = "__in_netns_body_";
+
+/// The crate whose calls have bodies.
+pub(crate) const LIBRARY: &str = "in_netns";
+
+/// What the attribute's expansion calls.
+const PRIVATE: &str = "in_netns::__private::";
+
+/// One body.
+pub(crate) struct Root {
+    /// Of the function with the attribute, or of the closure.
+    pub name: String,
+    /// The functions that the search begins with; empty where the program does not say what is called.
+    pub functions: Vec<Node>,
+    /// The functions that take the body: their debug information says what it captured.
+    pub receivers: Vec<Node>,
+    pub contained: Contained,
+    /// What the body is, where only its caller knows what it calls; and where it is given.
+    pub opaque: Option<Opaque>,
+    pub origin: Origin,
+    /// It is no body by itself: reported only where something is found.
+    pub only_if_found: bool,
+}
+
+/// How a body came to be one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Origin {
+    /// A call of the library.
+    Call,
+    /// A call of another library's function, of this project.
+    Adapter(String),
+    /// The user named it.
+    Root,
+    /// It moves its own thread, by a call of this function.
+    Region(String),
+    /// A future that holds a guard, and is none of the others.
+    Future,
+}
+
+/// What the user asks for beside the bodies that are found.
+pub(crate) struct Wanted {
+    /// Functions.
+    pub roots: Vec<Pattern>,
+    /// Functions whose closures are bodies.
+    pub closures: Vec<Pattern>,
+    /// Whether regions are looked for.
+    pub regions: bool,
+}
+
+/// A path in which `*` stands for anything, as the user wrote it.
+pub(crate) struct Pattern {
+    pub written: String,
+    pub regex: Regex,
+}
+
+/// The bodies of one program, and the types that are guards in it.
+pub(crate) struct Found {
+    pub roots: Vec<Root>,
+    /// Paths without generic arguments.
+    pub guards: BTreeSet<String>,
+    /// The patterns of the user that a function fits.
+    pub named: Vec<String>,
+}
+
+impl Found {
+    /// Whether a type is a guard.
+    pub(crate) fn is_guard(&self, r#type: &str, table: &Table) -> bool {
+        let base = r#type.split('<').next().unwrap_or(r#type);
+        self.guards.contains(base) || table.is_guard(base)
+    }
+
+    /// The paths of the types that are guards in this program, without generic arguments.
+    pub(crate) fn guards_of(&self, graph: &Graph<'_, '_>, table: &Table) -> BTreeSet<String> {
+        let image = graph.image;
+        let dropped = image.functions().map(|function| image.name(function)).filter(|name| name.contains("4Drop4drop"));
+        let known = dropped.filter_map(|name| {
+            let path = names::path(name);
+            regions::dropped(&path).filter(|guard| table.is_guard(guard)).map(str::to_owned)
+        });
+        known.chain(self.guards.iter().cloned()).collect()
+    }
+}
+
+/// A body that is itself a function pointer or a trait object.
+pub(crate) struct Opaque {
+    pub r#type: String,
+    pub caller: Option<(Node, u64)>,
+}
+
+/// Every function by its identity: a generic argument names one so.
+pub(crate) struct Functions {
+    by_identity: BTreeMap<String, Vec<Node>>,
+}
+
+impl Functions {
+    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
+        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+        for function in graph.image.functions() {
+            let mangled = graph.image.name(function);
+            if mangled.starts_with("_R") {
+                by_identity.entry(names::identity(mangled)).or_default().push(function);
+            }
+        }
+        // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
+        let runs_test = |function: &Node| {
+            graph.edges(*function).references.iter().any(|edge| {
+                let called = graph.image.name(edge.to);
+                called.contains("assert_test_result") && names::path(called).starts_with("test::assert_test_result")
+            })
+        };
+        for (_, functions) in by_identity.iter_mut().filter(|(name, all)| all.len() > 1 && names::is_closure(name)) {
+            functions.retain(|function| !runs_test(function));
+        }
+        Self { by_identity }
+    }
+
+    /// The code of the closures, futures and functions among the generic arguments of a function.
+    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
+        let identity = names::identity(mangled);
+        let code = |argument: &&str| match self.named(argument) {
+            [] => self.polled(argument),
+            called => called,
+        };
+        names::generic_arguments(&identity).iter().flat_map(code).copied().collect()
+    }
+
+    /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
+    pub(crate) fn named(&self, r#type: &str) -> &[Node] {
+        if let Some(own) = self.by_identity.get(r#type) {
+            return own;
+        }
+        if names::is_indirect(r#type) {
+            return &[];
+        }
+        self.method(r#type, |method| method.contains("]::ops::function::Fn") && method.contains("::call"))
+    }
+
+    /// The code of a future that has a type of its own.
+    fn polled(&self, r#type: &str) -> &[Node] {
+        self.method(r#type, |method| method.ends_with("]::future::future::Future>::poll"))
+    }
+
+    /// The code of a type's method of a trait of `core`.
+    fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
+        let r#impl = format!("<{type} as core");
+        self.by_identity
+            .range(r#impl.clone()..)
+            .take_while(|(identity, _)| identity.starts_with(&r#impl))
+            .find(|(identity, _)| is(&identity[r#impl.len()..]))
+            .map_or(&[], |(_, nodes)| nodes.as_slice())
+    }
+}
+
+/// Finds every body of the program.
+pub(crate) fn find<'d>(
+    graph: &Graph<'_, 'd>,
+    functions: &Functions,
+    table: &Table,
+    debug: &Debug<'d>,
+    wanted: &Wanted,
+) -> Found {
+    // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
+    let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
+    let mut closures: BTreeMap<String, Root> = BTreeMap::new();
+    let mut named = BTreeSet::new();
+    for function in graph.image.functions() {
+        let mangled = graph.image.name(function);
+        if !wanted.roots.is_empty() || !wanted.closures.is_empty() {
+            note_wanted(graph, functions, function, wanted, &mut closures, &mut named);
+        }
+        if mangled.contains(LIBRARY) {
+            let path = names::path(mangled);
+            if let Some(name) = annotated(&path) {
+                note_annotated(graph, functions, function, name, &mut bodies);
+                continue;
+            }
+            if let Some(contained) = table.entry(&path) {
+                for (identity, root) in entered(graph, functions, function, contained, &Origin::Call) {
+                    closures.entry(identity).or_insert(root);
+                }
+                continue;
+            }
+        }
+        if let Some((project, contained)) = table.adapter(mangled) {
+            let origin = Origin::Adapter(project.to_owned());
+            for (identity, root) in entered(graph, functions, function, contained, &origin) {
+                closures.entry(identity).or_insert(root);
+            }
+        }
+    }
+    for (identity, root) in closures {
+        if root.origin == Origin::Root || !leads_into_annotated(graph, &root, &bodies) {
+            bodies.insert(identity, root);
+        }
+    }
+    let mut guards = BTreeSet::new();
+    let named = named.into_iter().collect();
+    if wanted.regions {
+        let regions = regions::find(graph, functions, table, debug);
+        guards = regions.guards;
+        let known: HashSet<Node> = bodies.values().flat_map(|body| body.functions.iter().copied()).collect();
+        for (identity, root) in regions.roots {
+            if !root.functions.iter().any(|function| known.contains(function)) {
+                bodies.entry(identity).or_insert(root);
+            }
+        }
+    }
+    let mut bodies: Vec<_> = bodies.into_values().collect();
+    bodies.sort_by(|a, b| a.name.cmp(&b.name));
+    Found { roots: bodies, guards, named }
+}
+
+fn note_annotated(
+    graph: &Graph<'_, '_>,
+    functions: &Functions,
+    function: Node,
+    name: &str,
+    bodies: &mut BTreeMap<String, Root>,
+) {
+    let identity = names::identity(graph.image.name(function));
+    // The helper of an async body is an `async fn`: calling it makes a future, and the future is what runs.
+    let future = functions.named(&format!("{identity}::{{closure#0}}"));
+    let contained = Contained(!future.is_empty());
+    let root =
+        bodies.entry(names::split(&identity).0.to_owned()).or_insert_with(|| Root::new(name, contained, Origin::Call));
+    root.receivers.push(function);
+    root.functions.push(function);
+    root.functions.extend(future);
+    root.functions.extend(names::generic_arguments(&identity).iter().flat_map(|argument| functions.named(argument)));
+}
+
+/// Notes a function that the user named, or the closures that it takes.
+fn note_wanted(
+    graph: &Graph<'_, '_>,
+    functions: &Functions,
+    function: Node,
+    wanted: &Wanted,
+    closures: &mut BTreeMap<String, Root>,
+    named: &mut BTreeSet<String>,
+) {
+    let mangled = graph.image.name(function);
+    let path = names::path(mangled);
+    let base = names::split(&path).0;
+    let mut is = |patterns: &[Pattern]| {
+        let fitting = patterns.iter().filter(|pattern| pattern.regex.is_match(base));
+        let mut any = false;
+        for pattern in fitting {
+            any = true;
+            named.insert(pattern.written.clone());
+        }
+        any
+    };
+    if is(&wanted.roots) {
+        let identity = names::identity(mangled);
+        // Calling an `async fn` makes a future, and the future is what runs.
+        let future = functions.named(&format!("{identity}::{{closure#0}}"));
+        let root = closures
+            .entry(names::split(&identity).0.to_owned())
+            .or_insert_with(|| Root::new(base, Contained(false), Origin::Root));
+        root.functions.push(function);
+        root.functions.extend(future);
+    }
+    if is(&wanted.closures) {
+        for (identity, root) in entered(graph, functions, function, Contained(false), &Origin::Root) {
+            closures.entry(identity).or_insert(root);
+        }
+    }
+}
+
+/// Refuses a name that no program has: a misspelt root would pass as clean.
+pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) -> Result<()> {
+    for (option, patterns) in [("--root", &wanted.roots), ("--root-closure", &wanted.closures)] {
+        for pattern in patterns.iter().filter(|pattern| !found(pattern)) {
+            bail!(
+                "{option} {}: no program that was checked has such a function. The path begins with the crate's name \
+                 (`app::module::function`, `<app::Type>::method`), `*` stands for anything, and a function that is \
+                 never called is not linked",
+                pattern.written
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Root {
+    /// A body that is these functions.
+    pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained, origin: Origin) -> Self {
+        Self { functions, ..Self::new(name, contained, origin) }
+    }
+
+    fn new(name: &str, contained: Contained, origin: Origin) -> Self {
+        Self {
+            name: name.to_owned(),
+            functions: Vec::new(),
+            receivers: Vec::new(),
+            contained,
+            opaque: None,
+            origin,
+            only_if_found: false,
+        }
+    }
+}
+
+/// Whether a function of this path takes a body, which is found by itself.
+pub(crate) fn takes_body(path: &str, table: &Table) -> bool {
+    path.starts_with(PRIVATE) || table.entry(path).is_some()
+}
+
+/// The bodies that one instance of a function of the library takes.
+fn entered(
+    graph: &Graph<'_, '_>,
+    functions: &Functions,
+    function: Node,
+    contained: Contained,
+    origin: &Origin,
+) -> Vec<(String, Root)> {
+    let identity = names::identity(graph.image.name(function));
+    let mut found: Vec<(String, Root)> = Vec::new();
+    let library = names::krate(&identity).to_owned();
+    let foreign = *origin != Origin::Root;
+    let arguments = names::generic_arguments(&identity);
+    for argument in &arguments {
+        let code = functions.named(argument);
+        let Some(first) = code.first() else { continue };
+        // One function of a library passes the body on to the next, in a closure of its own.
+        if foreign && names::krate(argument) == library {
+            return Vec::new();
+        }
+        // The future that a body makes belongs to that body.
+        let name = names::path(graph.image.name(*first));
+        if let Some((_, root)) = found.last_mut().filter(|(_, root)| name.starts_with(&root.name)) {
+            root.functions.extend(code);
+            continue;
+        }
+        let mut root = Root::new(&name, contained, origin.clone());
+        root.functions.extend(code);
+        root.receivers.push(function);
+        found.push(((*argument).to_owned(), root));
+    }
+    if found.is_empty() && contained.0 {
+        found.extend(future(graph, functions, function, contained, origin));
+    }
+    if found.is_empty() {
+        found.extend(opaque(graph, function, contained, origin));
+    }
+    found
+}
+
+/// A body that is a future of a named type: known by where it is given.
+fn future(
+    graph: &Graph<'_, '_>,
+    functions: &Functions,
+    function: Node,
+    contained: Contained,
+    origin: &Origin,
+) -> Vec<(String, Root)> {
+    let polled = functions.given_to(graph.image.name(function));
+    if polled.is_empty() {
+        return Vec::new();
+    }
+    let body = |(name, _): (String, _)| (name.clone(), Root::of(&name, polled.clone(), contained, origin.clone()));
+    call_sites(graph, function).into_iter().map(body).collect()
+}
+
+/// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
+fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained, origin: &Origin) -> Vec<(String, Root)> {
+    let path = names::path(graph.image.name(function));
+    let arguments = names::generic_arguments(&path);
+    let r#type = arguments.iter().find(|argument| names::is_indirect(argument)).or(arguments.first());
+    let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
+    let body = |(name, caller): (String, _)| {
+        let opaque = Opaque { r#type: r#type.clone(), caller };
+        (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained, origin.clone()) })
+    };
+    call_sites(graph, function).into_iter().map(body).collect()
+}
+
+/// The callers of a function of a library, by name and place; the function itself where no caller is known.
+fn call_sites(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
+    let own_path = names::path(graph.image.name(function));
+    let library = names::krate(&own_path);
+    let callers = graph.callers(function);
+    if callers.is_empty() {
+        return vec![(names::path(graph.image.name(function)), None)];
+    }
+    callers
+        .into_iter()
+        .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
+        .filter(|(name, _)| names::krate(name) != library)
+        .collect()
+}
+
+/// The path of the function with the attribute, out of the path of the helper that its expansion nests in it.
+fn annotated(path: &str) -> Option<&str> {
+    let (base, _) = names::split(path);
+    let (function, helper) = base.rsplit_once("::")?;
+    // In an `async fn` the helper is nested in that one's future.
+    helper.starts_with(BODY).then(|| function.strip_suffix("::{closure#0}").unwrap_or(function))
+}
+
+/// The attribute's own closure is given to the library too: one body is one.
+fn leads_into_annotated(graph: &Graph<'_, '_>, root: &Root, bodies: &BTreeMap<String, Root>) -> bool {
+    root.functions.iter().any(|function| {
+        graph.edges(*function).references.iter().any(|edge| {
+            bodies.values().any(|body| root.name.starts_with(&body.name) && body.functions.contains(&edge.to))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotated_function_is_named_by_the_function_and_not_by_its_helper() {
+        let helper = "app::pods::list::__in_netns_body_list::<app::pods::list::{closure#0}, u32>";
+        assert_eq!(annotated(helper), Some("app::pods::list"));
+        let method = "<app::Pod>::list::__in_netns_body_list::<<app::Pod>::list::{closure#0}, u32>";
+        assert_eq!(annotated(method), Some("<app::Pod>::list"));
+        let r#async = "app::list::{closure#0}::__in_netns_body_list::<u32, app::list::{closure#0}::{closure#0}>";
+        assert_eq!(annotated(r#async), Some("app::list"));
+        assert_eq!(annotated("app::pods::list::{closure#0}"), None);
+        let inside = "core::ops::function::FnOnce::call_once::<app::list::__in_netns_body_list<u8>::{closure#0}, ()>";
+        assert_eq!(annotated(inside), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! What a body can reach: breadth first, so that the first path found to a sink is a shortest one.
+//!
+//! The search leaves out three things on purpose. A call whose target only a register knows leads nowhere: following
+//! it to every function of that type would make everything reach everything. What it can lead to was referred to by
+//! some function, and if the body reaches that function, it is found there. A sink that stops is not searched: what an
+//! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its
+//! calls, and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use regex::Regex;
+
+use crate::analysis::roots::{self, Functions, Root};
+use crate::program::debug::{Debug, Passes};
+use crate::program::graph::{Edge, Graph};
+use crate::program::image::{Kind, Node};
+use crate::program::names;
+use crate::rules::sinks::Table;
+use crate::rules::verdict::Verdict;
+
+/// What all searches of one program share.
+pub(crate) struct Context<'a, 'i, 'd> {
+    pub graph: &'a Graph<'i, 'd>,
+    pub functions: &'a Functions,
+    pub table: &'a Table,
+    pub debug: &'a Debug<'d>,
+    /// The static variables that hold a runtime, once they were asked for.
+    pub runtimes: std::cell::OnceCell<HashSet<u64>>,
+    paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<NodeInfo>>>,
+}
+
+/// What a node is to the table.
+pub(crate) struct NodeInfo {
+    pub path: String,
+    pub sinks: Vec<usize>,
+    /// The text of a constant that is a sink.
+    pub literal: Option<String>,
+    /// It belongs to the library.
+    pub own: bool,
+}
+
+impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
+    pub(crate) fn new(
+        graph: &'a Graph<'i, 'd>,
+        functions: &'a Functions,
+        table: &'a Table,
+        debug: &'a Debug<'d>,
+    ) -> Self {
+        Self {
+            graph,
+            functions,
+            table,
+            debug,
+            runtimes: std::cell::OnceCell::new(),
+            paths: std::cell::RefCell::default(),
+        }
+    }
+
+    pub(crate) fn info(&self, node: Node) -> std::rc::Rc<NodeInfo> {
+        let mut paths = self.paths.borrow_mut();
+        let info = paths.entry(node).or_insert_with(|| {
+            let path = names::path(self.graph.image.name(node));
+            let mut literal = None;
+            let sinks = match self.graph.image.kind(node) {
+                Kind::Data { .. } => {
+                    let found = self.table.sinks_of_literal(self.graph.image.bytes(node));
+                    literal = found.first().map(|(_, text)| text.clone());
+                    found.into_iter().map(|(sink, _)| sink).collect()
+                }
+                Kind::Import => self.table.sinks_of(&path),
+                Kind::Function => {
+                    let names = self.graph.image.names(node);
+                    let mut sinks: Vec<_> = names.flat_map(|name| self.table.sinks_of(&names::path(name))).collect();
+                    sinks.retain(|sink| self.takes_what_counts(node, &path, *sink));
+                    sinks
+                }
+            };
+            let own = names::krate(&path) == roots::LIBRARY;
+            std::rc::Rc::new(NodeInfo { path, sinks, literal, own })
+        });
+        std::rc::Rc::clone(info)
+    }
+}
+
+impl Context<'_, '_, '_> {
+    /// Whether the arguments of a function are such that it counts as this sink.
+    fn takes_what_counts(&self, node: Node, path: &str, sink: usize) -> bool {
+        let sink = self.table.sink(sink);
+        let conditions = [(&sink.takes, Passes::Parameter), (&sink.holds, Passes::Receiver)];
+        conditions.into_iter().filter_map(|(pattern, what)| Some((pattern.as_ref()?, what))).all(|(pattern, what)| {
+            let is = |r#type: &str| pattern.is_match(r#type);
+            pattern.is_match(path) || self.debug.passes(self.graph.image.address(node), what, is)
+        })
+    }
+}
+
+/// How a node was reached.
+#[derive(Clone, Copy)]
+pub(crate) struct Predecessor {
+    pub from: Node,
+    /// None: `from` is a function that takes this closure, and runs it.
+    pub by: Option<Edge>,
+}
+
+/// How far a search goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'l> {
+    /// Sinks that say so end the search.
+    pub stops: bool,
+    /// Functions of these paths are not entered.
+    pub closed: &'l [Regex],
+    /// What the body gives to a runtime runs inside.
+    pub inside: bool,
+}
+
+/// Everything that was reached.
+pub(crate) struct Reachable {
+    predecessor: HashMap<Node, Option<Predecessor>>,
+    /// In the order of distance.
+    pub order: Vec<Node>,
+    /// Sinks, nearest first.
+    pub hits: Vec<(usize, Node)>,
+}
+
+/// One step of a path.
+pub(crate) struct Step {
+    pub node: Node,
+    pub predecessor: Option<Predecessor>,
+}
+
+pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits<'_>) -> Reachable {
+    let mut search = Search {
+        context,
+        contained: limits.inside,
+        own_crate: names::krate(&root.name).to_owned(),
+        limits,
+        reached: Reachable { predecessor: HashMap::new(), order: Vec::new(), hits: Vec::new() },
+        queue: VecDeque::new(),
+        deferred: Vec::new(),
+    };
+    for function in &root.functions {
+        search.arrive(*function, None);
+    }
+    search.run();
+    search.reached
+}
+
+struct Search<'s, 'a, 'i, 'd> {
+    context: &'s Context<'a, 'i, 'd>,
+    contained: bool,
+    own_crate: String,
+    limits: &'s Limits<'s>,
+    reached: Reachable,
+    queue: VecDeque<Node>,
+    /// Sinks that count only with something that was not reached yet.
+    deferred: Vec<(usize, Node)>,
+}
+
+impl Search<'_, '_, '_, '_> {
+    fn run(&mut self) {
+        loop {
+            while let Some(node) = self.queue.pop_front() {
+                self.enter(node);
+            }
+            let ready = self.deferred.iter().position(|(sink, _)| {
+                let condition = &self.context.table.sink(*sink).only_with;
+                condition.as_ref().is_some_and(|condition| self.reached.any(self.context, condition))
+            });
+            let Some(ready) = ready else { break };
+            let (sink, node) = self.deferred.swap_remove(ready);
+            self.hit(sink, node);
+        }
+        let (context, reached) = (self.context, &self.reached);
+        let mut hits = reached.hits.clone();
+        hits.retain(|(sink, _)| {
+            let unless = &context.table.sink(*sink).unless;
+            unless.as_ref().is_none_or(|unless| !reached.any(context, unless))
+        });
+        self.reached.hits = hits;
+    }
+
+    fn arrive(&mut self, node: Node, predecessor: Option<Predecessor>) {
+        if self.reached.predecessor.contains_key(&node) {
+            return;
+        }
+        let info = self.context.info(node);
+        if self.limits.closed.iter().any(|closed| closed.is_match(&info.path)) {
+            return;
+        }
+        self.reached.predecessor.insert(node, predecessor);
+        self.reached.order.push(node);
+        self.queue.push_back(node);
+    }
+
+    fn enter(&mut self, node: Node) {
+        let info = self.context.info(node);
+        if info.sinks.is_empty() {
+            if !info.own {
+                self.expand(node);
+            } else if !roots::takes_body(&info.path, self.context.table) {
+                self.arrive_at_given(node);
+            }
+        }
+        for &sink in &info.sinks {
+            if self.context.table.sink(sink).only_with.is_some() {
+                self.deferred.push((sink, node));
+            } else {
+                self.hit(sink, node);
+            }
+        }
+    }
+
+    fn hit(&mut self, index: usize, node: Node) {
+        let sink = self.context.table.sink(index);
+        if sink.direct && !self.is_called_by_own_crate(node) {
+            self.expand(node);
+            return;
+        }
+        let allowed = self.contained && sink.contained;
+        if !allowed {
+            self.reached.hits.push((index, node));
+        }
+        if !sink.stop || !self.limits.stops {
+            self.expand(node);
+        } else if allowed || sink.verdict == Verdict::Scoped {
+            // It runs inside, so it is looked at as the body is.
+            self.arrive_at_given(node);
+        }
+    }
+
+    fn is_called_by_own_crate(&self, node: Node) -> bool {
+        let caller = self.reached.predecessor.get(&node).copied().flatten();
+        caller.is_some_and(|caller| names::krate(&self.context.info(caller.from).path) == self.own_crate)
+    }
+
+    fn arrive_at_given(&mut self, node: Node) {
+        for given in self.context.functions.given_to(self.context.graph.image.name(node)) {
+            self.arrive(given, Some(Predecessor { from: node, by: None }));
+        }
+    }
+
+    fn expand(&mut self, node: Node) {
+        for edge in &self.context.graph.edges(node).references {
+            self.arrive(edge.to, Some(Predecessor { from: node, by: Some(*edge) }));
+        }
+    }
+}
+
+impl Reachable {
+    /// Whether a function of such a path was reached.
+    pub(crate) fn any(&self, context: &Context<'_, '_, '_>, path: &Regex) -> bool {
+        self.order.iter().any(|node| path.is_match(&context.info(*node).path))
+    }
+
+    /// From the root to `node`.
+    pub(crate) fn path_to(&self, node: Node) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut at = Some(node);
+        while let Some(node) = at {
+            let predecessor = self.predecessor.get(&node).copied().flatten();
+            steps.push(Step { node, predecessor });
+            at = predecessor.map(|predecessor| predecessor.from);
+        }
+        steps.reverse();
+        steps
+    }
+}
+
+/// The way from a sink that stops to the function that makes a thread.
+pub(crate) fn path_to_spawn(context: &Context<'_, '_, '_>, from: Node) -> Vec<Step> {
+    let mut predecessor: HashMap<Node, Option<Predecessor>> = HashMap::from([(from, None)]);
+    let mut queue = VecDeque::from([from]);
+    let mut met = HashSet::new();
+    while let Some(node) = queue.pop_front() {
+        if node != from && context.graph.image.kind(node) != (Kind::Data { vtable: true }) {
+            let info = context.info(node);
+            let makes_thread = |sink: &usize| {
+                let sink = context.table.sink(*sink);
+                sink.verdict == Verdict::Spawn && sink.only_with.is_none()
+            };
+            if info.sinks.iter().any(makes_thread) {
+                let reached = Reachable { predecessor, order: Vec::new(), hits: Vec::new() };
+                return reached.path_to(node).into_iter().skip(1).collect();
+            }
+        }
+        for edge in &context.graph.edges(node).references {
+            if met.insert(edge.to) && edge.to != from {
+                predecessor.insert(edge.to, Some(Predecessor { from: node, by: Some(*edge) }));
+                queue.push_back(edge.to);
+            }
+        }
+    }
+    Vec::new()
+}

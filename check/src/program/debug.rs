@@ -1,0 +1,542 @@
+//! What the debug information says: the file and line of an address, what a body captured, what a function takes, and
+//! what a future holds while it is suspended.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use addr2line::gimli::{self, AttributeValue, EndianSlice, LittleEndian, UnitOffset, UnitRef};
+use anyhow::{Context as _, Result};
+
+use crate::program::image::Image;
+use crate::program::names;
+
+type Bytes<'d> = EndianSlice<'d, LittleEndian>;
+
+/// A place in a source file.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub(crate) struct Place {
+    pub file: String,
+    pub line: u32,
+}
+
+/// A variable that a body captured, or a parameter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Variable {
+    pub name: String,
+    /// The type of the variable, or of the trait object or function pointer that it holds.
+    pub r#type: String,
+}
+
+/// A value that a future holds while it waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    /// The function that polls the future.
+    pub poll: u64,
+    /// The variable, and the fields that lead from it to the value.
+    pub variable: String,
+    pub r#type: String,
+    /// Where the future waits.
+    pub awaits: Option<Place>,
+}
+
+pub(crate) struct Debug<'d> {
+    context: addr2line::Context<Bytes<'d>>,
+    dwarf: Arc<gimli::Dwarf<Bytes<'d>>>,
+    info: &'d [u8],
+    strings: &'d [u8],
+    /// What is known of each unit that was asked for.
+    units: RefCell<HashMap<gimli::UnitSectionOffset, Rc<Unit>>>,
+}
+
+/// How deep structures are searched for what can be called.
+const DEPTH: usize = 4;
+
+/// How deep structures are searched for a value of a certain type.
+const VALUE_DEPTH: usize = 16;
+
+/// An index of one unit.
+#[derive(Default)]
+struct Unit {
+    /// By address.
+    functions: HashMap<u64, UnitOffset>,
+    /// The functions that poll a future of an `async` function or block.
+    polls: Vec<(u64, UnitOffset)>,
+    /// The namespace of each type.
+    types: HashMap<UnitOffset, u32>,
+    namespaces: Vec<String>,
+    /// Static variables: address and type.
+    statics: Vec<(u64, UnitOffset)>,
+}
+
+impl Unit {
+    /// The path of a type, with its generic arguments.
+    fn path(&self, at: UnitOffset, name: &str) -> String {
+        match self.types.get(&at).map(|index| self.namespaces[*index as usize].as_str()) {
+            None | Some("") => name.to_owned(),
+            Some(namespace) => format!("{namespace}::{name}"),
+        }
+    }
+}
+
+impl<'d> Debug<'d> {
+    pub(crate) fn new(image: &Image<'d>) -> Result<Self> {
+        let load = |id: gimli::SectionId| image.section(id.name()).map(|bytes| EndianSlice::new(bytes, LittleEndian));
+        let dwarf = gimli::Dwarf::load(load).context("read the debug information")?;
+        let dwarf = Arc::new(dwarf);
+        let context = addr2line::Context::from_arc_dwarf(Arc::clone(&dwarf)).context("read the debug information")?;
+        let (info, strings) = (image.section(".debug_info")?, image.section(".debug_str")?);
+        Ok(Self { context, dwarf, info, strings, units: RefCell::default() })
+    }
+
+    /// The source line of the code at `address`.
+    pub(crate) fn place(&self, address: u64) -> Option<Place> {
+        // Some functions are inlined even without optimisation: the outermost frame is the function itself.
+        let mut frames = self.context.find_frames(address).skip_all_loads().ok()?;
+        let mut location = None;
+        while let Ok(Some(frame)) = frames.next() {
+            location = frame.location;
+        }
+        let location = location?;
+        Some(Place { file: location.file?.to_owned(), line: location.line? })
+    }
+
+    /// The trait objects and function pointers that a closure captured, read from the function that takes the closure.
+    pub(crate) fn captured(&self, receiver: u64) -> Vec<Variable> {
+        self.describe(receiver, |unit, _, entry| {
+            let mut found = Vec::new();
+            for argument in children(unit, entry, gimli::DW_TAG_template_type_parameter) {
+                let Some(closure) = argument.r#type.filter(|_| argument.type_name.contains("{closure_env")) else {
+                    continue;
+                };
+                for field in children(unit, closure, gimli::DW_TAG_member) {
+                    let name = field.name.trim_start_matches("_ref__").to_owned();
+                    let mut met = HashSet::new();
+                    for r#type in callable(unit, &field, DEPTH, &mut met) {
+                        found.push(Variable { name: name.clone(), r#type });
+                    }
+                }
+            }
+            found
+        })
+    }
+
+    /// The parameters of a function.
+    pub(crate) fn parameters(&self, function: u64) -> Vec<Variable> {
+        self.describe(function, |unit, _, entry| {
+            children(unit, entry, gimli::DW_TAG_formal_parameter)
+                .into_iter()
+                .map(|parameter| Variable { name: parameter.name, r#type: parameter.type_name })
+                .collect()
+        })
+    }
+
+    /// Whether what a function takes or returns has a part whose type's path satisfies `is`.
+    pub(crate) fn passes(&self, function: u64, what: Passes, is: impl Fn(&str) -> bool) -> bool {
+        self.describe(function, |unit, index, entry| {
+            let types: Vec<UnitOffset> = match what {
+                Passes::Closure => children(unit, entry, gimli::DW_TAG_template_type_parameter)
+                    .into_iter()
+                    .filter_map(|argument| argument.r#type)
+                    .chain(parameter_types(unit, entry))
+                    .collect(),
+                Passes::Parameter => parameter_types(unit, entry).collect(),
+                Passes::Receiver => parameter_types(unit, entry).take(1).collect(),
+                Passes::Result => {
+                    unit.entry(entry).ok().and_then(|entry| reference(&entry, gimli::DW_AT_type)).into_iter().collect()
+                }
+            };
+            let walk = Walk { unit, index, is: &is, references: matches!(what, Passes::Closure | Passes::Receiver) };
+            types.into_iter().any(|r#type| walk.find(r#type).is_some())
+        })
+    }
+
+    /// Every value of a type that satisfies `is` and that a future holds across an await. `names`: the last segments of
+    /// the paths of all such types.
+    pub(crate) fn held_across_await(&self, names: &[&str], is: impl Fn(&str) -> bool) -> Vec<Held> {
+        let mut held = Vec::new();
+        self.each_unit_with(names, |unit, index| {
+            for &(poll, function) in &index.polls {
+                held.extend(self.held_by(unit, index, poll, function, &is));
+            }
+        });
+        held.sort_by(|a, b| (a.poll, line(a), &a.variable).cmp(&(b.poll, line(b), &b.variable)));
+        held.dedup();
+        held
+    }
+
+    fn held_by(
+        &self,
+        unit: UnitRef<'_, Bytes<'d>>,
+        index: &Unit,
+        poll: u64,
+        function: UnitOffset,
+        is: &dyn Fn(&str) -> bool,
+    ) -> Vec<Held> {
+        let Some(future) = future_of(unit, function) else { return Vec::new() };
+        let walk = Walk { unit, index, is, references: false };
+        let mut held = Vec::new();
+        for state in variants(unit, future).into_iter().filter(|state| state.type_name.starts_with("Suspend")) {
+            let Some(r#type) = state.r#type else { continue };
+            for variable in children(unit, r#type, gimli::DW_TAG_member) {
+                let Some(found) = variable.r#type.and_then(|r#type| walk.find(r#type)) else { continue };
+                let fields = std::iter::once(variable.name.as_str()).chain(found.fields.iter().map(String::as_str));
+                let awaits = state.line.map(|line| {
+                    let file = self.place(poll).map(|place| place.file).unwrap_or_default();
+                    Place { file, line }
+                });
+                held.push(Held { poll, variable: fields.collect::<Vec<_>>().join("."), r#type: found.path, awaits });
+            }
+        }
+        held
+    }
+
+    /// The addresses of the static variables that have a part of such a type.
+    pub(crate) fn statics_holding(&self, names: &[&str], is: impl Fn(&str) -> bool) -> HashSet<u64> {
+        let mut found = HashSet::new();
+        self.each_unit_with(names, |unit, index| {
+            let walk = Walk { unit, index, is: &is, references: true };
+            found.extend(index.statics.iter().filter(|(_, r#type)| walk.find(*r#type).is_some()).map(|(at, _)| *at));
+        });
+        found
+    }
+
+    /// Visits the units in which a type has one of these names.
+    fn each_unit_with(&self, names: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
+        let named = self.strings_of(names);
+        let mut headers = self.dwarf.units();
+        while let Ok(Some(header)) = headers.next() {
+            let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { continue };
+            let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
+            // Later versions refer to strings by an index.
+            let by_offset = header.version() < 5;
+            if by_offset && !named.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
+                continue;
+            }
+            let Some(address) = self.address_in(header) else { continue };
+            if let Some(unit) = self.context.find_dwarf_and_unit(address).skip_all_loads() {
+                visit(unit, &self.index(unit));
+            }
+        }
+    }
+
+    /// The references to strings that are one of these names, or such a name and generic arguments.
+    fn strings_of(&self, names: &[&str]) -> Vec<[u8; 4]> {
+        let mut found = Vec::new();
+        for name in names {
+            for at in memchr::memmem::find_iter(self.strings, name.as_bytes()) {
+                let possible = match self.strings.get(at + name.len()) {
+                    // A linker may let a string be the end of a longer one.
+                    None | Some(0) => true,
+                    Some(b'<') => at == 0 || self.strings[at - 1] == 0,
+                    Some(_) => false,
+                };
+                if let (true, Ok(at)) = (possible, u32::try_from(at)) {
+                    found.push(at.to_le_bytes());
+                }
+            }
+        }
+        found
+    }
+
+    /// An address in a unit.
+    fn address_in(&self, header: gimli::UnitHeader<Bytes<'d>>) -> Option<u64> {
+        let unit = self.dwarf.unit(header).ok()?;
+        let mut ranges = self.dwarf.unit_ranges(&unit).ok()?;
+        while let Ok(Some(range)) = ranges.next() {
+            if range.begin != 0 && range.begin < range.end {
+                return Some(range.begin);
+            }
+        }
+        None
+    }
+
+    fn index(&self, unit: UnitRef<'_, Bytes<'d>>) -> Rc<Unit> {
+        if let Some(index) = self.units.borrow().get(&unit.header.offset()) {
+            return Rc::clone(index);
+        }
+        let index = Rc::new(index_of(unit));
+        self.units.borrow_mut().insert(unit.header.offset(), Rc::clone(&index));
+        index
+    }
+
+    fn describe<R: Default>(
+        &self,
+        address: u64,
+        describe: impl FnOnce(UnitRef<'_, Bytes<'d>>, &Unit, UnitOffset) -> R,
+    ) -> R {
+        let Some(unit) = self.context.find_dwarf_and_unit(address).skip_all_loads() else {
+            return R::default();
+        };
+        let index = self.index(unit);
+        index.functions.get(&address).map(|entry| describe(unit, &index, *entry)).unwrap_or_default()
+    }
+}
+
+/// Which of a function's types are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passes {
+    /// Its generic arguments, the closures among them with what they captured, by reference too; and its parameters.
+    Closure,
+    /// The parameters that it takes by value.
+    Parameter,
+    /// What it takes first, by reference too.
+    Receiver,
+    Result,
+}
+
+fn line(held: &Held) -> u32 {
+    held.awaits.as_ref().map_or(0, |place| place.line)
+}
+
+fn parameter_types<'u>(unit: UnitRef<'u, Bytes<'_>>, function: UnitOffset) -> impl Iterator<Item = UnitOffset> {
+    children(unit, function, gimli::DW_TAG_formal_parameter).into_iter().filter_map(|parameter| parameter.r#type)
+}
+
+fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
+    let mut index = Unit::default();
+    // The namespaces that enclose the entry, each with its depth.
+    let mut enclosing: Vec<(isize, u32)> = Vec::new();
+    index.namespaces.push(String::new());
+    let mut entries = unit.entries();
+    while let Ok(Some(entry)) = entries.next_dfs() {
+        let depth = entry.depth();
+        while enclosing.last().is_some_and(|(outer, _)| *outer >= depth) {
+            enclosing.pop();
+        }
+        let namespace = enclosing.last().map_or(0, |(_, namespace)| *namespace);
+        match entry.tag() {
+            gimli::DW_TAG_namespace => {
+                let outer = index.namespaces[namespace as usize].as_str();
+                let name = name(unit, entry);
+                let path = if outer.is_empty() { name } else { format!("{outer}::{name}") };
+                enclosing.push((depth, u32::try_from(index.namespaces.len()).unwrap_or(0)));
+                index.namespaces.push(path);
+            }
+            gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type | gimli::DW_TAG_enumeration_type => {
+                index.types.insert(entry.offset(), namespace);
+            }
+            gimli::DW_TAG_subprogram => {
+                if let Some(low) = entry.attr_value(gimli::DW_AT_low_pc)
+                    && let Ok(Some(address)) = unit.attr_address(low)
+                {
+                    index.functions.insert(address, entry.offset());
+                    if name_bytes(unit, entry).is_some_and(|name| name.starts_with(b"{async_")) {
+                        index.polls.push((address, entry.offset()));
+                    }
+                }
+            }
+            gimli::DW_TAG_variable => {
+                if let (Some(AttributeValue::Exprloc(location)), Some(r#type)) =
+                    (entry.attr_value(gimli::DW_AT_location), reference(entry, gimli::DW_AT_type))
+                    && let Ok(Some(gimli::Operation::Address { address })) = location.operations(unit.encoding()).next()
+                {
+                    index.statics.push((address, r#type));
+                }
+            }
+            _ => {}
+        }
+    }
+    index
+}
+
+/// The future that a function polls: its first parameter is a pinned reference to it.
+fn future_of(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> Option<UnitOffset> {
+    let pin = parameter_types(unit, function).next()?;
+    let pointer = children(unit, pin, gimli::DW_TAG_member).into_iter().next()?.r#type?;
+    reference(&unit.entry(pointer).ok()?, gimli::DW_AT_type)
+}
+
+/// A search for a part whose type satisfies `is`, through structures, enums, arrays and owning pointers.
+struct Walk<'w, 'u, 'd> {
+    unit: UnitRef<'u, Bytes<'d>>,
+    index: &'w Unit,
+    is: &'w dyn Fn(&str) -> bool,
+    /// Whether references are followed too.
+    references: bool,
+}
+
+struct Part {
+    path: String,
+    fields: Vec<String>,
+}
+
+impl Walk<'_, '_, '_> {
+    fn find(&self, r#type: UnitOffset) -> Option<Part> {
+        let mut fields = Vec::new();
+        match self.visit(r#type, VALUE_DEPTH, &mut HashSet::new(), &mut fields) {
+            ControlFlow::Break(path) => Some(Part { path, fields }),
+            ControlFlow::Continue(()) => None,
+        }
+    }
+
+    fn visit(
+        &self,
+        at: UnitOffset,
+        depth: usize,
+        met: &mut HashSet<UnitOffset>,
+        fields: &mut Vec<String>,
+    ) -> ControlFlow<String> {
+        let Ok(entry) = self.unit.entry(at) else { return ControlFlow::Continue(()) };
+        let own_name = name(self.unit, &entry);
+        if own_name.starts_with("PhantomData<") {
+            return ControlFlow::Continue(());
+        }
+        let path = self.index.path(at, &own_name);
+        if (self.is)(&path) {
+            return ControlFlow::Break(path);
+        }
+        if depth == 0 || !met.insert(at) {
+            return ControlFlow::Continue(());
+        }
+        match entry.tag() {
+            gimli::DW_TAG_pointer_type if own_name.starts_with('&') && !self.references => ControlFlow::Continue(()),
+            gimli::DW_TAG_pointer_type | gimli::DW_TAG_array_type => match reference(&entry, gimli::DW_AT_type) {
+                Some(target) => self.visit(target, depth - 1, met, fields),
+                None => ControlFlow::Continue(()),
+            },
+            _ => {
+                // A future that was not polled yet holds what it captured; what it holds later is its own finding.
+                let future = own_name.starts_with("{async_");
+                let states = variants(self.unit, at);
+                let states = states.into_iter().filter(|state| !future || state.type_name == "Unresumed");
+                // A collection refers to its elements by their type alone.
+                let owner = ["alloc::", "std::collections::", "std::thread::local::", "hashbrown::"]
+                    .iter()
+                    .any(|of| path.starts_with(of));
+                let arguments =
+                    if owner { children(self.unit, at, gimli::DW_TAG_template_type_parameter) } else { Vec::new() };
+                for part in children(self.unit, at, gimli::DW_TAG_member).into_iter().chain(states).chain(arguments) {
+                    let Some(r#type) = part.r#type else { continue };
+                    // Fields of the standard library's own types tell a reader nothing.
+                    let told = !owner && !path.starts_with("core::") && !path.starts_with("std::") && !part.is_index();
+                    if told {
+                        fields.push(part.name.clone());
+                    }
+                    self.visit(r#type, depth - 1, met, fields)?;
+                    if told {
+                        fields.pop();
+                    }
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+}
+
+/// A named thing with a type.
+struct Typed {
+    name: String,
+    r#type: Option<UnitOffset>,
+    type_name: String,
+    line: Option<u32>,
+}
+
+impl Typed {
+    /// Whether it is a variant, whose name is a number, or has no name.
+    fn is_index(&self) -> bool {
+        self.name.is_empty() || self.name == "T"
+    }
+}
+
+fn children(unit: UnitRef<'_, Bytes<'_>>, parent: UnitOffset, tag: gimli::DwTag) -> Vec<Typed> {
+    let mut found = Vec::new();
+    let Ok(mut tree) = unit.entries_tree(Some(parent)) else {
+        return found;
+    };
+    let Ok(root) = tree.root() else { return found };
+    let mut nodes = root.children();
+    while let Ok(Some(node)) = nodes.next() {
+        let entry = node.entry();
+        if entry.tag() == tag {
+            let r#type = reference(entry, gimli::DW_AT_type);
+            found.push(Typed {
+                name: name(unit, entry),
+                r#type,
+                type_name: r#type
+                    .and_then(|at| unit.entry(at).ok())
+                    .map(|entry| name(unit, &entry))
+                    .unwrap_or_default(),
+                line: entry
+                    .attr_value(gimli::DW_AT_decl_line)
+                    .and_then(|line| line.udata_value())
+                    .map(|line| u32::try_from(line).unwrap_or(u32::MAX)),
+            });
+        }
+    }
+    found
+}
+
+/// The variants of an enum or the states of a future, each with the type of what it holds.
+fn variants(unit: UnitRef<'_, Bytes<'_>>, parent: UnitOffset) -> Vec<Typed> {
+    offsets(unit, parent, gimli::DW_TAG_variant_part)
+        .into_iter()
+        .flat_map(|part| offsets(unit, part, gimli::DW_TAG_variant))
+        .flat_map(|variant| children(unit, variant, gimli::DW_TAG_member))
+        .collect()
+}
+
+fn offsets(unit: UnitRef<'_, Bytes<'_>>, parent: UnitOffset, tag: gimli::DwTag) -> Vec<UnitOffset> {
+    let mut found = Vec::new();
+    let Ok(mut tree) = unit.entries_tree(Some(parent)) else {
+        return found;
+    };
+    let Ok(root) = tree.root() else { return found };
+    let mut nodes = root.children();
+    while let Ok(Some(node)) = nodes.next() {
+        if node.entry().tag() == tag {
+            found.push(node.entry().offset());
+        }
+    }
+    found
+}
+
+fn name<'d>(unit: UnitRef<'_, Bytes<'d>>, entry: &gimli::DebuggingInformationEntry<Bytes<'d>>) -> String {
+    name_bytes(unit, entry).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+}
+
+fn name_bytes<'d>(
+    unit: UnitRef<'_, Bytes<'d>>,
+    entry: &gimli::DebuggingInformationEntry<Bytes<'d>>,
+) -> Option<&'d [u8]> {
+    let own = |entry: &gimli::DebuggingInformationEntry<Bytes<'d>>| {
+        let value = entry.attr_value(gimli::DW_AT_name)?;
+        unit.attr_string(value).ok().map(|name| name.slice())
+    };
+    // A method's code refers to its declaration, which has the name.
+    own(entry).or_else(|| own(&unit.entry(reference(entry, gimli::DW_AT_specification)?).ok()?))
+}
+
+fn reference(entry: &gimli::DebuggingInformationEntry<Bytes<'_>>, attribute: gimli::DwAt) -> Option<UnitOffset> {
+    match entry.attr_value(attribute)? {
+        AttributeValue::UnitRef(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+/// The types in a field that can be called and that only the field's value tells about.
+fn callable(unit: UnitRef<'_, Bytes<'_>>, field: &Typed, depth: usize, met: &mut HashSet<UnitOffset>) -> Vec<String> {
+    // A marker holds nothing.
+    if field.type_name.contains("PhantomData<") {
+        return Vec::new();
+    }
+    if names::is_indirect(&field.type_name) {
+        return vec![field.type_name.clone()];
+    }
+    let Some(at) = field.r#type.filter(|at| depth > 0 && met.insert(*at)) else {
+        return Vec::new();
+    };
+    let Ok(entry) = unit.entry(at) else {
+        return Vec::new();
+    };
+    if entry.tag() == gimli::DW_TAG_pointer_type {
+        let Some(target) = reference(&entry, gimli::DW_AT_type) else {
+            return Vec::new();
+        };
+        let type_name = unit.entry(target).map(|entry| name(unit, &entry)).unwrap_or_default();
+        return callable(unit, &Typed { name: String::new(), r#type: Some(target), type_name, line: None }, depth, met);
+    }
+    children(unit, at, gimli::DW_TAG_member).iter().flat_map(|field| callable(unit, field, depth - 1, met)).collect()
+}

@@ -1,0 +1,168 @@
+//! What programs read: SARIF, annotations, baselines, and roots that the user names.
+
+mod common;
+#[path = "common/schema.rs"]
+mod schema;
+
+use std::path::{Path, PathBuf};
+
+use common::{bodies, check, complaint, folder, function, report, verdicts};
+use serde_json::{Value, json};
+
+fn small(arguments: &[&str]) -> std::process::Output {
+    check(&folder("tests/small"), arguments)
+}
+
+fn text(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn file(name: &str, contents: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, contents).unwrap();
+    path
+}
+
+fn sarif_schema() -> Value {
+    serde_json::from_str(include_str!("data/sarif-2.1.0.schema.json")).unwrap()
+}
+
+#[test]
+fn the_sarif_document_fits_the_schema_and_has_the_path_as_its_code_flow() {
+    let output = small(&["--format", "sarif", "--deny", "spawn"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    let document = report(&output);
+    assert_eq!(schema::errors(&sarif_schema(), &document), Vec::<String>::new());
+    let results = document["runs"][0]["results"].as_array().unwrap();
+    let of = |body: &str| {
+        results
+            .iter()
+            .find(|result| result["message"]["text"].as_str().unwrap().starts_with(&format!("small::{body}::")))
+            .unwrap_or_else(|| panic!("no result for {body}"))
+    };
+    let spawn = of("spawns");
+    assert_eq!(spawn["ruleId"], "SPAWN");
+    assert_eq!(spawn["level"], "error");
+    let place = &spawn["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"], json!({ "uri": "src/main.rs", "uriBaseId": "SRCROOT" }));
+    assert_eq!(place["region"]["startLine"], 13);
+    let steps = spawn["codeFlows"][0]["threadFlows"][0]["locations"].as_array().unwrap();
+    assert_eq!(steps[0]["location"]["physicalLocation"]["artifactLocation"]["uri"], "src/main.rs");
+    assert_eq!(steps.last().unwrap()["location"]["message"]["text"], "pthread_create");
+    assert_eq!(of("scoped")["level"], "note");
+    let suppression = &of("allowed")["suppressions"][0];
+    assert_eq!(suppression["justification"], "the watcher ends with the process");
+}
+
+#[test]
+fn the_validator_finds_what_does_not_fit_the_schema() {
+    let document = json!({ "version": "2.1.0", "runs": [{ "tool": { "driver": {} }, "colour": 1,
+        "results": [{ "message": {}, "level": "grave", "ruleIndex": -2 }] }] });
+    let errors = schema::errors(&sarif_schema(), &document);
+    for part in ["/runs/0: may have no `colour`", "driver: has no `name`", "\"grave\"", "ruleIndex: is less than -1"] {
+        assert!(errors.iter().any(|error| error.contains(part)), "{part}: {errors:?}");
+    }
+}
+
+#[test]
+fn an_annotation_is_one_line_with_its_file_and_line() {
+    let output = small(&["--format", "github", "--deny", "spawn"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    let text = text(&output);
+    let spawn = text.lines().find(|line| line.contains("small::spawns::")).unwrap();
+    assert!(spawn.starts_with("::error file=src/main.rs,line=13,title=netns-check%3A SPAWN::"), "{spawn}");
+    assert!(spawn.contains("%0A") && spawn.contains("pthread_create"), "{spawn}");
+    let scoped = text.lines().find(|line| line.contains("small::scoped::")).unwrap();
+    assert!(scoped.starts_with("::notice "), "{scoped}");
+    assert!(!text.contains("::allowed::"), "what is allowed is no annotation: {text}");
+}
+
+#[test]
+fn only_what_the_baseline_does_not_have_is_denied() {
+    let whole = text(&small(&["--format", "json"]));
+    let baseline = file("baseline.json", &whole);
+    let output = small(&["--baseline", baseline.to_str().unwrap(), "--deny", "spawn,unknown"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert!(text(&output).contains("known: it is in the baseline"), "{}", text(&output));
+
+    let mut without: Value = serde_json::from_str(&whole).unwrap();
+    let listed = without["programs"][0]["bodies"].as_array_mut().unwrap();
+    listed.retain(|body| function(body) != "spawns");
+    let baseline = file("baseline-without.json", &without.to_string());
+    let output = small(&["--baseline", baseline.to_str().unwrap(), "--deny", "spawn,unknown", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert!(complaint(&output).contains("1 findings are denied"), "{}", complaint(&output));
+    let report = report(&output);
+    assert_eq!(function(bodies(&report)[0]), "spawns", "what is new comes first");
+}
+
+#[test]
+fn a_baseline_that_cannot_be_read_is_refused() {
+    let broken = file("baseline-broken.json", "[]");
+    for (path, words) in
+        [("nowhere.json", "write it with `--format json"), (broken.to_str().unwrap(), "it is a report")]
+    {
+        let output = small(&["--baseline", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(complaint(&output).contains(words), "{}", complaint(&output));
+    }
+}
+
+#[test]
+fn clean_cannot_be_denied() {
+    let output = small(&["--deny", "clean"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complaint(&output).contains("cannot be denied"), "{}", complaint(&output));
+}
+
+#[test]
+fn the_report_begins_with_its_summary_and_has_the_worst_first_and_one_order() {
+    let first = text(&small(&["-q"]));
+    assert_eq!(first, text(&small(&["-q"])));
+    assert!(first.lines().next().unwrap().contains(" bodies: "), "{first}");
+    let report = report(&small(&["--format", "json"]));
+    let order: Vec<_> = bodies(&report).into_iter().map(|body| verdicts(body)[0].to_owned()).collect();
+    let rank = |verdict: &String| ["SPAWN", "UNKNOWN", "SCOPED", "CLEAN"].iter().position(|other| other == verdict);
+    let not_allowed: Vec<_> = bodies(&report)
+        .into_iter()
+        .filter(|body| !body["findings"].as_array().unwrap().iter().any(|finding| finding["allowed"].is_string()))
+        .map(|body| verdicts(body)[0].to_owned())
+        .collect();
+    assert!(not_allowed.is_sorted_by_key(rank), "{order:?}");
+    assert_eq!(order.last().unwrap(), "SPAWN", "what is allowed comes after what is clean: {order:?}");
+}
+
+#[test]
+fn a_function_is_a_root_where_the_user_names_it() {
+    let output = small(&["--root", "small::watch", "--root-closure", "small::take*", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report = report(&output);
+    let named: Vec<_> = bodies(&report).into_iter().filter(|body| body["origin"] == "ROOT").collect();
+    let mut names: Vec<_> = named.iter().map(|body| body["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["small::gives::{closure#0}", "small::watch"]);
+    assert!(named.iter().all(|body| verdicts(body) == ["SPAWN"]));
+}
+
+#[test]
+fn a_root_that_no_program_has_is_refused() {
+    for arguments in [["--root", "small::wach"], ["--root-closure", "small::tak"]] {
+        let output = small(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(complaint(&output).contains("has such a function"), "{}", complaint(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_release_profile_is_built_with_its_own_cfgs_and_unoptimised() {
+    let output = small(&["--profile", "release", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert!(complaint(&output).contains("like profile `release`"), "{}", complaint(&output));
+    let report = report(&output);
+    assert!(report["build"].as_str().unwrap().contains("opt-level = 0"), "{}", report["build"]);
+    let of = |name: &str| bodies(&report).into_iter().filter(|body| function(body) == name).count();
+    assert_eq!((of("in_release_only"), of("in_debug_only")), (1, 0));
+    let spawns = bodies(&report).into_iter().find(|body| function(body) == "spawns").unwrap();
+    assert_eq!(verdicts(spawns), ["SPAWN"]);
+}
