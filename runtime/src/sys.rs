@@ -10,14 +10,10 @@ pub(crate) mod at_start;
 pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
-mod optional;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
-#[allow(unsafe_code)]
-// The system calls that read what a thread has for itself: each a few lines, with its SAFETY comment.
-pub(crate) mod readings;
 pub(crate) mod socket;
 
 mod optional;
@@ -222,8 +218,6 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
     stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
 }
 
-<<<<<<< HEAD
-=======
 /// Whether two threads share a resource (`kcmp(2)`). `ENOSYS` where a filter kills for it.
 pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<bool> {
     if !OptionalCalls::of_current_thread().has(Optional::Kcmp) {
@@ -240,7 +234,6 @@ pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
     pidfd_where_harmless(thread)
 }
 
->>>>>>> pristine
 /// The calling thread's table of descriptors, as a directory of links. A handle for look-ups, also by other threads.
 pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -473,12 +466,8 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
 
 /// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.
 ///
-<<<<<<< HEAD
-/// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it before.
-=======
 /// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it
 /// before.
->>>>>>> pristine
 pub(crate) fn task_identity(thread: Tid) -> Option<(u64, u64)> {
     fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| (task.dev(), task.ino()))
 }

@@ -15,18 +15,11 @@ in_netns::rootless!();
 /// A system call with numbers for arguments.
 #[track_caller]
 fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> i64 {
-<<<<<<< HEAD
-    let [a, b, c, d, e] = arguments;
-    // SAFETY: the tests below pass numbers and null pointers alone.
-    #[allow(unsafe_code)]
-    Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) }).expect("the system call works here")
-=======
     let [first, second, third, fourth, fifth] = arguments;
     // SAFETY: the tests below pass numbers and null pointers alone.
     #[allow(unsafe_code)]
     Errno::result(unsafe { libc::syscall(number, first, second, third, fourth, fifth) })
         .expect("the system call works here")
->>>>>>> pristine
 }
 
 /// As [`syscall`], where the answer is of no interest.

@@ -172,12 +172,8 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
 
 /// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
 ///
-<<<<<<< HEAD
-/// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for any child does not return it. Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
-=======
 /// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
 /// Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
->>>>>>> pristine
 pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -194,9 +190,6 @@ pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     // that locks: it makes system calls, and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     if child == 0 {
-<<<<<<< HEAD
-=======
->>>>>>> pristine
         run(&|word| answer.store(word, Ordering::Release));
         // SAFETY: ends the child, without running anything that the parent registered for its exit.
         unsafe { libc::_exit(0) }
@@ -207,12 +200,6 @@ pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     // SAFETY: mapped above with this length, and `answer` is not used any more.
     unsafe { libc::munmap(page, size_of::<AtomicU32>()) };
     started.map(|()| word)
-}
-
-/// In the child: it leaves no core file where the kernel kills it. It cannot write to its own files in `/proc` afterwards.
-pub(crate) fn leave_no_core_file() {
-    // SAFETY: it takes numbers, and changes the memory of the child alone.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) };
 }
 
 /// The trial, in the child.

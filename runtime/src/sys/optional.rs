@@ -83,11 +83,7 @@ impl OptionalCalls {
         while next < Optional::EACH.len() {
             let first = next;
             let answer = before_main::in_child(|report| {
-                before_main::leave_no_core_file();
-<<<<<<< HEAD
-=======
                 readings::leave_no_core_file();
->>>>>>> pristine
                 let mut harmless = 0;
                 for (number, call) in Optional::EACH.iter().enumerate().skip(first) {
                     report(harmless | u32::try_from(number).unwrap_or(0) << SHIFT);

@@ -68,14 +68,11 @@ fn by_numbers(number: c_long, arguments: [c_long; 4]) -> nix::Result<c_long> {
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, 0, 0) })
 }
 
-<<<<<<< HEAD
-=======
 /// Has the calling process leave no core file when it is killed (`PR_SET_DUMPABLE(2const)`). For a child that may be.
 pub(crate) fn leave_no_core_file() {
     let _ = by_numbers(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 0, 0, 0]);
 }
 
->>>>>>> pristine
 /// Makes a call that may kill, in the way that the crate makes it. What it answers is of no interest.
 pub(crate) fn try_optional(call: Optional) {
     // SAFETY: it takes nothing.

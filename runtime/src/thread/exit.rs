@@ -74,11 +74,7 @@ impl ThreadExit {
 
     /// Returns when the thread is gone.
     pub(crate) fn wait(self) {
-<<<<<<< HEAD
-        let descriptor = pidfd(self.thread);
-=======
         let descriptor = sys::pidfd_of_thread(self.thread);
->>>>>>> pristine
         // Asked afterwards: now the descriptor is of this thread, or it is over.
         while !self.is_over() {
             match &descriptor {
@@ -112,18 +108,6 @@ impl ThreadExit {
 /// How long to sleep where nothing announces what is waited for.
 const PAUSE: Duration = Duration::from_micros(20);
 
-<<<<<<< HEAD
-fn pidfd(thread: Tid) -> nix::Result<std::os::fd::OwnedFd> {
-    if !OptionalCalls::of_current_thread().has(Optional::PidfdOpen) {
-        return Err(Errno::ENOSYS);
-    }
-    sys::pidfd_of_thread(thread)
-}
-
-fn descriptor_inode(thread: Tid) -> nix::Result<u64> {
-    sys::identity(pidfd(thread)?).map(|(_, inode)| inode)
-=======
 fn descriptor_inode(thread: Tid) -> nix::Result<u64> {
     sys::identity(sys::pidfd_of_thread(thread)?).map(|(_, inode)| inode)
->>>>>>> pristine
 }

@@ -199,11 +199,7 @@ impl Home {
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
         let calls = OptionalCalls::of_current_thread();
         let sharing = Sharing::find(template, calls);
-<<<<<<< HEAD
-        let (restore_path, final_kinds) = RestorePath::find(template, calls)?;
-=======
         let (restore_path, final_kinds) = RestorePath::find(template)?;
->>>>>>> pristine
         let mark = |kind: Kind| {
             namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
@@ -287,7 +283,7 @@ impl Home {
     /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
     /// kernel does not tell.
     pub(crate) fn has_other_descriptors(&self) -> bool {
-        self.shares_with_current(Resource::Files) == Some(false)
+        sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure only: it reads
@@ -312,35 +308,14 @@ impl Home {
 
     /// Whether the calling thread shares root and mount namespace with the template, as far as the kernel tells.
     fn sees_same_files(&self) -> bool {
-        self.shares_with_current(Resource::Fs).unwrap_or(true)
-    }
-
-    /// Whether the calling thread and the template share a resource. `None` where the kernel does not tell.
-    fn shares_with_current(&self, resource: Resource) -> Option<bool> {
-        let asked = OptionalCalls::of_current_thread().has(Optional::Kcmp);
-        asked.then(|| sys::share(resource, self.template, sys::current_tid()).ok()).flatten()
-    }
-
-    /// A body that ended sooner has made no system call.
-    pub(crate) fn shortest_call(&self) -> Duration {
-        self.shortest_call
-    }
-
-    /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
-    pub(crate) fn can_be_assisted(&self) -> bool {
-        matches!(self.sharing, Sharing::Compared)
+        sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
     }
 
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
-<<<<<<< HEAD
-    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still be on their
-    /// way back.
-=======
     /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still
     /// be on their way back.
->>>>>>> pristine
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
@@ -364,11 +339,7 @@ impl Home {
     }
 
     fn share(&self, resource: Resource, thread: Tid, change: Change) -> Result<(), Change> {
-<<<<<<< HEAD
-        match sys::share(resource, self.template, thread) {
-=======
         match sys::share_where_harmless(resource, self.template, thread) {
->>>>>>> pristine
             Ok(true) => Ok(()),
             Ok(false) => Err(change),
             Err(_) => Err(Change::Unknown),
@@ -420,11 +391,7 @@ fn sentinel_mount(calls: OptionalCalls) -> u64 {
 
 impl Sharing {
     fn find(template: Tid, calls: OptionalCalls) -> Sharing {
-<<<<<<< HEAD
-        if calls.has(Optional::Kcmp) && sys::share(Resource::Fs, template, template).unwrap_or(false) {
-=======
         if sys::share(Resource::Fs, template, template).unwrap_or(false) {
->>>>>>> pristine
             return Sharing::Compared;
         }
         Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)
@@ -476,9 +443,9 @@ impl RestorePath {
     ///
     /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
     /// kept its parent's network), each restore is to fail and be reported.
-    fn find(template: Tid, calls: OptionalCalls) -> Result<(RestorePath, Vec<Kind>), Error> {
+    fn find(template: Tid) -> Result<(RestorePath, Vec<Kind>), Error> {
         let mut refused = Vec::new();
-        match if calls.has(Optional::PidfdOpen) { sys::pidfd_of_thread(template) } else { Err(Errno::ENOSYS) } {
+        match sys::pidfd_of_thread(template) {
             Ok(pidfd) => {
                 let mut kinds = CloneFlags::CLONE_NEWNET;
                 for kind in &Kind::RESTORABLE[1..] {

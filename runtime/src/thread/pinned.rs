@@ -109,14 +109,6 @@ pub struct PinnedThread {
     restore_path: Option<Arc<RestorePath>>,
     /// What it has taken on for its lease.
     capabilities: Capabilities,
-    /// The system calls that are harmless on it.
-    calls: OptionalCalls,
-    /// What it was before its first body.
-    baseline: Baseline,
-    /// Whether the body of this lease ended before it can have made a system call.
-    untouched: bool,
-    /// Whether a body has used `io_uring`. That stays.
-    used_io_uring: bool,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -139,10 +131,6 @@ impl PinnedThread {
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
-            calls,
-            baseline: Baseline::of_current_thread(calls),
-            untouched: false,
-            used_io_uring: false,
             poison: None,
             state: LeaseState::Pristine,
             _not_send: PhantomData,
@@ -351,11 +339,7 @@ impl PinnedThread {
             match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
                 // It began with the table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
-<<<<<<< HEAD
-                others => others,
-=======
                 found => found,
->>>>>>> pristine
             }
         };
         // The baseline comes first: it tells whether the optional calls are still harmless.

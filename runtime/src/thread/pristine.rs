@@ -125,11 +125,7 @@ impl Baseline {
     }
 }
 
-<<<<<<< HEAD
-/// A time in which no system call is made on this machine: a quarter of the shortest that was measured, beyond what the clock
-=======
 /// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the clock
->>>>>>> pristine
 /// itself takes. The processor may run faster later.
 ///
 /// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system call alone
@@ -147,11 +143,7 @@ pub(super) fn shortest_system_call() -> Duration {
     let clock = shortest(|| ());
     // The cheapest there is, and not answered by the C library.
     let call = shortest(|| _ = sys::current_tid());
-<<<<<<< HEAD
-    clock + call.saturating_sub(clock) / 4
-=======
     clock + call.saturating_sub(clock) / 2
->>>>>>> pristine
 }
 
 /// The first words of a reading; the rest are zero.
