@@ -54,8 +54,13 @@ use crate::thread::Inspect;
 /// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std` one
 ///   (`into_std`), and have the caller's runtime take it (`from_std`).
 /// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
-/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of whoever awaits.
-///
+/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of the returned future.
+/// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking` is the way.
+///   Where no thread can be started for a blocking closure, tokio panics, and the body with it.
+/// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it.
+/// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task where it is woken
+///   runs that task there until it polls this future, which is pending then and woken on a thread at home. Dropped there, it
+///   drops the body at once. Where no thread can be started for such a wake, that poll panics.
 /// - **A call under way has** a thread and four descriptors, those of its runtime.
 /// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
 ///

@@ -99,6 +99,47 @@ fn inside_a_synchronous_call_the_callers_runtime_is_current() {
     assert!(with_netns(&ns, || tokio::runtime::Handle::try_current().is_err()).unwrap());
 }
 
+/// The one worker waits in the call, so another thread has to drive its timers.
+#[test]
+fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let one_worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let body = || {
+        tokio::runtime::Handle::current().block_on(async {
+            sleep(Duration::from_millis(1)).await;
+            here()
+        })
+    };
+    let on_worker = {
+        let ns = ns.clone();
+        one_worker.spawn(async move { task::block_in_place(|| ns.run(body)).unwrap() })
+    };
+    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+    // An async body waits on a runtime of its own, whatever the caller's is.
+    let sleeps = || async {
+        sleep(Duration::from_millis(1)).await;
+        here()
+    };
+    let current = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(current.block_on(ns.run_async(sleeps)).unwrap(), inside);
+    let on_worker = {
+        let ns = ns.clone();
+        one_worker.spawn(async move { ns.run_async(sleeps).await.unwrap() })
+    };
+    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+}
+
+#[test]
+fn block_in_place_panics_in_an_async_body() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let handle = ns.spawn_async(|| async { task::block_in_place(here) });
+    assert!(futures::executor::block_on(handle).unwrap_err().is_panic());
+    assert_eq!(futures::executor::block_on(checked(ns.clone())), key(ns.id()));
+}
+
 /// 1,000 calls over 50 namespaces, 20 awaits in each.
 #[test]
 fn a_thousand_at_once() {
