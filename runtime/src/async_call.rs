@@ -25,6 +25,7 @@ mod poll_rendezvous;
 mod service;
 mod session;
 mod sockets;
+mod walk;
 
 use std::future::Future;
 
@@ -32,6 +33,7 @@ pub(crate) use owned::call as call_owned;
 pub use owned::{AbortHandle, JoinError, JoinHandle};
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
+pub use walk::walk_async;
 
 use crate::call::{Call, Outcome};
 use crate::error::Error;

@@ -252,3 +252,41 @@ fn dropped_by_timeouts_and_aborts() {
     wait_until("their threads are given back", || pool_stats().leased == 0);
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
 }
+
+/// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.
+#[test]
+fn an_async_walk_has_so_many_calls_at_once_and_returns_in_order() {
+    use std::sync::atomic::AtomicUsize;
+    let _alone = alone();
+    let mut pods: Vec<(usize, NetNs)> = (0..12).map(|at| (at, NetNs::new().unwrap())).collect();
+    pods.reverse();
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for at_once in [1, 3, 64] {
+        most.store(0, Ordering::SeqCst);
+        let walk = in_netns::walk_async(&pods, at_once, |(at, pod)| {
+            let (now, most) = (&now, &most);
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Until as many as may be are there. Then the earlier ones take longer.
+                while most.load(Ordering::SeqCst) < at_once.min(12) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                sleep(Duration::from_millis(u64::try_from(*at).unwrap())).await;
+                assert_eq!(here(), key(pod.id()));
+                now.fetch_sub(1, Ordering::SeqCst);
+                *at
+            }
+        });
+        let seen: Vec<usize> = futures::executor::block_on(walk).into_iter().map(Result::unwrap).collect();
+        assert_eq!(seen, pods.iter().map(|(at, _)| *at).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), at_once.min(pods.len()));
+    }
+    wait_until("their threads are given back", || pool_stats().leased == 0);
+    // Dropped on its way, it cancels what is under way.
+    let walk = in_netns::walk_async(&pods, 4, |_| std::future::pending::<()>());
+    assert!(futures::FutureExt::now_or_never(walk).is_none());
+    wait_until("their threads are given back", || pool_stats().leased == 0);
+    assert_eq!(threads_outside_home(), [] as [u32; 0]);
+    let none = in_netns::walk_async(&[] as &[NetNs], None, |_| async {});
+    assert!(futures::executor::block_on(none).is_empty());
+}
