@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::launch::Launch;
 use super::owned::catch_panics;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, PendingHost, PollBudget, Poller};
-use super::session::{HeldLease, Session, SessionEnd};
+use super::session::{Refused, Session, SessionEnd};
 use crate::call::context::Context;
 use crate::call::{Options, Outcome};
 use crate::error::Error;
@@ -61,10 +61,11 @@ where
 }
 
 /// The same life, on the pinned thread.
-fn host(session: Result<Session<'_>, (SessionEnd, HeldLease)>, pending_host: PendingHost<SessionEnd>) {
+fn host(session: Result<Session<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
     // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
     let left = match session {
-        Err((refused, lease)) => {
+        Err(refused) => {
+            let (refused, lease) = *refused;
             let avoid_this_thread = refused.has_events();
             pending_host.reject(refused, lease, avoid_this_thread)
         }

@@ -3,7 +3,7 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 
-use super::session::{HeldLease, LeaseGuard, Session, SessionEnd};
+use super::session::{LeaseGuard, Refused, Session, SessionEnd};
 use crate::call::Options;
 use crate::error::Error;
 use crate::netns::NetNs;
@@ -22,7 +22,7 @@ pub(super) struct Launch<T, L> {
 impl<T, L> Launch<T, L>
 where
     T: Send + 'static,
-    L: FnOnce(Result<Session<'_>, (SessionEnd, HeldLease)>, T) + Send + 'static,
+    L: FnOnce(Result<Session<'_>, Refused>, T) + Send + 'static,
 {
     /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
     /// had, the work comes back.

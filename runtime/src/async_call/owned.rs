@@ -13,7 +13,7 @@ use std::thread;
 
 use super::launch::Launch;
 use super::local::LastSeen;
-use super::session::{HeldLease, Session, SessionEnd};
+use super::session::{HeldLease, Refused, Session, SessionEnd};
 use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
@@ -75,17 +75,16 @@ where
     JoinHandle { task: Some(task), strays: Vec::new() }
 }
 
-fn host<F, Fut, R>(
-    session: Result<Session<'_>, (SessionEnd, HeldLease)>,
-    (task, context, body): (Arc<Task<R>>, Context, F),
-) where
+fn host<F, Fut, R>(session: Result<Session<'_>, Refused>, (task, context, body): (Arc<Task<R>>, Context, F))
+where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
     let host_guard = HostGuard(&task);
     let (outcome, ended) = match session {
         Ok(session) => drive(session, &task, context, body),
-        Err((mut session_end, lease)) => {
+        Err(refused) => {
+            let (mut session_end, lease) = *refused;
             let repr = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
             // Foreign code: the body's destructor.
             let dropped = catch(|| drop(body));
