@@ -1,4 +1,4 @@
-//! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
+//! Async calls: a future that lives in a namespace, on a pinned thread, under any executor.
 //!
 //! ```text
 //! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
@@ -9,12 +9,12 @@
 //! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
 //! the call's future is ready. The executor's threads never move.
 //!
-//! **Repr a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
-//! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
+//! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
+//! the caller's network. That cannot happen where the only runtime in reach is the call's own.
 //!
-//! The modules, in the order in which a call meets them: [`launch`] finds a thread, [`session`] is that thread's time
-//! inside (with [`local`] tasks), [`poll_rendezvous`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
-//! pace ([`owned`]).
+//! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's time
+//! inside, with [`local`] tasks; [`poll_rendezvous`] gives it the polls of a body that may borrow ([`borrowed`]). A body that
+//! borrows nothing runs at its own pace ([`owned`]).
 
 mod borrowed;
 mod launch;

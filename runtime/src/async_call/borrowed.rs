@@ -17,10 +17,10 @@ use crate::netns::NetNs;
 use crate::thread::{Inspect, Pool, wake_elsewhere};
 
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond. Polls that
-/// compute end it after the time that two crossings take: whoever awaits waits for one of those, and not for 128.
+/// compute end it after the time that two crossings take: the executor waits for one such poll, and not for 128.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100) };
 
-/// The life of a call, on the side of whoever awaits it.
+/// The life of a call, on the side that awaits it.
 pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
 where
     F: FnOnce() -> Fut + Send,

@@ -1,4 +1,4 @@
-//! The way in: a thread is found, and goes on by itself, while the caller does something else.
+//! The launch: a pinned thread, pooled or fresh, enters the namespace and goes on by itself. The caller does not wait for it.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Inspect, Pool};
 
-/// What a pinned thread is to do: enter, and then `run` with the payload. If it cannot enter, `run` is told how that ended.
+/// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets the refusal.
 pub(super) struct Launch<T, L> {
     pub(super) ns: NetNs,
     pub(super) options: Options,
@@ -24,8 +24,8 @@ where
     T: Send + 'static,
     L: FnOnce(Result<Session<'_>, Refused>, T) + Send + 'static,
 {
-    /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
-    /// had, the work comes back.
+    /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be started, the
+    /// launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         let pool = Pool::of_process();
         if self.options.fresh { self.on_fresh_thread(pool) } else { self.on_leased_thread(pool) }
@@ -40,7 +40,7 @@ where
             if let Some(thread) = thread {
                 return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
             }
-            // Somebody's leftovers were found in that one: its last deed is to find another.
+            // The worker failed its inspection: lease another from it.
             drop(lease);
             if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
                 run(Err(SessionEnd::without_thread(error)), payload);

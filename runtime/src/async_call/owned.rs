@@ -156,7 +156,7 @@ where
         Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
         }
-        Err(JoinError(Repr::Cancelled)) => unreachable!("nobody aborts it but its call, when that is dropped"),
+        Err(JoinError(Repr::Cancelled)) => unreachable!("only its call aborts it, when that is dropped"),
     }
 }
 
@@ -169,7 +169,7 @@ struct Task<R> {
 struct State<R> {
     /// With what is left to settle, where a thread was found.
     outcome: Option<(Result<R, JoinError>, Option<SessionEnd>)>,
-    /// Nobody waits any more.
+    /// The handle was dropped.
     detached: bool,
     host: Option<Waker>,
     joiner: Option<Waker>,

@@ -370,7 +370,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
     ///
     /// # Panics
     ///
-    /// On the host's own thread, where there is no other thread to be had. The poller must then be dropped.
+    /// On the host's own thread, where no other thread can be started. The poller must then be dropped.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Finished<E>, HostLost>> {
         let Shared { relay, .. } = &*self.shared;
         relay.set(waker.clone());

@@ -44,12 +44,12 @@ impl CallRuntime {
 #[derive(Default)]
 struct BlockingThreads {
     any: AtomicBool,
-    /// Of such as have stopped: they hold the namespace for a moment longer than whoever joins them is told.
+    /// Of the threads that have stopped: they hold the namespace for a moment after a join has returned.
     exits: Mutex<Vec<ThreadExit>>,
 }
 
 impl BlockingThreads {
-    /// On the new thread. It inherited the namespace of whoever had it started, which may be elsewhere: a handle of the runtime can
+    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of the runtime can
     /// be carried anywhere.
     fn on_start(&self, ns: &NetNs) {
         self.any.store(true, Ordering::Relaxed);
