@@ -1,4 +1,4 @@
-//! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
+//! Async calls: a future that lives in a namespace, on a pinned thread, under any executor.
 //!
 //! ```text
 //! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
@@ -9,12 +9,12 @@
 //! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
 //! the call's future is ready. The executor's threads never move.
 //!
-//! **Repr a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
-//! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
+//! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
+//! the caller's network. That cannot happen where the only runtime in reach is the call's own.
 //!
-//! The modules, in the order in which a call meets them: [`launch`] finds a thread, [`session`] is that thread's time
-//! inside (with [`local`] tasks), [`poll_rendezvous`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
-//! pace ([`owned`]).
+//! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's time
+//! inside, with [`local`] tasks; [`poll_rendezvous`] gives it the polls of a body that may borrow ([`borrowed`]). A body that
+//! borrows nothing runs at its own pace ([`owned`]).
 
 mod borrowed;
 mod launch;
@@ -25,6 +25,7 @@ mod poll_rendezvous;
 mod service;
 mod session;
 mod sockets;
+mod walk;
 
 use std::future::Future;
 
@@ -32,6 +33,7 @@ pub(crate) use owned::call as call_owned;
 pub use owned::{AbortHandle, JoinError, JoinHandle};
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
+pub use walk::walk_async;
 
 use crate::call::{Call, Outcome};
 use crate::error::Error;
@@ -54,8 +56,13 @@ use crate::thread::Inspect;
 /// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std` one
 ///   (`into_std`), and have the caller's runtime take it (`from_std`).
 /// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
-/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of whoever awaits.
-///
+/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of the returned future.
+/// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking` is the way.
+///   Where no thread can be started for a blocking closure, tokio panics, and the body with it.
+/// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it.
+/// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task where it is woken
+///   runs that task there until it polls this future, which is pending then and woken on a thread at home. Dropped there, it
+///   drops the body at once. Where no thread can be started for such a wake, that poll panics.
 /// - **A call under way has** a thread and four descriptors, those of its runtime.
 /// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
 ///

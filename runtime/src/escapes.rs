@@ -232,9 +232,11 @@
 //! no idle blocking thread at that moment, it starts one from inside. That thread stays there for ten seconds of
 //! idleness, and runs closures that have nothing to do with the namespace.
 //!
-//! `Handle::block_on` does not drive the timers and the I/O of a current-thread runtime; the thread that runs the
-//! runtime does, and here that thread waits for the call. So a timer or a socket of such a runtime never becomes ready
-//! in a synchronous body.
+//! `Handle::block_on` polls its future and drives nothing else: the runtime's own threads drive timers, sockets and
+//! tasks. The thread that makes a synchronous call waits for the call. **So a body never ends** that waits for a timer,
+//! a socket or a task of the caller's runtime where that thread is the one that drives: always with a current-thread
+//! runtime, and with a multi-thread one when all of its workers wait in such calls. On a multi-thread runtime,
+//! `tokio::task::block_in_place(|| ns.run(…))` lets another thread drive. Everywhere, an async body does.
 //!
 //! **Make the body async**: a call of an `async fn` has a runtime of its own, all of it inside, which ends with the
 //! call.

@@ -31,7 +31,7 @@ pub mod __private;
 
 #[cfg(feature = "tokio")]
 pub use async_call::{
-    AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, with_netns_async,
+    AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, walk_async, with_netns_async,
 };
 pub use call::audit::{Stray, set_stray_hook};
 pub use call::walk::{par_walk, walk};

@@ -1,7 +1,9 @@
 //! Panics of foreign code (destructors, wakers, subscribers, hooks) on a thread that must go on.
 
 use std::any::Any;
-use std::mem::{self, ManuallyDrop};
+use std::mem;
+#[cfg(feature = "tracing")]
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 
 /// What a panic carries.
@@ -28,10 +30,10 @@ pub(crate) fn discard(payload: Payload) {
 }
 
 /// A value of foreign code whose destructor must not unwind into its owner.
-#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
+#[cfg(feature = "tracing")]
 pub(crate) struct ContainDrop<T>(ManuallyDrop<Option<T>>);
 
-#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
+#[cfg(feature = "tracing")]
 impl<T> ContainDrop<T> {
     pub(crate) fn new(value: T) -> ContainDrop<T> {
         ContainDrop(ManuallyDrop::new(Some(value)))
@@ -42,6 +44,7 @@ impl<T> ContainDrop<T> {
     }
 }
 
+#[cfg(feature = "tracing")]
 impl<T> Drop for ContainDrop<T> {
     fn drop(&mut self) {
         let value = self.0.take();

@@ -99,6 +99,47 @@ fn inside_a_synchronous_call_the_callers_runtime_is_current() {
     assert!(with_netns(&ns, || tokio::runtime::Handle::try_current().is_err()).unwrap());
 }
 
+/// The one worker waits in the call, so another thread has to drive its timers.
+#[test]
+fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = key(ns.id());
+    let one_worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let body = || {
+        tokio::runtime::Handle::current().block_on(async {
+            sleep(Duration::from_millis(1)).await;
+            here()
+        })
+    };
+    let on_worker = {
+        let ns = ns.clone();
+        one_worker.spawn(async move { task::block_in_place(|| ns.run(body)).unwrap() })
+    };
+    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+    // An async body waits on a runtime of its own, whatever the caller's is.
+    let sleeps = || async {
+        sleep(Duration::from_millis(1)).await;
+        here()
+    };
+    let current = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(current.block_on(ns.run_async(sleeps)).unwrap(), inside);
+    let on_worker = {
+        let ns = ns.clone();
+        one_worker.spawn(async move { ns.run_async(sleeps).await.unwrap() })
+    };
+    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+}
+
+#[test]
+fn block_in_place_panics_in_an_async_body() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let handle = ns.spawn_async(|| async { task::block_in_place(here) });
+    assert!(futures::executor::block_on(handle).unwrap_err().is_panic());
+    assert_eq!(futures::executor::block_on(checked(ns.clone())), key(ns.id()));
+}
+
 /// 1,000 calls over 50 namespaces, 20 awaits in each.
 #[test]
 fn a_thousand_at_once() {
@@ -210,4 +251,42 @@ fn dropped_by_timeouts_and_aborts() {
     drop(runtime);
     wait_until("their threads are given back", || pool_stats().leased == 0);
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
+}
+
+/// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.
+#[test]
+fn an_async_walk_has_so_many_calls_at_once_and_returns_in_order() {
+    use std::sync::atomic::AtomicUsize;
+    let _alone = alone();
+    let mut pods: Vec<(usize, NetNs)> = (0..12).map(|at| (at, NetNs::new().unwrap())).collect();
+    pods.reverse();
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for at_once in [1, 3, 64] {
+        most.store(0, Ordering::SeqCst);
+        let walk = in_netns::walk_async(&pods, at_once, |(at, pod)| {
+            let (now, most) = (&now, &most);
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Until as many as may be are there. Then the earlier ones take longer.
+                while most.load(Ordering::SeqCst) < at_once.min(12) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                sleep(Duration::from_millis(u64::try_from(*at).unwrap())).await;
+                assert_eq!(here(), key(pod.id()));
+                now.fetch_sub(1, Ordering::SeqCst);
+                *at
+            }
+        });
+        let seen: Vec<usize> = futures::executor::block_on(walk).into_iter().map(Result::unwrap).collect();
+        assert_eq!(seen, pods.iter().map(|(at, _)| *at).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), at_once.min(pods.len()));
+    }
+    wait_until("their threads are given back", || pool_stats().leased == 0);
+    // Dropped on its way, it cancels what is under way.
+    let walk = in_netns::walk_async(&pods, 4, |_| std::future::pending::<()>());
+    assert!(futures::FutureExt::now_or_never(walk).is_none());
+    wait_until("their threads are given back", || pool_stats().leased == 0);
+    assert_eq!(threads_outside_home(), [] as [u32; 0]);
+    let none = in_netns::walk_async(&[] as &[NetNs], None, |_| async {});
+    assert!(futures::executor::block_on(none).is_empty());
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::launch::Launch;
 use super::owned::catch_panics;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, PendingHost, PollBudget, Poller};
-use super::session::{HeldLease, Session, SessionEnd};
+use super::session::{Refused, Session, SessionEnd};
 use crate::call::context::Context;
 use crate::call::{Options, Outcome};
 use crate::error::Error;
@@ -17,10 +17,10 @@ use crate::netns::NetNs;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond. Polls that
-/// compute end it after the time that two crossings take: whoever awaits waits for one of those, and not for 128.
+/// compute end it after the time that two crossings take: the executor waits for one such poll, and not for 128.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100) };
 
-/// The life of a call, on the side of whoever awaits it.
+/// The life of a call, on the side that awaits it.
 pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
 where
     F: FnOnce() -> Fut + Send,
@@ -68,10 +68,11 @@ where
 }
 
 /// The same life, on the pinned thread.
-fn host(session: Result<Session<'_>, (SessionEnd, HeldLease)>, pending_host: PendingHost<SessionEnd>) {
+fn host(session: Result<Session<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
     // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
     let left = match session {
-        Err((refused, lease)) => {
+        Err(refused) => {
+            let (refused, lease) = *refused;
             let avoid_this_thread = refused.has_events();
             pending_host.reject(refused, lease, avoid_this_thread)
         }

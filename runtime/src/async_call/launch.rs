@@ -1,16 +1,16 @@
-//! The way in: a thread is found, and goes on by itself, while the caller does something else.
+//! The launch: a pinned thread, pooled or fresh, enters the namespace and goes on by itself. The caller does not wait for it.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 
-use super::session::{HeldLease, LeaseGuard, Session, SessionEnd};
+use super::session::{LeaseGuard, Refused, Session, SessionEnd};
 use crate::call::Options;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, descriptors};
 
-/// What a pinned thread is to do: enter, and then `run` with the payload. If it cannot enter, `run` is told how that ended.
+/// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets the refusal.
 pub(super) struct Launch<T, L> {
     pub(super) ns: NetNs,
     pub(super) options: Options,
@@ -24,10 +24,10 @@ pub(super) struct Launch<T, L> {
 impl<T, L> Launch<T, L>
 where
     T: Send + 'static,
-    L: FnOnce(Result<Session<'_>, (SessionEnd, HeldLease)>, T) + Send + 'static,
+    L: FnOnce(Result<Session<'_>, Refused>, T) + Send + 'static,
 {
-    /// Has a pinned thread do it, one of the call's own if it is to be fresh. Does not wait for it to begin. Where there is no thread to be
-    /// had, the work comes back.
+    /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be started, the
+    /// launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         let pool = Pool::of_process();
         let apart = || pool.home_or_init().map(descriptors::are_apart);
@@ -52,7 +52,7 @@ where
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
             }
-            // It failed its inspection, or has lost what the process has: lease another.
+            // The worker failed its inspection, or has lost what the process has: lease another from it.
             drop(lease);
             if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
                 run(Err(SessionEnd::without_thread(error)), payload);

@@ -1,6 +1,6 @@
 //! The local tasks of a call: what `spawn_local` starts, beside the body.
 //!
-//! **Repr not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have none: 60 ns of the 420
+//! **Why not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have none: 60 ns of the 420
 //! that a yield takes. Here the set has a waker of its own, and is polled when that was woken.
 
 use std::future::{Future, poll_fn};
@@ -47,7 +47,7 @@ impl LocalTasks {
 /// The waker that a future was last polled with, which is the same one as a rule.
 ///
 /// [`Waker::will_wake`] does not always know a clone for what it is: the two may have different copies of one table. So originals are
-/// compared. Whoever asks keeps a clone of the one that was new, so that its address is nobody else's.
+/// compared. The caller keeps a clone of the one that was new, so that no other waker has its address.
 #[derive(Default)]
 pub(super) struct LastSeen(Option<(usize, usize)>);
 
@@ -58,7 +58,7 @@ impl LastSeen {
     }
 }
 
-/// From the set to whoever drives.
+/// Passes wakes on, from the set to the thread that drives it.
 struct Wakes {
     /// The set has something to do.
     woken: AtomicBool,

@@ -13,7 +13,7 @@ use std::thread;
 
 use super::launch::Launch;
 use super::local::LastSeen;
-use super::session::{HeldLease, Session, SessionEnd};
+use super::session::{HeldLease, Refused, Session, SessionEnd};
 use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
@@ -76,17 +76,16 @@ where
     JoinHandle { task: Some(task), strays: Vec::new() }
 }
 
-fn host<F, Fut, R>(
-    session: Result<Session<'_>, (SessionEnd, HeldLease)>,
-    (task, context, body): (Arc<Task<R>>, Context, F),
-) where
+fn host<F, Fut, R>(session: Result<Session<'_>, Refused>, (task, context, body): (Arc<Task<R>>, Context, F))
+where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
     let host_guard = HostGuard(&task);
     let (outcome, ended) = match session {
         Ok(session) => drive(session, &task, context, body),
-        Err((mut session_end, lease)) => {
+        Err(refused) => {
+            let (mut session_end, lease) = *refused;
             let repr = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
             // Foreign code: the body's destructor.
             let dropped = catch(|| drop(body));
@@ -158,7 +157,7 @@ where
         Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
         }
-        Err(JoinError(Repr::Cancelled)) => unreachable!("nobody aborts it but its call, when that is dropped"),
+        Err(JoinError(Repr::Cancelled)) => unreachable!("only its call aborts it, when that is dropped"),
     }
 }
 
@@ -171,7 +170,7 @@ struct Task<R> {
 struct State<R> {
     /// With what is left to settle, where a thread was found.
     outcome: Option<(Result<R, JoinError>, Option<SessionEnd>)>,
-    /// Nobody waits any more.
+    /// The handle was dropped.
     detached: bool,
     host: Option<Waker>,
     joiner: Option<Waker>,

@@ -69,12 +69,20 @@ struct State<E> {
     host_thread: Option<ThreadKey>,
     /// What the host reports at the very end.
     ended: Option<E>,
-    /// The host has reported its end.
-    is_concluded: bool,
-    is_host_gone: bool,
+    stage: Stage,
     is_poller_gone: bool,
     /// What the body panicked with, in its last poll or when it was dropped.
     thrown: Option<Payload>,
+}
+
+/// Where the host is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It serves, or has yet to begin.
+    Serving,
+    /// It has reported its end.
+    Concluded,
+    Gone,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,7 +176,7 @@ impl<E> Shared<E> {
             spin_loop();
         }
         let mut state = self.state();
-        while state.order.is_some() && !state.is_host_gone {
+        while state.order.is_some() && state.stage != Stage::Gone {
             // Not `park`: an executor may count on its thread's token.
             state = self.served.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -319,8 +327,7 @@ where
         host: None,
         host_thread: None,
         ended: None,
-        is_concluded: false,
-        is_host_gone: false,
+        stage: Stage::Serving,
         is_poller_gone: false,
         thrown: None,
     };
@@ -363,35 +370,35 @@ impl<F, Fut, E> Poller<F, Fut, E> {
     ///
     /// # Panics
     ///
-    /// On the host's own thread, where there is no other thread to be had. The poller must then be dropped.
+    /// On the host's own thread, where no other thread can be started. The poller must then be dropped.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Finished<E>, HostLost>> {
         let Shared { relay, .. } = &*self.shared;
         relay.set(waker.clone());
         let mut state = self.shared.state();
         if state.is_host_thread() {
-            let (is_over, is_concluded) = (state.is_over, state.is_concluded);
+            let (is_over, is_concluded) = (state.is_over, state.stage == Stage::Concluded);
             drop(state);
             relay.wakes().is_inline = true;
             if is_over && !is_concluded {
                 // The host is about to conclude, and wakes then.
                 return Poll::Pending;
             }
-            match relay.take().map_or(Ok(()), relay.elsewhere) {
-                Ok(()) => return Poll::Pending,
-                // There is no other thread, but there is nothing to wait for either.
-                Err(_) if is_concluded => {}
-                Err(_) => panic!(
-                    "the future of an async call was polled on the call's own thread, and no thread could be started to poll it on"
-                ),
+            if relay.take().map_or(Ok(()), relay.elsewhere).is_ok() {
+                return Poll::Pending;
             }
+            // There is no other thread. That does not matter where there is nothing to wait for.
+            assert!(
+                is_concluded,
+                "the future of an async call was polled on the call's own thread, and no thread could be started to poll it on"
+            );
             state = self.shared.state();
         }
-        if !state.is_over && !state.is_host_gone {
+        if !state.is_over && state.stage != Stage::Gone {
             state = self.shared.order(state, Order::Poll);
         }
         match state.ended.take() {
             Some(end) => Poll::Ready(Ok(Finished { end, thrown: state.thrown.take() })),
-            None if state.is_host_gone => Poll::Ready(Err(HostLost)),
+            None if state.stage == Stage::Gone => Poll::Ready(Err(HostLost)),
             None => Poll::Pending,
         }
     }
@@ -400,7 +407,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
     pub(crate) fn leave(&mut self) -> Detached<E> {
         let mut state = self.shared.state();
         state.is_poller_gone = true;
-        if !state.is_over && !state.is_host_gone {
+        if !state.is_over && state.stage != Stage::Gone {
             if state.is_host_thread() {
                 return self.drop_here(state);
             }
@@ -448,7 +455,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
 impl<F, Fut, E> Drop for Poller<F, Fut, E> {
     fn drop(&mut self) {
         let state = self.shared.state();
-        let has_left = state.is_over || state.is_poller_gone || state.is_host_gone;
+        let has_left = state.is_over || state.is_poller_gone || state.stage == Stage::Gone;
         drop(state);
         if !has_left {
             let Detached { ended, thrown } = self.leave();
@@ -645,7 +652,7 @@ struct HostEnd<E>(Arc<Shared<E>>);
 impl<E> HostEnd<E> {
     fn conclude<L>(&self, mut state: MutexGuard<'_, State<E>>, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
         let HostEnd(shared) = self;
-        state.is_concluded = true;
+        state.stage = Stage::Concluded;
         if state.order.is_some() {
             // The poller waits, and takes it.
             state.ended = Some(end);
@@ -669,11 +676,10 @@ impl<E> Drop for HostEnd<E> {
     fn drop(&mut self) {
         let HostEnd(shared) = self;
         let mut state = shared.state();
-        state.is_host_gone = true;
+        let is_lost = mem::replace(&mut state.stage, Stage::Gone) == Stage::Serving;
         state.host_thread = None;
-        let is_concluded = state.is_concluded;
         drop(state);
-        if !is_concluded {
+        if is_lost {
             shared.is_idle.store(true, Ordering::Release);
             shared.served.notify_one();
             shared.relay.wake_poller(false);

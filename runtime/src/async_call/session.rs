@@ -44,12 +44,12 @@ impl CallRuntime {
 #[derive(Default)]
 struct BlockingThreads {
     any: AtomicBool,
-    /// Of such as have stopped: they hold the namespace for a moment longer than whoever joins them is told.
+    /// Of the threads that have stopped: they hold the namespace for a moment after a join has returned.
     exits: Mutex<Vec<ThreadExit>>,
 }
 
 impl BlockingThreads {
-    /// On the new thread. It inherited the namespace of whoever had it started, which may be elsewhere: a handle of the runtime can
+    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of the runtime can
     /// be carried anywhere.
     fn on_start(&self, ns: &NetNs) {
         self.any.store(true, Ordering::Relaxed);
@@ -157,6 +157,9 @@ pub(super) struct SessionEnd {
     strays: Vec<Stray>,
 }
 
+/// A session that never began. Its lease is held until foreign code has run, as after any session.
+pub(super) type Refused = Box<(SessionEnd, HeldLease)>;
+
 impl SessionEnd {
     fn new(
         refused: Option<Error>,
@@ -170,8 +173,8 @@ impl SessionEnd {
         (SessionEnd { refused, lease_end, returned, strays }, held)
     }
 
-    pub(super) fn without_thread(error: Error) -> (SessionEnd, HeldLease) {
-        SessionEnd::new(Some(error), None, None, Vec::new())
+    pub(super) fn without_thread(error: Error) -> Refused {
+        Box::new(SessionEnd::new(Some(error), None, None, Vec::new()))
     }
 
     /// Whether a hook is to be called.
@@ -217,7 +220,7 @@ impl<'t> Session<'t> {
         ns: &NetNs,
         options: &Options,
         inspect: Inspect,
-    ) -> Result<Session<'t>, (SessionEnd, HeldLease)> {
+    ) -> Result<Session<'t>, Refused> {
         let entered = match thread.enter_checked(ns.as_target()) {
             Ok(()) => {
                 CallRuntime::build(ns).map_err(|error| (error, LeaseEnd::restore(&pool.roster, thread, inspect, None)))
@@ -227,7 +230,7 @@ impl<'t> Session<'t> {
         let runtime = match entered {
             Ok(runtime) => runtime,
             Err((error, lease_end)) => {
-                return Err(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new()));
+                return Err(Box::new(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new())));
             }
         };
         // Best effort: the name is diagnostic only.
