@@ -1,20 +1,20 @@
-//! Async calls: a future that lives in a namespace, on a pinned thread, whoever awaits it.
+//! Async calls: a future lives in a namespace, on a pinned thread, and any executor can await it.
 //!
 //! ```text
-//! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
-//! pinned:                    enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
+//! caller: first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
+//! pinned:                   enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
 //! ```
 //!
-//! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body: it is made, polled and dropped on a
-//! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
-//! the call's future is ready. The executor's threads never move.
+//! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body. The body is made,
+//! polled and dropped on a pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns
+//! runs inside too, and has ended before the call's future is ready. The executor's threads never move.
 //!
-//! **Repr a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
-//! the caller's network. Nothing of that can happen where the only runtime in reach is the call's own.
+//! **Why a runtime for each call:** a task on the caller's runtime, or a name look-up on its blocking pool, would run
+//! in the caller's network. That cannot happen if the call's own runtime is the only one in reach.
 //!
-//! The modules, in the order in which a call meets them: [`launch`] finds a thread, [`session`] is that thread's time
-//! inside (with [`local`] tasks), [`poll_rendezvous`] hands it the polls of a body that may borrow ([`borrowed`]); a body that borrows nothing goes at its own
-//! pace ([`owned`]).
+//! The modules, in the order in which a call uses them: [`launch`] finds a thread, [`session`] is that thread's time
+//! inside (with [`local`] tasks), [`poll_rendezvous`] passes it the polls of a body that may borrow ([`borrowed`]). A
+//! body that borrows nothing runs independently ([`owned`]).
 
 mod borrowed;
 mod launch;
@@ -40,35 +40,40 @@ use crate::thread::Inspect;
 
 /// Runs an async body inside a network namespace: [`with_netns`](crate::with_netns) for futures.
 ///
-/// `body` makes a future. It is made, polled and dropped on a pinned thread inside the namespace, in a current-thread tokio runtime
-/// (with a [`LocalSet`](tokio::task::LocalSet)) of this call. So `tokio::spawn`, `spawn_local`, `spawn_blocking`, timers, sockets
-/// and name look-ups are inside as well, and what was spawned has ended when the returned future is ready: tasks are dropped,
-/// blocking closures are waited for (without blocking the executor).
+/// `body` makes a future. It is made, polled and dropped on a pinned thread inside the namespace, in a current-thread
+/// tokio runtime (with a [`LocalSet`](tokio::task::LocalSet)) of this call. So `tokio::spawn`, `spawn_local`,
+/// `spawn_blocking`, timers, sockets and name look-ups are inside as well. Everything spawned has ended when the
+/// returned future is ready: tasks are dropped, and blocking closures are waited for (without blocking the executor).
 ///
-/// The returned future can be awaited under any executor. The body may borrow from its surroundings, and only what crosses, the
-/// closure and the output, must be [`Send`]: the body may hold an `Rc` across an `.await`.
+/// The returned future can be awaited under any executor. The body may borrow from its surroundings. Only the closure
+/// and the output cross threads and must be [`Send`]: the body may hold an `Rc` across an `.await`.
 ///
-/// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most. What the body
-///   had spawned is dropped soon after. Blocking closures that run already are left to end by themselves in the namespace; the
-///   thread is counted as leased until then.
-/// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std` one
-///   (`into_std`), and have the caller's runtime take it (`from_std`).
-/// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
-/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of whoever awaits.
+/// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: at most for one poll.
+///   Tasks that the body spawned are dropped soon after. Blocking closures that already run continue in the namespace
+///   until they return; the thread counts as leased until then.
+/// - **I/O objects** of tokio belong to the call's runtime and stop working when the call ends. To return a socket,
+///   return the `std` one (`into_std`), and register it with the caller's runtime (`from_std`).
+/// - **Task-locals** of the caller are not visible in the body, because it is polled on another thread.
+/// - **Child tasks share the thread** with the body. A child that does not yield delays the body.
+/// - **A call in progress has** a thread and four descriptors. With `ulimit -n` 1024, at most about 250 calls can run
+///   concurrently.
+/// - **Handles** to the caller's runtime can be carried into the body. A task that is spawned through such a handle
+///   runs at home.
+/// - **A synchronous body** ([`with_netns`](crate::with_netns)) sees the caller's runtime. What it spawns there runs at
+///   home; `Handle::current().block_on` polls its future inside.
+/// - **Other shared state** is listed in [`escapes`](crate::escapes#what-a-body-shares-with-the-process).
+/// - **Forgetting** the returned future ([`std::mem::forget`]) after its first poll leaks the body and its thread.
 ///
-/// - **A call under way has** a thread and four descriptors, those of its runtime.
-/// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
-///
-/// Where the body borrows nothing, [`NetNs::spawn_async`] spares the hand-over of each poll.
+/// For a body that borrows nothing, [`NetNs::spawn_async`] avoids passing each poll to another thread.
 ///
 /// # Errors
 ///
-/// As [`with_netns`](crate::with_netns), and [`LimitReached`](crate::ErrorKind::LimitReached) where there are no descriptors left for a
-/// runtime. The body was then never made.
+/// As [`with_netns`](crate::with_netns), and [`LimitReached`](crate::ErrorKind::LimitReached) if no descriptors are
+/// left for a runtime. In each case the body was never made.
 ///
 /// # Panics
 ///
-/// A panic of the body is resumed here, with its own payload, when the thread was restored.
+/// A panic of the body is resumed in the caller, with its own payload, after the thread is restored.
 ///
 /// # Examples
 ///
@@ -82,17 +87,17 @@ use crate::thread::Inspect;
 /// let port = 80;
 /// let listener = with_netns_async(&blue, || async {
 ///     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-///     listener.into_std() // A tokio listener would die with the call's runtime.
+///     listener.into_std() // A tokio listener stops working with the call's runtime.
 /// })
 /// .await??;
 /// assert_eq!(NetNs::of_socket(&listener)?, blue);
-/// let listener = tokio::net::TcpListener::from_std(listener)?; // It stays in `blue`, and is served from here.
+/// let listener = tokio::net::TcpListener::from_std(listener)?; // The socket stays in `blue`.
 /// # drop(listener);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// What is not `Send` does not cross to another thread:
+/// A value that is not `Send` cannot cross to another thread:
 ///
 /// ```compile_fail,E0277
 /// let text = std::rc::Rc::new("here");
@@ -127,11 +132,12 @@ impl NetNs {
         Call::new(self).run_async(body).await
     }
 
-    /// Starts an async body inside this namespace, which goes at its own pace: for a body that borrows nothing.
+    /// Starts an async body inside this namespace that runs independently of the caller. The body must borrow nothing.
     ///
-    /// As [`with_netns_async`], but nothing is handed over for each poll. The handle is that of a tokio task: awaiting it gives
-    /// the output when everything has ended, dropping it detaches the body, and [`JoinHandle::abort`] has it dropped. Whether it
-    /// could be started at all, the handle tells: see [`JoinError::entry`].
+    /// It differs from [`with_netns_async`] in that no poll is passed between threads. The handle behaves like that of
+    /// a tokio task: awaiting it returns the output when everything has ended, dropping it detaches the body, and
+    /// [`JoinHandle::abort`] drops the body. If the body could not be started, the handle returns the error: see
+    /// [`JoinError::entry`].
     ///
     /// # Examples
     ///
@@ -187,14 +193,14 @@ impl Call {
         self.execute_async(Inspect::Later, body).await.map(Outcome::into_value)
     }
 
-    /// Runs an async body, and returns everything there is to know, as [`Call::outcome`] does.
+    /// Runs an async body, and returns the full outcome, as [`Call::outcome`] does.
     ///
-    /// An audit looks when all that the body spawned on its runtime has ended: what is left are threads that were started by other
-    /// means.
+    /// An audit checks after everything that the body spawned on its runtime has ended. It finds threads that were
+    /// started by other means.
     ///
     /// # Errors
     ///
-    /// As [`with_netns_async`]. A panic is in the outcome, and not resumed.
+    /// As [`with_netns_async`]. A panic is part of the outcome, and is not resumed.
     pub async fn outcome_async<F, Fut, R>(self, body: F) -> Result<Outcome<R>, Error>
     where
         F: FnOnce() -> Fut + Send,
@@ -204,10 +210,10 @@ impl Call {
         self.execute_async(Inspect::Now, body).await
     }
 
-    /// Starts an async body that goes at its own pace: [`NetNs::spawn_async`], with options.
+    /// Starts an async body that runs independently of the caller: [`NetNs::spawn_async`], with options.
     ///
-    /// What an audit finds, the hook of [`set_stray_hook`](crate::set_stray_hook) is told. A namespace that cannot be found is an error of
-    /// the handle: [`JoinError::entry`].
+    /// The hook of [`set_stray_hook`](crate::set_stray_hook) is called for each stray of an audit. If the namespace
+    /// cannot be found, the handle returns the error: [`JoinError::entry`].
     pub fn spawn_async<F, Fut, R>(self, body: F) -> JoinHandle<R>
     where
         F: FnOnce() -> Fut + Send + 'static,

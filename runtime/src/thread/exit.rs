@@ -1,4 +1,4 @@
-//! Waiting until a thread is gone, with its hold on its namespaces.
+//! Waits until a thread has exited and released its namespaces.
 //!
 //! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the thread
 //! (`PIDFD_THREAD`) becomes readable only afterwards, and then the kernel forgets the thread's id.
@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use crate::sys::{self, Optional, OptionalCalls, TaskState, Tid};
 
-/// A thread that is about to exit, to be waited for by another.
+/// A thread that is about to exit. Another thread waits for it.
 #[derive(Debug)]
 pub(crate) struct ThreadExit {
     thread: Tid,
@@ -37,7 +37,7 @@ enum Identity {
 }
 
 impl ThreadExit {
-    /// Of the calling thread.
+    /// Describes the calling thread.
     pub(crate) fn of_current() -> ThreadExit {
         let thread = sys::current_tid();
         let identity = match descriptor_inode(thread) {
@@ -52,7 +52,7 @@ impl ThreadExit {
         ThreadExit { io_workers: true, ..self }
     }
 
-    /// Whether the thread is gone.
+    /// Whether the thread has exited.
     pub(crate) fn is_over(&self) -> bool {
         match (self.identity, descriptor_inode(self.thread)) {
             (_, Err(Errno::ESRCH)) => true,
@@ -72,7 +72,7 @@ impl ThreadExit {
         }
     }
 
-    /// Returns when the thread is gone.
+    /// Returns when the thread has exited.
     pub(crate) fn wait(self) {
         let descriptor = pidfd(self.thread);
         // Asked afterwards: now the descriptor is of this thread, or it is over.
