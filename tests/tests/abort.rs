@@ -1,6 +1,6 @@
-//! `panic = "abort"`: a panic in a body ends the process, and with it everything that there was to restore.
+//! `panic = "abort"`: a panic in a body ends the process, and the kernel releases everything.
 //!
-//! It builds, so it needs the toolchain.
+//! The test runs cargo, so it needs the toolchain.
 #![allow(missing_docs)]
 
 use std::os::unix::process::ExitStatusExt;

@@ -16,7 +16,7 @@ in_netns::rootless!();
 
 type Place = (u64, u64);
 
-/// Where an await, and what it spawned, was.
+/// The namespaces of an await and of a spawned task.
 async fn everywhere() -> Place {
     let on = tid();
     let local = Rc::new(here());

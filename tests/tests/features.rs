@@ -1,6 +1,6 @@
-//! The default build: no async, and no runtime among what it pulls in.
+//! The default build: it has no async functions, and no async runtime among its dependencies.
 //!
-//! These build crates of their own, for this one has all features.
+//! The tests build separate crates, because this one enables all features.
 #![allow(missing_docs)]
 
 use std::process::Command;

@@ -1,6 +1,6 @@
-//! Who keeps a namespace alive: each kind of holder is made for real, and gone again.
+//! Holders of a namespace: the tests create and remove each kind.
 //!
-//! The tests take turns: until it has become its program, a child process of one holds the descriptors of all.
+//! The tests take turns: before it execs, a child process of one test holds the descriptors of all.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -20,7 +20,7 @@ fn held_by(ns: &NetNs) -> Vec<Holder> {
     ns.holders().unwrap()
 }
 
-/// As text, which a user of the crate can compare.
+/// The holders as text, which a user of the crate can compare.
 fn texts(ns: &NetNs) -> Vec<String> {
     held_by(ns).iter().map(Holder::to_string).collect()
 }
@@ -33,7 +33,7 @@ fn me() -> u32 {
 struct Process(Child);
 
 impl Process {
-    /// With a descriptor of ours as its standard output, where `cat` has nothing to write to.
+    /// Starts `cat`, which writes nothing, with the descriptor as its standard output.
     fn with(fd: impl Into<OwnedFd>) -> Process {
         Process(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::from(fd.into())).spawn().unwrap())
     }
@@ -121,7 +121,7 @@ fn a_socket() {
     assert_eq!(texts(&ns), [format!("socket {} of process {}", listener.as_raw_fd(), me())]);
     assert_eq!(texts(&other), [""; 0]);
     drop(listener);
-    // One that no table in /proc/net shows, in a process that is at home.
+    // A socket that no table in /proc/net shows, in a process at home.
     let unbound = ns.run(|| {
         let socket = nix::sys::socket::socket(
             nix::sys::socket::AddressFamily::Inet,
@@ -146,7 +146,7 @@ fn a_name() {
     NetNs::delete_named(&name).unwrap();
     let (names, others): (Vec<_>, Vec<_>) = texts_then.into_iter().partition(|text| text.starts_with("name "));
     assert_eq!(names, [format!("name `{name}` (/run/netns/{name})")]);
-    // The directory is shared: whoever has a mount namespace of its own sees it too.
+    // The directory is shared: a process in another mount namespace sees the mount too.
     assert!(others.iter().all(|text| text.starts_with(&format!("mount /run/netns/{name} as process "))), "{others:?}");
     assert_eq!(texts(&ns), [""; 0]);
 }

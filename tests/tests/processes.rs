@@ -1,4 +1,4 @@
-//! What needs a process of its own: each helper program checks itself, and says on stderr what failed.
+//! Tests that need a separate process: each helper program checks itself, and prints on stderr what failed.
 #![allow(missing_docs)]
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What is made inside stays inside: sockets, threads, processes.
+//! Everything created inside stays inside: sockets, threads, processes.
 #![allow(missing_docs)]
 
 use std::io::{Read, Write};
