@@ -266,11 +266,10 @@ impl Call {
 
     /// Uses a thread for this call alone, started by the calling thread.
     ///
-    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has
-    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture
-    /// of output under
-    /// `cargo test`. No other call uses the thread, whatever the closure did to it. It is restored before the call returns all the same, and
-    /// exits then.
+    /// The call then also pays for the start of a thread, some tens of microseconds. The thread inherits the state of
+    /// the calling thread ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its descriptor table,
+    /// and the output capture of `cargo test`. No other call uses the thread, whatever the closure did to it. It is
+    /// restored before the call returns, and then exits.
     pub fn fresh(mut self) -> Call {
         self.options.fresh = true;
         self
@@ -308,11 +307,11 @@ impl Call {
         self
     }
 
-    /// Gives the body a stack of so many bytes, on a thread for this call alone: implies [`Call::fresh`].
+    /// Gives the body a stack of this many bytes, on a thread for this call alone. This implies [`Call::fresh`].
     ///
-    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says,
-    /// on a thread of the pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of
-    /// an async call it is the stack on which the body is polled.
+    /// By default a body has the stack that [`std::thread`] gives to a thread, pooled or fresh: 2 MiB, or the value of
+    /// `RUST_MIN_STACK`. A size below the minimum of the platform is raised to it. In an async call, the body is polled
+    /// on this stack.
     ///
     /// # Examples
     ///
@@ -334,8 +333,9 @@ impl Call {
         self
     }
 
-    /// Names the thread for the length of the call: what `/proc/self/task/TID/comm` shows (15 bytes of it) and, with
-    /// [`Call::fresh`], also panic messages and [`std::thread::Thread::name`]. What follows a NUL byte is cut off.
+    /// Names the thread for the duration of the call. `/proc/self/task/TID/comm` shows the first 15 bytes. With
+    /// [`Call::fresh`], panic messages and [`std::thread::Thread::name`] show the name as well. The name ends at the
+    /// first NUL byte.
     pub fn thread_name(mut self, name: impl Into<String>) -> Call {
         let mut name = name.into();
         name.truncate(name.find('\0').unwrap_or(name.len()));
@@ -482,8 +482,8 @@ struct CallTask<'c, F> {
 type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
 impl<F> CallTask<'_, &mut Option<F>> {
-    /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
-    /// user code, and runs on the caller's thread.
+    /// Makes a call, on the pinned thread's side. If the namespace was not entered, the body stays in its `Option`: its
+    /// destructor is user code, and must run on the caller's thread.
     fn run<R>(
         self,
         entered: Result<(), Error>,

@@ -1,4 +1,4 @@
-//! The CPU time that spinning costs: a thousand calls a second for five seconds, with and without.
+//! Measures the CPU time that spinning costs: a thousand calls per second for five seconds, with and without it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin spinning
@@ -32,7 +32,7 @@ fn main() {
     println!("{used} {}", start.elapsed().as_micros());
 }
 
-/// Three of each, in turn; the medians.
+/// Runs three of each, in turn, and takes the medians.
 fn compare() {
     let mut shares = [Vec::new(), Vec::new()];
     for _ in 0..3 {

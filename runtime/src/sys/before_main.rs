@@ -171,14 +171,15 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     }
 }
 
-/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
+/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the
+/// child.
 ///
-/// The child is of no concern to the program: it sends no `SIGCHLD`, a `wait` for just any child does not meet it, and it leaves
-/// no core file. Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
+/// The child is invisible to the program: it sends no `SIGCHLD`, a `wait` for any child does not return it, and it
+/// leaves no core file. Another thread may hold a lock at this moment, so `run` must not allocate or lock.
 pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping at an address of the kernel's choice overlaps no other.
+    // SAFETY: the kernel chooses the address, so the new mapping replaces no existing one.
     let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
         return Err(Errno::last());
@@ -187,14 +188,14 @@ pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let answer = unsafe { &*page.cast::<AtomicU32>() };
 
     let before = block_signals();
-    // SAFETY: no flags and no stack: the child is a copy of this process, with one thread. It allocates nothing and calls nothing
-    // that locks: it makes system calls, and exits.
+    // SAFETY: there are no flags and no stack, so the child is a copy of this process with one thread. It allocates
+    // nothing and calls nothing that locks: it only makes system calls and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     if child == 0 {
-        // SAFETY: it takes numbers. The memory is the child's own by now, and so is the attribute.
+        // SAFETY: it takes numbers. The child has its own copy of the memory, and so of the attribute.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) };
         run(&|word| answer.store(word, Ordering::Release));
-        // SAFETY: ends the child, without running anything that the parent registered for its exit.
+        // SAFETY: it ends the child and runs no exit handler of the parent.
         unsafe { libc::_exit(0) }
     }
     let started = Errno::result(child).map(wait_for);

@@ -71,7 +71,8 @@ impl fmt::Display for Poisoning {
 impl Event for Poisoning {
     #[cfg(feature = "tracing")]
     fn emit(&self) {
-        tracing::error!(thread_id = self.thread_id, error = %self.error, "thread is poisoned and will not be used again");
+        let Poisoning { thread_id, error } = self;
+        tracing::error!(thread_id, %error, "a thread is poisoned and will not be used again");
     }
 }
 

@@ -98,19 +98,19 @@ impl Pin {
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
-    /// The way home, where the thread may have a table of descriptors of its own.
+    /// The restore path, for a thread that may have a descriptor table of its own.
     restore_path: Option<Arc<RestorePath>>,
-    /// What it has taken on for its lease.
+    /// The state that the thread has adopted for its lease.
     capabilities: Capabilities,
-    /// The system calls that are harmless on it.
+    /// The optional system calls that are harmless on this thread.
     calls: OptionalCalls,
-    /// What it was before its first body.
+    /// The state of the thread before its first body.
     baseline: Baseline,
-    /// Whether the body of this lease ended before it can have made a system call.
+    /// Whether the body of this lease was too short to have made a system call.
     untouched: bool,
-    /// Whether a body has used `io_uring`. That stays.
+    /// Whether a body has used `io_uring`. This is never reset.
     used_io_uring: bool,
-    /// Why the first restore that failed did.
+    /// The error of the first restore that failed.
     poison: Option<Error>,
     state: LeaseState,
     /// A namespace belongs to a thread, so the proof must not leave the thread.
@@ -138,8 +138,8 @@ impl PinnedThread {
         }
     }
 
-    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of
-    /// descriptors.
+    /// Like [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's descriptor
+    /// table.
     pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
         PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
     }
@@ -185,7 +185,7 @@ impl PinnedThread {
 
     /// Makes the thread exit when its lease ends, instead of being used again.
     ///
-    /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
+    /// Call it after a change that no restore undoes and no inspection detects: [`Change`] lists both kinds.
     pub fn retire(&mut self) {
         retire_current_thread();
     }
@@ -204,7 +204,7 @@ impl PinnedThread {
         as_target.setns()
     }
 
-    /// As [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
+    /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
     pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
         if !target.is_of_this_table() {
             let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
@@ -214,15 +214,17 @@ impl PinnedThread {
         self.enter_unguarded(target)
     }
 
-    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if
-    /// there is one.
+    /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there
+    /// is one.
     ///
-    /// `None`: the thread has lost for good what the process has. It exits, and another one is to be leased.
+    /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
+    /// caller leases another thread.
     pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {
         let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
         let entered = enter(self);
         let Some(callers) = allowance.wait() else { return Some(entered) };
-        // A thread that was let in has what it is known to have. From another one the C library may have taken it.
+        // An admitted thread has the privileges that were recorded. The C library may have changed those of another
+        // thread.
         let inside = target.is_some() && entered.is_ok();
         if !inside {
             self.capabilities = sys::capabilities_of(sys::current_tid()).unwrap_or(self.capabilities);
@@ -236,7 +238,8 @@ impl PinnedThread {
             return Some(entered);
         }
         if inside {
-            // As by hand: whether it may be entered is decided by what the process has now.
+            // As with a plain `setns`, the current privileges of the process decide whether the namespace may be
+            // entered.
             if let Err(error) = self.home.restore() {
                 self.poison(&error);
                 return Some(Err(error));
@@ -250,7 +253,7 @@ impl PinnedThread {
         Some(enter(self))
     }
 
-    /// Records that a way back failed. From here on the thread is good for nothing but its own end.
+    /// Records that a restore failed. From now on the thread can only exit.
     fn poison(&mut self, error: &Error) {
         self.poison.get_or_insert_with(|| error.clone());
     }
@@ -260,12 +263,12 @@ impl PinnedThread {
         self.id
     }
 
-    /// Whether its owner can do a part of the inspection, and there is one to do.
+    /// Whether the lease's owner can do a part of the inspection, and such a part exists.
     pub(crate) fn can_be_assisted(&self) -> bool {
         !self.untouched && self.home.can_be_assisted()
     }
 
-    /// Where the thread is in the life of a lease.
+    /// The position of the thread in its lease.
     pub(crate) fn state(&self) -> LeaseState {
         self.state
     }
@@ -276,7 +279,7 @@ impl PinnedThread {
         self.untouched = false;
     }
 
-    /// All the user code of this lease took so long. Not called where some of it was not timed.
+    /// Records the time that all user code of this lease took. It is not called if some of the user code was not timed.
     pub(crate) fn body_took(&mut self, time: Duration) {
         self.untouched = time < self.home.shortest_call();
     }
@@ -304,7 +307,7 @@ impl PinnedThread {
         }
     }
 
-    /// What is to be waited for when the lease has ended so, before its owner is told: the thread, or what the kernel started
+    /// What to wait for after the lease has ended, before its owner is notified: the thread, or a kernel thread started
     /// for it, is still in a namespace.
     pub(crate) fn exit_to_wait_for(&self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
         match outcome {
@@ -314,7 +317,7 @@ impl PinnedThread {
         }
     }
 
-    /// The end of a lease whose namespace could not be entered. The thread is where it was, and has run nobody's code.
+    /// Ends a lease whose namespace could not be entered. The thread did not move, and ran no user code.
     pub(crate) fn end_lease_not_entered(&mut self) -> RestoreOutcome {
         self.state = LeaseState::Pristine;
         RestoreOutcome::Restored
@@ -339,12 +342,12 @@ impl PinnedThread {
                 return Ok(());
             }
             match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
-                // It began with the table of its caller.
+                // The thread began with the descriptor table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
                 others => others,
             }
         };
-        // The baseline comes first: it tells whether the optional calls are still harmless.
+        // The baseline is checked first: it shows whether the optional calls are still harmless.
         let found =
             self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };

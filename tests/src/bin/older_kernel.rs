@@ -46,7 +46,7 @@ fn main() {
         assert_eq!(threads_in(&ns), [] as [u32; 0], "P3");
     }
 
-    // Without a comparison the thread itself tries what tells.
+    // Without `kcmp`, the thread inspects itself by other means.
     let outcome = Call::new(&ns).outcome(tid).expect("a call");
     assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
     let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
