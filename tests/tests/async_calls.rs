@@ -264,7 +264,7 @@ async fn poisons<R>(value: R) -> R {
 }
 
 #[test]
-fn a_failed_restore_is_told_and_the_value_arrives() {
+fn a_failed_restore_is_reported_and_the_value_arrives() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -323,7 +323,7 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
 }
 
 #[test]
-fn an_outcome_tells_what_became_of_the_thread() {
+fn an_outcome_contains_the_fate_of_the_thread() {
     let _alone = alone();
     set_poison_hook(|_| {});
     let ns = NetNs::new().unwrap();
@@ -367,7 +367,7 @@ fn a_thread_has_its_name_for_the_length_of_a_call() {
 }
 
 #[test]
-fn a_namespace_that_lets_nobody_in_is_an_error_in_every_form() {
+fn a_namespace_that_cannot_be_entered_is_an_error_in_every_form() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let dropped = AtomicUsize::new(0);

@@ -101,7 +101,7 @@ fn inside_a_synchronous_call_the_callers_runtime_is_current() {
 
 /// Makes 1,000 calls over 50 namespaces, with 20 awaits in each.
 #[test]
-fn a_thousand_at_once() {
+fn a_thousand_calls_run_at_once() {
     const CALLS: usize = 1_000;
     let _alone = alone();
     let _descriptors = all_descriptors();
@@ -194,13 +194,13 @@ async fn twenty_awaits(ns: NetNs) {
 }
 
 #[test]
-fn dropped_by_timeouts_and_aborts() {
+fn timeouts_and_aborts_drop_calls() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let for_ever = || with_netns_async(&ns, std::future::pending::<()>);
-        tokio::time::timeout(Duration::from_millis(1), for_ever()).await.unwrap_err();
+        let never_ends = || with_netns_async(&ns, std::future::pending::<()>);
+        tokio::time::timeout(Duration::from_millis(1), never_ends()).await.unwrap_err();
         let ns = ns.clone();
         let task = tokio::spawn(async move { ns.run_async(std::future::pending::<()>).await });
         task::yield_now().await;

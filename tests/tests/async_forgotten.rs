@@ -14,7 +14,7 @@ in_netns::rootless!();
 
 /// No code may touch the body of a forgotten call, not even to drop it: what it borrows may be gone.
 #[test]
-fn a_forgotten_call_is_let_alone() {
+fn the_body_of_a_forgotten_call_is_not_touched() {
     let ns = NetNs::new().unwrap();
     let touched = Arc::new(AtomicUsize::new(0));
     let wakers = Arc::new(Mutex::new(Vec::new()));

@@ -21,7 +21,7 @@ use tokio::task;
 in_netns::rootless!();
 
 #[test]
-fn it_runs_inside_whoever_awaits() {
+fn it_runs_inside_under_any_executor() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
@@ -121,7 +121,7 @@ async fn poisons() -> u32 {
 
 /// If no caller waits, there is no caller's thread to run the hook. The poisoned thread is inside and must not run it.
 #[test]
-fn a_failed_restore_of_a_body_that_nothing_awaits_is_told_at_home() {
+fn a_failed_restore_of_a_body_that_nothing_awaits_is_reported_at_home() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (tell, told) = mpsc::channel::<Report>();
@@ -186,7 +186,7 @@ fn a_failed_restore_of_a_body_that_nothing_awaits_is_told_at_home() {
 }
 
 #[test]
-fn a_stray_of_a_body_that_nothing_awaits_is_told_at_home() {
+fn a_stray_of_a_body_that_nothing_awaits_is_reported_at_home() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (tell, told) = mpsc::channel();
@@ -337,7 +337,7 @@ fn an_output_that_nothing_awaits_may_make_calls_when_it_is_dropped() {
 }
 
 #[test]
-fn panics_of_destructors_are_told_and_end_no_process() {
+fn panics_of_destructors_are_reported_and_end_no_process() {
     struct PanicsWhenDropped(&'static str);
     impl Drop for PanicsWhenDropped {
         fn drop(&mut self) {

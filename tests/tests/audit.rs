@@ -52,7 +52,7 @@ fn told() -> Vec<Stray> {
     TOLD.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn is_told_of(thread: u32) -> bool {
+fn is_reported(thread: u32) -> bool {
     told().iter().any(|stray| stray.thread_id == thread)
 }
 
@@ -74,13 +74,13 @@ fn a_stray_is_named() {
 }
 
 #[test]
-fn a_call_that_did_not_ask_is_told_nothing() {
+fn a_call_without_an_audit_reports_no_stray() {
     told();
     let ns = NetNs::new().unwrap();
     let outcome = Call::new(&ns).outcome(|| Stayer::start("unasked")).unwrap();
     let stayer = outcome.value.unwrap();
     assert_eq!(outcome.strays, []);
-    assert!(!is_told_of(stayer.id));
+    assert!(!is_reported(stayer.id));
     stayer.end();
 }
 
@@ -96,7 +96,7 @@ fn a_grandchild_is_a_stray_too() {
 }
 
 #[test]
-fn a_joined_child_is_none() {
+fn a_joined_child_is_not_a_stray() {
     let ns = NetNs::new().unwrap();
     for _ in 0..2_000 {
         let outcome = Call::new(&ns).audit().outcome(|| thread::spawn(|| ()).join().unwrap()).unwrap();
@@ -141,7 +141,7 @@ impl Drop for SlowToGo {
 }
 
 #[test]
-fn a_scoped_child_is_none() {
+fn a_scoped_child_is_not_a_stray() {
     thread_local!(static SLOW: RefCell<Option<SlowToGo>> = const { RefCell::new(None) });
     let ns = NetNs::new().unwrap();
     for slow in [false, true].repeat(20) {
@@ -161,7 +161,7 @@ fn a_scoped_child_is_none() {
 }
 
 #[test]
-fn a_child_that_went_elsewhere_is_none() {
+fn a_child_that_left_the_namespace_is_not_a_stray() {
     let ns = NetNs::new().unwrap();
     let elsewhere = NetNs::new().unwrap();
     let (tell, hear) = mpsc::channel();
@@ -183,7 +183,7 @@ fn a_child_that_went_elsewhere_is_none() {
 }
 
 #[test]
-fn another_calls_child_is_not_blamed() {
+fn a_child_of_another_call_is_not_reported() {
     let ns = NetNs::new().unwrap();
     let (audited_begun, other_done) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
@@ -286,11 +286,11 @@ fn without_cap_sys_nice_a_stray_is_only_possible() {
 }
 
 #[test]
-fn the_hook_is_told_before_the_call_returns() {
+fn the_hook_runs_before_the_call_returns() {
     told();
     let ns = NetNs::new().unwrap();
     let stayer = Call::new(&ns).audit().run(|| Stayer::start("told")).unwrap();
-    assert!(is_told_of(stayer.id));
+    assert!(is_reported(stayer.id));
     stayer.end();
 }
 
@@ -375,7 +375,7 @@ mod attribute {
         told();
         let ns = NetNs::new().unwrap();
         for (stayer, wanted) in [(by_default(&ns), true), (off(&ns), false), (on(&ns), true)] {
-            assert_eq!(is_told_of(stayer.id), wanted, "{}", stayer.thread.thread().name().unwrap());
+            assert_eq!(is_reported(stayer.id), wanted, "{}", stayer.thread.thread().name().unwrap());
             stayer.end();
         }
     }
@@ -415,7 +415,7 @@ mod attribute {
     fn the_bodys_panic_comes_first() {
         let (message, stayer) = message_of(true);
         assert_eq!(message, "the body's own");
-        assert!(is_told_of(stayer.id));
+        assert!(is_reported(stayer.id));
         stayer.end();
     }
 }
@@ -452,7 +452,7 @@ fn an_async_body_is_audited_as_well() {
         let stayer = outcome.value.unwrap();
         let found: Vec<_> = outcome.strays.iter().map(|stray| (stray.thread_id, stray.certain)).collect();
         assert_eq!(found, [(stayer.id, true)]);
-        assert!(is_told_of(stayer.id));
+        assert!(is_reported(stayer.id));
         assert_eq!(threads_in(&ns), [stayer.id]);
         stayer.end();
     }
@@ -488,7 +488,7 @@ fn an_async_function_that_leaves_a_stray_panics_if_it_is_to() {
     assert!(message(thrown).contains("`owned` was started in a call and outlives it"));
     left.lock().unwrap().take().unwrap().end();
     let stayer = block_on(unasked(ns));
-    assert!(!is_told_of(stayer.id));
+    assert!(!is_reported(stayer.id));
     stayer.end();
 }
 
@@ -505,6 +505,6 @@ fn a_cancelled_async_body_is_audited_too() {
     assert!(call.as_mut().now_or_never().is_none());
     let stayer = hear.recv().unwrap();
     drop(call);
-    wait_until("the hook is told", || is_told_of(stayer.id));
+    wait_until("the hook is told", || is_reported(stayer.id));
     stayer.end();
 }

@@ -39,7 +39,7 @@ fn case_13_what_is_missing_is_named() {
 
 /// A dangling link exists; only its target is missing.
 #[test]
-fn a_link_that_leads_nowhere_is_said_to_be_one() {
+fn a_dangling_link_is_reported_as_one() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("link");
@@ -113,7 +113,7 @@ fn case_13_a_process_that_has_exited() {
 }
 
 #[test]
-fn case_14_what_is_no_network_namespace_is_said_so() {
+fn case_14_what_is_no_network_namespace_is_reported_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("file"), "text").unwrap();

@@ -75,7 +75,7 @@ fn the_descriptor_of_one_thread_stands_for_that_thread() {
 
 /// A zombie keeps its number, but has no namespace.
 #[test]
-fn a_process_that_has_exited_is_not_found_and_said_to_have_exited() {
+fn a_process_that_has_exited_is_reported_as_exited() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     let descriptor = pidfd(pid, 0);

@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 in_netns::rootless!();
 
 #[test]
-fn a_thread_local_is_met_by_the_next_body_on_that_thread_and_not_by_a_fresh_one() {
+fn a_thread_local_is_visible_to_the_next_body_on_that_thread_and_not_to_a_fresh_one() {
     thread_local!(static LAST: Cell<u32> = const { Cell::new(0) });
 
     let _alone = alone();

@@ -72,7 +72,7 @@ fn case_28_cargo_test_fails_where_a_body_fails() {
 }
 
 #[test]
-fn case_28_so_it_does_for_an_ordinary_user() {
+fn case_28_cargo_test_fails_for_an_ordinary_user_too() {
     let scratch = Scratch::new();
     let output = as_ordinary_user(&mut program(&scratch)).output().unwrap();
     assert_as_they_should(&output);

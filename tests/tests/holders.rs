@@ -47,7 +47,7 @@ impl Drop for Process {
 }
 
 #[test]
-fn nobody() {
+fn an_unused_namespace_has_no_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     assert_eq!(texts(&ns), [""; 0]);
@@ -56,7 +56,7 @@ fn nobody() {
 }
 
 #[test]
-fn a_thread() {
+fn a_thread_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (end, wait) = mpsc::channel::<()>();
@@ -77,7 +77,7 @@ fn a_thread() {
 }
 
 #[test]
-fn the_calls_own_thread_while_it_is_inside() {
+fn the_calls_own_thread_is_a_holder_while_it_is_inside() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (id, inside) = ns.run(|| (tid(), texts(&ns))).unwrap();
@@ -87,7 +87,7 @@ fn the_calls_own_thread_while_it_is_inside() {
 }
 
 #[test]
-fn another_process() {
+fn another_process_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let mut child = Process(ns.run(|| Command::new("cat").stdin(Stdio::piped()).spawn()).unwrap().unwrap());
@@ -99,7 +99,7 @@ fn another_process() {
 }
 
 #[test]
-fn a_descriptor() {
+fn a_descriptor_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let copy = ns.as_fd().try_clone_to_owned().unwrap();
@@ -113,7 +113,7 @@ fn a_descriptor() {
 }
 
 #[test]
-fn a_socket() {
+fn a_socket_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let other = NetNs::new().unwrap();
@@ -138,7 +138,7 @@ fn a_socket() {
 }
 
 #[test]
-fn a_name() {
+fn a_name_is_a_holder() {
     let _alone = alone();
     let name = format!("in-netns-holders-{}", me());
     let ns = NetNs::create_named(&name).unwrap();
@@ -152,7 +152,7 @@ fn a_name() {
 }
 
 #[test]
-fn a_mount_elsewhere() {
+fn a_mount_elsewhere_is_a_holder() {
     let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
@@ -171,7 +171,7 @@ fn a_mount_elsewhere() {
 }
 
 #[test]
-fn a_mount_in_another_mount_namespace() {
+fn a_mount_in_another_mount_namespace_is_a_holder() {
     let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();

@@ -28,7 +28,7 @@ fn state() -> Vec<String> {
 
 /// Runs `body` many times, and checks that no later call gets a changed thread.
 #[track_caller]
-fn nobody_meets(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
+fn no_later_call_sees(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let pristine = pinned(|_| state()).unwrap();
@@ -65,42 +65,42 @@ fn restored_or_retired(fate: &ThreadFate) -> bool {
 
 #[test]
 fn case_18_an_unshared_mount_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
 }
 
 #[test]
 fn case_18_an_unshared_uts_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_ipc_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_cgroup_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_pid_namespace_for_children() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_network_namespace_is_left_like_any_other() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWNET).unwrap(), |fate| matches!(fate, ThreadFate::Reusable));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNET).unwrap(), |fate| matches!(fate, ThreadFate::Reusable));
 }
 
 #[test]
 fn case_18_an_unshared_file_table() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
 }
 
 #[test]
 fn case_18_a_directory_and_umask_changed_after_unsharing() {
-    nobody_meets(
+    no_later_call_sees(
         || {
             unshare(CloneFlags::CLONE_FS).unwrap();
             std::env::set_current_dir(Path::new("/proc")).unwrap();
@@ -112,12 +112,12 @@ fn case_18_a_directory_and_umask_changed_after_unsharing() {
 
 #[test]
 fn case_18_a_dropped_capability() {
-    nobody_meets(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
+    no_later_call_sees(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
 }
 
 #[test]
 fn case_18_a_dropped_permitted_capability() {
-    nobody_meets(
+    no_later_call_sees(
         || {
             drop_effective(caps::Capability::CAP_NET_RAW);
             caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).unwrap();

@@ -23,7 +23,7 @@ in_netns::rootless!();
 fn leaves_nothing(what: &str, times: usize, work: impl Fn()) {
     // Resources that are created once and kept, such as the template thread, are created now.
     work();
-    wait_until("no thread is on its way out", || pool_stats().leased == 0 && pool_stats().threads == pool_stats().idle);
+    wait_until("no thread is about to exit", || pool_stats().leased == 0 && pool_stats().threads == pool_stats().idle);
     let (open, alive) = (descriptors(), threads().len());
     for _ in 0..times {
         work();

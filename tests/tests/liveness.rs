@@ -29,9 +29,9 @@ fn passes_in_time(program: &str, scenario: &str) {
     // The kill fails if all processes of the group have ended, which is the expected case.
     let _ = killpg(group, Signal::SIGKILL);
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     let how = if output.status.signal() == Some(nix::libc::SIGKILL) { "it hangs" } else { "it fails" };
-    assert!(output.status.success(), "{scenario}: {how}: {}\n{said}", output.status);
+    assert!(output.status.success(), "{scenario}: {how}: {}\n{printed}", output.status);
 }
 
 #[track_caller]

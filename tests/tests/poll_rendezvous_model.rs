@@ -198,7 +198,7 @@ fn a_wake_within_the_poll_is_not_lost() {
 }
 
 #[test]
-fn a_slow_end_is_told() {
+fn a_slow_end_is_reported() {
     model(|| to_the_end(0, false, true));
 }
 
@@ -307,7 +307,7 @@ fn the_latest_waker_is_woken() {
         });
         let hosting = thread::spawn(move || host(pending_host, false));
         let (_stale, stale) = Task::new();
-        assert!(poller.poll(&stale).is_pending(), "nobody has woken it");
+        assert!(poller.poll(&stale).is_pending(), "no thread has woken it");
         let (task, waker) = Task::new();
         while poller.poll(&waker).is_pending() {
             task.wait();
@@ -485,6 +485,6 @@ fn a_waker_that_polls_inline_comes_to_the_end() {
 }
 
 #[test]
-fn a_waker_that_polls_inline_is_told_of_a_slow_end() {
+fn a_waker_that_polls_inline_learns_of_a_slow_end() {
     model(|| woken_on_the_hosts_thread(0, u32::MAX, true));
 }

@@ -59,7 +59,7 @@ fn no_capability() {
 }
 
 #[test]
-fn user_namespaces_disabled() {
+fn disabled_user_namespaces_are_reported() {
     let output = as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"));
     let facts = facts(&output);
     let way_out = "`sudo sysctl user.max_user_namespaces=100000`";
@@ -69,7 +69,7 @@ fn user_namespaces_disabled() {
 }
 
 #[test]
-fn limit_of_network_namespaces() {
+fn the_limit_of_network_namespaces_is_reported() {
     let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"");
     let facts = facts(&output);
     let cause = "Limit { sysctl: \"user.max_net_namespaces\" }";
@@ -85,7 +85,7 @@ fn limit_of_network_namespaces() {
 
 /// The process itself reaches the limit, because the probe creates no network namespace.
 #[test]
-fn limit_of_network_namespaces_on_the_way_to_rootless() {
+fn the_limit_of_network_namespaces_is_reported_by_rootless() {
     let arrange = "set -e; echo 0 > /proc/sys/user/max_net_namespaces
         exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" enter";
     let scratch = Scratch::new();
@@ -101,7 +101,7 @@ fn limit_of_network_namespaces_on_the_way_to_rootless() {
 }
 
 #[test]
-fn seccomp_as_in_a_container() {
+fn a_seccomp_filter_is_reported_as_in_a_container() {
     let way_out = "`--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`";
     let parts = ["a seccomp filter forbids it, as in a container", way_out];
     for filter in ["filter-unshare", "filter-unshare-enosys"] {
@@ -121,7 +121,7 @@ fn seccomp_as_in_a_container() {
 }
 
 #[test]
-fn seccomp_on_entering_alone() {
+fn a_seccomp_filter_on_setns_is_reported() {
     let output = as_root_of_its_own("exec \"$0\" filter-setns");
     let facts = facts(&output);
     assert_eq!((facts["make"], facts["cause"]), ("true enter=false back=false", "Some(Seccomp)"));
@@ -129,7 +129,7 @@ fn seccomp_on_entering_alone() {
 }
 
 #[test]
-fn root_that_may_not_map_itself() {
+fn root_that_may_not_map_itself_is_reported() {
     let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" enter"));
     let facts = facts(&output);
     let parts = ["uid 0 without CAP_SETFCAP may not map itself", "run as an ordinary user, or keep CAP_SETFCAP"];
@@ -141,7 +141,7 @@ fn root_that_may_not_map_itself() {
 
 /// Case 8 (a), detected in advance.
 #[test]
-fn home_of_another_user_namespace() {
+fn a_home_of_another_user_namespace_is_reported() {
     let scratch = Scratch::new();
     let output = output_of(Command::new("unshare").arg("--map-root-user").arg(scratch.program(STANDS)));
     let facts = facts(&output);
@@ -231,7 +231,7 @@ fn a_filter_may_be_a_units_or_a_containers() {
 
 /// The reasons why a process may not be examined: a missing capability, or another reason if the capability is present.
 #[test]
-fn a_process_that_may_not_be_looked_at() {
+fn a_process_that_may_not_be_examined_is_reported() {
     let scratch = Scratch::new();
     let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
     let output = output_of(as_ordinary_user(&mut Command::new(program)));

@@ -8,8 +8,8 @@ in_netns::rootless!();
 #[track_caller]
 fn passes(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_under_profile")).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -46,8 +46,8 @@ fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
     let mut command = Command::new("unshare");
     let output =
         command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{options:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{options:?}: {}\n{printed}", output.status);
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn without_proc_an_error_says_so() {
 fn without_the_files_of_some_kinds_of_namespace() {
     for arguments in [&[][..], &["pidfd"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_fewer_kinds")).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
     }
 }
 

@@ -265,7 +265,7 @@ fn a_submitted_job_is_run_and_passes_the_side_on_spinning() {
 }
 
 #[test]
-fn a_rejected_submitted_job_is_told_so_and_ends_the_callee() {
+fn a_rejected_submitted_job_is_notified_and_ends_the_callee() {
     model(0, |limit| {
         let (caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || {

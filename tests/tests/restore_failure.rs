@@ -52,7 +52,7 @@ fn case_8b_the_value_arrives_and_the_thread_is_gone() {
 
 /// Descriptor numbers of such a thread refer to other files, or to none, in the other threads.
 #[test]
-fn a_poisoned_thread_with_descriptors_of_its_own_touches_nobody_elses() {
+fn a_poisoned_thread_with_its_own_descriptor_table_touches_no_other_descriptor() {
     let _alone = alone();
     set_poison_hook(|_| {});
     let ns = NetNs::new().unwrap();

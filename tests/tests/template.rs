@@ -13,8 +13,8 @@ in_netns::rootless!();
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
 }
 
 /// Often enough to hit the critical moment.
@@ -70,7 +70,7 @@ fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case]
 #[case::rounding("rounding")]
 #[case::processes("processes")]
 #[case::time("time")]
-fn what_the_first_caller_changed_for_itself_is_set_right_or_refused(#[case] attribute: &str) {
+fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attribute: &str) {
     passes(env!("CARGO_BIN_EXE_first_caller"), &[attribute]);
 }
 
@@ -161,7 +161,7 @@ fn unsafe_number(number: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
 }
 
 #[test]
-fn a_body_has_as_much_stack_as_was_asked_for() {
+fn a_body_has_the_stack_that_was_requested() {
     fn depth(left: u32) -> u32 {
         let on_the_stack = std::hint::black_box([left; 1024]);
         if left == 0 { 0 } else { 1 + depth(on_the_stack[7] - 1) }

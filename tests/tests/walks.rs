@@ -31,7 +31,7 @@ fn each_is_visited_in_order_on_one_thread_that_is_home_after() {
 }
 
 #[test]
-fn nothing_to_visit_is_nothing_seen() {
+fn an_empty_walk_visits_nothing() {
     assert!(walk(&[] as &[NetNs], |_| ()).unwrap().is_empty());
     assert!(par_walk(&[] as &[NetNs], None, |_| ()).unwrap().is_empty());
 }

@@ -101,7 +101,7 @@ fn a_worker_that_cannot_go_home_is_poisoned() {
 }
 
 #[test]
-fn what_a_worker_changed_nobody_else_meets() {
+fn changes_on_a_workers_thread_do_not_reach_other_calls() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let worker = ns.worker();

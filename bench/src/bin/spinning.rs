@@ -39,8 +39,8 @@ fn compare() {
         for (how, shares) in ["spinning", "parked"].iter().zip(&mut shares) {
             let program = std::env::current_exe().expect("this program");
             let output = Command::new(program).arg(how).output().expect("this program runs");
-            let said = String::from_utf8(output.stdout).expect("text");
-            let (used, passed) = said.trim().split_once(' ').expect("two numbers");
+            let printed = String::from_utf8(output.stdout).expect("text");
+            let (used, passed) = printed.trim().split_once(' ').expect("two numbers");
             let [used, passed] = [used, passed].map(|number| number.parse::<f64>().expect("a number"));
             shares.push(100.0 * used / passed);
         }

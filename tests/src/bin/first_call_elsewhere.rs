@@ -35,7 +35,7 @@ fn main() {
     for unshared in [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS] {
         let error = elsewhere(|| {
             unshare(unshared).expect("unshare");
-            pinned(|_| ()).expect_err("the template cannot be set right")
+            pinned(|_| ()).expect_err("the template cannot be corrected")
         });
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("first call"), "{error}");
@@ -43,7 +43,7 @@ fn main() {
     let error = elsewhere(|| {
         drop_effective(caps::Capability::CAP_NET_RAW);
         caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).expect("caps");
-        pinned(|_| ()).expect_err("the template cannot be set right")
+        pinned(|_| ()).expect_err("the template cannot be corrected")
     });
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 
@@ -63,7 +63,7 @@ fn main() {
         one_cpu.set(first).expect("a CPU");
         sched_setaffinity(Pid::from_raw(0), &one_cpu).expect("affinity");
         assert_ne!(inherited(), leaders);
-        (pinned(|_| inherited()).expect("the template is set right"), pinned(|_| NetNs::current()))
+        (pinned(|_| inherited()).expect("the template is corrected"), pinned(|_| NetNs::current()))
     });
     assert_eq!(worker, leaders);
     let fresh_home = fresh_home.expect("a lease").expect("a namespace");

@@ -234,15 +234,15 @@ fn main() {
     let of_the_process = read();
     match thread::spawn(first).join().expect("the caller's own checks hold") {
         Ok((body, child)) => {
-            eprintln!("{name}: set right");
+            eprintln!("{name}: corrected");
             assert_eq!(body, of_the_process);
             assert_eq!(child, of_the_process);
         }
         Err(error) => {
             eprintln!("{name}: {error}");
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            let said = error.to_string();
-            assert!(said.contains("first call") && said.contains("in_netns::init"), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("first call") && message.contains("in_netns::init"), "{error}");
         }
     }
     // The next caller is served.

@@ -59,7 +59,7 @@ fn main() {
     assert_eq!(with_netns(&ns, here).expect("an idle thread is there"), key(ns.id()));
     assert_eq!(block_on(ns.run_async(|| async { here() })).expect("an idle thread is there"), key(ns.id()));
     limit(hard);
-    a_hook_is_told_later(&ns, &limit, hard);
+    a_hook_runs_later(&ns, &limit, hard);
     a_body_panics_that_needs_a_blocking_thread(&ns, &limit, hard);
     a_service_needs_all_its_workers(&ns, hard);
 }
@@ -72,7 +72,7 @@ fn in_time<R: Send + 'static>(what: &str, run: impl FnOnce() -> R + Send + 'stat
 }
 
 /// If no thread can run a hook and no caller waits, the hook runs at the next call.
-fn a_hook_is_told_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
+fn a_hook_runs_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
     let (tell, told) = mpsc::channel();
     set_poison_hook(move |poisoning| {
         let thread = poisoning.thread_id();

@@ -277,7 +277,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_what_a_trait_or_an_implementation_calls_it() {
+    fn an_associated_type_that_is_a_result_returns_a_failure() {
         trait Probe {
             type Reply;
             fn probe(&self) -> Self::Reply;
@@ -299,7 +299,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_one_in_a_generic_function_as_far_as_the_function_knows() {
+    fn a_generic_function_returns_a_failure_if_its_bounds_show_a_result() {
         #[in_netns(MISSING)]
         fn any_value<T: Send>(value: T) -> Generic<T> {
             Ok(value)
@@ -332,7 +332,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_an_async_function() {
+    fn an_async_function_returns_a_failure_through_an_alias() {
         #[in_netns(MISSING)]
         async fn borrowed(_: &u8) -> Reply {
             Ok(1)
