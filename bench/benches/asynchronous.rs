@@ -1,10 +1,11 @@
-//! What an async call costs, beside the same work done by hand: `spawn_blocking`, and a runtime built there (as kata-containers does).
+//! The cost of an async call, compared with the same work by hand: `spawn_blocking`, and a runtime built there (as in
+//! kata-containers).
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml --bench asynchronous
 //! ```
 //!
-//! It takes root and about two minutes. At the end it prints the table of medians, and writes it to `bench/results/`.
+//! It needs root and about two minutes. At the end it prints the table of medians, and writes it to `bench/results/`.
 
 use std::fmt::Write as _;
 use std::future::{Future, pending, poll_fn};
@@ -26,17 +27,18 @@ use tokio::time::sleep;
 
 const GROUP: &str = "asynchronous";
 
-/// Work, and the bars of the borrowed and the owned form as multiples of the way by hand, where the project has set itself any.
+/// A piece of work, and the project's bars for the borrowed and the owned form, as multiples of the work by hand, if
+/// there are any.
 const BARS: &[(&str, Option<[f64; 2]>)] = &[
     ("ready at once", Some([1.2, 1.2])),
     ("1000 yields", Some([4.0, 1.1])),
     ("1000 sockets", Some([4.0, 1.1])),
     ("1000 awaits", Some([4.0, 1.1])),
-    // Which CPU the scheduler puts the two on decides about this one, by hand as well.
+    // The scheduler's choice of CPUs decides this measure, also for the work by hand.
     ("1000 questions", None),
 ];
 
-/// The hand-over alone, which the other ways have not.
+/// The hand-over of one poll, which the other ways do not need.
 const ONE_POLL: &str = "one poll hand-over";
 
 fn main() {
@@ -72,7 +74,7 @@ async fn yields(count: usize) {
     }
 }
 
-/// Reads that wait: each for a byte that is written when it waits already.
+/// Reads that wait: each byte is written after its read has started to wait.
 async fn sockets(count: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
@@ -95,7 +97,7 @@ async fn sockets(count: usize) {
     echo.await.expect("echo");
 }
 
-/// What kata-containers does.
+/// Does what kata-containers does.
 async fn by_hand<F, Fut>(ns: NetNs, body: F)
 where
     F: FnOnce() -> Fut + Send + 'static,
@@ -129,7 +131,7 @@ where
     ns.spawn_async(body).await.expect("inside");
 }
 
-/// Measures a piece of work each way.
+/// Measures a piece of work in each way.
 fn work<F, Fut>(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, name: &str, body: F)
 where
     F: Fn() -> Fut + Copy + Send + 'static,
@@ -140,7 +142,8 @@ where
     measure(group, outer, ns, &format!("{name}, owned"), move |ns| owned(ns, body));
 }
 
-/// Measures questions to a body, each asked by a task outside when the one before was answered: it wakes the body, which wakes the task.
+/// Measures questions to a body. A task outside asks each one after the answer to the one before: it wakes the body,
+/// which wakes the task.
 fn questions(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, count: usize) {
     async fn ask(count: usize, ask: mpsc::Sender<()>, mut told: mpsc::Receiver<()>) {
         for _ in 0..count {
@@ -168,7 +171,7 @@ fn questions(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &Net
     way!(owned, "owned");
 }
 
-/// Measures a poll of a call whose body waits for something else.
+/// Measures a poll of a call whose body waits for an unrelated event.
 fn one_poll(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs) {
     group.bench_function(ONE_POLL, |bencher| {
         bencher.iter_custom(|iterations| {
@@ -188,7 +191,7 @@ fn one_poll(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetN
     });
 }
 
-/// Awaited by a task on a worker of the outer runtime, one call after another.
+/// A task on a worker of the outer runtime awaits one call after another.
 fn measure<C, Fut>(group: &mut BenchmarkGroup<'_, WallTime>, outer: &Runtime, ns: &NetNs, name: &str, call: C)
 where
     C: Fn(NetNs) -> Fut + Copy + Send + 'static,

@@ -1,11 +1,11 @@
-//! What a call costs, beside the floor and the published peers, in one run:
+//! The cost of a call, compared with the floor and with the published peers, in one run:
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml
 //! ```
 //!
-//! It takes root, about six minutes and three gigabytes (for ten thousand namespaces). At the end it prints the table of
-//! medians, and writes it to `bench/results/`, as Markdown and as a picture.
+//! It needs root, about six minutes and three gigabytes (for ten thousand namespaces). At the end it prints the table
+//! of medians, and writes it to `bench/results/`, as Markdown and as a picture.
 
 mod report;
 
@@ -25,10 +25,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// The namespace that the peers find by name.
 const NAME: &str = "in-netns-bench";
 
-/// How many namespaces a walk visits.
+/// The number of namespaces that a walk visits.
 const WALK: usize = 1_000;
 
-/// How many there are for "many".
+/// The number of namespaces in the measure with many.
 const MANY: usize = 10_000;
 
 fn main() {
@@ -76,7 +76,7 @@ fn calls(group: &mut BenchmarkGroup<'_, WallTime>, ns: &NetNs) {
     group.bench_function("Worker::run", |bencher| bencher.iter(|| worker.run(|| ())));
 }
 
-/// Times `call`, each time after everybody has gone to sleep.
+/// Times `call`, each time after all threads have parked.
 fn rested<R>(times: u64, mut call: impl FnMut() -> R) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..times {
@@ -113,7 +113,7 @@ fn peers(group: &mut BenchmarkGroup<'_, WallTime>, ns: &NetNs) {
     }
 }
 
-/// The time of one call, where several callers call at once: the whole time, by the calls.
+/// The time of one call while several callers call at once: the total time divided by the number of calls.
 fn concurrent(group: &mut BenchmarkGroup<'_, WallTime>, ns: &NetNs) {
     for callers in [2, 8, 64] {
         group.bench_function(format!("with_netns, {callers} callers"), |bencher| {
@@ -177,7 +177,7 @@ fn walks(group: &mut BenchmarkGroup<'_, WallTime>) {
     });
 }
 
-/// Calls into one namespace after another, with few of them alive and with many.
+/// Calls into one namespace after another, with few and with many of them alive.
 fn scale(group: &mut BenchmarkGroup<'_, WallTime>) {
     let mut spaces: VecDeque<_> = namespaces(10).into();
     let visit_all = |group: &mut BenchmarkGroup<'_, WallTime>, spaces: &VecDeque<NetNs>, label: String| {

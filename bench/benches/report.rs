@@ -8,7 +8,7 @@ use plotters::prelude::*;
 
 pub const GROUP: &str = "calls";
 
-/// What each line of the table is measured by, and what its bar is, if it has one.
+/// The measure behind each line of the table, and its bar, if it has one.
 const ROWS: &[&str] = &[
     "floor",
     "with_netns",
@@ -33,7 +33,7 @@ const ROWS: &[&str] = &[
     "ip netns exec … true",
 ];
 
-/// The comparisons that the project has set itself bars for: one measure, another, and the bar.
+/// The comparisons for which the project has bars: one measure, another, and the bar.
 const BARS: &[(&str, &str, f64)] = &[
     ("with_netns", "floor", 1.6),
     ("with_netns", "netns-rs run", 0.5),
@@ -45,7 +45,7 @@ const BARS: &[(&str, &str, f64)] = &[
     ("with_netns, 10000 namespaces", "with_netns, 10 namespaces", 1.2),
 ];
 
-/// Medians in nanoseconds, in the order of [`ROWS`]. What was not measured in this or an earlier run is left out.
+/// Medians in nanoseconds, in the order of [`ROWS`]. A row that was not measured in this or an earlier run is left out.
 fn medians() -> Vec<(&'static str, f64)> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here().join("target"), PathBuf::from);
     let median = |row: &str| {
@@ -91,7 +91,7 @@ fn human(nanos: f64) -> String {
     }
 }
 
-/// Horizontal bars on a logarithmic axis.
+/// Draws horizontal bars on a logarithmic axis.
 fn draw(medians: &[(&str, f64)], file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let height = 60 + 26 * u32::try_from(medians.len())?;
     let area = SVGBackend::new(file, (900, height)).into_drawing_area();

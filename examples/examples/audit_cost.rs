@@ -1,4 +1,4 @@
-//! What an audit costs: the median of calls with and without, in a process with 10, 100 and 1000 threads.
+//! Measures the cost of an audit: the median of calls with and without one, in a process with 10, 100 and 1000 threads.
 //!
 //! `cargo run --release --example audit_cost`
 

@@ -1,4 +1,4 @@
-//! A TCP port forwarder from home into a namespace, as `kubectl port-forward` and `systemd-socket-proxyd` are.
+//! A TCP port forwarder from home into a namespace, like `kubectl port-forward` and `systemd-socket-proxyd`.
 //!
 //! ```sh
 //! cargo run --example forward -- 127.0.0.1:8080 blue 127.0.0.1:80
@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connects from inside. The socket stays in the namespace on any thread. As a `std` socket it can leave the call's runtime.
+/// Connects from inside. The socket stays in the namespace, whichever thread uses it. As a `std` socket it can leave
+/// the call's runtime.
 #[in_netns(ns)]
 async fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<std::net::TcpStream> {
     TcpStream::connect(to).await?.into_std()
@@ -24,11 +25,11 @@ async fn serve(mut client: TcpStream, ns: NetNs, to: SocketAddr) -> io::Result<(
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// Forwards until `stop` is true. Then it accepts no more connections, and serves the open ones to their end.
+/// Forwards until `stop`. After that it accepts no more connections, and serves the open ones to their end.
 ///
 /// # Errors
 ///
-/// The error of the listener. An error in one connection ends only that connection, and is printed on stderr.
+/// If the listener fails. An error in one connection ends only that one, and is printed to stderr.
 pub async fn forward(
     listener: TcpListener,
     ns: NetNs,

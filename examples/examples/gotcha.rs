@@ -1,9 +1,10 @@
-//! The program with which "Linux Namespaces and Go Don't Mix" began, in Rust.
+//! The program from "Linux Namespaces and Go Don't Mix", in Rust.
 //!
-//! A body runs in a new network namespace and starts a thread there. In Go before 1.10 that child could run at home, and
-//! unrelated work in the namespace. Here the child is in its parent's namespace, and after the call all threads are home.
+//! A body runs in a new network namespace and starts a thread there. In Go before 1.10 that child could run at home,
+//! and unrelated goroutines could run in the namespace. Here the child is where its parent is, and afterwards every
+//! thread is home.
 //!
-//! Then a body makes its own restore impossible: its value arrives, and its thread is never used again.
+//! A second body makes its own restore impossible: its value arrives, and its thread is never used again.
 
 use std::error::Error;
 use std::fs;
@@ -12,7 +13,7 @@ use std::thread;
 use in_netns::{NetNs, in_netns, pool_stats, set_poison_hook, with_netns};
 use nix::unistd::gettid;
 
-/// Where the calling thread is. (`/proc/self` would be the process's main thread.)
+/// The namespace of the calling thread. (`/proc/self` would show that of the process's main thread.)
 fn here() -> String {
     let link = fs::read_link("/proc/thread-self/ns/net").expect("/proc is mounted");
     link.display().to_string()
@@ -31,7 +32,7 @@ fn without_a_way_back(ns: &NetNs) -> i32 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Without root, this process becomes the root of a user namespace of its own.
+    // Without root, this process becomes root of a user namespace of its own.
     in_netns::rootless::enter()?;
 
     let ns = NetNs::new()?;

@@ -1,4 +1,4 @@
-//! Lists the interfaces and addresses of every named network namespace: what Weave Net's agent did on each host.
+//! Lists the interfaces and addresses of every named network namespace, as Weave Net's agent did on each host.
 //!
 //! ```text
 //! $ cargo run --example interfaces
@@ -12,10 +12,10 @@ use std::error::Error;
 use in_netns::{NetNs, with_netns};
 use in_netns_examples::netlink::{Interface, Netlink};
 
-// Without root, the process has a `/run/netns` of its own, which is empty.
+// Without root, the process has a private `/run/netns` without names.
 in_netns::rootless!();
 
-/// The interfaces of a namespace. The socket is created inside, so it reports on that namespace.
+/// The interfaces of a namespace. The socket is made inside, and so shows the interfaces inside.
 pub(crate) fn interfaces_of(ns: &NetNs) -> Result<Vec<Interface>, Box<dyn Error>> {
     Ok(with_netns(ns, || Netlink::connect()?.interfaces())??)
 }
@@ -23,7 +23,7 @@ pub(crate) fn interfaces_of(ns: &NetNs) -> Result<Vec<Interface>, Box<dyn Error>
 fn main() -> Result<(), Box<dyn Error>> {
     let names = NetNs::list_named()?;
     if names.is_empty() {
-        println!("no named network namespaces here; `ip netns add blue`, as root, makes one");
+        println!("there are no named network namespaces; create one with `ip netns add blue`, as root");
     }
     for name in names {
         let ns = NetNs::from_name(&name)?;

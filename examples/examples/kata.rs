@@ -1,7 +1,8 @@
-//! Many tasks on one runtime, each in its own pod's network across awaits: the shape of kata-containers #13885.
+//! Many tasks on one runtime, each in its own pod's network across awaits: the structure of kata-containers #13885.
 //!
 //! A guard that moves the current thread, held across an `.await`, leaves the worker in the pod's namespace while other
-//! tasks run there, and is dropped on the worker that the task has moved to. `--broken` runs that, to show the difference.
+//! tasks run there. It is dropped on whichever worker runs the task at that time. `--broken` runs that version, to show
+//! the difference.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,12 +14,12 @@ use nix::sched::{CloneFlags, setns};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-/// In which namespace the steps of all the tasks ran.
+/// Counts the namespaces in which the steps of all tasks ran.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Steps in the pod's namespace.
+    /// The number of steps in their pod's namespace.
     pub inside: usize,
-    /// Steps in another namespace.
+    /// The number of all other steps.
     pub elsewhere: usize,
 }
 
@@ -34,7 +35,7 @@ impl Steps {
         Ok(())
     }
 
-    /// What a task does in its pod: wait, and go on.
+    /// The work of a task in its pod: it waits and continues.
     async fn take(&self, pod: &NetNs) -> io::Result<()> {
         for _ in 0..10 {
             self.check(pod)?;
@@ -46,7 +47,7 @@ impl Steps {
     }
 }
 
-/// Counts in a leaked value, because tasks are `'static`. Each run has its own.
+/// The counter is static, because tasks are `'static`; each run has its own.
 fn run<F>(runtime: &Runtime, tasks: usize, task: impl Fn(NetNs, &'static Steps) -> F) -> io::Result<Tally>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -73,7 +74,7 @@ async fn work_in(pod: &NetNs, steps: &Steps) -> io::Result<()> {
     steps.take(pod).await
 }
 
-/// With this crate.
+/// Runs the tasks with this crate.
 ///
 /// # Errors
 ///
@@ -82,7 +83,7 @@ pub fn ours(tasks: usize) -> io::Result<Tally> {
     run(&workers()?, tasks, |pod, steps| async move { work_in(&pod, steps).await })
 }
 
-/// The usual guard: it moves the thread that creates it, and moves the thread that drops it back.
+/// The usual guard: it moves the thread on which it is made, and later moves the thread on which it is dropped.
 struct BrokenGuard(OwnedFd);
 
 impl BrokenGuard {
@@ -99,13 +100,13 @@ impl Drop for BrokenGuard {
     }
 }
 
-/// With the usual guard.
+/// Runs the tasks with the usual guard.
 ///
 /// # Errors
 ///
 /// If no namespace can be created.
 pub fn broken(tasks: usize) -> io::Result<Tally> {
-    // The workers can end in any namespace. They exit with the runtime.
+    // Its workers may be in any namespace; they exit with the runtime.
     run(&workers()?, tasks, |pod, steps| async move {
         let _guard = BrokenGuard::enter(&pod)?;
         steps.take(&pod).await

@@ -1,4 +1,4 @@
-//! Two namespaces, joined by a veth pair, with synchronous calls only. With a router in between: see `router.rs`.
+//! Two namespaces, joined by a veth pair, with synchronous calls only. See `router.rs` for a router between them.
 //!
 //! ```text
 //! left eth0 10.0.0.1/24 ── 10.0.0.2/24 eth0 right
@@ -44,7 +44,7 @@ pub(crate) fn talk_over_tcp(client: &NetNs, server: &NetNs, address: Ipv4Addr) -
     Ok(serve.join().expect("the server does not panic")?)
 }
 
-/// The same over UDP.
+/// Does the same over UDP.
 pub(crate) fn talk_over_udp(client: &NetNs, server: &NetNs, address: Ipv4Addr) -> Result<(String, SocketAddr)> {
     let socket = server.run(|| UdpSocket::bind((address, 53)))??;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?; // A lost datagram is not sent again.
@@ -54,7 +54,7 @@ pub(crate) fn talk_over_udp(client: &NetNs, server: &NetNs, address: Ipv4Addr) -
     Ok((String::from_utf8_lossy(&heard[..length]).into_owned(), from))
 }
 
-/// Two namespaces on one veth pair.
+/// Creates two namespaces on one veth pair.
 pub(crate) fn two() -> Result<[NetNs; 2]> {
     let (left, right) = (NetNs::new()?, NetNs::new()?);
     link((&left, "eth0", Ipv4Addr::new(10, 0, 0, 1)), (&right, "eth0", Ipv4Addr::new(10, 0, 0, 2)))?;

@@ -1,7 +1,7 @@
-//! A name look-up inside a namespace: the queries go to a small DNS server on the loopback there, and not to one at home.
+//! Looks up a name from inside a namespace: the packets go to a small DNS server on the loopback there, and not home.
 //!
-//! tokio looks names up on its blocking pool. The pool of the caller's runtime runs at home, in whichever namespace the
-//! task's own thread is: the usual DNS leak. An async call has a blocking pool of its own, inside.
+//! tokio looks up names on its blocking pool. The pool of the caller's runtime is at home, wherever the task's own
+//! thread is: this is the usual DNS leak. In an async call, the pool belongs to the call and is inside.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,9 +13,9 @@ use in_netns::{NetNs, in_netns};
 use in_netns_examples::dns;
 use in_netns_examples::netlink::Netlink;
 
-/// A name that no other server has.
+/// A name that no other server knows.
 pub const NAME: &str = "pod.in-netns.test";
-/// The address that the server in the namespace answers with.
+/// The answer of the server in the namespace.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 
 #[in_netns(ns)]
@@ -27,11 +27,11 @@ async fn look_up(ns: &NetNs, name: &str) -> io::Result<Vec<IpAddr>> {
 fn nameserver() -> io::Result<Ipv4Addr> {
     let conf = std::fs::read_to_string("/etc/resolv.conf")?;
     let servers = conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
-    // Without an entry, the resolver asks the loopback (`resolv.conf(5)`).
+    // Without an entry, the resolver queries this address.
     Ok(servers.into_iter().next().unwrap_or(Ipv4Addr::LOCALHOST))
 }
 
-/// Returns the addresses found inside, the number of queries heard there, and the number that arrived at home.
+/// The address of the name inside, the number of queries at the server there, and the number at the same port at home.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub async fn resolve_inside() -> io::Result<(Vec<IpAddr>, usize, usize)> {
         }
         UdpSocket::bind((server, 53))
     })??;
-    // Another process may use the port at home already. Then the queries at home are not counted.
+    // At home another program may have the port already; then this program cannot count there.
     let at_home = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53)));
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);

@@ -73,7 +73,8 @@ impl Topology {
     }
 }
 
-/// Connects to rtnetlink in the namespace of the calling thread. The task that serves the connection ends with the call.
+/// Connects to rtnetlink in the namespace of the calling thread. The task that serves the connection ends with the
+/// call.
 fn netlink() -> io::Result<Handle> {
     let (connection, handle, _messages) = rtnetlink::new_connection()?;
     tokio::spawn(connection);

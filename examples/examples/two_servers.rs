@@ -9,7 +9,7 @@ use in_netns::{NetNs, in_netns};
 
 const ADDRESS: &str = "127.0.0.1:80";
 
-/// A socket stays in the namespace that it was created in, so any thread can serve the listener.
+/// A socket keeps the namespace in which it was created, so any thread can serve the listener.
 #[in_netns(ns)]
 fn listen(ns: &NetNs) -> Result<TcpListener, Box<dyn Error + Send + Sync>> {
     Ok(TcpListener::bind(ADDRESS)?)

@@ -1,4 +1,4 @@
-//! Runnable programs, one per use: see the folder `examples/`. What they share is here.
+//! Code that the runnable programs in the folder `examples/` share.
 
 pub mod dns;
 pub mod netlink;

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::runtime::{Builder, Runtime};
 
-/// A connection to the kernel, for the namespace that the calling thread was in when it was made.
+/// A connection to the kernel, for the network namespace in which it was created.
 pub struct Netlink {
     runtime: Runtime,
     handle: Handle,
@@ -35,7 +35,7 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)`, `bind(2)` and `epoll_create(2)`.
+    /// The errors of `socket(2)`, `bind(2)` and `epoll_create(2)`.
     pub fn connect() -> io::Result<Netlink> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let (connection, handle, _messages) = {

@@ -1,4 +1,4 @@
-//! What the async examples do, checked.
+//! Tests of the async examples.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
 #[path = "../examples/forward.rs"]
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 in_netns::rootless!();
 
-/// A call has four descriptors, and a forwarded connection four sockets. The usual 1,024 are soon used up.
+/// A call has four descriptors, and a forwarded connection four sockets. The usual limit of 1,024 is not enough.
 fn raise_limit_of_descriptors() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
@@ -73,7 +73,7 @@ async fn many_connections_are_forwarded_and_the_end_is_clean() {
     stop.send(true).unwrap();
     let mut last = open.pop().unwrap();
     drop(open);
-    // What is open is served to its end.
+    // Open connections are served to their end.
     last.write_all(b"on").await.unwrap();
     let mut heard = [0; 2];
     last.read_exact(&mut heard).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the examples do, checked.
+//! Tests of the examples.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
 #[path = "../examples/interfaces.rs"]
@@ -38,7 +38,7 @@ async fn a_router_passes_on_between_two_networks() {
         let server = router::serve_peer_addresses(server, at).unwrap();
         assert_eq!(router::ask(client, server).await.unwrap(), from.to_string());
     }
-    // The packets pass through the router: without forwarding, the refusal of a closed port does not come back.
+    // The packets pass through the router: without forwarding, the refusal of a closed port does not return.
     let knock = || {
         let closed_port = (Topology::RIGHT, 80).into();
         left.run(|| TcpStream::connect_timeout(&closed_port, Duration::from_millis(200))).unwrap().unwrap_err().kind()

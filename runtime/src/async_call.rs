@@ -1,13 +1,13 @@
 //! Async calls: a future that lives in a namespace, on a pinned thread, under any executor.
 //!
 //! ```text
-//! caller:  first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
-//! pinned:                    enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
+//! caller: first poll: lease ─ job ─ poll ─ wait │ … │ poll ─ wait │ … │ poll ─ wait ──────────────── value | panic
+//! pinned:                   enter ─ build runtime ─ make body, poll │ reactor, children │ poll ─ end runtime ─ restore
 //! ```
 //!
-//! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body: it is made, polled and dropped on a
-//! pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns runs inside too, and has ended before
-//! the call's future is ready. The executor's threads never move.
+//! **Promised:** what [`with_netns`](crate::with_netns) promises, for the whole of an async body. The body is made,
+//! polled and dropped on a pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns
+//! runs inside too, and has ended before the call's future is ready. The executor's threads never move.
 //!
 //! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
 //! the caller's network. That cannot happen where the only runtime in reach is the call's own.
@@ -42,13 +42,13 @@ use crate::thread::Inspect;
 
 /// Runs an async body inside a network namespace: [`with_netns`](crate::with_netns) for futures.
 ///
-/// `body` makes a future. It is made, polled and dropped on a pinned thread inside the namespace, in a current-thread tokio runtime
-/// (with a [`LocalSet`](tokio::task::LocalSet)) of this call. So `tokio::spawn`, `spawn_local`, `spawn_blocking`, timers, sockets
-/// and name look-ups are inside as well, and what was spawned has ended when the returned future is ready: tasks are dropped,
-/// blocking closures are waited for (without blocking the executor).
+/// `body` makes a future. It is made, polled and dropped on a pinned thread inside the namespace, in a current-thread
+/// tokio runtime (with a [`LocalSet`](tokio::task::LocalSet)) of this call. So `tokio::spawn`, `spawn_local`,
+/// `spawn_blocking`, timers, sockets and name look-ups are inside as well. Everything spawned has ended when the
+/// returned future is ready: tasks are dropped, and blocking closures are waited for (without blocking the executor).
 ///
-/// The returned future can be awaited under any executor. The body may borrow from its surroundings, and only what crosses, the
-/// closure and the output, must be [`Send`]: the body may hold an `Rc` across an `.await`.
+/// The returned future can be awaited under any executor. The body may borrow from its surroundings. Only the closure
+/// and the output cross threads and must be [`Send`]: the body may hold an `Rc` across an `.await`.
 ///
 /// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most. What the body
 ///   had spawned is dropped soon after. Blocking closures that run already are left to end by themselves in the namespace; the
@@ -70,12 +70,12 @@ use crate::thread::Inspect;
 ///
 /// # Errors
 ///
-/// As [`with_netns`](crate::with_netns), and [`LimitReached`](crate::ErrorKind::LimitReached) where there are no descriptors left for a
-/// runtime. The body was then never made.
+/// As [`with_netns`](crate::with_netns), and [`LimitReached`](crate::ErrorKind::LimitReached) if no descriptors are
+/// left for a runtime. In each case the body was never made.
 ///
 /// # Panics
 ///
-/// A panic of the body is resumed here, with its own payload, when the thread was restored.
+/// A panic of the body is resumed in the caller, with its own payload, after the thread is restored.
 ///
 /// # Examples
 ///
@@ -89,17 +89,17 @@ use crate::thread::Inspect;
 /// let port = 80;
 /// let listener = with_netns_async(&blue, || async {
 ///     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-///     listener.into_std() // A tokio listener would die with the call's runtime.
+///     listener.into_std() // A tokio listener stops working with the call's runtime.
 /// })
 /// .await??;
 /// assert_eq!(NetNs::of_socket(&listener)?, blue);
-/// let listener = tokio::net::TcpListener::from_std(listener)?; // It stays in `blue`, and is served from here.
+/// let listener = tokio::net::TcpListener::from_std(listener)?; // The socket stays in `blue`.
 /// # drop(listener);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// What is not `Send` does not cross to another thread:
+/// A value that is not `Send` cannot cross to another thread:
 ///
 /// ```compile_fail,E0277
 /// let text = std::rc::Rc::new("here");
@@ -134,11 +134,12 @@ impl NetNs {
         Call::new(self).run_async(body).await
     }
 
-    /// Starts an async body inside this namespace, which goes at its own pace: for a body that borrows nothing.
+    /// Starts an async body inside this namespace that runs independently of the caller. The body must borrow nothing.
     ///
-    /// As [`with_netns_async`], but nothing is handed over for each poll. The handle is that of a tokio task: awaiting it gives
-    /// the output when everything has ended, dropping it detaches the body, and [`JoinHandle::abort`] has it dropped. Whether it
-    /// could be started at all, the handle tells: see [`JoinError::entry`].
+    /// It differs from [`with_netns_async`] in that no poll is passed between threads. The handle behaves like that of
+    /// a tokio task: awaiting it returns the output when everything has ended, dropping it detaches the body, and
+    /// [`JoinHandle::abort`] drops the body. If the body could not be started, the handle returns the error: see
+    /// [`JoinError::entry`].
     ///
     /// # Examples
     ///
@@ -194,14 +195,14 @@ impl Call {
         self.execute_async(Inspect::Later, body).await.map(Outcome::into_value)
     }
 
-    /// Runs an async body, and returns everything there is to know, as [`Call::outcome`] does.
+    /// Runs an async body, and returns the full outcome, as [`Call::outcome`] does.
     ///
-    /// An audit looks when all that the body spawned on its runtime has ended: what is left are threads that were started by other
-    /// means.
+    /// An audit checks after everything that the body spawned on its runtime has ended. It finds threads that were
+    /// started by other means.
     ///
     /// # Errors
     ///
-    /// As [`with_netns_async`]. A panic is in the outcome, and not resumed.
+    /// As [`with_netns_async`]. A panic is part of the outcome, and is not resumed.
     pub async fn outcome_async<F, Fut, R>(self, body: F) -> Result<Outcome<R>, Error>
     where
         F: FnOnce() -> Fut + Send,
@@ -211,10 +212,10 @@ impl Call {
         self.execute_async(Inspect::Now, body).await
     }
 
-    /// Starts an async body that goes at its own pace: [`NetNs::spawn_async`], with options.
+    /// Starts an async body that runs independently of the caller: [`NetNs::spawn_async`], with options.
     ///
-    /// What an audit finds, the hook of [`set_stray_hook`](crate::set_stray_hook) is told. A namespace that cannot be found is an error of
-    /// the handle: [`JoinError::entry`].
+    /// The hook of [`set_stray_hook`](crate::set_stray_hook) is called for each stray of an audit. If the namespace
+    /// cannot be found, the handle returns the error: [`JoinError::entry`].
     pub fn spawn_async<F, Fut, R>(self, body: F) -> JoinHandle<R>
     where
         F: FnOnce() -> Fut + Send + 'static,

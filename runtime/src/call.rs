@@ -1,13 +1,13 @@
-//! A call: a body, run in a namespace on a pinned thread.
+//! A call: runs a body in a namespace, on a pinned thread.
 //!
 //! ```text
 //! caller:  target resolved ─ lease ─ hand over ───────────────── wait ──────────────────────── value | panic | error
 //! pinned:                              enter ─ catch_unwind(f) ─ restore ─ tell the caller ─ inspect ─ idle | retire
 //! ```
 //!
-//! **Promised:** the body runs after `setns` succeeded, or not at all (P1); the caller's thread never moves (P2); when the call
-//! returns, the pinned thread is home or gone (P3); the body's value, its panic and a failed restore are three facts, and
-//! none hides another (P5).
+//! **Promised:** the body runs after `setns` succeeded, or not at all (P1); the caller's thread never moves (P2); when
+//! the call returns, the pinned thread is home or has exited (P3); the body's value, its panic and a failed restore are
+//! three separate facts, and none hides another (P5).
 
 pub(crate) mod audit;
 pub(crate) mod context;
@@ -33,24 +33,24 @@ use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
-/// The closure runs on a pinned thread: one that belongs to this crate, is in home (the process's own namespaces) before and
-/// after, and is not used again if it could not be brought back. The calling thread waits, and its namespace is never changed.
-/// The closure may borrow from its surroundings, as with [`std::thread::scope`].
+/// The closure runs on a pinned thread. Such a thread belongs to this crate. It is at home (in the process's own
+/// namespaces) before and after the call, and is not used again if it could not be restored. The calling thread waits,
+/// and its namespace never changes. The closure may borrow from its surroundings, as with [`std::thread::scope`].
 ///
-/// The namespace is anything that is [`IntoNetNs`]: a name as in `ip netns`, a path, a descriptor, a process id, a [`NetNs`].
+/// The namespace is any [`IntoNetNs`]: a name as in `ip netns`, a path, a descriptor, a process id, a [`NetNs`].
 ///
 /// # Errors
 ///
-/// What [`IntoNetNs::into_netns`] and entering can meet: [`NotFound`](crate::ErrorKind::NotFound),
+/// Any error of [`IntoNetNs::into_netns`] or of entering the namespace: [`NotFound`](crate::ErrorKind::NotFound),
 /// [`NotANetNs`](crate::ErrorKind::NotANetNs), [`PermissionDenied`](crate::ErrorKind::PermissionDenied), … and
-/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn). The closure was then never called.
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn). In each case the closure was never called.
 ///
-/// A failed *restore* is not an error of the call: the work was done, and the thread is gone. [`Call::outcome`],
-/// [`pool_stats`](crate::pool_stats) and [`set_poison_hook`](crate::set_poison_hook) tell of it.
+/// A failed *restore* is not an error of the call: the closure has run, and the thread has exited. [`Call::outcome`],
+/// [`pool_stats`](crate::pool_stats) and [`set_poison_hook`](crate::set_poison_hook) report it.
 ///
 /// # Panics
 ///
-/// A panic of the closure is resumed here, with its own payload, after the thread was restored.
+/// A panic of the closure is resumed in the caller, with its own payload, after the thread is restored.
 ///
 /// # Examples
 ///
@@ -62,14 +62,14 @@ use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors
 /// let blue = NetNs::new()?;
 /// let red = NetNs::new()?;
 /// let bind = || TcpListener::bind("127.0.0.1:80");
-/// // The same port, twice: each listener stays in the namespace that it was made in.
+/// // Both bind the same port: each listener stays in the namespace in which it was created.
 /// let (one, other) = (with_netns(&blue, bind)??, with_netns(&red, bind)??);
 /// assert_eq!(NetNs::of_socket(&one)?, blue);
 /// assert_eq!(NetNs::of_socket(&other)?, red);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// What is not `Send` does not cross to another thread:
+/// A value that is not `Send` cannot cross to another thread:
 ///
 /// ```compile_fail,E0277
 /// let text = std::rc::Rc::new("here");
@@ -88,13 +88,14 @@ where
     Call::new(ns).run(f)
 }
 
-/// As [`with_netns`], for a closure that returns a `Result`: one `?` is enough.
+/// Like [`with_netns`], for a closure that returns a `Result`: one `?` is enough.
 ///
 /// A failure to enter is converted into the closure's own error type.
 ///
 /// # Errors
 ///
-/// The closure's error, or an [`Error`] as [`with_netns`] gives it. The closure was then never called.
+/// The closure's error, or an [`Error`] as described for [`with_netns`]. In the second case the closure was never
+/// called.
 ///
 /// # Panics
 ///
@@ -122,15 +123,17 @@ where
     Call::new(ns).try_run(f)
 }
 
-/// Runs a closure on a pristine pinned thread, still at home, from where it enters namespaces as it likes.
+/// Runs a closure on a pristine pinned thread that is still at home. The closure enters namespaces through its
+/// argument.
 ///
 /// # Errors
 ///
-/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where there is no thread to be had. The closure was then never called.
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) if no thread could be started. The closure was never called in that
+/// case.
 ///
 /// # Panics
 ///
-/// A panic of the closure is resumed here.
+/// A panic of the closure is resumed in the caller.
 ///
 /// # Examples
 ///
@@ -177,7 +180,7 @@ impl NetNs {
         with_netns(self, f)
     }
 
-    /// As [`NetNs::run`], for a closure that returns a `Result`: [`try_with_netns`], as a method.
+    /// Like [`NetNs::run`], for a closure that returns a `Result`: [`try_with_netns`], as a method.
     ///
     /// # Errors
     ///
@@ -196,7 +199,7 @@ impl NetNs {
     }
 }
 
-/// One call, with its options.
+/// A call, with its options.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -214,7 +217,7 @@ pub struct Call {
     options: Options,
 }
 
-/// How a call is made.
+/// The options of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) fresh: bool,
@@ -225,7 +228,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// For a thread of the call's own. Without a name it goes under its caller's, so that a failing test is named in its panic message.
+    /// Returns the builder for a thread of the call's own. The default name is the caller's, so that a panic message
+    /// names the failing test.
     pub(crate) fn builder(&self) -> Builder {
         let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
         let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
@@ -240,12 +244,12 @@ impl Options {
         self.fresh || self.stack_size.is_some()
     }
 
-    /// For a thread of the pool, which has a name already.
+    /// Returns the name for a pooled thread, which has a name already.
     pub(crate) fn name_for_kernel(&self) -> Option<CString> {
         self.thread_name.clone().and_then(|name| CString::new(name).ok())
     }
 
-    /// What becomes of the call's thread after all.
+    /// Returns what happens to the call's thread, options included.
     pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
         match settled {
             ThreadFate::Reusable if self.needs_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
@@ -255,33 +259,33 @@ impl Options {
 }
 
 impl Call {
-    /// A call into a namespace. A namespace that cannot be found is an error of [`Call::run`] and [`Call::outcome`].
+    /// Creates a call into a namespace. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
     pub fn new(ns: impl IntoNetNs) -> Call {
         Call { target: ns.into_netns(), options: Options::default() }
     }
 
     /// Uses a thread for this call alone, started by the calling thread.
     ///
-    /// It costs the start of a thread, some tens of microseconds. The thread inherits what the calling thread has
-    /// ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its table of descriptors, and the capture
-    /// of output under
-    /// `cargo test`. No other call uses the thread, whatever the closure did to it. It is restored before the call returns all the same, and
-    /// exits then.
+    /// The call then also pays for the start of a thread, some tens of microseconds. The thread inherits the state of
+    /// the calling thread ([`inheritance`](crate::inheritance)): its capabilities, its sandbox, its descriptor table,
+    /// and the output capture of `cargo test`. No other call uses the thread, whatever the closure did to it. It is
+    /// restored before the call returns, and then exits.
     pub fn fresh(mut self) -> Call {
         self.options.fresh = true;
         self
     }
 
-    /// Looks, at the end of the call, for threads that were started in it and are still in its namespace: strays.
+    /// Checks at the end of the call for strays: threads that were started in it and are still in its namespace.
     ///
-    /// They are in [`Outcome::strays`], and the hook of [`set_stray_hook`](crate::set_stray_hook) is told. A thread that was
-    /// joined, or is on its way out, is none; nor is one that another call started, in the same namespace at the same time: see
-    /// [`Stray::certain`]. Child processes are not looked at.
+    /// [`Outcome::strays`] lists them, and the hook of [`set_stray_hook`](crate::set_stray_hook) is called for each. A
+    /// thread that was joined or is about to exit is not a stray. Neither is a thread that a concurrent call in the
+    /// same namespace started: see [`Stray::certain`]. Child processes are not checked.
     ///
-    /// The threads of the process are listed before and after: about 0.07, 0.25 and 2 ms more where they are 10, 100 and 1000. A
-    /// stray costs a millisecond or two more, and up to 0.1 s while it is awake, since it may be about to exit. For the length of
-    /// the body, the timer slack of its thread is somewhat shorter than usual: threads inherit it, and are known by it. What this
-    /// cannot see is on the page about [`escapes`](crate::escapes).
+    /// The threads of the process are listed before and after the call. That takes about 0.07, 0.25 and 2 ms with 10,
+    /// 100 and 1000 threads. A stray costs one or two milliseconds more, and up to 0.1 s while it is awake, because it
+    /// may be about to exit. While the body runs, the timer slack of its thread is slightly shorter than usual: threads
+    /// inherit the slack, and the audit identifies them by it. The page about [`escapes`](crate::escapes) lists what an
+    /// audit cannot see.
     ///
     /// # Examples
     ///
@@ -303,11 +307,11 @@ impl Call {
         self
     }
 
-    /// Gives the body a stack of so many bytes, on a thread for this call alone: implies [`Call::fresh`].
+    /// Gives the body a stack of this many bytes, on a thread for this call alone. This implies [`Call::fresh`].
     ///
-    /// Without it, a body has the stack that [`std::thread`] gives to a thread: 2 MiB, or what `RUST_MIN_STACK` says,
-    /// on a thread of the pool as well as on a fresh one. A size below the minimum of the platform is raised to it. Of
-    /// an async call it is the stack on which the body is polled.
+    /// By default a body has the stack that [`std::thread`] gives to a thread, pooled or fresh: 2 MiB, or the value of
+    /// `RUST_MIN_STACK`. A size below the minimum of the platform is raised to it. In an async call, the body is polled
+    /// on this stack.
     ///
     /// # Examples
     ///
@@ -329,8 +333,9 @@ impl Call {
         self
     }
 
-    /// Names the thread for the length of the call: what `/proc/self/task/TID/comm` shows (15 bytes of it) and, with
-    /// [`Call::fresh`], also panic messages and [`std::thread::Thread::name`]. What follows a NUL byte is cut off.
+    /// Names the thread for the duration of the call. `/proc/self/task/TID/comm` shows the first 15 bytes. With
+    /// [`Call::fresh`], panic messages and [`std::thread::Thread::name`] show the name as well. The name ends at the
+    /// first NUL byte.
     pub fn thread_name(mut self, name: impl Into<String>) -> Call {
         let mut name = name.into();
         name.truncate(name.find('\0').unwrap_or(name.len()));
@@ -355,7 +360,7 @@ impl Call {
         self.execute(Inspect::Later, f).map(Outcome::into_value)
     }
 
-    /// As [`Call::run`], for a closure that returns a `Result`: see [`try_with_netns`].
+    /// Like [`Call::run`], for a closure that returns a `Result`: see [`try_with_netns`].
     ///
     /// # Errors
     ///
@@ -373,7 +378,7 @@ impl Call {
         self.run(f).unwrap_or_else(|error| Err(error.into()))
     }
 
-    /// As [`Call::run`], with the strays of an audit.
+    /// Like [`Call::run`], and also returns the strays of an audit.
     pub(crate) fn run_with_strays<F, R>(self, f: F) -> Result<(R, Vec<Stray>), Error>
     where
         F: FnOnce() -> R + Send,
@@ -382,19 +387,19 @@ impl Call {
         self.execute(Inspect::Later, f).map(Outcome::into_value_and_strays)
     }
 
-    /// For an async body.
+    /// Returns the parts that an async call needs.
     #[cfg(feature = "tokio")]
     pub(crate) fn into_parts(self) -> Result<(NetNs, Options), Error> {
         Ok((self.target?, self.options))
     }
 
-    /// Runs the closure, and returns everything there is to know: its value or panic, and what became of the thread.
+    /// Runs the closure, and returns the full outcome: its value or panic, the fate of the thread, and any strays.
     ///
-    /// Waits for the inspection of the thread, some microseconds, which [`Call::run`] leaves to later.
+    /// Waits for the inspection of the thread, which takes some microseconds and which [`Call::run`] defers.
     ///
     /// # Errors
     ///
-    /// As [`with_netns`]. A panic is in the outcome, and not resumed.
+    /// As [`with_netns`]. A panic is part of the outcome, and is not resumed.
     pub fn outcome<F, R>(self, f: F) -> Result<Outcome<R>, Error>
     where
         F: FnOnce() -> R + Send,
@@ -413,7 +418,7 @@ impl Call {
     }
 }
 
-/// The life of a call, on the caller's side. Without a target it stays at home.
+/// Makes a call, on the caller's side. Without a target, the thread stays at home.
 fn execute<F, R>(target: Option<&NetNs>, options: &Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
@@ -431,21 +436,21 @@ where
         };
     let thread = options.fate(lease_end.report());
     let value = result?;
-    // Every thread of this call's own has left by now.
+    // The call's own thread has left the namespace at this point.
     let strays = audit.map_or_else(Vec::new, Audit::end);
     Stray::notify(&strays);
     Ok(Outcome { value, thread, strays })
 }
 
-/// Everything that is known of a call that ran.
+/// The full result of a call that ran.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome<R> {
     /// The closure's value, or its panic.
     pub value: thread::Result<R>,
-    /// What became of the thread that it ran on.
+    /// What happened to the thread that ran the closure.
     pub thread: ThreadFate,
-    /// The threads that the closure left behind in the namespace, where [`Call::audit`] asked for them.
+    /// The threads that the closure left behind in the namespace. Empty without [`Call::audit`].
     pub strays: Vec<Stray>,
 }
 
@@ -465,7 +470,7 @@ impl<R> Outcome<R> {
     }
 }
 
-/// What is to be done on the pinned thread.
+/// The work that the pinned thread does for a call.
 struct CallTask<'c, F> {
     as_target: Option<Target<'c>>,
     body: F,
@@ -473,12 +478,12 @@ struct CallTask<'c, F> {
     audit: Option<&'c Audit>,
 }
 
-/// What the pinned thread brings back. An error: the namespace was not entered, and the body not run.
+/// The result of a task on the pinned thread. On an error, the namespace was not entered and the body did not run.
 type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
 
 impl<F> CallTask<'_, &mut Option<F>> {
-    /// The life of a call, on the pinned thread's side. The body stays where it is if the namespace was not entered: its destructor is
-    /// user code, and runs on the caller's thread.
+    /// Makes a call, on the pinned thread's side. If the namespace was not entered, the body stays in its `Option`: its
+    /// destructor is user code, and must run on the caller's thread.
     fn run<R>(
         self,
         entered: Result<(), Error>,
@@ -503,7 +508,7 @@ impl<F> CallTask<'_, &mut Option<F>> {
     }
 }
 
-/// On an idle thread of the pool, or a new one.
+/// Runs the task on an idle thread of the pool, or on a new one.
 fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
@@ -526,7 +531,7 @@ where
     Ok((result, lease_end.return_lease(lease)))
 }
 
-/// On a thread of its own.
+/// Runs the task on a thread of its own.
 fn on_fresh_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,

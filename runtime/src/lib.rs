@@ -1,6 +1,6 @@
 #![doc = include_str!("crate.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which item needs which feature.
-#![allow(clippy::test_attr_in_doctest, clippy::needless_doctest_main)] // The examples of tests and programs are complete.
+#![allow(clippy::test_attr_in_doctest, clippy::needless_doctest_main)] // Examples are whole programs.
 #[cfg(not(target_os = "linux"))]
 compile_error!("in-netns runs code inside Linux network namespaces: it builds for Linux targets only");
 
@@ -20,7 +20,7 @@ mod sys;
 mod thread;
 mod unwind;
 
-/// The examples of README.md, as tests.
+/// Runs the examples of README.md as tests.
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

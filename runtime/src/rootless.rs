@@ -1,20 +1,21 @@
-//! Network namespaces without root: a process in a user namespace of its own.
+//! Network namespaces without root: the process enters a user namespace of its own.
 //!
-//! An ordinary user may not make or enter a network namespace, but may be root of a user namespace, and there may do both.
-//! [`rootless!`](crate::rootless!) puts the process there before `main`; [`enter`] does it in the first line of `main`.
+//! An ordinary user may not create or enter a network namespace. But an ordinary user may be root of a user namespace,
+//! and may do both there. [`rootless!`](crate::rootless!) puts the process into one before `main`; [`enter`] does so in
+//! the first line of `main`.
 //!
-//! **Promised:** where the process lacks `CAP_SYS_ADMIN`, it gets a user namespace *together with* the network namespace that is home
-//! then (loopback up), a mount namespace with a `/run/netns` of its own, and UTS, IPC and cgroup namespaces. It is root there,
-//! and in nobody else's eyes. All of it vanishes with the process, named namespaces too, even after `SIGKILL`. Where the
-//! privilege is there already, nothing happens. Where it cannot be had, nothing happens either, and the first call that needs it
-//! fails with the reason ([`Cause`]).
+//! **Promised:** if the process lacks `CAP_SYS_ADMIN`, it gets a user namespace *together with* a network namespace
+//! that becomes its home (loopback up), a mount namespace with a private `/run/netns`, and UTS, IPC and cgroup
+//! namespaces. It is root there, but not outside. All of it vanishes with the process, even after `SIGKILL`; that
+//! includes named namespaces. If the process has the privilege already, nothing changes. If the user namespace cannot
+//! be created, nothing changes either, and the first call that needs the privilege fails with the reason ([`Cause`]).
 //!
-//! **Repr together:** a thread can go back only to a namespace that its user namespace owns. A process that enters a user
-//! namespace and keeps its network namespace can make namespaces and enter them, and never goes home again.
+//! **Why together:** a thread can return only to a network namespace that its user namespace owns. A process that
+//! enters a user namespace and keeps its network namespace can create and enter namespaces, but can never return home.
 //!
-//! **What it costs:** home is the new network namespace. The process no longer sees the machine's own network, which suits a test,
-//! and seldom a service. Users other than oneself show as `nobody` (65534), `setgroups(2)` is refused, and the machine's named
-//! namespaces are not to be seen (nor could they be entered).
+//! **What it costs:** home is the new network namespace. The process no longer sees the network of the machine. That
+//! suits a test, but rarely a service. Other users are shown as `nobody` (65534), `setgroups(2)` is refused, and the
+//! named namespaces of the machine are not visible (they could not be entered either).
 //!
 //! # Examples
 //!
@@ -29,11 +30,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Tests that cannot have it
+//! # Tests that cannot have a namespace
 //!
-//! A test under `#[in_netns(new)]` that cannot have its namespace *fails*, with the reason and the way out. Where that is known and
-//! wanted, `IN_NETNS_SKIP=1` in the environment has such tests skipped, with a line on stderr for each: they return before
-//! their body, so that one that should panic fails all the same.
+//! A test under `#[in_netns(new)]` that cannot have its namespace *fails*, with the reason and a remedy. If that is
+//! known and accepted, set `IN_NETNS_SKIP=1` in the environment. Such tests are then skipped, with a line on stderr for
+//! each: they return before their body, so a test with `#[should_panic]` still fails.
 //!
 //! # References
 //!
@@ -43,25 +44,26 @@ use crate::error::{Error, ErrorKind};
 use crate::privileges::Cause;
 use crate::sys::before_main::{self, State};
 
-/// How a process stands after [`enter`].
+/// The result of [`enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entry {
-    /// It had `CAP_SYS_ADMIN`: nothing was done.
+    /// The process had `CAP_SYS_ADMIN`; nothing was done.
     NotNeeded,
-    /// It is in namespaces of its own, by this call or an earlier one, or by [`rootless!`](crate::rootless!).
+    /// The process is in namespaces of its own, through this call, an earlier one, or [`rootless!`](crate::rootless!).
     Entered,
 }
 
-/// Enters namespaces of the process's own, where it lacks `CAP_SYS_ADMIN`: for the first line of `main`.
+/// Enters user and network namespaces of the process's own if it lacks `CAP_SYS_ADMIN`. Call it in the first line of
+/// `main`.
 ///
-/// It must come before the process has a second thread, so before any runtime is started: not in the body of a
-/// `#[tokio::main]`, and not in a test, where [`rootless!`](crate::rootless!) is the way. Calling it again does no harm.
+/// Call it before the process has a second thread, and so before any runtime starts. It fails in the body of a
+/// `#[tokio::main]`, and in a test; use [`rootless!`](crate::rootless!) there. A repeated call has no effect.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`], or [`ErrorKind::Unsupported`] where there are threads already; the
-/// message has the [`Cause`]. Nothing has changed then.
+/// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`], or [`ErrorKind::Unsupported`] if the process has
+/// several threads. The message contains the [`Cause`]. Nothing has changed in that case.
 ///
 /// # Examples
 ///
@@ -85,19 +87,20 @@ pub fn enter() -> Result<Entry, Error> {
             let kind = if cause == Cause::Threads { ErrorKind::Unsupported } else { error.kind() };
             Err(error.with_kind(kind).explain(|_| Some(cause.explanation())))
         }
-        State::Untried => unreachable!("it has just been tried"),
+        State::Untried => unreachable!("`enter_own_namespaces` tries first"),
     }
 }
 
-/// Has the process enter namespaces of its own before `main`, where it lacks `CAP_SYS_ADMIN`.
+/// Makes the process enter namespaces of its own before `main`, if it lacks `CAP_SYS_ADMIN`.
 ///
-/// Write it once at the top of a test file or of a binary's `main.rs`; in a function it works as well, for documentation tests. It acts when
-/// the program starts, not where it stands. See the [module of the same name](mod@crate::rootless) for what it does and what it costs.
+/// Write it once at the top of a test file or of a binary's `main.rs`. It also works inside a function, for
+/// documentation tests. It acts when the program starts, not where it is written. See the [module of the same
+/// name](mod@crate::rootless) for its effects and costs.
 ///
-/// On failure nothing happens, until something needs the privilege: that fails, and says why.
+/// If it fails, nothing changes. The first operation that needs the privilege fails and gives the reason.
 ///
-/// The expansion registers a function in the section `.init_array`. That is `unsafe` code in the sense of the lint `unsafe_code`, which
-/// does not fire for it, `forbid` or not, because it comes from here.
+/// The expansion registers a function in the section `.init_array`. The lint `unsafe_code` counts that as `unsafe`
+/// code, but does not fire, even under `forbid`, because the code comes from this crate.
 ///
 /// # Examples
 ///

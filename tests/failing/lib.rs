@@ -1,5 +1,5 @@
-//! Tests that must fail, each in its own way, and some that must not fail: `tests/failing.rs` makes a crate of this file and
-//! runs it.
+//! Tests that must fail, each in its own way, and some that must pass: `tests/failing.rs` makes a crate of this file
+//! and runs it.
 #![forbid(unsafe_code)]
 #![deny(warnings)]
 

@@ -1,4 +1,4 @@
-//! Looking at the kernel's own answers.
+//! Helpers that read the state of threads and namespaces from the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,18 +10,19 @@ use in_netns::{NetNs, NetNsId};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::stat;
 
-/// Long enough for anything that is going to happen; a failing test waits for so long.
+/// The bound of every wait. It is long enough for any expected event; only a failing test waits for all of it.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// For tests that count what the whole process has: one at a time.
+/// Serialises tests that count resources of the whole process.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The threads of this process, each with the network namespace that the kernel says it is in.
+/// The threads of this process, each with its network namespace, as the kernel reports it.
 ///
-/// A thread that exits meanwhile is left out. It can have the kernel leave out others, so it takes two listings that agree.
+/// A thread that exits during the listing is left out. It can make the kernel leave out others, so two listings must
+/// agree.
 pub fn threads() -> BTreeMap<u32, (u64, u64)> {
     let listing = || -> BTreeSet<u32> {
         let tasks = fs::read_dir("/proc/self/task").expect("/proc/self/task");
@@ -47,17 +48,17 @@ pub fn key(id: NetNsId) -> (u64, u64) {
     (id.device(), id.inode())
 }
 
-/// The namespace of the process's leader, which the tests leave where it is.
+/// The namespace of the process's leader, which the tests never move.
 pub fn home() -> (u64, u64) {
     namespace_of_task(std::process::id()).expect("the leader's namespace")
 }
 
-/// Where the calling thread is, as the kernel says.
+/// The namespace of the calling thread, as the kernel reports it.
 pub fn here() -> (u64, u64) {
     namespace_of_task(tid()).expect("the calling thread's namespace")
 }
 
-/// The threads that the kernel shows in `ns`.
+/// The threads of this process that are in `ns`, as the kernel reports them.
 pub fn threads_in(ns: &NetNs) -> Vec<u32> {
     let wanted = key(ns.id());
     threads().into_iter().filter(|(_, at)| *at == wanted).map(|(tid, _)| tid).collect()
@@ -76,13 +77,13 @@ pub fn is_alive(tid: u32) -> bool {
     fs::exists(format!("/proc/self/task/{tid}")).expect("/proc/self/task")
 }
 
-/// What the process has open: number and target.
+/// The open descriptors of the process: number and target.
 pub fn descriptors() -> BTreeMap<u32, String> {
     let open = fs::read_dir("/proc/self/fd").expect("/proc/self/fd");
     open.filter_map(|entry| {
         let entry = entry.ok()?;
         let target = fs::read_link(entry.path()).ok()?.display().to_string();
-        // The directory that is being read is open only for this.
+        // The directory itself is open only for this listing.
         (!target.ends_with("/fd")).then_some((entry.file_name().to_str()?.parse().ok()?, target))
     })
     .collect()
@@ -92,18 +93,18 @@ pub fn descriptors() -> BTreeMap<u32, String> {
 ///
 /// # Panics
 ///
-/// Where it is above the hard limit.
+/// If the limit is above the hard limit.
 pub fn limited(resource: Resource, soft: u64) -> impl Drop {
     let before = getrlimit(resource).expect("getrlimit");
     setrlimit(resource, soft, before.1).expect("a limit up to the hard one can be set");
     scopeguard::guard((), move |()| setrlimit(resource, before.0, before.1).expect("it has been so before"))
 }
 
-/// As many descriptors as the process may have, until the result is dropped: 1,024, as is usual, are soon used up.
+/// Raises the limit of descriptors to the hard limit, until the result is dropped. The usual 1,024 are not enough.
 ///
 /// # Panics
 ///
-/// Where the kernel does not tell how many that is.
+/// If the limit cannot be read.
 pub fn all_descriptors() -> impl Drop {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
     limited(Resource::RLIMIT_NOFILE, hard)
@@ -113,7 +114,7 @@ pub fn all_descriptors() -> impl Drop {
 ///
 /// # Panics
 ///
-/// When the condition does not come about.
+/// If the condition is not met within the bound.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -123,47 +124,48 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Takes a capability from the calling thread's effective set: a body that does so cannot be restored.
+/// Drops a capability from the calling thread's effective set. A body that does so cannot be restored.
 pub fn drop_effective(capability: caps::Capability) {
     caps::drop(None, caps::CapSet::Effective, capability).expect("a capability can always be dropped");
 }
 
-/// A body that makes its own way back impossible, for real.
+/// Makes a restore of the calling thread fail: a body gives up `CAP_SYS_ADMIN`.
 pub fn give_up_sys_admin() {
     drop_effective(caps::Capability::CAP_SYS_ADMIN);
 }
 
-/// Has a command run in a mount namespace of its own.
+/// Makes a command run in a private mount namespace.
 pub fn in_new_mount_namespace(command: &mut std::process::Command) -> &mut std::process::Command {
     use std::os::unix::process::CommandExt;
-    // SAFETY: between fork and exec, one syscall and no allocation.
+    // SAFETY: between fork and exec, the closure makes one syscall and does not allocate.
     #[allow(unsafe_code)]
     unsafe {
         command.pre_exec(|| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?))
     }
 }
 
-/// Moves the calling thread into several namespaces of a process at once, by its process descriptor.
+/// Moves the calling thread into several namespaces of a process at once, by a process descriptor.
 ///
 /// # Errors
 ///
-/// What `pidfd_open(2)` and `setns(2)` say.
+/// The errors of `pidfd_open(2)` and `setns(2)`.
 pub fn enter_process(pid: u32, kinds: nix::sched::CloneFlags) -> nix::Result<()> {
     use std::os::fd::{FromRawFd, OwnedFd};
     // SAFETY: pidfd_open takes two numbers.
     #[allow(unsafe_code)]
     let fd = nix::errno::Errno::result(unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel returned this new descriptor, and no other value owns it.
     #[allow(unsafe_code)]
     let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) };
     nix::sched::setns(fd, kinds)
 }
 
-/// Enters a user namespace as its root, together with the namespaces of other kinds. For a `main` that has not started a thread.
+/// Enters a user namespace as its root, together with namespaces of other kinds. Call it in a `main` that has not
+/// started a thread.
 ///
 /// # Panics
 ///
-/// Where user namespaces are not allowed.
+/// If user namespaces are not allowed.
 pub fn become_root_of_a_user_namespace(others: nix::sched::CloneFlags) {
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER | others).expect("user namespaces are allowed");

@@ -1,6 +1,6 @@
-//! What several integration tests share.
+//! Helpers that several integration tests share.
 #![allow(missing_docs)]
-// A helper of tests panics where a test should, and is called for its value or not.
+// A test helper may panic, and its result may be ignored.
 #![allow(clippy::missing_panics_doc, clippy::must_use_candidate)]
 
 mod kernel;

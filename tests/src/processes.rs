@@ -1,4 +1,4 @@
-//! Running programs, as oneself and as an ordinary user.
+//! Runs programs, as the current user and as an ordinary user.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The kinds of namespace that [`print_namespaces`] tells.
+/// The kinds of namespace that [`print_namespaces`] prints.
 pub const KINDS: [&str; 7] = ["user", "net", "mnt", "uts", "ipc", "cgroup", "pid"];
 
 /// Prints `KIND=KIND:[INODE]` for each kind of namespace, and `uid=UID` and `gid=GID`, of the calling process.
@@ -20,32 +20,32 @@ pub fn print_namespaces() {
     println!("uid={} gid={}", nix::unistd::geteuid(), nix::unistd::getegid());
 }
 
-/// The namespace of a kind that the process's leader is in, as `readlink(1)` shows it.
+/// The namespace of the given kind of the process's leader, as `readlink(1)` prints it.
 ///
 /// # Panics
 ///
-/// Without `/proc`.
+/// If `/proc` is not mounted.
 #[must_use]
 pub fn namespace(kind: &str) -> String {
     fs::read_link(format!("/proc/self/ns/{kind}")).expect("/proc is mounted").display().to_string()
 }
 
-/// The lines `KEY=VALUE` of an output.
+/// Parses the lines `KEY=VALUE` of an output.
 #[must_use]
 pub fn facts(output: &str) -> HashMap<&str, &str> {
     output.lines().filter_map(|line| line.split_once('=')).collect()
 }
 
-/// A directory that vanishes with this value, open to every user.
+/// A temporary directory, readable by every user, that is removed on drop.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one in the directory for temporary files.
+    /// Creates one in the directory for temporary files.
     ///
     /// # Panics
     ///
-    /// Where it cannot be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn new() -> Scratch {
         static LAST: AtomicU32 = AtomicU32::new(0);
@@ -56,22 +56,23 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Copies a program here, where any user can run it: a target directory may lie in a home that is closed to others.
+    /// Copies a program into the directory, where any user can run it. The target directory may be inside a home
+    /// directory that is closed to others.
     ///
     /// # Panics
     ///
-    /// Where that fails.
+    /// If the copy fails.
     #[must_use]
     pub fn program(&self, original: &str) -> PathBuf {
         let copy = self.0.join(Path::new(original).file_name().expect("a program has a name"));
-        // By another process: a file that is open for writing here would be so in a program that another test is starting at
-        // this moment, and could not be run (ETXTBSY).
+        // Another process makes the copy. If this process had the file open for writing, a program that another test
+        // starts at the same moment would inherit the descriptor, and running the copy would fail (ETXTBSY).
         output_of(Command::new("install").args(["-m", "755", original]).arg(&copy));
         copy
     }
@@ -85,25 +86,26 @@ impl Default for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A leftover in the directory for temporary files fails no test.
+        // A directory that cannot be removed is no reason for a test to fail.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Has a command run as an ordinary user without capabilities: as `nobody` where this is root, as this user otherwise.
+/// Makes a command run as an ordinary user without capabilities: as `nobody` if this process is root, and as the
+/// current user otherwise.
 pub fn as_ordinary_user(command: &mut Command) -> &mut Command {
     if nix::unistd::geteuid().is_root() {
-        // With the user id, `std` also lets go of the supplementary groups, and the kernel of the capabilities.
+        // With the user id, `std` also drops the supplementary groups, and the kernel drops the capabilities.
         command.gid(65534).uid(65534);
     }
     command.current_dir("/")
 }
 
-/// Runs a command to its end, and returns what it printed.
+/// Runs a command to its end, and returns its output.
 ///
 /// # Panics
 ///
-/// Where it fails, with all that it printed.
+/// If it fails; the message contains its whole output.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -114,7 +116,7 @@ pub fn output_of(command: &mut Command) -> String {
 
 /// Starts a command, and reads its output up to the line that begins with `until`. Returns those lines.
 ///
-/// # Panics
+/// If the command cannot be started, or ends too early.
 ///
 /// Where the command cannot be started, or ends before.
 #[must_use]
@@ -132,7 +134,7 @@ pub fn start_until(command: &mut Command, until: &str) -> (Child, String) {
     }
 }
 
-/// How many processes and threads, of those that this process may look at, are in a namespace (`net:[4026531840]`).
+/// Counts the processes and threads in a namespace (`net:[4026531840]`), as far as this process may see them.
 #[must_use]
 pub fn tasks_in(kind: &str, namespace: &str) -> usize {
     let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -1,7 +1,8 @@
 //! Seccomp profiles of container runtimes and service managers: the files in `tests/profiles`.
 //!
-//! A line is a comment (`#`), or one of: `deny kill` or `deny errno N`, what happens to a call that is not listed;
-//! `include FILE`; `allow NAME…`; `allow_if NAME ARGUMENT = VALUE` or `!=`; `errno N NAME…`, another answer for some.
+//! A line is a comment (`#`) or a rule. `deny kill` or `deny errno N` is the result of a call that is not listed;
+//! `include FILE` includes a file; `allow NAME…` and `allow_if NAME ARGUMENT = VALUE` (or `!=`) allow calls; `errno N
+//! NAME…` gives some calls another result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ const FILES: [(&str, &str); 5] = [
     ("system-service", include_str!("../profiles/system-service.list")),
 ];
 
-/// A profile, read from its file.
+/// A profile that was read from its file.
 #[derive(Debug, Default)]
 pub struct Profile {
     deny: Option<SeccompAction>,
@@ -27,11 +28,11 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads the profile of a name. Names of system calls that this architecture has not are left out.
+    /// Reads the profile with a name. Names of system calls that this architecture does not have are left out.
     ///
     /// # Panics
     ///
-    /// Without such a profile, or with a line that is none.
+    /// If there is no such profile, or a line is malformed.
     #[must_use]
     pub fn read(name: &str) -> Profile {
         let mut profile = Profile::default();
@@ -70,15 +71,15 @@ impl Profile {
         }
     }
 
-    /// Has every thread of the process live under it, and the threads and processes that they start.
+    /// Applies the profile to every thread of the process, and to the threads and processes that they start.
     ///
     /// # Panics
     ///
-    /// Where the kernel refuses.
+    /// If the kernel refuses.
     pub fn apply(self) {
         let deny = self.deny.expect("a profile says what it denies with");
         let mut allowed = self.allowed;
-        // The strictest answer of several filters counts; with the same weight, that of the last one.
+        // The strictest result of several filters applies; among equally strict ones, that of the last filter.
         for (errno, calls) in &self.answers {
             for call in calls {
                 allowed.insert(*call, vec![]);
@@ -93,11 +94,12 @@ impl Profile {
     }
 }
 
-/// Has the kernel answer `matched` to the calls that meet the rules, and `other` to all others, on every thread of the process.
+/// Makes the kernel answer `matched` to calls that match the rules, and `other` to all others, on every thread of the
+/// process.
 ///
 /// # Panics
 ///
-/// Where the kernel refuses.
+/// If the kernel refuses.
 pub fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, matched: SeccompAction) {
     let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
     let filter = SeccompFilter::new(rules, other, matched, arch).expect("a filter");

@@ -1,17 +1,17 @@
-//! A crate of its own, built by cargo: for what depends on a whole build, such as its panic strategy.
+//! A separate crate, built by cargo, for tests that depend on a whole build, such as its panic strategy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A crate that depends on the runtime, and on nothing else.
+/// A crate that depends only on the runtime.
 pub struct Project {
     directory: PathBuf,
 }
 
 impl Project {
-    /// Writes the manifest into `scratch`, a test's `CARGO_TARGET_TMPDIR`: `sections` are its own, with paths that begin at the
-    /// tests' folder.
+    /// Writes the manifest into `scratch`, a test's `CARGO_TARGET_TMPDIR`. `sections` are appended to it; paths in it
+    /// are relative to the tests' folder.
     pub fn write(scratch: &str, name: &str, sections: &str) -> Project {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let directory = Path::new(scratch).join(name);
@@ -23,12 +23,12 @@ impl Project {
             here.join("../runtime").display(),
         );
         fs::write(directory.join("Cargo.toml"), manifest).expect("a manifest");
-        // The versions that are here already.
+        // Uses the versions that are already available.
         fs::copy(here.join("../Cargo.lock"), directory.join("Cargo.lock")).expect("a lock file");
         Project { directory }
     }
 
-    /// `cargo COMMAND`, on this crate, without a network.
+    /// Returns `cargo COMMAND` for this crate, without network access.
     pub fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args([command, "--offline", "--manifest-path"]).arg(self.directory.join("Cargo.toml"));
@@ -38,7 +38,7 @@ impl Project {
         cargo
     }
 
-    /// Has a cargo command build, and finds the program that it built.
+    /// Runs a cargo command that builds, and returns the path of the program that it built.
     pub fn build(&self, command: &str, arguments: &[&str]) -> String {
         let built = self.cargo(command).args(arguments).arg("--message-format=json").output().expect("cargo runs");
         let messages = String::from_utf8_lossy(&built.stdout);

@@ -1,6 +1,6 @@
-//! `panic = "abort"`: a panic in a body ends the process, and with it everything that there was to restore.
+//! `panic = "abort"`: a panic in a body ends the process, and the kernel releases everything.
 //!
-//! It builds, so it needs the toolchain.
+//! The test runs cargo, so it needs the toolchain.
 #![allow(missing_docs)]
 
 use std::os::unix::process::ExitStatusExt;
@@ -14,10 +14,10 @@ fn case_29_a_panic_ends_the_process_and_leaves_nothing() {
     let program = Project::write(env!("CARGO_TARGET_TMPDIR"), "abort", sections).build("build", &[]);
     for how in ["pooled", "fresh"] {
         let output = Command::new(&program).arg(how).output().unwrap();
-        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{how}: {said}{complained}");
+        let (printed, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{how}: {printed}{complained}");
         assert!(complained.contains("the body's own words"), "{how}: {complained}");
-        let (returned, namespace) = said.trim().split_once('\n').unwrap();
+        let (returned, namespace) = printed.trim().split_once('\n').unwrap();
         assert_eq!(returned, "a call that does not panic returns 42");
         wait_until("the namespace has lost its users", || tasks_in("net", namespace) == 0);
     }

@@ -1,4 +1,5 @@
-//! A warm call allocates nothing, on either side of the hand-over. Alone in its process, whose allocator counts.
+//! A warm call allocates nothing, on either side of the rendezvous. The test is alone in its process, whose allocator
+//! counts.
 #![allow(missing_docs, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,7 +14,7 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: each call goes to the system's allocator as it came.
+// SAFETY: each call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +37,7 @@ fn a_warm_call_allocates_nothing() {
     // In a user namespace of one's own the inspection reads `/proc`, off the caller's path, and that allocates.
     let ids = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     if !ids.contains("4294967295") {
-        eprintln!("in a user namespace: what the inspection allocates cannot be told from what a call does");
+        eprintln!("in a user namespace: allocations of the inspection cannot be distinguished from those of a call");
         return;
     }
     let ns = NetNs::new().unwrap();
@@ -46,7 +47,7 @@ fn a_warm_call_allocates_nothing() {
         ns.run(|| ()).unwrap();
         worker.run(|| ()).unwrap();
     };
-    // Warm: both threads are there, and the list of idle ones has room.
+    // Warm up: both threads exist, and the list of idle threads has room.
     for _ in 0..100 {
         calls();
     }
@@ -55,6 +56,6 @@ fn a_warm_call_allocates_nothing() {
         calls();
     }
     let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    // libtest's own threads are at rest: one test, and the main thread waits for it.
+    // libtest's own threads do nothing: there is one test, and the main thread waits for it.
     assert_eq!(allocated, 0, "in 30,000 calls");
 }

@@ -16,7 +16,7 @@ in_netns::rootless!();
 
 type Place = (u64, u64);
 
-/// Where an await, and what it spawned, was.
+/// The namespaces of an await and of a spawned task.
 async fn everywhere() -> Place {
     let on = tid();
     let local = Rc::new(here());
@@ -234,7 +234,7 @@ async fn below_should_panic() {
 }
 
 #[in_netns(ns, owned)]
-async fn for_ever(ns: NetNs) {
+async fn never_ends(ns: NetNs) {
     std::future::pending::<()>().await;
 }
 
@@ -242,7 +242,7 @@ async fn for_ever(ns: NetNs) {
 fn an_owned_call_is_aborted_when_it_is_dropped() {
     let ns = NetNs::new().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let task = runtime.spawn(for_ever(ns.clone()));
+    let task = runtime.spawn(never_ends(ns.clone()));
     wait_until("it is inside", || threads_in(&ns).len() == 1);
     task.abort();
     wait_until("it has left", || threads_in(&ns).is_empty());

@@ -1,4 +1,4 @@
-//! Async calls: all of the body inside, and nothing left behind. The tests count threads, so they take turns.
+//! Async calls: the whole body runs inside, and leaves nothing behind. The tests count threads, so they take turns.
 #![allow(missing_docs)]
 
 use std::cell::Cell;
@@ -31,7 +31,7 @@ fn outer() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Nothing is left of a call in `ns`, at this very moment.
+/// Asserts that nothing is left of a call in `ns` at this moment.
 #[track_caller]
 fn assert_left(ns: &NetNs) {
     assert_eq!(threads_in(ns), [] as [u32; 0]);
@@ -71,7 +71,7 @@ fn every_part_of_it_is_inside() {
     assert_eq!(here(), home());
 }
 
-/// However they are woken: by the body, by each other, by a timer, by a task, by another thread.
+/// Local tasks can be woken by the body, by each other, by a timer, by a task or by another thread.
 #[test]
 fn local_tasks_are_run() {
     async fn family(depth: u32, count: Rc<Cell<u32>>) {
@@ -99,7 +99,7 @@ fn local_tasks_are_run() {
     assert_eq!(borrowed.unwrap(), 121);
     let owned = block_on(ns.spawn_async(|| async {
         let (tell, told) = tokio::sync::oneshot::channel();
-        // Nobody awaits this one, and the body waits for what it says.
+        // No code awaits this task, but the body waits for its message.
         task::spawn_local(async move {
             family(3, Rc::default()).await;
             tell.send(tid()).unwrap();
@@ -217,12 +217,12 @@ fn what_was_spawned_has_ended_when_the_call_has() {
             let _noted = noted;
             let _ = begun.send(());
             let _ = held.recv();
-            // Whoever does not wait for it is far ahead by now.
+            // Code that did not wait for the task would have continued by now.
             std::thread::sleep(Duration::from_millis(20));
         });
         beginning.await.unwrap();
     });
-    // The executor is not blocked by the closure that still runs.
+    // The blocking closure does not block the executor.
     let mut call = std::pin::pin!(call);
     let polls = AtomicUsize::new(0);
     block_on(async {
@@ -255,7 +255,7 @@ fn a_failure_to_enter_is_an_error_and_the_body_is_never_made() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// The body's last deed makes the way home impossible.
+/// At its end, the body makes a restore impossible.
 async fn poisons<R>(value: R) -> R {
     task::yield_now().await;
     give_up_sys_admin();
@@ -264,14 +264,14 @@ async fn poisons<R>(value: R) -> R {
 }
 
 #[test]
-fn a_failed_restore_is_told_and_the_value_arrives() {
+fn a_failed_restore_is_reported_and_the_value_arrives() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     set_poison_hook({
         let told = Arc::clone(&told);
         move |poisoning| {
-            assert!(!is_alive(poisoning.thread_id()), "the hook runs after the thread has let go");
+            assert!(!is_alive(poisoning.thread_id()), "the hook runs after the thread has left");
             told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()));
         }
     });
@@ -286,14 +286,14 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
             told.lock().unwrap().drain(..).collect::<Vec<_>>(),
             [(tid(), poisoned, ErrorKind::PermissionDenied)]
         );
-        assert!(!is_alive(poisoned), "gone, before the call's future was ready");
+        assert!(!is_alive(poisoned), "it is gone before the call's future was ready");
         assert_left(&ns);
         assert_eq!(pool_stats().poisoned_total, before.poisoned_total + 1);
         let next = block_on(ns.run_async(|| async { (tid(), here()) })).unwrap();
         assert_ne!(next.0, poisoned);
         assert_eq!(next.1, key(ns.id()));
     }
-    // With a panic, which hides nothing and is not hidden.
+    // The body also panics: neither the panic nor the failure hides the other.
     let panics = std::panic::catch_unwind(|| {
         block_on(ns.run_async(|| async {
             poisons(()).await;
@@ -302,7 +302,7 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
     });
     assert_eq!(panics.unwrap_err().downcast_ref(), Some(&42));
     assert_eq!(told.lock().unwrap().drain(..).count(), 1);
-    // With nobody waiting for the end.
+    // No code waits for the end.
     let poisoned = AtomicUsize::new(0);
     let mut cancelled = Box::pin(ns.run_async(|| async {
         poisons(()).await;
@@ -317,13 +317,13 @@ fn a_failed_restore_is_told_and_the_value_arrives() {
         move |poisoning| told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()))
     });
     drop(cancelled);
-    wait_until("it is told", || !told.lock().unwrap().is_empty());
+    wait_until("it is reported", || !told.lock().unwrap().is_empty());
     wait_until("the thread is gone", || threads_in(&ns).is_empty() && pool_stats().leased == 0);
     set_poison_hook(|_| {});
 }
 
 #[test]
-fn an_outcome_tells_what_became_of_the_thread() {
+fn an_outcome_contains_the_fate_of_the_thread() {
     let _alone = alone();
     set_poison_hook(|_| {});
     let ns = NetNs::new().unwrap();
@@ -367,11 +367,12 @@ fn a_thread_has_its_name_for_the_length_of_a_call() {
 }
 
 #[test]
-fn a_namespace_that_lets_nobody_in_is_an_error_in_every_form() {
+fn a_namespace_that_cannot_be_entered_is_an_error_in_every_form() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let dropped = AtomicUsize::new(0);
-    // Entering takes a capability that threads of this process's pool no longer have: they inherit from the one that starts them.
+    // Entering requires a capability that threads of this process's pool lack, because they inherit from the thread
+    // that starts them.
     let refused = std::thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -404,7 +405,7 @@ fn task_locals_stay_with_their_task() {
     let ns = NetNs::new().unwrap();
     let seen = outer().block_on(OURS.scope(7, async {
         let inside = ns.run_async(|| async { OURS.try_with(|ours| *ours).ok() }).await.unwrap();
-        // The way to have it there: take it along.
+        // The value can be copied into the body.
         let ours = OURS.get();
         let carried = ns.run_async(|| OURS.scope(ours, async { OURS.get() })).await.unwrap();
         (inside, carried)
@@ -423,7 +424,7 @@ fn a_child_that_does_not_yield_delays_the_poll() {
         task::spawn(async move {
             stalls.store(true, Ordering::SeqCst);
             start.send(()).unwrap();
-            // What is not to be done in a task.
+            // A task should not block like this.
             held.recv().unwrap();
         })
         .await
@@ -447,7 +448,7 @@ fn a_child_that_does_not_yield_delays_the_poll() {
     });
 }
 
-/// The executor waits for one poll of such a body, and not for the many that a body may have which only yields.
+/// The executor waits for only one poll of such a body, even if the body yields many times.
 #[test]
 fn a_body_that_computes_is_polled_once_a_poll() {
     let _alone = alone();
@@ -468,7 +469,7 @@ fn a_body_that_computes_is_polled_once_a_poll() {
     }
 }
 
-/// With a blocking closure, whose thread has to be gone too.
+/// The body also uses a blocking closure, whose thread must have exited too.
 #[test]
 fn case_7_nothing_is_left_in_the_target_the_moment_an_async_call_is_ready() {
     async fn body() {
@@ -491,8 +492,8 @@ fn case_7_nothing_is_left_in_the_target_the_moment_an_async_call_is_ready() {
     }
 }
 
-/// `join`, which is all that tokio waits for, returns before the kernel has let go of the thread's namespaces. In between it closes
-/// the descriptors, if they are the thread's own: here they are many.
+/// tokio waits only for `join`, which returns before the kernel has released the thread's namespaces. In between the
+/// kernel closes the thread's descriptors, and here the thread has many of its own.
 #[test]
 fn a_blocking_thread_that_is_slow_to_go_is_waited_for() {
     let _alone = alone();
@@ -510,7 +511,7 @@ fn a_blocking_thread_that_is_slow_to_go_is_waited_for() {
     }
 }
 
-/// Whoever has a handle of the call's runtime may use it from home. What that starts is inside, or is not started.
+/// A handle of the call's runtime can be used from home. What it starts runs inside, or does not start.
 #[test]
 fn a_handle_that_is_carried_out_starts_nothing_at_home() {
     let _alone = alone();
@@ -534,11 +535,11 @@ fn a_handle_that_is_carried_out_starts_nothing_at_home() {
     assert_eq!(there, home());
     assert_eq!(places, [key(ns.id()); 2]);
     assert_left(&ns);
-    // The call is over.
+    // The call has ended.
     assert!(block_on(handle.spawn_blocking(here)).unwrap_err().is_cancelled());
 }
 
-/// Dropped after each number of polls that there is.
+/// The call is dropped after each possible number of polls.
 #[test]
 fn it_can_be_cancelled_at_every_await() {
     const AWAITS: usize = 12;

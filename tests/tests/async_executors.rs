@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 in_netns::rootless!();
 
-/// Awaits of every kind, with a look at the namespace after each.
+/// Awaits of every kind. The namespace is checked after each.
 async fn checked(ns: NetNs) -> (u64, u64) {
     let inside = key(ns.id());
     ns.run_async(|| async {
@@ -43,7 +43,7 @@ fn under_every_executor() {
     assert_eq!(task::LocalSet::new().block_on(&current, checked(ns.clone())), inside);
     assert_eq!(multi.block_on(checked(ns.clone())), inside);
     assert_eq!(multi.block_on(multi.spawn(checked(ns.clone()))).unwrap(), inside);
-    // One runtime within the other's reach.
+    // One runtime runs inside the other.
     assert_eq!(
         multi.block_on(async {
             current.spawn(checked(ns.clone()));
@@ -60,7 +60,7 @@ fn under_every_executor() {
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
 }
 
-/// The executor of the documentation of [`std::task::Wake`]: it counts on its thread's token alone.
+/// The executor of the documentation of [`std::task::Wake`]: it relies only on its thread's park token.
 fn by_parking<F: Future>(future: F) -> F::Output {
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
@@ -142,7 +142,7 @@ fn block_in_place_panics_in_an_async_body() {
 
 /// 1,000 calls over 50 namespaces, 20 awaits in each.
 #[test]
-fn a_thousand_at_once() {
+fn a_thousand_calls_run_at_once() {
     const CALLS: usize = 1_000;
     let _alone = alone();
     let _descriptors = all_descriptors();
@@ -175,7 +175,7 @@ fn a_thousand_at_once() {
             }
             looks
         });
-        // Should a check fail, the watch is to end as well.
+        // If a check fails, the watcher must end as well.
         let calls_are_over = scopeguard::guard((), |()| over.store(true, Ordering::Relaxed));
         runtime.block_on(async {
             let calls: Vec<_> = (0..CALLS)
@@ -235,13 +235,13 @@ async fn twenty_awaits(ns: NetNs) {
 }
 
 #[test]
-fn dropped_by_timeouts_and_aborts() {
+fn timeouts_and_aborts_drop_calls() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let for_ever = || with_netns_async(&ns, std::future::pending::<()>);
-        tokio::time::timeout(Duration::from_millis(1), for_ever()).await.unwrap_err();
+        let never_ends = || with_netns_async(&ns, std::future::pending::<()>);
+        tokio::time::timeout(Duration::from_millis(1), never_ends()).await.unwrap_err();
         let ns = ns.clone();
         let task = tokio::spawn(async move { ns.run_async(std::future::pending::<()>).await });
         task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The future of an async call, forgotten. A process of its own: a thread of it never comes back.
+//! The future of an async call is forgotten. The test has its own process, because one of its threads never returns.
 #![allow(missing_docs)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ use in_netns_tests::{here, key};
 
 in_netns::rootless!();
 
-/// Nobody asks for the body any more, so nobody touches it: not even to drop it, for what it borrows may be gone.
+/// No code may touch the body of a forgotten call, not even to drop it: what it borrows may be gone.
 #[test]
-fn a_forgotten_call_is_let_alone() {
+fn the_body_of_a_forgotten_call_is_not_touched() {
     let ns = NetNs::new().unwrap();
     let touched = Arc::new(AtomicUsize::new(0));
     let wakers = Arc::new(Mutex::new(Vec::new()));
@@ -37,10 +37,10 @@ fn a_forgotten_call_is_let_alone() {
     }
     assert_eq!(touched.load(Ordering::SeqCst), 64);
     wakers.lock().unwrap().drain(..).for_each(Waker::wake);
-    // Other calls are none the worse for it.
+    // Other calls are not affected.
     for _ in 0..100 {
         assert_eq!(block_on(ns.run_async(|| async { here() })).unwrap(), key(ns.id()));
     }
     assert_eq!(touched.load(Ordering::SeqCst), 64);
-    assert_eq!(pool_stats().leased, 1, "its thread is counted, and is nobody else's");
+    assert_eq!(pool_stats().leased, 1, "its thread is counted and not reused");
 }

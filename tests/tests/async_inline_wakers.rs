@@ -1,7 +1,7 @@
-//! Async calls under an executor whose wakers poll the task at once, on the thread that wakes.
+//! Async calls under an executor whose wakers poll the task immediately, on the thread that wakes it.
 //!
-//! Such a waker is foreign code on the call's own thread: the runtime's timers and sockets wake from there. It may poll the
-//! call's future there, drop it there, or do anything else.
+//! Such a waker is foreign code on the call's own thread, because the runtime's timers and sockets wake from there. It
+//! may poll the call's future there, drop it there, or run any other code.
 #![allow(missing_docs, unsafe_code)]
 
 use std::future::{Future, poll_fn};
@@ -76,10 +76,11 @@ impl Wake for InlineTask {
     }
 }
 
-/// Runs a future that may borrow, here and wherever it is woken. Returns when it has ended and is dropped.
+/// Runs a future that may borrow, on this thread and on each thread that wakes it. Returns after it has ended and is
+/// dropped.
 fn run_inline<'f>(future: impl Future<Output = ()> + Send + 'f) {
     let future: Local<'f> = Box::pin(future);
-    // SAFETY: only the lifetime changes. This function returns when the future was dropped, and does not unwind before.
+    // SAFETY: only the lifetime changes. This function returns after the future is dropped, and does not unwind before.
     let future = unsafe { std::mem::transmute::<Local<'f>, Local<'static>>(future) };
     let task = Arc::new(InlineTask { slot: Mutex::new(Slot::Idle(future)), ended: Condvar::new() });
     Arc::clone(&task).wake();
@@ -89,7 +90,7 @@ fn run_inline<'f>(future: impl Future<Output = ()> + Send + 'f) {
         .wait_timeout_while(task.slot.lock().unwrap(), BOUND, is_running)
         .expect("nothing panics under the lock");
     if time.timed_out() {
-        // What the future borrows must not go.
+        // The values that the future borrows must not be freed, so the process aborts.
         eprintln!("the task does not end");
         std::process::abort();
     }
@@ -99,7 +100,7 @@ fn run_inline<'f>(future: impl Future<Output = ()> + Send + 'f) {
     }
 }
 
-/// Polls a call until it was woken, and then drops it: the drop is wherever the wake is. Returns the thread of the drop, and
+/// Polls a call until it is woken, and then drops it on the thread of the wake. Returns the thread of the drop, and
 /// whether the body was gone when the drop returned.
 async fn drop_when_woken<F: Future>(call: F, is_gone: &AtomicBool) -> (u32, bool) {
     let mut call = Some(Box::pin(call));
@@ -116,7 +117,7 @@ async fn drop_when_woken<F: Future>(call: F, is_gone: &AtomicBool) -> (u32, bool
     .await
 }
 
-/// What a body borrows: it reads the text when it is dropped, and says that it was.
+/// A value that a body holds: when it is dropped, it reads the borrowed text and records the drop.
 struct Witness<'s> {
     text: &'s str,
     dropped: &'s AtomicBool,
@@ -131,9 +132,10 @@ impl Drop for Witness<'_> {
     }
 }
 
-/// Has a body wait in one way, with a call that is dropped when the body is woken. The body must be gone when the task is.
+/// Makes a body wait in one way, in a call that is dropped when the body is woken. The body must be gone when the task
+/// is.
 fn dropped_where_it_is_woken<Fut: Future>(ns: &NetNs, wait: impl Fn() -> Fut + Sync + Send) -> (u32, u32) {
-    // On the heap: what reads it after the scope is found by AddressSanitizer.
+    // The text is on the heap, so that AddressSanitizer detects a read after the scope.
     let text = String::from("borrowed");
     let (dropped, on) = (AtomicBool::new(false), Mutex::new(None));
     let dropped_by = Mutex::new((0, false));
@@ -149,11 +151,11 @@ fn dropped_where_it_is_woken<Fut: Future>(ns: &NetNs, wait: impl Fn() -> Fut + S
     });
     let (dropped_by, is_gone_at_once) = *dropped_by.lock().unwrap();
     if !is_gone_at_once {
-        // It may still use what it borrows. Not a panic, which would free that.
+        // The body may still use what it borrows. A panic would free that, so the process aborts.
         eprintln!("the call was dropped, and its body that borrows was not");
         std::process::exit(1);
     }
-    let (on, at) = on.lock().unwrap().expect("the witness told");
+    let (on, at) = on.lock().unwrap().expect("the witness recorded its drop");
     assert_eq!(at, key(ns.id()), "the body is dropped inside");
     (on, dropped_by)
 }
@@ -180,7 +182,7 @@ fn a_call_dropped_by_its_own_socket_is_gone_before_the_scope_ends() {
         let (mut far, near) = std::os::unix::net::UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let mut near = tokio::net::UnixStream::from_std(near).unwrap();
-        // Written when the body waits already.
+        // The write happens while the body waits.
         let writer = thread::spawn(move || {
             thread::sleep(Duration::from_millis(5));
             far.write_all(b"x").unwrap();
@@ -235,7 +237,7 @@ fn a_call_dropped_by_a_blocking_thread_is_gone_before_the_scope_ends() {
 fn a_call_dropped_when_its_body_yields_is_gone_before_the_scope_ends() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
-    // Within the poll, and from outside.
+    // The wake happens within the poll, and then from outside.
     dropped_where_it_is_woken(&ns, || {
         poll_fn(move |cx| {
             cx.waker().wake_by_ref();
@@ -255,7 +257,7 @@ fn a_call_dropped_when_its_body_yields_is_gone_before_the_scope_ends() {
     wait_until_given_back(&ns);
 }
 
-/// A waker that holds the task alone: waking drops the last of it.
+/// A waker that is the only owner of the task: waking drops the task.
 #[test]
 fn a_call_dropped_with_its_waker_is_gone_before_the_scope_ends() {
     struct Holder {
@@ -285,7 +287,7 @@ fn a_call_dropped_with_its_waker_is_gone_before_the_scope_ends() {
         });
         outcome.await.unwrap();
     });
-    // SAFETY: only the lifetime changes. The holder's drop is waited for, below.
+    // SAFETY: only the lifetime changes. The test waits below for the holder's drop.
     let call = unsafe { std::mem::transmute::<Local<'_>, Local<'static>>(call) };
     let holder = Arc::new(Holder { call: Mutex::new(Some(call)), gone });
     let waker = Waker::from(Arc::clone(&holder));
@@ -294,16 +296,16 @@ fn a_call_dropped_with_its_waker_is_gone_before_the_scope_ends() {
         assert!(call.as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     drop((holder, waker));
-    let by = told.recv_timeout(BOUND).expect("the waker is the last to hold it");
+    let by = told.recv_timeout(BOUND).expect("the waker is its last owner");
     if !dropped.load(Ordering::SeqCst) {
         eprintln!("the call is dropped, and its body is not");
         std::process::exit(1);
     }
-    assert_eq!(on.lock().unwrap().expect("the witness told"), (by, key(ns.id())));
+    assert_eq!(on.lock().unwrap().expect("the witness recorded its drop"), (by, key(ns.id())));
     wait_until_given_back(&ns);
 }
 
-/// Every kind of wait, polled to the end where it is woken.
+/// Waits in every way, and is polled to the end on the thread that wakes it.
 async fn every_wait() -> (u64, u64) {
     sleep(Duration::from_millis(1)).await;
     task::spawn(async { sleep(Duration::from_millis(1)).await }).await.unwrap();
@@ -334,7 +336,7 @@ fn a_call_polled_where_it_is_woken_comes_to_its_end() {
     }
 }
 
-/// A body that waits for a task of its own by yielding, which must not keep that task from running.
+/// A body yields until one of its own tasks has run. Its polls must not starve that task.
 #[test]
 fn a_body_that_yields_does_not_starve_its_tasks_where_it_is_polled_inline() {
     let _alone = alone();
@@ -357,7 +359,7 @@ fn a_body_that_yields_does_not_starve_its_tasks_where_it_is_polled_inline() {
     wait_until_given_back(&ns);
 }
 
-/// What the task does after the call is done on the thread that woke it. That thread is not idle, so no call gets it.
+/// The task continues after the call on the thread that woke it. That thread is not idle, so no call gets it.
 #[test]
 fn a_task_that_goes_on_where_the_call_woke_it_can_make_calls() {
     let _alone = alone();
@@ -365,7 +367,7 @@ fn a_task_that_goes_on_where_the_call_woke_it_can_make_calls() {
     let seen = Mutex::new(Vec::new());
     run_inline(async {
         for _ in 0..3 {
-            // Blocking work makes the end slow, so that the task is woken for it.
+            // Blocking work delays the end, so that the task is woken for it.
             let slow = || async {
                 task::spawn_blocking(|| thread::sleep(Duration::from_millis(2)));
                 here()
@@ -382,7 +384,7 @@ fn a_task_that_goes_on_where_the_call_woke_it_can_make_calls() {
     wait_until_given_back(&ns);
 }
 
-/// What a task does beside the call, in the same poll, may make a call of its own.
+/// A task may make a call of its own in the same poll, next to the call that woke it.
 #[test]
 fn a_task_can_make_calls_before_it_polls_the_call_that_woke_it() {
     let _alone = alone();
@@ -408,7 +410,7 @@ fn a_task_can_make_calls_before_it_polls_the_call_that_woke_it() {
     wait_until_given_back(&ns);
 }
 
-/// A panic in a waker is its executor's matter: the call's thread goes on.
+/// A panic in a waker belongs to its executor: the call's thread continues.
 #[test]
 fn a_waker_that_panics_harms_no_call() {
     struct Panics(AtomicBool);
@@ -446,7 +448,7 @@ fn a_waker_that_panics_harms_no_call() {
     }
 }
 
-/// The poison hook runs at home, and not on the thread that could not be restored, wherever the task is polled.
+/// The poison hook runs at home, and never on the thread that could not be restored, wherever the task is polled.
 #[test]
 fn a_poisoned_thread_runs_no_hook_where_the_task_is_polled_inline() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! The owned form: a body that borrows nothing, at its own pace. The tests count threads, so they take turns.
+//! The owned form: the body borrows nothing and runs independently. The tests count threads, so they take turns.
 #![allow(missing_docs, unsafe_code)]
 
 use std::future::{Future as _, pending};
@@ -21,7 +21,7 @@ use tokio::task;
 in_netns::rootless!();
 
 #[test]
-fn it_runs_inside_whoever_awaits() {
+fn it_runs_inside_under_any_executor() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
@@ -99,7 +99,7 @@ fn a_panic_is_in_the_error() {
 fn a_failure_to_start_is_in_the_error() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
-    // No descriptor is left for a runtime. The limit is the process's, so the test is alone.
+    // No descriptor is left for a runtime. The limit applies to the process, so the test runs alone.
     block_on(ns.spawn_async(|| async {})).unwrap();
     let limit = limited(Resource::RLIMIT_NOFILE, descriptors().len() as u64);
     let outcome = block_on(ns.spawn_async(|| async { unreachable!("not made") }));
@@ -109,7 +109,8 @@ fn a_failure_to_start_is_in_the_error() {
     assert_eq!(block_on(ns.spawn_async(|| async { 1 })).unwrap(), 1);
 }
 
-/// What a hook saw: of which thread it was told, on which thread it ran and where, and whether the thread was still there.
+/// The observation of a hook: the thread that it was called for, the thread that it ran on, its namespace, and whether
+/// the first thread still existed.
 type Report = (u32, u32, (u64, u64), bool);
 
 async fn poisons() -> u32 {
@@ -118,10 +119,9 @@ async fn poisons() -> u32 {
     tid()
 }
 
-/// Without a caller that waits there is no thread of a caller to run the hook on. The poisoned one, which is inside, is not
-/// fit for it.
+/// If no caller waits, there is no caller's thread to run the hook. The poisoned thread is inside and must not run it.
 #[test]
-fn a_failed_restore_of_a_body_that_nothing_awaits_is_told_at_home() {
+fn a_failed_restore_of_a_body_that_nothing_awaits_is_reported_at_home() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (tell, told) = mpsc::channel::<Report>();
@@ -186,7 +186,7 @@ fn a_failed_restore_of_a_body_that_nothing_awaits_is_told_at_home() {
 }
 
 #[test]
-fn a_stray_of_a_body_that_nothing_awaits_is_told_at_home() {
+fn a_stray_of_a_body_that_nothing_awaits_is_reported_at_home() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (tell, told) = mpsc::channel();
@@ -207,7 +207,7 @@ fn a_stray_of_a_body_that_nothing_awaits_is_told_at_home() {
     wait_until("the thread is given back", || pool_stats().leased == 0);
 }
 
-/// A waker whose clone and drop use the handle that they are registered with.
+/// A waker whose clone and drop use the handle with which they are registered.
 mod meddling {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -222,7 +222,7 @@ mod meddling {
 
     const TABLE: RawWakerVTable = RawWakerVTable::new(
         |data| {
-            // SAFETY: the data is that of an `Arc` which a waker holds.
+            // SAFETY: the data is that of an `Arc` that a waker holds.
             let meddler = unsafe { Arc::from_raw(data.cast::<Meddler>()) };
             (meddler.meddle)();
             meddler.clones.fetch_add(1, Ordering::SeqCst);
@@ -231,19 +231,19 @@ mod meddling {
             RawWaker::new(Arc::into_raw(clone).cast(), &TABLE)
         },
         |data| {
-            // SAFETY: as above, and this waker is gone.
+            // SAFETY: the data is that of an `Arc`, and this waker is consumed.
             let meddler = unsafe { Arc::from_raw(data.cast::<Meddler>()) };
             meddler.wakes.fetch_add(1, Ordering::SeqCst);
             (meddler.meddle)();
         },
         |data| {
-            // SAFETY: as above.
+            // SAFETY: the data is that of an `Arc` that a waker holds.
             let meddler = unsafe { &*data.cast::<Meddler>() };
             meddler.wakes.fetch_add(1, Ordering::SeqCst);
             (meddler.meddle)();
         },
         |data| {
-            // SAFETY: as above, and this waker is gone.
+            // SAFETY: the data is that of an `Arc`, and this waker is consumed.
             let meddler = unsafe { Arc::from_raw(data.cast::<Meddler>()) };
             (meddler.meddle)();
             meddler.drops.fetch_add(1, Ordering::SeqCst);
@@ -252,12 +252,12 @@ mod meddling {
 
     pub(super) fn waker(meddler: &Arc<Meddler>) -> Waker {
         let data = Arc::into_raw(Arc::clone(meddler)).cast();
-        // SAFETY: the table treats the data as the `Arc` that it is.
+        // SAFETY: the table treats the data as an `Arc`, and it is one.
         unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }
     }
 }
 
-/// A test that would hang, in a thread of its own.
+/// Runs a test that might hang in its own thread, with a bound.
 fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(run);
     wait_until(what, || thread.is_finished());
@@ -301,7 +301,7 @@ fn a_waker_may_use_the_handle_that_it_waits_for() {
                 assert!(block_on(handle).unwrap());
             }
         }
-        // The same of a borrowed call, whose wakers may look at anything.
+        // The same for a borrowed call, whose wakers may run any code.
         let meddle: Box<dyn Fn() + Send + Sync> = Box::new(|| {
             let _ = pool_stats();
         });
@@ -318,7 +318,7 @@ fn a_waker_may_use_the_handle_that_it_waits_for() {
     wait_until("the threads are given back", || pool_stats().leased == 0);
 }
 
-/// The output that nothing awaits is dropped on the call's thread, which is not idle before that is done.
+/// An output that no code awaits is dropped on the call's thread. The thread is not idle before that is done.
 #[test]
 fn an_output_that_nothing_awaits_may_make_calls_when_it_is_dropped() {
     struct CallsWhenDropped(NetNs, mpsc::Sender<(u64, u64)>);
@@ -342,7 +342,7 @@ fn an_output_that_nothing_awaits_may_make_calls_when_it_is_dropped() {
 }
 
 #[test]
-fn panics_of_destructors_are_told_and_end_no_process() {
+fn panics_of_destructors_are_reported_and_end_no_process() {
     struct PanicsWhenDropped(&'static str);
     impl Drop for PanicsWhenDropped {
         fn drop(&mut self) {
@@ -357,7 +357,7 @@ fn panics_of_destructors_are_told_and_end_no_process() {
         let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).expect_err("it panics");
         *payload.downcast::<&'static str>().expect("its own payload")
     };
-    // A payload whose own destructor panics, beside a body whose destructor panics.
+    // A payload whose destructor panics, in addition to a body whose destructor panics.
     let both = caught(&|| {
         block_on(ns.run_async(|| async {
             let _captured = PanicsWhenDropped("the body");

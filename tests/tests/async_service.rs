@@ -28,7 +28,7 @@ fn all_its_threads_are_inside() {
         service.block_on(async { (here(), tokio::spawn(async { here() }).await.unwrap()) }).unwrap(),
         (inside, inside)
     );
-    // From a thread that is at home.
+    // These calls come from a thread that is at home.
     assert_eq!(service.block_on(service.spawn_blocking(here)).unwrap().unwrap(), inside);
     let lookup = service.block_on(tokio::net::lookup_host(("localhost", 80))).unwrap();
     assert!(lookup.unwrap().count() > 0);
@@ -47,13 +47,13 @@ fn a_blocking_thread_that_cannot_enter_runs_nothing_at_home() {
     let service = ns.tokio_builder().build().unwrap();
     let (tell, told) = mpsc::channel();
     thread::scope(|scope| {
-        // The thread that is started for this one inherits what it lacks.
+        // The thread that is started for this closure inherits the missing capability.
         scope.spawn(|| {
             give_up_sys_admin();
             service.spawn_blocking(move || tell.send(here()).unwrap())
         });
     });
     drop(service);
-    // Cancelled at the shutdown, or run by a thread that could enter.
+    // The closure was cancelled at the shutdown, or ran on a thread that could enter.
     assert!(told.iter().all(|place| place == key(ns.id())));
 }

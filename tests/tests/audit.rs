@@ -1,4 +1,4 @@
-//! The audit: a call names the threads that it leaves behind, and blames itself for no others.
+//! The audit: a call reports the threads that it leaves behind, and no others.
 #![allow(missing_docs)]
 
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ use nix::sys::prctl;
 
 in_netns::rootless!();
 
-/// A thread that stays until it is told to go.
+/// A thread that runs until it is told to exit.
 struct Stayer {
     id: u32,
     end: Sender<()>,
@@ -44,7 +44,7 @@ impl Stayer {
     }
 }
 
-/// What the hook was told, of all tests here.
+/// The strays that the hook received, from all tests of this file.
 fn told() -> Vec<Stray> {
     static TOLD: Mutex<Vec<Stray>> = Mutex::new(Vec::new());
     static SET: Once = Once::new();
@@ -52,7 +52,7 @@ fn told() -> Vec<Stray> {
     TOLD.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn is_told_of(thread: u32) -> bool {
+fn is_reported(thread: u32) -> bool {
     told().iter().any(|stray| stray.thread_id == thread)
 }
 
@@ -74,13 +74,13 @@ fn a_stray_is_named() {
 }
 
 #[test]
-fn a_call_that_did_not_ask_is_told_nothing() {
+fn a_call_without_an_audit_reports_no_stray() {
     told();
     let ns = NetNs::new().unwrap();
     let outcome = Call::new(&ns).outcome(|| Stayer::start("unasked")).unwrap();
     let stayer = outcome.value.unwrap();
     assert_eq!(outcome.strays, []);
-    assert!(!is_told_of(stayer.id));
+    assert!(!is_reported(stayer.id));
     stayer.end();
 }
 
@@ -96,7 +96,7 @@ fn a_grandchild_is_a_stray_too() {
 }
 
 #[test]
-fn a_joined_child_is_none() {
+fn a_joined_child_is_not_a_stray() {
     let ns = NetNs::new().unwrap();
     for _ in 0..2_000 {
         let outcome = Call::new(&ns).audit().outcome(|| thread::spawn(|| ()).join().unwrap()).unwrap();
@@ -122,13 +122,13 @@ fn a_stray_is_found_beside_threads_that_exit() {
         };
         let outcome = Call::new(&ns).audit().outcome(body).unwrap();
         let stayer = outcome.value.unwrap();
-        // Where the machine is busy, one of the others may not have woken up yet, and is in the list too.
+        // On a busy machine, one of the other threads may not have run yet and may be in the list too.
         assert!(outcome.strays.iter().any(|stray| stray.thread_id == stayer.id), "{:?}", outcome.strays);
         stayer.end();
     }
 }
 
-/// `thread::scope` does not wait for these.
+/// `thread::scope` does not wait for the destructors of thread-locals.
 struct SlowToGo;
 
 impl Drop for SlowToGo {
@@ -141,7 +141,7 @@ impl Drop for SlowToGo {
 }
 
 #[test]
-fn a_scoped_child_is_none() {
+fn a_scoped_child_is_not_a_stray() {
     thread_local!(static SLOW: RefCell<Option<SlowToGo>> = const { RefCell::new(None) });
     let ns = NetNs::new().unwrap();
     for slow in [false, true].repeat(20) {
@@ -161,7 +161,7 @@ fn a_scoped_child_is_none() {
 }
 
 #[test]
-fn a_child_that_went_elsewhere_is_none() {
+fn a_child_that_left_the_namespace_is_not_a_stray() {
     let ns = NetNs::new().unwrap();
     let elsewhere = NetNs::new().unwrap();
     let (tell, hear) = mpsc::channel();
@@ -183,11 +183,11 @@ fn a_child_that_went_elsewhere_is_none() {
 }
 
 #[test]
-fn another_calls_child_is_not_blamed() {
+fn a_child_of_another_call_is_not_reported() {
     let ns = NetNs::new().unwrap();
     let (audited_begun, other_done) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
-        // Unaudited, audited, and on a thread of its own: all in the namespace, and all during the first one.
+        // An unaudited call, an audited call and a user's thread: all are in the namespace while the first call runs.
         let others = scope.spawn(|| {
             audited_begun.wait();
             let plain = with_netns(&ns, || Stayer::start("plain")).unwrap();
@@ -197,7 +197,7 @@ fn another_calls_child_is_not_blamed() {
                 let ns = ns.clone();
                 move || {
                     ns.join().unwrap();
-                    Stayer::start("of a thread of the user's own")
+                    Stayer::start("started by a user thread")
                 }
             });
             let own = own.join().unwrap();
@@ -250,7 +250,7 @@ fn calls_at_once_each_name_their_own() {
 #[test]
 fn without_cap_sys_nice_a_stray_is_only_possible() {
     let ns = NetNs::new().unwrap();
-    // The calling thread is the one that looks. It is this test's own.
+    // The audit runs on the calling thread, which belongs to this test.
     drop_effective(caps::Capability::CAP_SYS_NICE);
     let outcome = Call::new(&ns).audit().outcome(|| Stayer::start("perhaps")).unwrap();
     let stayer = outcome.value.unwrap();
@@ -260,7 +260,8 @@ fn without_cap_sys_nice_a_stray_is_only_possible() {
     stayer.end();
     wait_until("it is gone", || threads_in(&ns).is_empty());
 
-    // Not even possible: a thread of this crate's, started for another call meanwhile, and still at work.
+    // A thread of this crate that was started for another call in the meantime, and is still busy, is not even
+    // possible.
     let (begun, end) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
         let body = || {
@@ -279,17 +280,17 @@ fn without_cap_sys_nice_a_stray_is_only_possible() {
         };
         let outcome = Call::new(&ns).audit().outcome(body).unwrap();
         end.wait();
-        assert_eq!(outcome.value.unwrap(), 3, "this call's, the scope's, and the other call's");
+        assert_eq!(outcome.value.unwrap(), 3, "of this call, of the scope, and of the other call");
         assert_eq!(outcome.strays.len(), 1, "{:?}", outcome.strays);
     });
 }
 
 #[test]
-fn the_hook_is_told_before_the_call_returns() {
+fn the_hook_runs_before_the_call_returns() {
     told();
     let ns = NetNs::new().unwrap();
     let stayer = Call::new(&ns).audit().run(|| Stayer::start("told")).unwrap();
-    assert!(is_told_of(stayer.id));
+    assert!(is_reported(stayer.id));
     stayer.end();
 }
 
@@ -350,7 +351,7 @@ fn a_panic_and_a_stray_are_two_facts() {
     stayer.end();
 }
 
-/// In an integration test `cfg(test)` holds, as in every test build.
+/// In an integration test `cfg(test)` is set, as in every test build.
 mod attribute {
     use super::*;
 
@@ -374,7 +375,7 @@ mod attribute {
         told();
         let ns = NetNs::new().unwrap();
         for (stayer, wanted) in [(by_default(&ns), true), (off(&ns), false), (on(&ns), true)] {
-            assert_eq!(is_told_of(stayer.id), wanted, "{}", stayer.thread.thread().name().unwrap());
+            assert_eq!(is_reported(stayer.id), wanted, "{}", stayer.thread.thread().name().unwrap());
             stayer.end();
         }
     }
@@ -414,7 +415,7 @@ mod attribute {
     fn the_bodys_panic_comes_first() {
         let (message, stayer) = message_of(true);
         assert_eq!(message, "the body's own");
-        assert!(is_told_of(stayer.id));
+        assert!(is_reported(stayer.id));
         stayer.end();
     }
 }
@@ -437,7 +438,7 @@ fn the_mark_is_gone_when_the_thread_is_used_again() {
     assert!(again > 0, "a thread was used again");
 }
 
-/// What an async body spawns on its runtime has ended when it has; a thread of its own may not have.
+/// What an async body spawns on its runtime has ended when the call ends. A thread that it starts may still run.
 #[test]
 fn an_async_body_is_audited_as_well() {
     let ns = NetNs::new().unwrap();
@@ -451,7 +452,7 @@ fn an_async_body_is_audited_as_well() {
         let stayer = outcome.value.unwrap();
         let found: Vec<_> = outcome.strays.iter().map(|stray| (stray.thread_id, stray.certain)).collect();
         assert_eq!(found, [(stayer.id, true)]);
-        assert!(is_told_of(stayer.id));
+        assert!(is_reported(stayer.id));
         assert_eq!(threads_in(&ns), [stayer.id]);
         stayer.end();
     }
@@ -487,11 +488,11 @@ fn an_async_function_that_leaves_a_stray_panics_if_it_is_to() {
     assert!(message(thrown).contains("`owned` was started in a call and outlives it"));
     left.lock().unwrap().take().unwrap().end();
     let stayer = block_on(unasked(ns));
-    assert!(!is_told_of(stayer.id));
+    assert!(!is_reported(stayer.id));
     stayer.end();
 }
 
-/// Nobody waits for it any more, and it is told all the same.
+/// No code waits for the cancelled body, but the stray is still reported.
 #[test]
 fn a_cancelled_async_body_is_audited_too() {
     told();
@@ -504,6 +505,6 @@ fn a_cancelled_async_body_is_audited_too() {
     assert!(call.as_mut().now_or_never().is_none());
     let stayer = hear.recv().unwrap();
     drop(call);
-    wait_until("the hook is told", || is_told_of(stayer.id));
+    wait_until("the hook is told", || is_reported(stayer.id));
     stayer.end();
 }

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error, the body is not run, and nothing is left behind.
+//! Bad input gives a clear error, the body does not run, and nothing is left behind.
 #![allow(missing_docs)]
 
 use std::fs::{self, File};
@@ -37,9 +37,9 @@ fn case_13_what_is_missing_is_named() {
     assert!(missing.to_string().contains(&i32::MAX.to_string()), "{missing}");
 }
 
-/// A link is not missing where it is: what it leads to is.
+/// A dangling link exists; only its target is missing.
 #[test]
-fn a_link_that_leads_nowhere_is_said_to_be_one() {
+fn a_dangling_link_is_reported_as_one() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("link");
@@ -67,7 +67,7 @@ fn a_link_that_leads_nowhere_is_said_to_be_one() {
     NetNs::delete_named(&name).unwrap();
 }
 
-/// The name of the errno and its number stand in every message that comes of one, once.
+/// Every message that results from an errno contains its name and its number once.
 #[test]
 fn messages_carry_the_errno_once() {
     let looped = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn messages_carry_the_errno_once() {
     }
 }
 
-/// A namespace of another kind is named as a reader knows it.
+/// A namespace of another kind is named with its usual term.
 #[test]
 fn a_namespace_of_another_kind_is_named() {
     for (kind, named) in [
@@ -113,7 +113,7 @@ fn case_13_a_process_that_has_exited() {
 }
 
 #[test]
-fn case_14_what_is_no_network_namespace_is_said_so() {
+fn case_14_what_is_no_network_namespace_is_reported_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("file"), "text").unwrap();
@@ -172,7 +172,7 @@ fn case_15_names_that_cannot_be() {
 #[test]
 fn case_16_without_privilege_nothing_moves_and_the_message_says_what_is_missing() {
     let ns = NetNs::new().unwrap();
-    // Fresh: the thread inherits from one that has given its capability up. (The pool's threads do not.)
+    // The thread is fresh, so it inherits from a thread without the capability. (The pool's threads do not.)
     std::thread::scope(|scope| {
         scope.spawn(|| {
             give_up_sys_admin();
@@ -214,7 +214,7 @@ fn an_io_error_keeps_kind_message_and_source() {
     assert!(io.get_ref().unwrap().is::<Error>());
 }
 
-/// Names that can be are created, found, listed and deleted; names that cannot be touch nothing.
+/// Valid names are created, found, listed and deleted; invalid names change nothing.
 #[test]
 fn any_name_is_created_and_deleted_or_refused() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! Namespaces found by a process, and by a descriptor of one.
+//! Namespaces that are found by a process or by a process descriptor.
 #![allow(missing_docs)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -15,11 +15,11 @@ in_netns::rootless!();
 fn pidfd(id: u32, flags: libc::c_int) -> OwnedFd {
     // SAFETY: it takes two numbers.
     let fd = nix::errno::Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) }).unwrap();
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel returned this new descriptor, and no other value owns it.
     unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
 }
 
-/// A child, killed and reaped when dropped.
+/// A child process that is killed and reaped on drop.
 struct Process(Child);
 
 impl Drop for Process {
@@ -29,7 +29,7 @@ impl Drop for Process {
     }
 }
 
-/// `cat`, in a namespace.
+/// Starts `cat` in a namespace.
 fn cat_in(ns: &NetNs) -> Process {
     let spawn = || Command::new("cat").stdin(Stdio::piped()).spawn();
     Process(ns.run(spawn).unwrap().unwrap())
@@ -73,9 +73,9 @@ fn the_descriptor_of_one_thread_stands_for_that_thread() {
     });
 }
 
-/// A zombie keeps its number, and no namespace.
+/// A zombie keeps its number, but has no namespace.
 #[test]
-fn a_process_that_has_exited_is_not_found_and_said_to_have_exited() {
+fn a_process_that_has_exited_is_reported_as_exited() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     let descriptor = pidfd(pid, 0);
@@ -108,7 +108,7 @@ fn no_descriptor_is_left() {
 
 #[test]
 fn a_process_in_another_place_is_not_confused_by_its_number() {
-    // 0 is nobody's, and what is above `pid_max` too.
+    // No process has id 0 or an id above `pid_max`.
     for pid in [0, i32::MAX.unsigned_abs(), u32::MAX] {
         let error = NetNs::from_pid(pid).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");

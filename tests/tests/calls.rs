@@ -1,5 +1,5 @@
-//! What a call is: the body inside, the caller unmoved, everything back before the return.
-//! The numbers in test names are those of `tests/CASES.md`.
+//! The basic promises of a call: the body runs inside, the caller does not move, and everything is restored before the
+//! return. The numbers in test names are those of `tests/CASES.md`.
 #![allow(missing_docs)]
 
 use std::io;
@@ -32,7 +32,7 @@ fn case_2_the_body_is_on_another_thread_and_never_on_the_leader() {
     }
 }
 
-/// Watches the calling thread from a second one while `work` is done, and reports how often and whether it was ever away.
+/// Watches the calling thread from a second one while `work` runs, and asserts that it never moved.
 fn watched(work: impl FnOnce()) {
     let (caller, home) = (tid(), home());
     let done = AtomicBool::new(false);
@@ -79,7 +79,7 @@ fn a_fallible_closure_needs_one_question_mark() {
     let ns = NetNs::new().unwrap();
     let listener = bind(&ns).unwrap();
     assert_eq!(NetNs::of_socket(&listener).unwrap(), ns);
-    // The closure's own error, and the failure to enter, in the closure's error type.
+    // Both the closure's own error and a failure to enter arrive in the closure's error type.
     assert_eq!(bind(&ns).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     assert_eq!(bind("no-such-name").unwrap_err().kind(), std::io::ErrorKind::NotFound);
     let of_call = Call::new(&ns).fresh().try_run(|| Err::<(), _>(NetNs::from_name("").unwrap_err()));
@@ -158,7 +158,8 @@ fn case_5_a_fresh_thread_started_inside_is_home_after_the_call() {
     with_netns(&a, || {
         Call::new(&b).fresh().run(|| *left.lock().unwrap() = Some(tid())).unwrap();
         let tid = left.lock().unwrap().unwrap();
-        // Dying or dead; wherever it is seen, it is at home: neither in B nor in A, which it was started from.
+        // The thread may still be exiting. If it is listed at all, it is at home: neither in B nor in A, from where it
+        // was started.
         assert!(!threads_in(&b).contains(&tid));
         assert!(!threads_in(&a).contains(&tid));
     })
@@ -239,7 +240,7 @@ fn case_11_should_panic_works() {
     let _ = with_netns(&ns, || panic!("the body's own words"));
 }
 
-/// A destructor that runs because of a panic may make a call, and drop a worker that was used.
+/// A destructor that runs because of a panic may make a call, and may drop a worker that was used.
 #[test]
 fn a_call_can_be_made_while_the_caller_unwinds() {
     struct Calls<'a>(&'a NetNs, &'a mut Option<(u64, u64)>);
@@ -374,11 +375,11 @@ fn a_call_from_a_thread_that_moved_away_is_restored_to_home_not_there() {
     thread::scope(|scope| {
         scope.spawn(|| {
             a.join().unwrap();
-            // Pooled and fresh: neither may take the caller's whereabouts for home.
+            // Pooled and fresh threads must not take the caller's namespace for home.
             assert_eq!(pinned(|_| here()).unwrap(), home);
             let fresh = Call::new(&b).fresh().run(tid).unwrap();
             assert!(!threads_in(&a).contains(&fresh));
         });
     });
-    wait_until("nobody is outside home", || threads_outside_home().is_empty() || threads_in(&a).is_empty());
+    wait_until("no thread is outside home", || threads_outside_home().is_empty() || threads_in(&a).is_empty());
 }

@@ -1,4 +1,5 @@
-//! What of the caller's is current in a body, though that runs on another thread; and what is told as an event.
+//! The caller's context that is current in a body, although the body runs on another thread, and the events that are
+//! emitted.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use tracing_core::span::Current;
 
 in_netns::rootless!();
 
-/// An event, by its fields; and the span that was current.
+/// An event with its fields, and the span that was current.
 #[derive(Clone, Debug, Default)]
 struct Note {
     fields: BTreeMap<&'static str, String>,
@@ -30,12 +31,12 @@ impl Visit for Note {
     }
 }
 
-/// A subscriber that keeps what it is told.
+/// A subscriber that records its events.
 #[derive(Clone, Default)]
 struct Notes {
     current: Arc<Mutex<Vec<(ThreadId, u64)>>>,
     seen: Arc<Mutex<Vec<Note>>>,
-    /// All spans of these tests are described alike.
+    /// All spans of these tests have the same metadata.
     described: Arc<Mutex<Option<&'static Metadata<'static>>>>,
 }
 
@@ -130,7 +131,7 @@ fn the_dispatcher_and_the_span_are_current_in_every_body() {
     for (_, _, body) in bodies {
         body();
     }
-    assert!(notes.take().is_empty(), "nothing of it stays on the threads");
+    assert!(notes.take().is_empty(), "no span stays on the threads");
 }
 
 #[test]
@@ -147,31 +148,31 @@ fn the_callers_runtime_is_current_in_synchronous_bodies() {
     assert_eq!(worker.run(current).unwrap(), id);
     assert!(walk(&pods, |_| current()).unwrap().into_iter().all(|seen| seen.unwrap() == id));
     assert!(par_walk(&pods, 2, |_| current()).unwrap().into_iter().all(|seen| seen.unwrap() == id));
-    // And an async body is in a runtime of its own.
+    // An async body has its own runtime.
     assert_ne!(block_on(ns.run_async(|| async { current() })).unwrap(), id);
     let polled = worker.run(|| Handle::current().block_on(async { here() })).unwrap();
     assert_ne!(polled, home());
 }
 
-/// What a look-up on that runtime does: a blocking closure, awaited in a synchronous body.
+/// Does what a look-up on that runtime does: it awaits a blocking closure in a synchronous body.
 fn blocking_on_callers_runtime() -> (u64, u64) {
     let runtime = Handle::current();
     runtime.block_on(async { runtime.spawn_blocking(here).await.unwrap() })
 }
 
-/// The trap of the lazy pool, in the caller's own runtime.
+/// A lazily started pool in the caller's own runtime stays inside.
 #[test]
 fn a_blocking_pool_that_grows_in_a_body_grows_inside_and_the_audit_says_so() {
     let _alone = alone();
     set_stray_hook(|_| {});
     let ns = NetNs::new().unwrap();
-    // Without workers, which are threads of that pool too: who starts first takes what is first.
+    // A runtime without workers: workers are threads of that pool too, so the order would be undefined.
     let ours = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
     let _entered = ours.enter();
     let outcome = Call::new(&ns).audit().outcome(blocking_on_callers_runtime).unwrap();
     assert_eq!(outcome.value.unwrap(), key(ns.id()));
     assert_eq!(outcome.strays.iter().map(|stray| stray.thread_id).collect::<Vec<_>>(), threads_in(&ns));
-    // Whoever comes next is there too.
+    // Every later task runs there too.
     assert_eq!(ours.block_on(ours.spawn_blocking(here)).unwrap(), key(ns.id()));
 }
 

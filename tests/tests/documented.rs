@@ -1,4 +1,4 @@
-//! What a body shares with the process, as the page `in_netns::escapes` says it.
+//! What a body shares with the process, as the page `in_netns::escapes` describes it.
 #![allow(missing_docs)]
 
 use std::cell::Cell;
@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 in_netns::rootless!();
 
 #[test]
-fn a_thread_local_is_met_by_the_next_body_on_that_thread_and_not_by_a_fresh_one() {
+fn a_thread_local_is_visible_to_the_next_body_on_that_thread_and_not_to_a_fresh_one() {
     thread_local!(static LAST: Cell<u32> = const { Cell::new(0) });
 
     let _alone = alone();
@@ -45,7 +45,7 @@ fn getifaddrs_and_if_nametoindex_show_the_threads_network() {
     let ns = NetNs::new().unwrap();
     let names = || getifaddrs().unwrap().map(|interface| interface.interface_name).collect::<Vec<_>>();
     assert!(ns.run(names).unwrap().iter().all(|name| name == "lo"));
-    // A new namespace counts from 1.
+    // The indexes of a new namespace start at 1.
     assert_eq!(ns.run(|| if_nametoindex("lo")).unwrap().unwrap(), 1);
 }
 
@@ -55,7 +55,7 @@ fn block_in_place_panics_in_an_async_body() {
     async fn f() {
         tokio::task::block_in_place(|| ());
     }
-    // Also where the caller's runtime has it.
+    // This also holds if the caller's runtime supports it.
     let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let panic = catch_unwind(AssertUnwindSafe(|| runtime.block_on(f()))).unwrap_err();
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

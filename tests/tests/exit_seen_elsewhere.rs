@@ -1,4 +1,4 @@
-//! Whether a thread is gone is judged by what the waiting thread sees, and not by what the exiting one sees.
+//! The waiting thread's view of `/proc`, not the exiting thread's, decides whether a thread has exited.
 #![allow(missing_docs)]
 
 use std::cell::RefCell;
@@ -12,7 +12,8 @@ use nix::sched::{CloneFlags, unshare};
 
 in_netns::rootless!();
 
-/// As slow to go as a thread that has much to clean up. (What is timed is that the call waits, so there is a time to wait.)
+/// A thread that needs this long to exit, because it has much to clean up. (The test measures that the call waits, so
+/// the wait must be measurable.)
 const SLOW: Duration = Duration::from_millis(200);
 
 struct SlowToDrop;
@@ -48,7 +49,7 @@ fn is_waited_for(hide: fn()) {
             .unwrap();
         assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Poisoned(_))), "{:?}", outcome.thread);
         assert!(start.elapsed() >= SLOW, "it returned after {:?}", start.elapsed());
-        assert!(!is_alive(outcome.value.unwrap()), "gone, before the call returned");
+        assert!(!is_alive(outcome.value.unwrap()), "it is gone before the call returned");
         assert_eq!(threads_in(&ns), [] as [u32; 0], "nothing is left in the target");
     }
 }
@@ -71,7 +72,7 @@ fn a_body_in_another_root() {
     });
 }
 
-/// In a user namespace, what was mounted in the parent's cannot be taken away; it can be covered.
+/// In a user namespace, mounts of the parent's mount namespace cannot be unmounted, but they can be covered.
 fn cover_proc() {
     mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
 }

@@ -1,8 +1,9 @@
-//! A failing test fails: a crate of its own, run by `cargo test`, with bodies that fail in every way there is.
+//! A failing test fails: `cargo test` runs a separate crate whose bodies fail in each possible way.
 //!
-//! The same crate shows what becomes of a test that lacks the privilege: it fails, and says why; `IN_NETNS_SKIP=1` skips it, and says so.
+//! The same crate shows what happens to a test without the privilege: it fails with the reason. `IN_NETNS_SKIP=1` skips
+//! it, and a message is printed.
 //!
-//! It builds, so it needs the toolchain; the built tests are run as root and as an ordinary user from here.
+//! The tests run cargo, so they need the toolchain. The built tests are run as root and as an ordinary user.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -25,13 +26,13 @@ fn project() -> Project {
     Project::write(env!("CARGO_TARGET_TMPDIR"), "failing", "[lib]\npath = 'TESTS/failing/lib.rs'")
 }
 
-/// The crate's tests, for all tests here: built once.
+/// The test program of the crate, built once for all tests of this file.
 fn program(scratch: &Scratch) -> Command {
     static BUILT: OnceLock<String> = OnceLock::new();
     Command::new(scratch.program(BUILT.get_or_init(|| project().build("test", &["--lib", "--no-run"]))))
 }
 
-/// What libtest says of each test, and everything that was printed.
+/// Parses libtest's result of each test, and returns it with the whole output.
 fn results(output: &Output) -> (BTreeMap<String, String>, String) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = text.lines().filter_map(|line| line.strip_prefix("test tests::")?.split_once(" ... "));
@@ -41,7 +42,8 @@ fn results(output: &Output) -> (BTreeMap<String, String>, String) {
     (results, text + &String::from_utf8_lossy(&output.stderr))
 }
 
-/// The tests that pass do, those that fail do, each with a message of its own, and what the others print is captured.
+/// Asserts that the passing tests pass, that the failing tests fail, each with its own message, and that the output of
+/// the others is captured.
 fn assert_as_they_should(output: &Output) {
     let (results, text) = results(output);
     assert_eq!(output.status.code(), Some(101), "{text}");
@@ -57,7 +59,7 @@ fn assert_as_they_should(output: &Output) {
     }
     assert_eq!(results["ignored"], "ignored, and so it is not run");
     assert!(text.contains("printed before the failure") && !text.contains("captured"), "{text}");
-    // Under the name of the test, as libtest's own threads have it.
+    // Messages carry the name of the test, as with libtest's own threads.
     assert!(text.contains("thread 'tests::fails_by_assertion'"), "{text}");
 }
 
@@ -65,18 +67,18 @@ fn assert_as_they_should(output: &Output) {
 fn case_28_cargo_test_fails_where_a_body_fails() {
     drop(program(&Scratch::new())); // Built, so that what is read below is libtest's.
     let output = project().cargo("test").arg("--lib").output().unwrap();
-    // cargo's own exit code is that of the tests.
+    // The exit code of cargo is that of the tests.
     assert_as_they_should(&output);
 }
 
 #[test]
-fn case_28_so_it_does_for_an_ordinary_user() {
+fn case_28_cargo_test_fails_for_an_ordinary_user_too() {
     let scratch = Scratch::new();
     let output = as_ordinary_user(&mut program(&scratch)).output().unwrap();
     assert_as_they_should(&output);
 }
 
-/// As somebody who can have no user namespace: uid 0 without capabilities.
+/// Runs as a user who cannot have a user namespace: uid 0 without capabilities.
 fn without_privilege(program: &Command) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]).arg(program.get_program());
@@ -110,7 +112,7 @@ fn it_is_skipped_on_request_and_that_is_seen() {
             "{test}: {text}"
         );
     }
-    // A test that is to panic has not: it cannot be skipped by returning.
+    // A `#[should_panic]` test did not panic: it cannot be skipped by returning.
     assert_eq!(results["passes_by_panicking"], "FAILED", "{text}");
 }
 

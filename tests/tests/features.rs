@@ -1,6 +1,6 @@
-//! The default build: no async, and no runtime among what it pulls in.
+//! The default build: it has no async functions, and no async runtime among its dependencies.
 //!
-//! These build crates of their own, for this one has all features.
+//! The tests build separate crates, because this one enables all features.
 #![allow(missing_docs)]
 
 use std::process::Command;
@@ -11,14 +11,14 @@ fn project() -> Project {
     Project::write(env!("CARGO_TARGET_TMPDIR"), "default_features", "[lib]\npath = 'TESTS/default_features/lib.rs'")
 }
 
-fn said(command: &mut Command) -> (bool, String) {
+fn printed(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap();
     (output.status.success(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
 }
 
 #[test]
-fn async_functions_are_refused_with_the_way_out() {
-    let (success, text) = said(project().cargo("build").arg("--message-format=short"));
+fn async_functions_are_refused_with_a_remedy() {
+    let (success, text) = printed(project().cargo("build").arg("--message-format=short"));
     assert!(!success);
     let refusals: Vec<_> = text.lines().filter(|line| line.contains(": error: ")).collect();
     let [function, method, future] = refusals[..] else { panic!("{text}") };
@@ -31,8 +31,9 @@ fn async_functions_are_refused_with_the_way_out() {
 }
 
 #[test]
-fn nothing_of_it_is_pulled_in() {
-    let (success, tree) = said(project().cargo("tree").args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]));
+fn the_default_build_pulls_in_no_runtime() {
+    let (success, tree) =
+        printed(project().cargo("tree").args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]));
     assert!(success, "{tree}");
     let mut crates: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     crates.sort_unstable();

@@ -1,6 +1,6 @@
-//! Who keeps a namespace alive: each kind of holder is made for real, and gone again.
+//! Holders of a namespace: the tests create and remove each kind.
 //!
-//! The tests take turns: until it has become its program, a child process of one holds the descriptors of all.
+//! The tests take turns: before it execs, a child process of one test holds the descriptors of all.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -20,7 +20,7 @@ fn held_by(ns: &NetNs) -> Vec<Holder> {
     ns.holders().unwrap()
 }
 
-/// As text, which a user of the crate can compare.
+/// The holders as text, which a user of the crate can compare.
 fn texts(ns: &NetNs) -> Vec<String> {
     held_by(ns).iter().map(Holder::to_string).collect()
 }
@@ -33,7 +33,7 @@ fn me() -> u32 {
 struct Process(Child);
 
 impl Process {
-    /// With a descriptor of ours as its standard output, where `cat` has nothing to write to.
+    /// Starts `cat`, which writes nothing, with the descriptor as its standard output.
     fn with(fd: impl Into<OwnedFd>) -> Process {
         Process(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::from(fd.into())).spawn().unwrap())
     }
@@ -47,7 +47,7 @@ impl Drop for Process {
 }
 
 #[test]
-fn nobody() {
+fn an_unused_namespace_has_no_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     assert_eq!(texts(&ns), [""; 0]);
@@ -56,7 +56,7 @@ fn nobody() {
 }
 
 #[test]
-fn a_thread() {
+fn a_thread_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (end, wait) = mpsc::channel::<()>();
@@ -77,7 +77,7 @@ fn a_thread() {
 }
 
 #[test]
-fn the_calls_own_thread_while_it_is_inside() {
+fn the_calls_own_thread_is_a_holder_while_it_is_inside() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let (id, inside) = ns.run(|| (tid(), texts(&ns))).unwrap();
@@ -87,7 +87,7 @@ fn the_calls_own_thread_while_it_is_inside() {
 }
 
 #[test]
-fn another_process() {
+fn another_process_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let mut child = Process(ns.run(|| Command::new("cat").stdin(Stdio::piped()).spawn()).unwrap().unwrap());
@@ -99,7 +99,7 @@ fn another_process() {
 }
 
 #[test]
-fn a_descriptor() {
+fn a_descriptor_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let copy = ns.as_fd().try_clone_to_owned().unwrap();
@@ -113,7 +113,7 @@ fn a_descriptor() {
 }
 
 #[test]
-fn a_socket() {
+fn a_socket_is_a_holder() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let other = NetNs::new().unwrap();
@@ -121,7 +121,7 @@ fn a_socket() {
     assert_eq!(texts(&ns), [format!("socket {} of process {}", listener.as_raw_fd(), me())]);
     assert_eq!(texts(&other), [""; 0]);
     drop(listener);
-    // One that no table in /proc/net shows, in a process that is at home.
+    // A socket that no table in /proc/net shows, in a process at home.
     let unbound = ns.run(|| {
         let socket = nix::sys::socket::socket(
             nix::sys::socket::AddressFamily::Inet,
@@ -138,7 +138,7 @@ fn a_socket() {
 }
 
 #[test]
-fn a_name() {
+fn a_name_is_a_holder() {
     let _alone = alone();
     let name = format!("in-netns-holders-{}", me());
     let ns = NetNs::create_named(&name).unwrap();
@@ -146,13 +146,13 @@ fn a_name() {
     NetNs::delete_named(&name).unwrap();
     let (names, others): (Vec<_>, Vec<_>) = texts_then.into_iter().partition(|text| text.starts_with("name "));
     assert_eq!(names, [format!("name `{name}` (/run/netns/{name})")]);
-    // The directory is shared: whoever has a mount namespace of its own sees it too.
+    // The directory is shared: a process in another mount namespace sees the mount too.
     assert!(others.iter().all(|text| text.starts_with(&format!("mount /run/netns/{name} as process "))), "{others:?}");
     assert_eq!(texts(&ns), [""; 0]);
 }
 
 #[test]
-fn a_mount_elsewhere() {
+fn a_mount_elsewhere_is_a_holder() {
     let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
@@ -171,7 +171,7 @@ fn a_mount_elsewhere() {
 }
 
 #[test]
-fn a_mount_in_another_mount_namespace() {
+fn a_mount_in_another_mount_namespace_is_a_holder() {
     let _alone = alone();
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();

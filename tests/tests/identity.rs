@@ -1,4 +1,4 @@
-//! Handles: equal if and only if they hold the same namespace, however they were found.
+//! Handles are equal if and only if they hold the same namespace, however they were found.
 #![allow(missing_docs)]
 
 use std::collections::HashSet;
@@ -57,13 +57,13 @@ fn case_25_handles_on_different_namespaces_differ() {
     assert_eq!(ids.len(), 16);
 }
 
-/// A borrowed descriptor is duplicated: what its number means later is nobody's concern.
+/// A borrowed descriptor is duplicated, so a later reuse of its number has no effect.
 #[test]
 fn case_25_a_closed_descriptors_number_is_never_taken_for_the_namespace() {
     let other = NetNs::new().unwrap();
     let mut number = OwnedFd::from(File::open("/proc/self/ns/net").unwrap());
     let ns = number.as_fd().into_netns().unwrap();
-    // Closes, and uses the number again, at once: beside other tests it could be theirs in between.
+    // `dup2` closes the number and reuses it atomically. Otherwise another test could take the number in between.
     nix::unistd::dup2(&other, &mut number).unwrap();
     assert_eq!(number.as_fd().into_netns().unwrap(), other);
     assert_ne!(ns, other);
@@ -71,7 +71,7 @@ fn case_25_a_closed_descriptors_number_is_never_taken_for_the_namespace() {
     assert!(ns.run(|| ns.is_current()).unwrap().unwrap());
 }
 
-/// An id does not keep the namespace, a handle does: its number cannot be used again meanwhile.
+/// An id does not keep the namespace alive, but a handle does: the inode number is not reused meanwhile.
 #[test]
 fn a_handle_keeps_the_namespace() {
     let ns = NetNs::new().unwrap();

@@ -1,4 +1,4 @@
-//! What a closure changed, nobody else meets: undone by the restore, or the thread is retired.
+//! Changes of a closure do not reach other calls: the restore undoes them, or the thread is retired.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 in_netns::rootless!();
 
-/// What the calling thread has that a restore and an inspection are to look after.
+/// The state of the calling thread that a restore and an inspection cover.
 fn state() -> Vec<String> {
     let mut state: Vec<_> = ["net", "uts", "ipc", "cgroup", "pid_for_children", "mnt"]
         .iter()
@@ -26,9 +26,9 @@ fn state() -> Vec<String> {
     state
 }
 
-/// Runs `body` many times, and then looks for what it left in every thread that the next calls get.
+/// Runs `body` many times, and checks that no later call gets a changed thread.
 #[track_caller]
-fn nobody_meets(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
+fn no_later_call_sees(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let pristine = pinned(|_| state()).unwrap();
@@ -43,7 +43,7 @@ fn nobody_meets(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
     if matches!(outcome.thread, ThreadFate::Retired(_)) {
         wait_until("the changed thread exits", || !is_alive(changed));
     }
-    // The same without an outcome to wait for: the next call races with the inspection, and must win nothing.
+    // Without an outcome to wait for, the next call races with the inspection, and must still not get a changed thread.
     for _ in 0..50 {
         with_netns(&ns, body).unwrap();
         assert_eq!(pinned(|_| state()).unwrap(), pristine);
@@ -54,9 +54,9 @@ fn changed(change: Change) -> impl Fn(&ThreadFate) -> bool {
     move |fate| matches!(fate, ThreadFate::Retired(RetireReason::Changed(found)) if *found == change)
 }
 
-/// Restored where home's user namespace owns the namespace, retired elsewhere.
+/// The thread is restored if home's user namespace owns the namespace, and retired otherwise.
 fn restored_or_retired(fate: &ThreadFate) -> bool {
-    // `Unknown`: a pid namespace without a process in it has no file to be read.
+    // `Unknown`: the file of a pid namespace without a process cannot be read.
     matches!(
         fate,
         ThreadFate::Reusable | ThreadFate::Retired(RetireReason::Changed(Change::Namespace | Change::Unknown))
@@ -65,42 +65,42 @@ fn restored_or_retired(fate: &ThreadFate) -> bool {
 
 #[test]
 fn case_18_an_unshared_mount_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
 }
 
 #[test]
 fn case_18_an_unshared_uts_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_ipc_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_cgroup_namespace() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_pid_namespace_for_children() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
 }
 
 #[test]
 fn case_18_an_unshared_network_namespace_is_left_like_any_other() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_NEWNET).unwrap(), |fate| matches!(fate, ThreadFate::Reusable));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNET).unwrap(), |fate| matches!(fate, ThreadFate::Reusable));
 }
 
 #[test]
 fn case_18_an_unshared_file_table() {
-    nobody_meets(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
 }
 
 #[test]
 fn case_18_a_directory_and_umask_changed_after_unsharing() {
-    nobody_meets(
+    no_later_call_sees(
         || {
             unshare(CloneFlags::CLONE_FS).unwrap();
             std::env::set_current_dir(Path::new("/proc")).unwrap();
@@ -112,12 +112,12 @@ fn case_18_a_directory_and_umask_changed_after_unsharing() {
 
 #[test]
 fn case_18_a_dropped_capability() {
-    nobody_meets(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
+    no_later_call_sees(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
 }
 
 #[test]
 fn case_18_a_dropped_permitted_capability() {
-    nobody_meets(
+    no_later_call_sees(
         || {
             drop_effective(caps::Capability::CAP_NET_RAW);
             caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).unwrap();

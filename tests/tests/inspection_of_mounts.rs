@@ -1,4 +1,5 @@
-//! A mount namespace changed behind `kcmp(2)`'s back. Alone in its process, whose root and working directory it takes along.
+//! A change of the mount namespace that `kcmp(2)` does not detect. The test is alone in its process, because it changes
+//! the root and working directory of all threads.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -11,7 +12,7 @@ use nix::sched::CloneFlags;
 in_netns::rootless!();
 
 /// `setns` on a process with several flags changes the mount namespace and leaves `fs_struct` shared, so that
-/// `kcmp(KCMP_FS)` sees no difference.
+/// `kcmp(KCMP_FS)` finds no difference.
 #[test]
 fn case_18_a_mount_namespace_entered_with_the_fs_struct_still_shared() {
     let ns = NetNs::new().unwrap();
@@ -21,7 +22,7 @@ fn case_18_a_mount_namespace_entered_with_the_fs_struct_still_shared() {
         .outcome(|| {
             let before = mount_namespace();
             enter_process(other.id(), CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).unwrap();
-            assert_ne!(before, mount_namespace(), "the kernel lets it");
+            assert_ne!(before, mount_namespace(), "the kernel allows it");
         })
         .unwrap();
     other.kill().unwrap();

@@ -1,5 +1,5 @@
-//! The kernel's threads for io_uring belong to the thread that uses it, and keep the namespace that they were started in. No
-//! later body gets them, and nothing holds the namespace when a call has returned.
+//! The kernel's threads for io_uring belong to the thread that uses it, and keep the namespace in which they were
+//! started. No later body gets them, and no such thread holds the namespace after a call has returned.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -12,7 +12,7 @@ use nix::libc;
 
 in_netns::rootless!();
 
-/// Whether rings can be had here: a container or a sysctl may forbid them.
+/// Whether rings are available: a container or a sysctl may forbid them.
 fn rings() -> bool {
     let found = IoUring::new(2);
     if let Err(error) = &found {
@@ -21,7 +21,7 @@ fn rings() -> bool {
     found.is_ok()
 }
 
-/// A socket, made by a ring of the calling thread's own; by a thread of the kernel, where `flags` say so.
+/// A socket that a ring of the calling thread creates. With some `flags`, a kernel thread creates it.
 fn socket_by_ring(flags: Flags) -> OwnedFd {
     let mut ring = IoUring::new(2).unwrap();
     let entry = opcode::Socket::new(libc::AF_INET, libc::SOCK_DGRAM, 0).build().flags(flags);
@@ -33,7 +33,7 @@ fn socket_by_ring(flags: Flags) -> OwnedFd {
     ring.submit_and_wait(1).unwrap();
     let result = ring.completion().next().unwrap().result();
     assert!(result >= 0, "{}", std::io::Error::from_raw_os_error(-result));
-    // SAFETY: the kernel has just made this descriptor.
+    // SAFETY: the kernel returned this new descriptor, and no other value owns it.
     #[allow(unsafe_code)]
     unsafe {
         OwnedFd::from_raw_fd(result)
@@ -76,11 +76,11 @@ fn a_thread_that_has_used_io_uring_is_retired() {
         let outcome = Call::new(&ns).outcome(|| (drop(socket_by_ring(flags)), tid()).1).unwrap();
         let ThreadFate::Retired(RetireReason::Changed(change)) = outcome.thread else { panic!("{:?}", outcome.thread) };
         assert!(change.to_string().contains("io_uring"), "{change}");
-        assert!(!is_alive(outcome.value.unwrap()), "gone, before the call returned");
+        assert!(!is_alive(outcome.value.unwrap()), "it is gone before the call returned");
     }
 }
 
-/// A request that never completes: a read of a pipe that nothing is written to.
+/// A request that never completes: a read of a pipe without data.
 #[test]
 fn a_request_that_is_under_way_holds_nothing() {
     let _alone = alone();

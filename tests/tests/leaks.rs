@@ -1,4 +1,5 @@
-//! Nothing is left behind: descriptors, threads, mounts. Each test counts what the whole process has, so they take turns.
+//! Calls leave no descriptors, threads or mounts behind. Each test counts resources of the whole process, so they take
+//! turns.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -17,12 +18,12 @@ use proptest::prelude::*;
 
 in_netns::rootless!();
 
-/// Checks that `work`, done `times` over, leaves descriptors and threads as they were.
+/// Checks that repeating `work` `times` times leaves descriptors and threads as they were.
 #[track_caller]
 fn leaves_nothing(what: &str, times: usize, work: impl Fn()) {
-    // Whatever is made once and kept, such as the template thread, is made now.
+    // Resources that are created once and kept, such as the template thread, are created now.
     work();
-    wait_until("no thread is on its way out", || pool_stats().leased == 0 && pool_stats().threads == pool_stats().idle);
+    wait_until("no thread is about to exit", || pool_stats().leased == 0 && pool_stats().threads == pool_stats().idle);
     let (open, alive) = (descriptors(), threads().len());
     for _ in 0..times {
         work();
@@ -119,7 +120,7 @@ fn case_26_no_descriptor_left_is_an_error_and_passes() {
     with_netns(&ns, || ()).unwrap();
     let most = u64::from(*descriptors().keys().last().unwrap());
     {
-        // Everything up to the limit is taken, whatever holes there were.
+        // Every descriptor up to the limit is taken.
         let _limit = limited(Resource::RLIMIT_NOFILE, most + 8);
         let mut taken = Vec::new();
         while let Ok(file) = fs::File::open("/dev/null") {
@@ -128,9 +129,9 @@ fn case_26_no_descriptor_left_is_an_error_and_passes() {
         let error = with_netns("/proc/self/ns/net", || ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
         assert_eq!(NetNs::new().unwrap_err().kind(), ErrorKind::LimitReached);
-        // A handle that is held needs none.
+        // A held handle needs no descriptor.
         assert!(with_netns(&ns, || ns.is_current()).unwrap().unwrap());
-        // Nor does a thread that cannot go back.
+        // A thread that cannot be restored needs none either.
         in_netns::set_poison_hook(|_| {});
         with_netns(&ns, give_up_sys_admin).unwrap();
     }
@@ -189,7 +190,7 @@ fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
             scope.spawn(|| assert_eq!(with_netns(&ns, here).unwrap(), key(ns.id())));
         }
     });
-    // Threads that went idle before this test was one of many go by the earlier keep-alive.
+    // Threads that became idle in an earlier test exit by the earlier keep-alive.
     wait_until("the idle threads exit", || pool_stats().threads == 0);
     set_keep_alive(before);
     let stats = pool_stats();
@@ -208,12 +209,12 @@ fn case_30_after_the_keep_alive_the_threads_are_gone_and_nothing_wakes_up() {
     };
     let template = &ours()[0];
     let earlier = switches(template);
-    // Idle for a while on purpose: that nothing happens has no condition to wait for.
+    // This test sleeps deliberately: no condition signals that nothing happened.
     thread::sleep(Duration::from_secs(5));
     assert_eq!(switches(template), earlier, "the template thread woke up");
 }
 
-/// Every name and path that `text` can be taken for.
+/// Tries every kind of name and path that `text` can be.
 fn try_everything(text: &str) {
     let expected = |error: &Error| {
         matches!(

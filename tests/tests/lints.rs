@@ -1,7 +1,7 @@
-//! The expansion raises no lint, and hides none of the user's.
+//! The expansion raises no lint, and hides none in the user's code.
 //!
-//! `cargo clippy --all-targets` checks the lints of Clippy. This file must stay without a warning there, also where a
-//! lint is expected and does not fire.
+//! `cargo clippy --all-targets` checks the lints of Clippy. This file must compile without a warning there; an expected
+//! lint that does not fire is a warning.
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![allow(clippy::redundant_pub_crate, reason = "the opposite of `unreachable_pub`")]
@@ -30,7 +30,7 @@ mod clean {
         ///
         /// # Errors
         ///
-        /// Where the namespace cannot be entered.
+        /// If the namespace cannot be entered.
         #[in_netns(&self.ns)]
         pub(crate) fn name(&self) -> io::Result<&str> {
             if self.name.is_empty() {

@@ -1,4 +1,4 @@
-//! Lints still fire in the user's code: each is expected here, and an expectation that is not met is an error.
+//! Lints still fire in the user's code: each is expected here, and an unfulfilled expectation is an error.
 
 #![deny(unfulfilled_lint_expectations, clippy::all, clippy::pedantic)]
 

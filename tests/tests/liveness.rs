@@ -1,4 +1,4 @@
-//! Nothing that a user of the safe API does hangs a call or ends the process. Each scenario is a program of its own, with a bound.
+//! No use of the safe API hangs a call or ends the process. Each scenario is a separate program, with a bound.
 #![allow(missing_docs)]
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,22 +16,22 @@ use nix::unistd::Pid;
 
 in_netns::rootless!();
 
-/// Runs a helper program, which checks itself, and fails where it fails or does not end.
+/// Runs a helper program, which checks itself. Panics if it fails or does not end.
 #[track_caller]
 fn passes_in_time(program: &str, scenario: &str) {
-    // A group of its own, so that children that hang end with it.
+    // The program has its own process group, so that its children can be killed with it.
     let mut child = Command::new(program).arg(scenario).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let group = Pid::from_raw(child.id().try_into().unwrap());
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() && start.elapsed() < BOUND {
         thread::sleep(Duration::from_millis(1));
     }
-    // Fails where all of the group have ended, as they should.
+    // The kill fails if all processes of the group have ended, which is the expected case.
     let _ = killpg(group, Signal::SIGKILL);
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     let how = if output.status.signal() == Some(nix::libc::SIGKILL) { "it hangs" } else { "it fails" };
-    assert!(output.status.success(), "{scenario}: {how}: {}\n{said}", output.status);
+    assert!(output.status.success(), "{scenario}: {how}: {}\n{printed}", output.status);
 }
 
 #[track_caller]
@@ -123,7 +123,7 @@ fn children_that_are_forked_beside_calls_make_calls() {
     child_process("beside-calls");
 }
 
-/// Runs `body` on a thread of its own, and fails where that does not return.
+/// Runs `body` on a new thread, and fails if it does not return.
 #[track_caller]
 fn returns<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, wait) = mpsc::channel();
@@ -154,7 +154,7 @@ fn a_worker_that_is_run_inside_itself_through_other_calls_is_an_error() {
             worker.run(|| Call::new(&other).fresh().run(again).unwrap()).unwrap(),
             worker.run(|| par_walk([&other, &ns], 2, |_| again()).unwrap().remove(0).unwrap()).unwrap(),
         ];
-        // Another worker of the same namespace is another thread.
+        // Another worker of the same namespace has another thread.
         assert_eq!(worker.run(|| ns.worker().run(here).unwrap()).unwrap(), key(ns.id()));
         kinds
     });
@@ -174,7 +174,7 @@ fn has_park_token() -> bool {
     start.elapsed() < LONG
 }
 
-/// Makes a call whose caller has a park token and sleeps during the body; then the token must still be there.
+/// Makes a call whose caller has a park token and sleeps during the body. The token must still exist afterwards.
 #[track_caller]
 fn keeps_the_token(call: impl FnOnce(&(dyn Fn() + Sync)) + Send) {
     let caller = AtomicU32::new(0);
@@ -202,7 +202,7 @@ fn a_park_token_of_the_caller_is_there_after_a_call() {
 #[test]
 fn a_park_token_of_the_caller_is_there_after_calls_that_start_threads() {
     let ns = NetNs::new().unwrap();
-    // Each nested call has a thread of its own, which the template starts.
+    // Each nested call has its own thread, which the template starts.
     fn nest(ns: &NetNs, depth: u32) {
         let token = AtomicBool::new(false);
         with_netns(ns, || {

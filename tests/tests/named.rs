@@ -1,4 +1,4 @@
-//! Named namespaces, and `ip netns` as the measure where it is installed.
+//! Named namespaces, compared with `ip netns` if it is installed.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -18,7 +18,7 @@ fn file(name: &str) -> String {
     format!("/run/netns/{name}")
 }
 
-/// `None` where `ip` is not installed: the README promises that the tests do without it. `.ci/run` installs it.
+/// Returns `None` if `ip` is not installed: the README promises that the tests work without it. `.ci/run` installs it.
 fn ip(arguments: &[&str]) -> Option<Output> {
     match Command::new("ip").args(arguments).output() {
         Ok(output) => Some(output),
@@ -92,7 +92,8 @@ fn case_24_a_duplicate_changes_nothing() {
     NetNs::delete_named(&name).unwrap();
 }
 
-/// The kernel makes no more namespaces: the name is given back. In a user namespace of its own, whose limit it is.
+/// If the kernel creates no more namespaces, the name is released. The helper uses a user namespace, whose limit it
+/// lowers.
 #[test]
 fn a_half_made_namespace_is_rolled_back() {
     let output = Command::new(env!("CARGO_BIN_EXE_half_made")).output().unwrap();
@@ -138,7 +139,7 @@ fn the_directory_is_a_shared_mount() {
     let name = name("shared");
     NetNs::create_named(&name).unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    // The topmost, where one mount covers another.
+    // The last line is the topmost mount.
     let netns = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/run/netns")).expect("a mount of its own");
     assert!(netns.contains(" shared:"), "{netns}");
     NetNs::delete_named(&name).unwrap();
@@ -166,7 +167,7 @@ fn loopback_is_up() {
     NetNs::delete_named(&name).unwrap();
 }
 
-/// Directories of names that differ from the usual: each program has a mount namespace of its own.
+/// Names in unusual directories: each program has a private mount namespace.
 #[test]
 fn names_in_unusual_directories() {
     for case in ["var-run", "linked", "dangling"] {
@@ -180,7 +181,7 @@ fn mount_on(source: impl AsRef<Path>, target: &str) {
     mount(Some(source.as_ref()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
-/// How many mounts there are on a path.
+/// The number of mounts on a path.
 fn mounts_on(path: &str) -> usize {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     mounts.lines().filter(|line| line.split(' ').nth(4) == Some(path)).count()
@@ -191,7 +192,7 @@ fn of(ns: &NetNs) -> String {
     format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd())
 }
 
-/// `ip netns del` takes off the upper one, and fails.
+/// `ip netns del` unmounts only the upper one, and fails.
 #[test]
 fn a_name_with_several_mounts_is_deleted_whole() {
     let _alone = alone();
@@ -204,7 +205,7 @@ fn a_name_with_several_mounts_is_deleted_whole() {
     assert_eq!(mounts_on(&file(&name)), 0);
 }
 
-/// What is mounted on a name and is no network namespace stays mounted.
+/// A mount on a name that is not a network namespace stays mounted.
 #[test]
 fn deleting_leaves_other_mounts_alone() {
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -231,15 +232,15 @@ fn deleting_leaves_other_mounts_alone() {
     mount_on(scratch.path().join("file"), &file(&name));
     assert_refused();
     umount2(file(&name).as_str(), MntFlags::MNT_DETACH).unwrap();
-    // A namespace, of another kind.
+    // A mount of a namespace of another kind.
     mount_on("/proc/self/ns/uts", &file(&name));
     assert_refused();
     umount2(file(&name).as_str(), MntFlags::MNT_DETACH).unwrap();
     NetNs::delete_named(&name).unwrap();
 }
 
-/// Another user of the directory replaces the file while the namespace is made: with a link to a file elsewhere, with
-/// another file, with nothing.
+/// Another user of the directory replaces the file while the namespace is created: with a link to another file, with
+/// another file, or with nothing.
 #[test]
 fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -256,7 +257,7 @@ fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     if Path::new(&file(&name)).is_file() {
-                        // On a mount it is refused, and the file stays.
+                        // The kernel refuses this on a mount point, and the file stays.
                         let done =
                             if round % 3 == 2 { fs::rename(file(&name), &moved) } else { fs::remove_file(file(&name)) };
                         if done.is_ok() {
@@ -287,7 +288,7 @@ fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
     }
 }
 
-/// A handler without `SA_RESTART`, and a signal for it.
+/// Installs a handler without `SA_RESTART`, and returns its signal.
 #[allow(unsafe_code)]
 fn count_signals() -> (nix::sys::signal::Signal, &'static std::sync::atomic::AtomicU32) {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -309,7 +310,7 @@ fn signal_thread(tid: u32, signal: nix::sys::signal::Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, signal as libc::c_int) };
 }
 
-/// `flock(2)`, which is waited in while another program has the directory, is one place where a signal is met.
+/// A creation waits in `flock(2)` while another program holds the directory's lock. A signal can interrupt that wait.
 #[test]
 fn a_signal_does_not_fail_the_creation_that_waits_for_the_directory() {
     use nix::fcntl::{Flock, FlockArg};
@@ -337,7 +338,7 @@ fn a_signal_does_not_fail_the_creation_that_waits_for_the_directory() {
         for sent in 1..=20 {
             in_netns_tests::wait_until("it waits for the lock", waits_for_lock);
             signal_thread(tid, signal);
-            in_netns_tests::wait_until("it met the signal", || {
+            in_netns_tests::wait_until("it received the signal", || {
                 creator.is_finished() || count.load(Ordering::Relaxed) >= before + sent
             });
         }
@@ -347,7 +348,7 @@ fn a_signal_does_not_fail_the_creation_that_waits_for_the_directory() {
     NetNs::delete_named(&name).unwrap();
 }
 
-/// Every operation, while signals come to every thread of the process.
+/// Every operation runs while all threads of the process receive signals.
 #[test]
 fn signals_fail_no_operation() {
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
-//! A hundred tests, each in a namespace of its own: what `#[test] #[in_netns(new)]` is for.
+//! A hundred tests, each in a namespace of its own: the purpose of `#[test] #[in_netns(new)]`.
 //!
-//! Run it as root and as anybody; in parallel, as the test harness does.
+//! Run it as root and as an ordinary user, in parallel, as the test harness does.
 #![allow(missing_docs)]
 
 use std::process::Command;
@@ -16,7 +16,7 @@ mod own {
 
     use in_netns::NetNs;
 
-    /// What every one of them does: take port 80, and see nobody.
+    /// The body of each test: it binds port 80, and sees no other process on it.
     fn has_port_80_to_itself(name: &str) {
         let netns = NetNs::current().unwrap();
         println!("namespace={netns}");
@@ -64,19 +64,19 @@ mod own {
     ten!(t0 t1 t2 t3 t4 t5 t6 t7 t8 t9);
 }
 
-/// The hundred, in a process of their own.
+/// Runs the hundred tests in a separate process.
 fn the_hundred() -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["own::", "--nocapture"]).env_remove("RUST_TEST_THREADS");
     command
 }
 
-/// The namespaces that a run of the hundred has told of.
+/// The namespaces that a run of the hundred tests has printed.
 fn namespaces_in(output: &str) -> Vec<String> {
     output.lines().filter_map(|line| Some(line.split_once("namespace=")?.1.to_owned())).collect()
 }
 
-/// Nobody is in them, and nothing shows them.
+/// Asserts that no task is in the namespaces and that no mount shows them.
 fn assert_gone(namespaces: &[String]) {
     for namespace in namespaces {
         wait_until("the end of its tasks", || tasks_in("net", namespace) == 0);

@@ -1,6 +1,7 @@
-//! The model check of the poll hand-over: polls, wakes from any thread, and the poller's end at any time, by loom.
+//! The model check of the poll rendezvous with loom: polls, wakes from any thread, and a drop of the poller at any
+//! time.
 //!
-//! The file under test is the runtime's own, with loom's locks, cells and threads in the place of `std`'s.
+//! The file under test is the runtime's own. Loom's locks, cells and threads replace those of `std`.
 #![allow(missing_docs, unsafe_code, unreachable_pub, dead_code)]
 
 #[path = "../../runtime/src/async_call/poll_rendezvous.rs"]
@@ -20,7 +21,7 @@ mod sync {
         loom::thread::current().id()
     }
 
-    /// No time passes in a model.
+    /// Time does not pass in a model.
     #[derive(Clone, Copy)]
     pub(crate) struct Instant(std::time::Duration);
 
@@ -46,24 +47,25 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use poll_rendezvous::{Ended, PendingHost, PollBudget, pair};
 
-/// A second poll within the poller's, after a turn at most.
+/// A second poll follows within the poller's, at most one turn later.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 2, turns: 1, time: Duration::MAX };
 
-/// Every interleaving with up to four preemptions; bugs of this kind show with two or three. Each more takes six times as long.
+/// Explores every interleaving with up to four preemptions. Bugs of this kind show with two or three, and each further
+/// one takes six times as long.
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(4);
     model.check(test);
 }
 
-/// What the runtime does with a waker that must not be called on the host's thread.
+/// The runtime's handling of a waker that must not be called on the host's thread.
 fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     ELSEWHERE.0.lock().unwrap().wakers.push(waker);
     ELSEWHERE.1.notify_one();
     Ok(())
 }
 
-/// What the model's first thread waits for.
+/// The event that the model's first thread waits for.
 #[derive(Default)]
 struct Elsewhere {
     wakers: Vec<Waker>,
@@ -74,7 +76,7 @@ loom::lazy_static! {
     static ref ELSEWHERE: (Mutex<Elsewhere>, Condvar) = (Mutex::new(Elsewhere::default()), Condvar::new());
 }
 
-/// A loom thread that waits, as a task.
+/// A loom thread that waits like a task.
 struct Task {
     woken: Mutex<bool>,
     wakes: Condvar,
@@ -101,7 +103,7 @@ impl Task {
     }
 }
 
-/// The host's thread: serves until the body has ended, asleep in between as a runtime is.
+/// The host's thread: it serves until the body has ended, and sleeps in between as a runtime does.
 fn host(pending_host: PendingHost<u32>, released: bool) -> Option<u32> {
     let (task, waker) = Task::new();
     let mut host = pending_host.accept();
@@ -117,10 +119,10 @@ fn host(pending_host: PendingHost<u32>, released: bool) -> Option<u32> {
     host.finish(7, (), false)
 }
 
-/// Borrows a cell of loom's: whoever used it while the poller does not wait would be found out.
+/// A body that borrows a loom cell: loom detects any use while the poller does not wait.
 #[derive(Clone, Copy)]
 struct Lent<'a>(&'a Cell<u32>);
-// SAFETY: what the model checks is that one thread at a time uses it.
+// SAFETY: the model checks that one thread at a time uses it.
 unsafe impl Send for Lent<'_> {}
 
 impl Lent<'_> {
@@ -129,7 +131,7 @@ impl Lent<'_> {
     }
 }
 
-/// Pending so many times, woken each time by a thread of its own.
+/// A body that is pending `left` times, and is woken each time by a new thread.
 struct Steps<'a> {
     lent: Lent<'a>,
     left: u32,
@@ -161,7 +163,7 @@ impl Drop for Steps<'_> {
     }
 }
 
-/// Polls to the end, and finds the cell its own again.
+/// Polls to the end, and then uses the cell again.
 fn to_the_end(pending: u32, by_thread: bool, released: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
@@ -175,7 +177,7 @@ fn to_the_end(pending: u32, by_thread: bool, released: bool) {
                 assert_eq!(finished.unwrap().end, 7);
                 break;
             }
-            // Between two polls the cell is nobody's but ours.
+            // Between two polls only this thread may use the cell.
             Poll::Pending => lent.add(),
         }
         task.wait();
@@ -196,11 +198,11 @@ fn a_wake_within_the_poll_is_not_lost() {
 }
 
 #[test]
-fn a_slow_end_is_told() {
+fn a_slow_end_is_reported() {
     model(|| to_the_end(0, false, true));
 }
 
-/// Left after so many polls, while a wake may be under way.
+/// Drops the poller after this number of polls, while a wake may be in progress.
 fn left_after(poll_rendezvous: u32, by_thread: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
@@ -213,9 +215,9 @@ fn left_after(poll_rendezvous: u32, by_thread: bool) {
         over = poller.poll(&waker).is_ready();
         lent.add();
     }
-    assert!(!over, "two poll_rendezvous at most, of three");
+    assert!(!over, "at most two polls of three are made");
     drop(poller);
-    // The body is gone, and with it its borrow.
+    // The body is gone, and so is its borrow.
     lent.add();
     assert_eq!(hosting.join().unwrap(), Some(7));
 }
@@ -235,7 +237,7 @@ fn it_can_be_left_while_a_wake_is_under_way() {
     model(|| left_after(1, true));
 }
 
-/// Finished, released, and left before the end: the host keeps what it has to say, or the poller takes it along.
+/// The poller is finished, released, or dropped before the end. The result stays with the host, or the poller takes it.
 #[test]
 fn it_can_be_left_while_the_host_ends() {
     model(|| {
@@ -256,7 +258,7 @@ fn it_can_be_left_while_the_host_ends() {
     });
 }
 
-/// A host that cannot be one gives the body back: its poller drops it, when it is told or when it leaves.
+/// A host that cannot serve returns the body. The poller drops it, when it is notified or when it is dropped.
 fn declined(poll_first: bool) {
     let cell = Cell::new(0);
     let body = Steps { lent: Lent(&cell), left: 0, by_thread: false };
@@ -287,7 +289,7 @@ fn a_call_that_is_declined_can_be_left() {
     model(|| declined(false));
 }
 
-/// Whoever polls may change from poll to poll, as a task does that is stolen: the last waker is woken.
+/// Each poll may come from another thread, as with a stolen task. The last waker is woken.
 #[test]
 fn the_latest_waker_is_woken() {
     model(|| {
@@ -305,7 +307,7 @@ fn the_latest_waker_is_woken() {
         });
         let hosting = thread::spawn(move || host(pending_host, false));
         let (_stale, stale) = Task::new();
-        assert!(poller.poll(&stale).is_pending(), "nobody has woken it");
+        assert!(poller.poll(&stale).is_pending(), "no thread has woken it");
         let (task, waker) = Task::new();
         while poller.poll(&waker).is_pending() {
             task.wait();
@@ -315,7 +317,7 @@ fn the_latest_waker_is_woken() {
     });
 }
 
-/// An executor that polls its one task where it is woken, and may drop it there instead.
+/// An executor that polls its only task on the thread that wakes it, and may drop it there instead.
 struct Inline {
     slot: Mutex<Slot>,
     cell: SharedCell,
@@ -329,15 +331,15 @@ enum Slot {
     Ended,
 }
 
-/// Polls the poller that it holds: ready or not.
+/// Polls the poller that it holds, and returns whether it is ready.
 type Polled = Box<dyn FnMut(&Waker) -> bool + Send>;
 
-/// As [`Lent`], for a body whose executor asks for `'static`.
+/// Like [`Lent`], for a body whose executor requires `'static`.
 #[derive(Clone)]
 struct SharedCell(Arc<Cell<u32>>);
-// SAFETY: what the model checks is that one thread at a time uses it.
+// SAFETY: the model checks that one thread at a time uses it.
 unsafe impl Send for SharedCell {}
-// SAFETY: as above.
+// SAFETY: the model checks that one thread at a time uses it.
 unsafe impl Sync for SharedCell {}
 
 impl SharedCell {
@@ -365,7 +367,7 @@ impl Wake for Inline {
             let is_dropped = polls > self.polls;
             if is_dropped || polled(&waker) {
                 drop(polled);
-                // The body is gone, and with it its borrow.
+                // The body is gone, and so is its borrow.
                 self.cell.add();
                 *self.slot.lock().unwrap() = Slot::Ended;
                 ELSEWHERE.0.lock().unwrap().is_ended = true;
@@ -384,7 +386,7 @@ impl Wake for Inline {
     }
 }
 
-/// A body that is woken by its host's runtime, on the host's thread: so many times.
+/// A body that its host's runtime wakes this number of times, on the host's thread.
 struct Timer {
     cell: SharedCell,
     due: Arc<Mutex<Vec<Waker>>>,
@@ -411,7 +413,7 @@ impl Drop for Timer {
     }
 }
 
-/// Woken on the host's thread, and polled or dropped there.
+/// The task is woken on the host's thread, and polled or dropped there.
 fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
     let cell = SharedCell(Arc::new(Cell::new(0)));
     let due = Arc::new(Mutex::new(Vec::new()));
@@ -425,7 +427,7 @@ fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
                 break ended;
             }
             task.wait();
-            // Timers fire when nothing is to be polled.
+            // Timers fire if there is nothing to poll.
             if let Poll::Ready(ended) = host.serve(&mut Context::from_waker(&waker)) {
                 break ended;
             }
@@ -483,6 +485,6 @@ fn a_waker_that_polls_inline_comes_to_the_end() {
 }
 
 #[test]
-fn a_waker_that_polls_inline_is_told_of_a_slow_end() {
+fn a_waker_that_polls_inline_learns_of_a_slow_end() {
     model(|| woken_on_the_hosts_thread(0, u32::MAX, true));
 }

@@ -1,4 +1,4 @@
-//! Every attribute that a body can change for its own thread: no later body meets the change.
+//! Every attribute that a body can change for its own thread: no later body sees the change.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 in_netns::rootless!();
 
-/// A system call with numbers for arguments.
+/// Makes a system call whose arguments are numbers.
 #[track_caller]
 fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> i64 {
     let [first, second, third, fourth, fifth] = arguments;
@@ -22,7 +22,7 @@ fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> i64 {
         .expect("the system call works here")
 }
 
-/// As [`syscall`], where the answer is of no interest.
+/// Like [`syscall`], for calls whose result is not needed.
 fn call(number: libc::c_long, arguments: [libc::c_long; 5]) {
     syscall(number, arguments);
 }
@@ -36,7 +36,7 @@ fn prctl(option: libc::c_int, arguments: [libc::c_long; 4]) -> i64 {
     syscall(libc::SYS_prctl, [option.into(), a, b, c, d])
 }
 
-/// What the kernel tells of the calling thread.
+/// The state of the calling thread, as the kernel reports it.
 fn state() -> Vec<String> {
     const COUNTS: [&str; 3] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches", "Vm"];
     const OTHERS: [&str; 9] = ["State", "Pid", "NSpid", "Rss", "Threads", "SigQ", "FDSize", "HugetlbPages", "SigPnd"];
@@ -59,12 +59,12 @@ fn state() -> Vec<String> {
     state
 }
 
-/// Whether the calling thread's floating-point arithmetic rounds otherwise than to nearest.
+/// Whether the calling thread's floating-point arithmetic rounds other than to nearest.
 fn rounds_up() -> bool {
     std::hint::black_box(1.0_f64) + std::hint::black_box(f64::EPSILON / 4.0) > 1.0
 }
 
-/// Runs `body` in a call that waits for the inspection, and in calls that do not. The next bodies find nothing of it.
+/// Runs `body` in calls that wait for the inspection, and in calls that do not. The next bodies see no change.
 #[track_caller]
 fn no_later_body_meets(body: fn()) {
     let _alone = alone();
@@ -140,7 +140,7 @@ fn a_scheduling_policy() {
 fn an_affinity() {
     let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
     if (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).count() < 2 {
-        eprintln!("one CPU: there is no other affinity to be had");
+        eprintln!("one CPU: no other affinity is possible");
         return;
     }
     no_later_body_meets(|| {
@@ -190,7 +190,7 @@ fn a_session_keyring() {
 #[test]
 fn a_thread_keyring() {
     let has_one = || {
-        // SAFETY: numbers alone.
+        // SAFETY: it takes only numbers.
         #[allow(unsafe_code)]
         let found = unsafe { libc::syscall(libc::SYS_keyctl, 0, -1, 0, 0, 0) };
         found > 0
@@ -208,7 +208,7 @@ fn the_keyring_for_requested_keys() {
 #[test]
 fn user_ids_of_the_thread_alone() {
     if !is_mapped(1234) {
-        eprintln!("a user namespace with one id: there is no other to be had");
+        eprintln!("a user namespace with one id: no other is available");
         return;
     }
     no_later_body_meets(|| call(libc::SYS_setresuid, [1234, 0, 0, 0, 0]));
@@ -245,7 +245,7 @@ fn an_ambient_and_inheritable_capability() {
 fn a_rounding_mode() {
     no_later_body_meets(|| {
         let up: u32 = 0x1f80 | 0x4000;
-        // SAFETY: a valid control word; it has the arithmetic of this thread round upwards.
+        // SAFETY: the control word is valid; it makes the arithmetic of this thread round upwards.
         #[allow(unsafe_code)]
         unsafe {
             std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const up, options(nostack));
@@ -271,10 +271,10 @@ fn a_parent_death_signal() {
 #[test]
 fn an_alternate_signal_stack() {
     let stack = || {
-        // SAFETY: zeroes are a description of a stack; it outlives the call.
+        // SAFETY: all zeros are a valid description of a stack.
         #[allow(unsafe_code)]
         let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
+        // SAFETY: the description outlives the call.
         #[allow(unsafe_code)]
         let result = unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) };
         Errno::result(result).unwrap();

@@ -1,7 +1,7 @@
-//! Each cause of a refusal, brought about for real, and what the crate says about it.
+//! Each cause of a refusal is produced for real, and the crate's report of it is checked.
 //!
-//! Those that this kernel has not (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested beside the
-//! code that tells causes apart.
+//! Causes that this kernel does not have (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested next to
+//! the code that distinguishes causes.
 #![allow(missing_docs)]
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use in_netns_tests::{Scratch, as_ordinary_user, facts, namespace, output_of};
 
 const STANDS: &str = env!("CARGO_BIN_EXE_stands");
 
-/// As root of a user namespace, with network and mount namespace: `sh -c SCRIPT PROGRAM`.
+/// Runs `sh -c SCRIPT PROGRAM` as root of a user namespace, with a network and a mount namespace.
 fn as_root_of_its_own(script: &str) -> String {
     let scratch = Scratch::new();
     let program = scratch.program(STANDS);
@@ -19,7 +19,7 @@ fn as_root_of_its_own(script: &str) -> String {
     output_of(Command::new("unshare").args(["--map-root-user", "--net", "--mount", "sh", "-c", &script]).arg(program))
 }
 
-/// Gives up every capability, and stays uid 0.
+/// Drops every capability, and keeps uid 0.
 const POWERLESS: &str = "exec setpriv --bounding-set=-all --inh-caps=-all";
 
 fn assert_refused(facts: &HashMap<&str, &str>, cause: &str, parts: &[&str]) {
@@ -54,12 +54,12 @@ fn no_capability() {
         assert!(error.starts_with("PermissionDenied ") && error.contains(&which), "{error}");
     }
     assert!(!output.contains("body was run"));
-    // Probing has moved nothing.
+    // The probe has moved no thread.
     assert_eq!((facts["user"], facts["net"]), (&*namespace("user"), &*namespace("net")));
 }
 
 #[test]
-fn user_namespaces_disabled() {
+fn disabled_user_namespaces_are_reported() {
     let output = as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"));
     let facts = facts(&output);
     let way_out = "`sudo sysctl user.max_user_namespaces=100000`";
@@ -69,7 +69,7 @@ fn user_namespaces_disabled() {
 }
 
 #[test]
-fn limit_of_network_namespaces() {
+fn the_limit_of_network_namespaces_is_reported() {
     let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"");
     let facts = facts(&output);
     let cause = "Limit { sysctl: \"user.max_net_namespaces\" }";
@@ -83,9 +83,9 @@ fn limit_of_network_namespaces() {
     assert_eq!(facts["with"], "entered");
 }
 
-/// The limit is met by the process itself, for the trial makes no network namespace.
+/// The process itself reaches the limit, because the probe creates no network namespace.
 #[test]
-fn limit_of_network_namespaces_on_the_way_to_rootless() {
+fn the_limit_of_network_namespaces_is_reported_by_rootless() {
     let arrange = "set -e; echo 0 > /proc/sys/user/max_net_namespaces
         exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" enter";
     let scratch = Scratch::new();
@@ -101,17 +101,17 @@ fn limit_of_network_namespaces_on_the_way_to_rootless() {
 }
 
 #[test]
-fn seccomp_as_in_a_container() {
+fn a_seccomp_filter_is_reported_as_in_a_container() {
     let way_out = "`--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`";
     let parts = ["a seccomp filter forbids it, as in a container", way_out];
     for filter in ["filter-unshare", "filter-unshare-enosys"] {
-        // With the capability, and without.
+        // The test runs with the capability, and without.
         for who in ["exec", POWERLESS] {
             let output = as_root_of_its_own(&format!("{who} \"$0\" {filter}"));
             assert_refused(&facts(&output), "Seccomp", &parts);
         }
     }
-    // A filter on user namespaces alone, as systemd's RestrictNamespaces= has it.
+    // A filter for user namespaces only, as systemd's RestrictNamespaces= installs it.
     let scratch = Scratch::new();
     // (An ordinary user may not install one without `no_new_privs`, which the filter's library sets.)
     let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["filter-user", "enter"]));
@@ -121,7 +121,7 @@ fn seccomp_as_in_a_container() {
 }
 
 #[test]
-fn seccomp_on_entering_alone() {
+fn a_seccomp_filter_on_setns_is_reported() {
     let output = as_root_of_its_own("exec \"$0\" filter-setns");
     let facts = facts(&output);
     assert_eq!((facts["make"], facts["cause"]), ("true enter=false back=false", "Some(Seccomp)"));
@@ -129,19 +129,19 @@ fn seccomp_on_entering_alone() {
 }
 
 #[test]
-fn root_that_may_not_map_itself() {
+fn root_that_may_not_map_itself_is_reported() {
     let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" enter"));
     let facts = facts(&output);
     let parts = ["uid 0 without CAP_SETFCAP may not map itself", "run as an ordinary user, or keep CAP_SETFCAP"];
     assert_refused(&facts, "RootWithoutSetfcap", &parts);
     assert!(facts["enter"].contains(parts[0]), "{output}");
-    // And it has not been moved half-way.
+    // The process has not moved at all.
     assert_eq!(facts["uid"], "0 gid=0");
 }
 
-/// Case 8 (a), foreseen.
+/// Case 8 (a), detected in advance.
 #[test]
-fn home_of_another_user_namespace() {
+fn a_home_of_another_user_namespace_is_reported() {
     let scratch = Scratch::new();
     let output = output_of(Command::new("unshare").arg("--map-root-user").arg(scratch.program(STANDS)));
     let facts = facts(&output);
@@ -149,7 +149,7 @@ fn home_of_another_user_namespace() {
     assert!(facts["privileges"].contains("`unshare --map-root-user --net`"), "{output}");
 }
 
-/// Nothing has moved where everything was refused: no thread is lost, and the poison hook has nothing to report.
+/// If every call was refused, no thread moved: none is lost, and the poison hook has nothing to report.
 #[test]
 fn a_refusal_poisons_no_thread() {
     let scratch = Scratch::new();
@@ -163,7 +163,7 @@ fn a_refusal_poisons_no_thread() {
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{stdout}");
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{stdout}");
-        // One of the pool, one fresh, and one that a refused async call or worker may add.
+        // One pooled thread, one fresh thread, and one that a refused async call or worker may add.
         let last = stdout.lines().last().unwrap();
         let spawned: u32 = last.strip_prefix("poisoned=0 retired=0 spawned=").expect(last).parse().unwrap();
         assert!(spawned <= 4, "{stdout}");
@@ -172,7 +172,7 @@ fn a_refusal_poisons_no_thread() {
     }
 }
 
-/// Each message names `CAP_SYS_ADMIN` once at most, the errno once, and no type of Rust.
+/// Each message names `CAP_SYS_ADMIN` at most once and the errno once, and names no Rust type.
 #[test]
 fn messages_say_each_thing_once() {
     let scratch = Scratch::new();
@@ -209,7 +209,7 @@ fn messages_say_each_thing_once() {
     }
 }
 
-/// Nor is root told to run as root.
+/// The message for root does not suggest running as root.
 #[test]
 fn root_is_not_told_to_become_root() {
     for arrange in [
@@ -229,9 +229,9 @@ fn a_filter_may_be_a_units_or_a_containers() {
     assert_refused(&facts(&output), "Seccomp", &["RestrictNamespaces=", "--cap-add SYS_ADMIN"]);
 }
 
-/// What keeps a process from being looked at: a capability that is missing, or something else where it is there.
+/// The reasons why a process may not be examined: a missing capability, or another reason if the capability is present.
 #[test]
-fn a_process_that_may_not_be_looked_at() {
+fn a_process_that_may_not_be_examined_is_reported() {
     let scratch = Scratch::new();
     let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
     let output = output_of(as_ordinary_user(&mut Command::new(program)));
@@ -242,7 +242,7 @@ fn a_process_that_may_not_be_looked_at() {
         assert!(message.contains("uid 0") && !message.contains("somebody"), "{message}");
         assert!(message.contains("(EACCES, os error 13)"), "{message}");
     }
-    // With every capability, of a user namespace below the process's own.
+    // Every capability is present, but in a user namespace below the process's own.
     let message = as_root_of_its_own(&format!("exec \"$0\" from-pid {}", std::process::id()));
     let message = message.lines().find_map(|line| line.strip_prefix("from_pid=")).unwrap();
     assert!(message.starts_with("PermissionDenied "), "{message}");

@@ -1,4 +1,5 @@
-//! Which path shows whose network, as the page `in_netns::escapes` has it; and what crates show that read these paths.
+//! Which path shows which thread's network, as the page `in_netns::escapes` states it, and what crates report that read
+//! these paths.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;
@@ -123,13 +124,13 @@ fn tokios_file_system_reads_on_a_thread_of_the_call() {
 fn a_netlink_socket_stays_in_the_namespace_that_it_was_made_in() {
     let ns = with_interface("files4");
     Runtime::new().unwrap().block_on(async {
-        // Made inside. Used here, by the caller's runtime.
+        // The socket is made inside, and used here by the caller's runtime.
         let (connection, handle, _) = ns.run(rtnetlink::new_connection).unwrap().unwrap();
         tokio::spawn(connection);
         let links: Vec<_> = handle.link().get().execute().try_collect().await.unwrap();
         assert_eq!(links.iter().map(name_of).collect::<BTreeSet<_>>(), set(&["files4", "lo", "peer"]));
 
-        // Made here, used inside: it shows home.
+        // The socket is made here and used inside: it shows home.
         let (connection, handle, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
         let links = ns.run_async(async || handle.link().get().execute().try_collect::<Vec<_>>().await);

@@ -1,4 +1,4 @@
-//! What needs a process of its own: each helper program checks itself, and says on stderr what failed.
+//! Tests that need a separate process: each helper program checks itself, and prints on stderr what failed.
 #![allow(missing_docs)]
 
 use std::process::Command;
@@ -8,8 +8,8 @@ in_netns::rootless!();
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
 }
 
 #[test]
@@ -43,6 +43,6 @@ fn every_promise_is_kept_without_either() {
 }
 
 #[test]
-fn a_name_is_looked_up_inside_whoever_asks() {
+fn names_are_looked_up_inside_by_every_method() {
     passes(env!("CARGO_BIN_EXE_names"), &[]);
 }

@@ -1,4 +1,4 @@
-//! Under the seccomp profiles of container runtimes and service managers, calls work, and warm calls use their thread again.
+//! Calls work under the seccomp profiles of container runtimes and service managers, and warm calls reuse their thread.
 #![allow(missing_docs)]
 
 use std::process::Command;
@@ -8,8 +8,8 @@ in_netns::rootless!();
 #[track_caller]
 fn passes(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_under_profile")).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -38,7 +38,7 @@ fn under_a_filter_that_kills_for_what_is_not_a_system_service() {
     passes(&["system-service"]);
 }
 
-/// In a pid namespace of its own, with the `/proc` of `options`, prepared by `prepare`.
+/// Runs the program in a new pid namespace, with the `/proc` that `options` and `prepare` set up.
 #[track_caller]
 fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
     let program = env!("CARGO_BIN_EXE_under_profile");
@@ -46,8 +46,8 @@ fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
     let mut command = Command::new("unshare");
     let output =
         command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{options:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{options:?}: {}\n{printed}", output.status);
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn without_proc_an_error_says_so() {
 fn without_the_files_of_some_kinds_of_namespace() {
     for arguments in [&[][..], &["pidfd"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_fewer_kinds")).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
     }
 }
 
-/// None of the calls that the library can do without is made where it kills.
+/// The library makes no optional call that a filter kills for.
 #[test]
 fn under_filters_that_kill_for_one_optional_system_call() {
     for call in

@@ -1,6 +1,7 @@
-//! The trap: a pool that is started on first use, inside a body, lives in that body's namespace for ever. The audit finds it.
+//! A pool that is started on first use, inside a body, stays in that body's namespace permanently. The audit reports
+//! it.
 //!
-//! Alone in its process, which has one such pool.
+//! The test is alone in its process, which has one such pool.
 #![allow(missing_docs)]
 
 use in_netns::{Call, NetNs, NetNsId};
@@ -8,7 +9,8 @@ use in_netns_tests::{here, home, key};
 
 in_netns::rootless!();
 
-/// Where rayon's threads run, by the kernel's own answer. Outside of the body, so that the attribute does not see it.
+/// The namespace of rayon's threads, as the kernel reports it. This is a separate function, so that the attribute does
+/// not detect it.
 fn where_rayon_runs() -> (u64, u64) {
     rayon::broadcast(|_| here())[0]
 }
@@ -21,11 +23,11 @@ fn started_inside_it_is_found() {
     assert_eq!(outcome.strays.len(), rayon::current_num_threads(), "{:?}", outcome.strays);
     assert!(outcome.strays.iter().all(|stray| stray.certain && stray.netns == ns.id()));
 
-    // This is why it matters: the process's other work goes there from now on.
+    // Other work of the process now runs there too.
     assert_eq!(where_rayon_runs(), key(ns.id()));
     assert_ne!(where_rayon_runs(), home());
 
-    // A hand-over to a pool that runs already is no new thread: the audit does not see that one.
+    // Passing work to a pool that already runs starts no thread, so the audit does not detect it.
     let other = NetNs::new().unwrap();
     let outcome = Call::new(&other).audit().outcome(where_rayon_runs).unwrap();
     assert_ne!(outcome.value.unwrap(), key(other.id()), "it ran elsewhere");

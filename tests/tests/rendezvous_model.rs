@@ -1,8 +1,8 @@
-//! The model check of the rendezvous: every interleaving of its two sides, by loom.
+//! The model check of the rendezvous: loom runs every interleaving of its two sides.
 //!
-//! The file under test is the runtime's own, with loom's atomics, cells and threads in the place of `std`'s.
+//! The file under test is the runtime's own. Loom's atomics, cells and threads replace those of `std`.
 #![allow(missing_docs, unsafe_code, unreachable_pub)]
-// The runtime's file is written for an older compiler than the tests are.
+// The runtime's file supports an older compiler than the tests do.
 #![allow(clippy::collapsible_if, clippy::manual_is_multiple_of)]
 
 #[path = "../../runtime/src/thread/rendezvous.rs"]
@@ -18,10 +18,11 @@ mod sync {
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
 
-    /// A wake that is missing is found out as a deadlock.
+    /// Loom reports a missing wake as a deadlock.
     pub(crate) struct Futex {
         word: AtomicU32,
-        /// Not seen by loom: as in the kernel, looking at the word and falling asleep are one step for other threads.
+        /// Loom does not model the kernel's guarantee that checking the word and going to sleep is one step for other
+        /// threads.
         sleeper: Mutex<Option<loom::thread::Thread>>,
     }
 
@@ -30,13 +31,13 @@ mod sync {
             Futex { word: AtomicU32::new(value), sleeper: Mutex::new(None) }
         }
 
-        /// Loom has no clock: a sleep that times out is one that ends for no reason.
+        /// Loom has no clock: a sleep that times out is modelled as one that ends spuriously.
         pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
             if timeout.is_some() {
                 return loom::thread::yield_now();
             }
             *self.sleeper.lock().unwrap() = Some(loom::thread::current());
-            // Not a load, which might see an old value.
+            // A load might return an old value.
             if self.word.compare_exchange(expected, expected, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 loom::thread::park();
             }
@@ -63,7 +64,7 @@ use std::time::Duration;
 
 use rendezvous::{AssistPoint, Callee, Order, Rejected, SpinLimit, mailbox};
 
-/// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
+/// A callee that runs `jobs` jobs, sums the values that it receives, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
     let mut sum = 0;
     for _ in 0..jobs {
@@ -85,7 +86,7 @@ fn borrows_twice(limit: SpinLimit) {
     let (mut caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
     for turn in 1..=2 {
-        // On the stack, seen by loom: a callee that used it after its answer would be found out.
+        // The cell is on the stack and tracked by loom, which detects a use by the callee after its completion.
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
         let job = move |sum: &mut u32, _: &AssistPoint<'_>| {
@@ -134,7 +135,7 @@ fn a_rejected_job_is_never_run_and_comes_back() {
     });
 }
 
-/// The callee ends at some moment: before the job is posted, or before it is taken.
+/// The callee exits at some moment: before the job is posted, or before it is taken.
 fn ends_without_an_answer(limit: SpinLimit) {
     let (mut caller, side) = mailbox::<()>(limit);
     let thread = loom::thread::spawn(move || drop(side));
@@ -193,7 +194,7 @@ fn a_callee_whose_wait_times_out_misses_no_order() {
     });
 }
 
-/// The callee relies on assistance if and only if it is given, and it is over when the run returns.
+/// The callee relies on assistance if and only if it is given, and the assistance has ended when the run returns.
 fn assists(limit: SpinLimit) {
     let (mut caller, mut side) = mailbox::<()>(limit);
     let thread = loom::thread::spawn(move || match side.next(None) {
@@ -216,7 +217,7 @@ fn the_callee_relies_on_assistance_if_and_only_if_it_is_given_spinning() {
     model(1, assists);
 }
 
-/// An offer of one job is not claimed in the next.
+/// An offer of one job cannot be claimed in the next.
 #[test]
 fn an_offer_ends_with_its_job() {
     model(1, |limit| {
@@ -237,7 +238,7 @@ fn an_offer_ends_with_its_job() {
     });
 }
 
-/// The submitted job has the caller's side, and passes it on to the owner of the next job: as the end of a lease does.
+/// The submitted job holds the caller's side, and passes it to the owner of the next job, as the end of a lease does.
 fn submits_then_runs(limit: SpinLimit) {
     let (caller, side) = mailbox(limit);
     let thread = loom::thread::spawn(move || callee(side, 2));
@@ -264,7 +265,7 @@ fn a_submitted_job_is_run_and_passes_the_side_on_spinning() {
 }
 
 #[test]
-fn a_rejected_submitted_job_is_told_so_and_ends_the_callee() {
+fn a_rejected_submitted_job_is_notified_and_ends_the_callee() {
     model(0, |limit| {
         let (caller, mut side) = mailbox::<()>(limit);
         let thread = loom::thread::spawn(move || {

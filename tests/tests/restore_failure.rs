@@ -1,4 +1,4 @@
-//! Real restore failures: the value arrives, the failure is reported, the thread is gone, the next call works.
+//! Real restore failures: the value arrives, the failure is reported, the thread exits, and the next call works.
 #![allow(missing_docs)]
 
 use std::io;
@@ -39,7 +39,7 @@ fn case_8b_the_value_arrives_and_the_thread_is_gone() {
             .unwrap();
         let poisoned = outcome.value.unwrap();
         assert!(is_poisoned(&outcome.thread), "{:?}", outcome.thread);
-        assert!(!is_alive(poisoned), "gone, before the call returned");
+        assert!(!is_alive(poisoned), "it is gone before the call returned");
         assert_eq!(threads_in(&ns), [] as [u32; 0]);
         let after = pool_stats();
         assert_eq!(after.poisoned_total, before.poisoned_total + 1);
@@ -50,9 +50,9 @@ fn case_8b_the_value_arrives_and_the_thread_is_gone() {
     }
 }
 
-/// What such a thread opens has numbers that mean something else to everybody, or nothing.
+/// Descriptor numbers of such a thread refer to other files, or to none, in the other threads.
 #[test]
-fn a_poisoned_thread_with_descriptors_of_its_own_touches_nobody_elses() {
+fn a_poisoned_thread_with_its_own_descriptor_table_touches_no_other_descriptor() {
     let _alone = alone();
     set_poison_hook(|_| {});
     let ns = NetNs::new().unwrap();
@@ -65,7 +65,7 @@ fn a_poisoned_thread_with_descriptors_of_its_own_touches_nobody_elses() {
         };
         let outcome = call.outcome(body).unwrap();
         assert!(is_poisoned(&outcome.thread), "{:?}", outcome.thread);
-        assert!(!is_alive(outcome.value.unwrap()), "gone, before the call returned");
+        assert!(!is_alive(outcome.value.unwrap()), "it is gone before the call returned");
         assert_eq!(descriptors(), before);
     }
 }
@@ -78,7 +78,7 @@ fn case_8b_with_netns_returns_the_value_and_tells_the_hook() {
     set_poison_hook({
         let told = Arc::clone(&told);
         move |poisoning| {
-            assert!(!is_alive(poisoning.thread_id()), "the hook runs after the thread has let go");
+            assert!(!is_alive(poisoning.thread_id()), "the hook runs after the thread has left");
             told.lock().unwrap().push((tid(), poisoning.thread_id(), poisoning.error().kind()));
         }
     });
@@ -132,7 +132,7 @@ fn case_10_a_hundred_poisonings_leave_no_thread_behind() {
             tid()
         };
         let poisoned = with_netns(&ns, poisons).unwrap();
-        assert!(!is_alive(poisoned), "gone, before the call returned");
+        assert!(!is_alive(poisoned), "it is gone before the call returned");
     }
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
     with_netns(&ns, || ()).unwrap();
@@ -193,7 +193,7 @@ fn a_dropped_guard_that_cannot_restore_poisons_too() {
     .unwrap();
 }
 
-/// A thread that failed once is not trusted because it succeeded later.
+/// A thread whose restore failed once is not trusted after a later success.
 #[test]
 fn poison_stays_when_the_end_of_the_lease_gets_home_after_all() {
     let _alone = alone();
@@ -226,7 +226,7 @@ fn the_failed_restore_says_what_is_missing_and_where() {
     assert!(message.contains("CAP_SYS_ADMIN") && message.contains(&user), "{message}");
 }
 
-/// A restore has failed where the thread is not back. Where it never left, there was nothing to restore.
+/// A restore has failed only if the thread is not back. If the thread never left, there was nothing to restore.
 #[test]
 fn a_thread_that_never_left_is_not_poisoned() {
     let _alone = alone();
@@ -250,7 +250,7 @@ fn a_thread_that_never_left_is_not_poisoned() {
     }
     assert_eq!(pool_stats().poisoned_total, before.poisoned_total);
 
-    // A namespace of another kind is one that it left for.
+    // The thread left for a namespace of another kind.
     set_poison_hook(|_| {});
     let outcome = Call::new(&home).outcome(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).unwrap();

@@ -1,6 +1,7 @@
-//! Going rootless, from outside: what a program of an ordinary user is and has after `in_netns::rootless!()`.
+//! A rootless process, seen from outside: the ids, privileges and namespaces of an ordinary user's program after
+//! `in_netns::rootless!()`.
 //!
-//! These tests start programs, and themselves stay as they are: as root, they have the programs run as `nobody`.
+//! These tests start programs, and do not change their own process. As root, they run the programs as `nobody`.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -48,7 +49,7 @@ fn entering_in_main_does_the_same() {
 
 #[test]
 fn with_the_privilege_nothing_happens() {
-    // Root of some user namespace, the machine's or its own.
+    // The process is root of some user namespace: the initial one or its own.
     let scratch = Scratch::new();
     let program = scratch.program(BORN_ROOTLESS);
     let arrange = "set -e
@@ -75,18 +76,18 @@ fn with_threads_it_is_refused_and_says_so() {
     assert_eq!(facts["cause"], "Some(Threads)");
 }
 
-/// A machine without `/run/netns`: the program gets a new `/run`, with everything in it that the old one had.
+/// On a machine without `/run/netns`, the program gets a new `/run` with every entry of the old one.
 #[test]
 fn without_a_directory_for_names_run_is_rebuilt() {
     let scratch = Scratch::new();
     let program = scratch.program(BORN_ROOTLESS);
-    // In a mount namespace of its own, as an ordinary user of a user namespace of its own.
+    // The program has a private mount namespace, as an ordinary user of a user namespace.
     let arrange = "set -e
         mount -t tmpfs tmpfs /run
         mkdir /run/open /run/closed; chmod 0 /run/closed
         echo inside > /run/open/file; echo beside > /run/file
         mkfifo /run/fifo; ln -s open/file /run/link; chmod 555 /run
-        mkdir /run/open/mount; mount -t tmpfs tmpfs /run/open/mount; rm -rf /run/mount; echo deeper > /run/open/mount/file
+    mkdir /run/open/mount; mount -t tmpfs tmpfs /run/open/mount; rm -rf /run/mount; echo deeper > /run/open/mount/file
         exec setpriv --inh-caps=-all --ambient-caps=-all sh -c '\"$0\" facts && \"$0\" show' \"$0\"";
     let output = output_of(
         Command::new("unshare")
@@ -99,7 +100,7 @@ fn without_a_directory_for_names_run_is_rebuilt() {
     assert_eq!((facts["named"], facts["unnamed"]), ("true", "true"), "{output}");
 }
 
-/// Something is missing, and all that does without it works: here, the mount namespace.
+/// One namespace is missing, here the mount namespace. Everything that does not need it works.
 #[test]
 fn without_a_mount_namespace_there_are_no_names_and_the_error_says_so() {
     let scratch = Scratch::new();
@@ -128,11 +129,11 @@ fn after_a_kill_nothing_is_left() {
     let [made, home] = [facts["made"], facts["net"]];
     assert_eq!(facts["listed"], format!("[{name:?}]"));
 
-    // From here, the name and its mount are not to be seen, and the process is.
+    // The name and its mount are not visible from here, but the process is.
     let named_outside = || fs::exists(format!("/run/netns/{name}")).unwrap();
     let mounted_outside = || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&name);
     assert!(!named_outside() && !mounted_outside());
-    assert!(tasks_in("net", home) >= 1, "{home} is not seen from here");
+    assert!(tasks_in("net", home) >= 1, "{home} is not visible from here");
 
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Sockets that are created inside by the methods of `NetNs`, and used from outside.
+//! Sockets that the methods of `NetNs` create inside, and that are used from outside.
 #![allow(missing_docs)]
 
 use std::io::{ErrorKind, Read, Write};
@@ -57,7 +57,7 @@ fn a_socket_of_any_kind_belongs_to_the_namespace_and_is_close_on_exec() {
         let flags = nix::fcntl::fcntl(socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
     }
-    // A Unix socket with an abstract name sees only its own namespace.
+    // An abstract Unix socket sees only its own namespace.
     let unix = ns.socket(libc::AF_UNIX, libc::SOCK_STREAM, 0).unwrap();
     assert_eq!(NetNs::of_socket(&unix).unwrap(), ns);
 }
@@ -70,13 +70,13 @@ fn an_address_that_cannot_be_bound_is_followed_by_the_next_one() {
     let listener = ns.tcp_listen(&[elsewhere, here][..]).unwrap();
     assert_eq!(listener.local_addr().unwrap(), here);
     assert_eq!(ns.udp_bind(&[elsewhere, here][..]).unwrap().local_addr().unwrap(), here);
-    // The last error is the one that is returned, and no address at all is an error.
+    // The last error is returned, and an empty list of addresses is an error.
     assert_eq!(ns.tcp_listen(here).unwrap_err().kind(), ErrorKind::AddrInUse);
     assert_eq!(ns.udp_bind(elsewhere).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
     assert_eq!(ns.tcp_connect(&[] as &[SocketAddr]).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
-/// A listener whose queue is full: the kernel drops what connects to it, and answers nothing.
+/// A listener whose queue is full: the kernel drops incoming connections without an answer.
 fn black_hole(ns: &NetNs, address: &str) -> (TcpListener, Vec<TcpStream>) {
     let listener = ns.tcp_listen(address).unwrap();
     // A later listen() sets the length of the queue.
@@ -214,7 +214,7 @@ mod asynchronous {
         let (length, from) = dns.recv_from(&mut [0; 16]).await.unwrap();
         assert_eq!((length, from), (8, client.local_addr().unwrap()));
         assert_eq!(here(), home());
-        // Nothing of the calls is left.
+        // No resource of the calls is left.
         drop((dns, client));
         wait_until("the namespace has no holder", || ns.holders().unwrap().is_empty());
         let at_home = UdpSocket::bind("127.0.0.1:0").unwrap();

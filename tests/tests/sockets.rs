@@ -1,4 +1,4 @@
-//! What is made inside stays inside: sockets, threads, processes.
+//! Everything created inside stays inside: sockets, threads, processes.
 #![allow(missing_docs)]
 
 use std::io::{Read, Write};
@@ -80,14 +80,14 @@ fn case_22_a_process_started_inside_is_inside_and_inherits_no_descriptor() {
         Command::new("sh").args(["-c", "readlink /proc/self/ns/net; ls -l /proc/self/fd"]).output().unwrap()
     })
     .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let (at, open) = said.split_once('\n').unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let (at, open) = printed.split_once('\n').unwrap();
     assert_eq!(at, ns.to_string());
     assert!(!open.contains("net:[") && !open.contains("pidfd"), "{open}");
 }
 
 #[test]
-fn two_servers_on_port_80_need_no_luck() {
+fn two_servers_listen_on_port_80() {
     let spaces: Vec<_> = (0..4).map(|_| NetNs::new().unwrap()).collect();
     let listeners: Vec<_> =
         spaces.iter().map(|ns| ns.run(|| TcpListener::bind("0.0.0.0:80").unwrap()).unwrap()).collect();

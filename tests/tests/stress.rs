@@ -1,4 +1,5 @@
-//! Everything at once, for a bounded number of calls: at the end the process is as it was, and the pool answers.
+//! All kinds of calls at once, for a bounded number of calls. At the end the process is as it was, and the pool
+//! responds.
 #![allow(missing_docs)]
 
 use std::panic::{self, AssertUnwindSafe};
@@ -16,7 +17,7 @@ in_netns::rootless!();
 const CALLERS: usize = 200;
 const CALLS: usize = 60;
 
-/// One call of the mixture, chosen by `turn`. Every body checks where it is.
+/// One call of the mixture, chosen by `turn`. Every body checks its namespace.
 fn one(turn: usize, ns: &NetNs, other: &NetNs, poisonings: &AtomicU64) {
     let inside = || assert_eq!(here(), key(ns.id()));
     match turn % 12 {

@@ -1,5 +1,4 @@
-//! Where a pinned thread comes from: what it has is the process's, whatever its first caller or its main thread is
-//! doing.
+//! The origin of a pinned thread: its state is that of the process, whatever the first caller or the main thread does.
 #![allow(missing_docs)]
 
 use std::process::Command;
@@ -14,11 +13,11 @@ in_netns::rootless!();
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
 }
 
-/// Often enough to meet the moment.
+/// Often enough to hit the critical moment.
 const TIMES: usize = 20;
 
 #[rstest]
@@ -71,7 +70,7 @@ fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case]
 #[case::rounding("rounding")]
 #[case::processes("processes")]
 #[case::time("time")]
-fn what_the_first_caller_changed_for_itself_is_set_right_or_refused(#[case] attribute: &str) {
+fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attribute: &str) {
     passes(env!("CARGO_BIN_EXE_first_caller"), &[attribute]);
 }
 
@@ -88,14 +87,14 @@ fn a_body_may_do_what_the_process_may_do_now(#[case] process: &str) {
     passes(env!("CARGO_BIN_EXE_daemon"), &[process]);
 }
 
-/// A caller that unshared its table of descriptors before its first call.
+/// A caller that unshared its descriptor table before its first call.
 fn with_descriptors_of_its_own<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    // The template is there, started by another thread.
+    // The template exists; another thread started it.
     in_netns::pinned(|_| ()).unwrap();
     thread::scope(|scope| {
         let apart = || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
-            // Its numbers are other files now.
+            // The descriptor numbers now refer to other files.
             nix::unistd::close(open_many()).unwrap();
             work()
         };
@@ -138,7 +137,7 @@ fn every_call_of_a_caller_with_descriptors_of_its_own_enters_what_it_names() {
 fn a_namespace_that_was_opened_in_another_table_of_descriptors_is_an_error_and_not_another_namespace() {
     let (blue, red) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     with_descriptors_of_its_own(|| {
-        // The number that `blue` has elsewhere is `red` here.
+        // The number of `blue` in the other table refers to `red` here.
         use std::os::fd::{AsFd, AsRawFd};
         let mut number = unsafe_number(blue.as_fd().as_raw_fd());
         nix::unistd::dup2(&red, &mut number).unwrap();
@@ -151,10 +150,10 @@ fn a_namespace_that_was_opened_in_another_table_of_descriptors_is_an_error_and_n
     assert_eq!(with_netns(&blue, here).unwrap(), key(blue.id()));
 }
 
-/// A number of the calling thread's table, to be replaced.
+/// A number of the calling thread's table that will be replaced.
 fn unsafe_number(number: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;
-    // SAFETY: the caller replaces what it stands for, and does not close it.
+    // SAFETY: the caller replaces the descriptor behind the number, and does not close it.
     #[allow(unsafe_code)]
     unsafe {
         std::os::fd::OwnedFd::from_raw_fd(number)
@@ -162,13 +161,13 @@ fn unsafe_number(number: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
 }
 
 #[test]
-fn a_body_has_as_much_stack_as_was_asked_for() {
+fn a_body_has_the_stack_that_was_requested() {
     fn depth(left: u32) -> u32 {
         let on_the_stack = std::hint::black_box([left; 1024]);
         if left == 0 { 0 } else { 1 + depth(on_the_stack[7] - 1) }
     }
     let ns = NetNs::new().unwrap();
-    // At least 4 KiB each: 40 MiB, where a thread has 2 MiB.
+    // At least 4 KiB each: 40 MiB in total, but a thread has 2 MiB.
     let outcome = Call::new(&ns).stack_size(256 << 20).outcome(|| (here(), depth(10_000))).unwrap();
     assert_eq!(outcome.value.unwrap(), (key(ns.id()), 10_000));
     assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Fresh)), "{:?}", outcome.thread);
@@ -177,7 +176,7 @@ fn a_body_has_as_much_stack_as_was_asked_for() {
     assert_eq!(runtime.block_on(call).unwrap(), (key(ns.id()), 10_000));
     let call = Call::new(&ns).stack_size(256 << 20).spawn_async(|| async { depth(10_000) });
     assert_eq!(runtime.block_on(async { call.await }).unwrap(), 10_000);
-    // Less than the platform's minimum is no error.
+    // A size below the platform's minimum is no error.
     assert_eq!(Call::new(&ns).stack_size(0).run(|| 42).unwrap(), 42);
 }
 

@@ -1,4 +1,4 @@
-//! Walks: many namespaces, one thread, one `setns` each.
+//! Walks: one thread visits many namespaces, with one `setns` each.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;
@@ -24,14 +24,14 @@ fn each_is_visited_in_order_on_one_thread_that_is_home_after() {
     let spaces = spaces(20);
     let seen = walk(&spaces, |ns| (tid(), here() == key(ns.id()))).unwrap();
     let threads: BTreeSet<_> = seen.into_iter().map(|visit| visit.unwrap()).collect();
-    assert_eq!(threads.len(), 1, "one thread, and everywhere it was where it should be: {threads:?}");
+    assert_eq!(threads.len(), 1, "one thread visits every namespace: {threads:?}");
     assert!(threads.iter().all(|(on, right)| *right && *on != tid()));
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
     assert_eq!(here(), home());
 }
 
 #[test]
-fn nothing_to_visit_is_nothing_seen() {
+fn an_empty_walk_visits_nothing() {
     assert!(walk(&[] as &[NetNs], |_| ()).unwrap().is_empty());
     assert!(par_walk(&[] as &[NetNs], None, |_| ()).unwrap().is_empty());
 }
@@ -110,7 +110,7 @@ fn par_walk_gives_the_results_in_order_from_no_more_threads_than_asked() {
 fn par_walk_really_walks_side_by_side() {
     let spaces = spaces(3);
     let barrier = std::sync::Barrier::new(3);
-    // Each waits for the other two: one thread alone would wait for ever.
+    // Each closure waits for the other two: a single thread would wait without end.
     par_walk(&spaces, 3, |_| barrier.wait().is_leader()).unwrap();
 }
 
@@ -126,7 +126,7 @@ fn a_panic_in_par_walk_is_resumed_when_all_have_finished() {
         })
     }));
     assert_eq!(*walked.unwrap_err().downcast::<i32>().unwrap(), 5);
-    wait_until("nobody is left inside", || spaces.iter().all(|ns| threads_in(ns).is_empty()));
+    wait_until("no thread is left inside", || spaces.iter().all(|ns| threads_in(ns).is_empty()));
 }
 
 struct Pod {
@@ -151,7 +151,7 @@ fn a_walk_visits_items_that_lend_a_namespace() {
     let visited: Vec<_> = visited.into_iter().map(Result::unwrap).collect();
     assert_eq!(visited, [("web".to_owned(), true), ("db".to_owned(), true)]);
 
-    // By value: the closure owns the item.
+    // By value, the closure owns the item.
     let names = walk(labelled, |(name, _netns)| name).unwrap();
     assert_eq!(names.into_iter().map(Result::unwrap).collect::<Vec<_>>(), ["web", "db"]);
 }

@@ -1,4 +1,5 @@
-//! Workers: resident in one namespace, shared, and as safe as a call. The tests count threads, so they take turns.
+//! Workers: each stays in one namespace, can be shared, and is as safe as a call. The tests count threads, so they take
+//! turns.
 #![allow(missing_docs)]
 
 use std::panic::{self, AssertUnwindSafe};
@@ -100,7 +101,7 @@ fn a_worker_that_cannot_go_home_is_poisoned() {
 }
 
 #[test]
-fn what_a_worker_changed_nobody_else_meets() {
+fn changes_on_a_workers_thread_do_not_reach_other_calls() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let worker = ns.worker();
@@ -153,7 +154,7 @@ fn first_come_first_served() {
     assert_eq!(order.into_inner().unwrap(), (0..16).collect::<Vec<_>>());
 }
 
-/// Whether the thread that arrived sleeps in the kernel. One that does not is asked again.
+/// Whether the thread that arrived sleeps in the kernel. A thread that does not is checked again.
 fn is_sleeping(tid: usize, arrived: &AtomicUsize) -> bool {
     let sleeps = tid != 0 && std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") S ");
     if tid != 0 && !sleeps {

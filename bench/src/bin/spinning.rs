@@ -1,4 +1,4 @@
-//! The CPU time that spinning costs: a thousand calls a second for five seconds, with and without.
+//! Measures the CPU time that spinning costs: a thousand calls per second for five seconds, with and without it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin spinning
@@ -32,15 +32,15 @@ fn main() {
     println!("{used} {}", start.elapsed().as_micros());
 }
 
-/// Three of each, in turn; the medians.
+/// Runs three of each, in turn, and takes the medians.
 fn compare() {
     let mut shares = [Vec::new(), Vec::new()];
     for _ in 0..3 {
         for (how, shares) in ["spinning", "parked"].iter().zip(&mut shares) {
             let program = std::env::current_exe().expect("this program");
             let output = Command::new(program).arg(how).output().expect("this program runs");
-            let said = String::from_utf8(output.stdout).expect("text");
-            let (used, passed) = said.trim().split_once(' ').expect("two numbers");
+            let printed = String::from_utf8(output.stdout).expect("text");
+            let (used, passed) = printed.trim().split_once(' ').expect("two numbers");
             let [used, passed] = [used, passed].map(|number| number.parse::<f64>().expect("a number"));
             shares.push(100.0 * used / passed);
         }

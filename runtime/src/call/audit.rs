@@ -1,18 +1,20 @@
-//! The audit of a call: which threads that it started are still in its namespace when it has ended.
+//! The audit of a call: finds the threads that the call started and that are still in its namespace when it ends.
 //!
-//! **Promised:** a [`Stray`] appeared during the call, is in the call's namespace when the call's own thread has left it, and is
-//! not about to exit. It is blamed on the call for certain if it carries the call's mark.
+//! **Promised:** a [`Stray`] appeared during the call, is in the call's namespace after the call's own thread has left
+//! it, and is not about to exit. It is attributed to the call with certainty if it carries the call's mark.
 //!
-//! **Repr a mark:** the kernel does not tell which thread started a thread, and another call may be under way in the same
-//! namespace. But a thread inherits its timer slack (`PR_SET_TIMERSLACK`), in nanoseconds, from the one that started it, and so
-//! from one generation to the next. So for the length of an audited body its thread has a slack that no other call's has: a
-//! little shorter than before, which makes no timer later. `/proc/TID/timerslack_ns` shows it to whoever has `CAP_SYS_NICE`; without,
-//! or where a slack cannot be set (a real-time thread), a stray is reported as possible.
+//! **Why a mark:** the kernel does not record which thread started a thread, and another call may run in the same
+//! namespace at the same time. But a thread inherits the timer slack (`PR_SET_TIMERSLACK`, in nanoseconds) of the
+//! thread that started it. So while an audited body runs, its thread has a slack that no other call uses: a little
+//! shorter than before, so that no timer fires later. `/proc/TID/timerslack_ns` shows the slack to a thread with
+//! `CAP_SYS_NICE`. Without that capability, or if the slack cannot be set (a real-time thread), a stray is reported as
+//! possible.
 //!
-//! **What breaks otherwise:** counting threads blames a call for what its neighbour did, and a joined thread is seen for a moment
-//! after `join` has returned: the kernel wakes the joiner before it takes the thread away. Such a one says that it is
-//! exiting (`PF_EXITING`). A scoped thread may not be so far: `std::thread::scope` waits for its closure, and not for the
-//! destructors of its thread-locals. So whoever is awake is given a moment.
+//! **What breaks otherwise:** counting threads would attribute the threads of a concurrent call to this one. A joined
+//! thread is still listed for a moment after `join` returns, because the kernel wakes the joiner before it removes the
+//! thread. Such a thread is marked as exiting (`PF_EXITING`). A scoped thread may not have reached that point:
+//! `std::thread::scope` waits for its closure, but not for the destructors of its thread-locals. So a thread that is
+//! awake gets a grace period.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,16 +27,16 @@ use crate::netns::{NetNs, NetNsId};
 use crate::sys::{self, TaskState};
 use crate::thread::Pool;
 
-/// Where the kernel shows this process.
+/// The directory of this process in `/proc`.
 const PROCESS: &str = "/proc/self";
 
-/// How long a thread that is awake may take to go.
+/// The time that a thread that is awake gets to exit.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// The time between two looks at such a thread.
+/// The time between two checks of such a thread.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// So often in a row is a thread found asleep that is not about to exit.
+/// The number of consecutive checks that find a thread asleep before it is reported.
 const LOOKS: u32 = 3;
 
 /// A thread that was started inside a call, and is still in the call's namespace when the call has ended.
@@ -45,12 +47,12 @@ const LOOKS: u32 = 3;
 pub struct Stray {
     /// The kernel's id of the thread, as in `/proc/self/task`.
     pub thread_id: u32,
-    /// Its name, as `/proc/self/task/TID/comm` has it: 15 bytes at most.
+    /// Its name, as in `/proc/self/task/TID/comm`: at most 15 bytes.
     pub name: String,
     /// The namespace that it is in.
     pub netns: NetNsId,
-    /// Whether the call is known to have started it, or a thread that it started. `false`: it appeared during the call, and may be
-    /// another call's or somebody else's.
+    /// Whether the call is known to have started it, directly or through another thread. If `false`, the thread
+    /// appeared during the call, but may belong to another call or to other code.
     pub certain: bool,
 }
 
@@ -60,7 +62,8 @@ impl fmt::Display for Stray {
         let whose = if *certain { "was started in a call and outlives it" } else { "may have been started in a call" };
         write!(
             out,
-            "in-netns: thread {thread_id} `{name}` {whose}, and is still in {netns}: join it in the call, or start it at home first"
+            "in-netns: thread {thread_id} `{name}` {whose}, and is still in {netns}: join it in the call, or start \
+             it at home first"
         )
     }
 }
@@ -75,8 +78,8 @@ impl Event for Stray {
 
 static HOOK: Hook<Stray> = Hook::new();
 
-/// Sets what is called for each stray that an audit finds. Without a hook, one line goes to stderr. With feature `tracing` there
-/// is an event of level `WARN` besides.
+/// Sets the hook that is called for each stray that an audit finds. Without a hook, one line is written to stderr. With
+/// feature `tracing`, an event of level `WARN` is emitted in addition.
 ///
 /// The hook runs on the thread that made the call, before the call returns; or, where an async call is no longer awaited, on a thread
 /// at home, as that of [`set_poison_hook`](crate::set_poison_hook). A panic in it goes no further than its message.
@@ -94,7 +97,7 @@ where
 }
 
 impl Stray {
-    /// Tells whoever wants to know. On the thread that made the call, where there is one.
+    /// Calls the stray hook, on the thread that made the call if there is one.
     pub(crate) fn notify(strays: &[Stray]) {
         for stray in strays {
             HOOK.notify(stray);
@@ -102,20 +105,20 @@ impl Stray {
     }
 }
 
-/// An audit under way.
+/// An audit in progress.
 pub(crate) struct Audit {
     target: NetNs,
-    /// The threads that were there before, sorted.
+    /// The threads that existed before the call, sorted.
     before: Vec<u32>,
-    /// The mark of the call; 0 where it has none.
+    /// The mark of the call, or 0 if it has none.
     mark: AtomicU64,
 }
 
 impl Audit {
-    /// Before the call; or on its own thread, before the body.
+    /// Starts an audit: before the call, or on the call's own thread before the body.
     pub(crate) fn begin(target: &NetNs) -> Audit {
-        // One look will do: a thread that it lacks is looked at in vain later, for it has not the call's mark. (Where marks cannot be
-        // read, it may be told of as possible.) Where `/proc` does not tell, everything is new.
+        // One listing is enough. A thread that it misses does not have the call's mark, so it is not reported. (If
+        // marks cannot be read, it may be reported as possible.) If `/proc` cannot be read, every thread counts as new.
         let before = sys::threads_at_a_look(Path::new(PROCESS)).unwrap_or_default();
         Audit { target: target.clone(), before, mark: AtomicU64::new(0) }
     }
@@ -125,7 +128,7 @@ impl Audit {
         let mark = |before| {
             let mark = next_mark(before)?;
             sys::set_timer_slack(mark).ok()?;
-            // Of a real-time thread the kernel says that it did, and does not.
+            // For a real-time thread, the kernel reports success but does not set the slack.
             let is_set = sys::timer_slack() == Ok(mark);
             self.mark.store(if is_set { mark } else { 0 }, Ordering::Relaxed);
             Some(before)
@@ -133,7 +136,7 @@ impl Audit {
         MarkGuard { before: sys::timer_slack().ok().and_then(mark) }
     }
 
-    /// When the call's own thread has left the namespace, or was there at the beginning.
+    /// Ends the audit. The call's own thread has left the namespace, or was in it at the beginning.
     pub(crate) fn end(self) -> Vec<Stray> {
         let now = sys::threads_of(Path::new(PROCESS)).unwrap_or_default();
         let appeared = now.into_iter().filter(|thread| self.before.binary_search(thread).is_err());
@@ -164,14 +167,14 @@ impl Audit {
         strays
     }
 
-    /// A thread that this call may have to answer for.
+    /// Returns the thread if this call may have started it.
     fn candidate(&self, thread: u32) -> Option<Candidate> {
         if !self.is_in_target(thread) {
             return None;
         }
         let certain = match (self.mark.load(Ordering::Relaxed), sys::timer_slack_of(thread)) {
             (mark, Ok(slack)) if mark != 0 => (slack == mark).then_some(true)?,
-            // Without a mark to go by. One of this crate's own is there for another call.
+            // There is no mark to compare. A thread of this crate belongs to another call.
             _ => (!Pool::of_process().roster.is_registered(thread)).then_some(false)?,
         };
         Some(Candidate { thread, certain, asleep: 0 })
@@ -191,25 +194,25 @@ impl Audit {
 struct Candidate {
     thread: u32,
     certain: bool,
-    /// How often in a row it was found asleep.
+    /// The number of consecutive checks that found it asleep.
     asleep: u32,
 }
 
-/// A thread that carries its call's mark. Dropping it takes the mark off.
+/// A thread that carries its call's mark. Dropping the guard removes the mark.
 pub(crate) struct MarkGuard {
     before: Option<u64>,
 }
 
 impl Drop for MarkGuard {
     fn drop(&mut self) {
-        // The same call has worked before.
+        // Cannot fail: the same call succeeded before.
         let _ = self.before.map(sys::set_timer_slack);
     }
 }
 
-/// A timer slack that no other call has now: one of the 25,000 below the usual one of 50 µs, in turn.
+/// Returns a timer slack that no other call uses now: one of the 25,000 values below the default of 50 µs, in turn.
 ///
-/// `None` where the slack is so short that there is no room below it.
+/// Returns `None` if the slack is so short that there is no room below it.
 fn next_mark(before: u64) -> Option<u64> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     const ROOM: u64 = 1_000;

@@ -1,4 +1,4 @@
-//! Making namespaces, on pinned threads: the caller's own never moves, not even to make one.
+//! Creates namespaces on pinned threads: the caller's own thread never moves, not even for that.
 
 use nix::sched::CloneFlags;
 
@@ -9,15 +9,15 @@ use crate::sys;
 use crate::thread::pinned::is_pinned;
 
 impl NetNs {
-    /// Makes a new network namespace with no name, its loopback interface up.
+    /// Creates a new network namespace without a name. Its loopback interface is up.
     ///
-    /// It is gone with its last user: handles, threads and processes in it, sockets, mounts. Making one takes about a
-    /// millisecond.
+    /// The namespace exists until its last user is gone: handles, threads, processes, sockets, mounts. Creating it
+    /// takes about a millisecond.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`; [`ErrorKind::LimitReached`] where
-    /// `user.max_net_namespaces` or the descriptors are used up; [`ErrorKind::ThreadSpawn`].
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`; [`ErrorKind::LimitReached`] if
+    /// `user.max_net_namespaces` or the limit of descriptors is reached; [`ErrorKind::ThreadSpawn`].
     ///
     /// # Examples
     ///
@@ -35,25 +35,25 @@ impl NetNs {
         pinned(|_| {
             sys::unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
-            // Any socket carries the request; this one needs no address family beyond IPv4.
+            // Any socket can carry the request. This one needs no address family except IPv4.
             loopback_up()
                 .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
             NetNs::current()
-            // The end of the lease takes the thread home.
+            // The end of the lease returns the thread home.
         })?
     }
 
-    /// Makes a new network namespace with a name, as `ip netns add` does: bound to `/run/netns/NAME`, in a shared
+    /// Creates a new network namespace with a name, as `ip netns add` does: bound to `/run/netns/NAME`, in a shared
     /// mount.
     ///
-    /// One thing is done besides: the loopback interface is up. The namespace stays until [`NetNs::delete_named`], even
-    /// when the process has exited.
+    /// In addition, the loopback interface is brought up. The namespace exists until [`NetNs::delete_named`], even
+    /// after the process has exited.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`]; [`ErrorKind::AlreadyExists`], with nothing changed;
-    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace.
-    /// Nothing is left behind then.
+    /// [`ErrorKind::InvalidName`]; [`ErrorKind::AlreadyExists`], with nothing changed; [`ErrorKind::PermissionDenied`]
+    /// without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace. No file or mount is left behind on
+    /// an error.
     ///
     /// # References
     ///
@@ -62,15 +62,16 @@ impl NetNs {
         create(Reserved::take(name)?)
     }
 
-    /// Moves the calling thread into this namespace, for good. For a thread that you own and that will do nothing else.
+    /// Moves the calling thread into this namespace permanently. Use it for a thread that you own and that does nothing
+    /// else.
     ///
-    /// Nothing restores it. Threads that it starts later start here. On the process's leader (the main thread) it
-    /// also moves what `/proc/self/ns/net` and `/proc/net` show of the process.
+    /// Nothing restores the thread. Threads that it starts afterwards start in this namespace. On the main thread, it
+    /// also changes what `/proc/self/ns/net` and `/proc/net` show of the process.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unsupported`] on a pinned thread, whose stay is the guard's
-    /// affair.
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unsupported`] on a pinned thread, whose namespace is managed by
+    /// guards.
     ///
     /// # Examples
     ///
@@ -88,9 +89,13 @@ impl NetNs {
     /// ```
     pub fn join(&self) -> Result<(), Error> {
         if is_pinned() {
-            let why = "this is a pinned thread, which goes home when the call ends; use a guard (`pinned`), or a \
+            let why = "this is a pinned thread, which returns home when the call ends; use a guard (`pinned`), or a \
                 thread of your own";
-            return Err(Error::new(ErrorKind::Unsupported, format!("move the calling thread to {self} for good"), why));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("move the calling thread to {self} permanently"),
+                why,
+            ));
         }
         self.as_target().setns()?;
         if sys::current_tid() == sys::process_id() {
@@ -101,24 +106,24 @@ impl NetNs {
 }
 
 impl Names {
-    /// Makes a new network namespace with a name in this directory, its loopback interface up.
+    /// Creates a new network namespace with a name in this directory. Its loopback interface is up.
     ///
     /// # Errors
     ///
-    /// As [`NetNs::create_named`]; [`ErrorKind::NotFound`] where the parent of the directory does not exist.
+    /// As [`NetNs::create_named`]; [`ErrorKind::NotFound`] if the parent of the directory does not exist.
     pub fn create(&self, name: &str) -> Result<NetNs, Error> {
         create(self.reserve(name)?)
     }
 }
 
-/// Makes a namespace for a name. Where that fails, the name is given back.
+/// Creates a namespace for a name. If that fails, the name is released.
 fn create(reserved: Reserved) -> Result<NetNs, Error> {
     let netns = NetNs::new()?;
     reserved.bind(&netns)?;
     Ok(netns)
 }
 
-/// Brings loopback up where the calling thread is.
+/// Brings up the loopback in the calling thread's namespace.
 fn loopback_up() -> nix::Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let carrier = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;

@@ -1,16 +1,17 @@
-//! What runs before `main`: entering a user namespace of one's own, with the namespaces that belong to it.
+//! Code that runs before `main`: it enters a user namespace together with the namespaces that belong to it.
 //!
-//! **Promised:** either the process stands, as root, in a user namespace of its own *together with* a network namespace that belongs to
-//! it, or nothing about it has changed. Nothing is printed; what came of it is kept for whoever asks ([`state`]).
+//! **Promised:** either the process is root in a user namespace of its own *together with* a network namespace that
+//! belongs to it, or nothing about the process has changed. Nothing is printed; [`state`] returns the result.
 //!
-//! **Repr before `main`:** `unshare(2)` with `CLONE_NEWUSER` wants a process with one thread, and a test harness has threads by the
-//! time the first test runs.
+//! **Why before `main`:** `unshare(2)` with `CLONE_NEWUSER` requires a process with one thread, and a test harness has
+//! several threads when the first test runs.
 //!
-//! **Repr a trial first:** on some systems (`AppArmor` on Ubuntu) the namespace can be had and is of no use: the capabilities in
-//! it are refused, and even the id map. `unshare` cannot be undone, so a child process goes ahead and tells how it fared.
+//! **Why a probe first:** on some systems (`AppArmor` on Ubuntu) the user namespace can be created but is useless: its
+//! capabilities are refused, and even the id map. `unshare` cannot be undone, so a child process tries first and
+//! reports the result.
 //!
-//! **How:** before `main`, `std`'s streams, threads, arguments and environment are not to be relied on, and the program's
-//! allocator is not to be called. This file uses syscalls, constants and its own stack.
+//! **How:** before `main`, the streams, threads, arguments and environment of `std` cannot be relied on, and the
+//! program's allocator must not be called. This file uses only system calls, constants and its own stack.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -24,43 +25,43 @@ use nix::libc::{self, c_int, c_long, c_ulong};
 use super::current_tid;
 use super::raw::{CAP_SYS_ADMIN, bring_loopback_up, capabilities_of};
 
-/// What came of entering namespaces of one's own.
+/// The result of entering namespaces of the process's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Nobody asked.
+    /// It was not requested.
     Untried,
-    /// `CAP_SYS_ADMIN` was there already.
+    /// The process had `CAP_SYS_ADMIN` already.
     NotNeeded,
-    /// Done; at worst without something that one can do without.
+    /// The process entered them. A refusal names an optional step that failed.
     Entered(Option<Refusal>),
-    /// Not done, and nothing changed.
+    /// It failed, and nothing changed.
     Refused(Refusal),
 }
 
-/// Where the kernel said no, and how.
+/// The step that the kernel refused, and the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) step: Step,
     pub(crate) errno: Errno,
 }
 
-/// The steps of the way in.
+/// The steps of entering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
-    /// In the trial: starting a process for it.
+    /// In the probe: starting the child process.
     Probe = 1,
-    /// In the trial: `unshare(2)` with `CLONE_NEWUSER`.
+    /// In the probe: `unshare(2)` with `CLONE_NEWUSER`.
     UserNamespace,
-    /// Mapping oneself to root in it (`user_namespaces(7)`).
+    /// Mapping the process's own ids to root (`user_namespaces(7)`).
     Mapping,
-    /// In the trial: using `CAP_SYS_ADMIN` there.
+    /// In the probe: using `CAP_SYS_ADMIN` in the new namespace.
     Capability,
-    /// All namespaces at once, for the process itself.
+    /// Unsharing all namespaces at once, for the process itself.
     Unshare,
-    /// A private `/run/netns`.
+    /// Mounting a private `/run/netns`.
     Names,
-    /// The loopback of the new home.
+    /// Bringing up the loopback of the new home.
     Loopback,
 }
 
@@ -74,7 +75,7 @@ impl Step {
 }
 
 impl Refusal {
-    /// In 24 bits, and never 0: it crosses between processes and rests in an atomic.
+    /// Encodes the refusal in 24 bits, never 0: it is sent between processes and stored in an atomic.
     fn encode(self) -> u32 {
         (self.step as u32) << 16 | (self.errno as u32 & 0xffff)
     }
@@ -93,7 +94,7 @@ const NOT_NEEDED: u32 = 1 << 24;
 const ENTERED: u32 = 2 << 24;
 const REFUSED: u32 = 3 << 24;
 
-/// What came of it so far.
+/// Returns the result so far.
 pub(crate) fn state() -> State {
     let word = STATE.load(Ordering::Acquire);
     match (word & 0xff00_0000, Refusal::decode(word & 0x00ff_ffff)) {
@@ -104,14 +105,14 @@ pub(crate) fn state() -> State {
     }
 }
 
-/// The function that `in_netns::rootless!()` registers. However often it is registered, it acts once.
+/// The function that `in_netns::rootless!()` registers. It acts once, even if it is registered several times.
 pub(crate) extern "C" fn before_main() {
     if state() == State::Untried {
         enter_own_namespaces();
     }
 }
 
-/// Enters, where the privilege is missing. Tries again where it was refused before.
+/// Enters the namespaces if the privilege is missing. Tries again after an earlier refusal.
 pub(crate) fn enter_own_namespaces() -> State {
     if let entered @ State::Entered(_) = state() {
         return entered;
@@ -142,8 +143,8 @@ fn enter() -> Result<Entry, Refusal> {
     }
     try_user_namespace()?;
     let me = Identity::mine();
-    // What belongs to the new user namespace can be restored from it: the more the better. A kind that the kernel has not, or
-    // not any more, is left out.
+    // A thread can restore every namespace that belongs to the new user namespace, so as many kinds as possible are
+    // unshared. A kind that the kernel does not have, or has used up, is left out.
     let mut tried = Err(Errno::EINVAL);
     for flags in [ALL, ALL & !libc::CLONE_NEWCGROUP, NAMES, NEEDED] {
         tried = unshare(flags);
@@ -152,7 +153,7 @@ fn enter() -> Result<Entry, Refusal> {
         }
     }
     tried.map_err(|errno| Step::Unshare.refused(errno))?;
-    // There is no way back from here. Each of these is worth having without the others.
+    // This cannot be undone. Each of these steps is useful without the others.
     let mapped = me.become_root().map_err(|errno| Step::Mapping.refused(errno));
     let named = make_names_private().map_err(|errno| Step::Names.refused(errno));
     let looped = loopback_up().map_err(|errno| Step::Loopback.refused(errno));
@@ -170,46 +171,47 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
     }
 }
 
-/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the child.
+/// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the
+/// child.
 ///
 /// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
 /// Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
 pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping at an address of the kernel's choice overlaps no other.
+    // SAFETY: the kernel chooses the address, so the new mapping replaces no existing one.
     let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
         return Err(Errno::last());
     }
-    // SAFETY: the page is zeroed, aligned, shared with the child alone, and unmapped below, after the last use.
+    // SAFETY: the page is zeroed, aligned, shared only with the child, and unmapped below, after the last use.
     let answer = unsafe { &*page.cast::<AtomicU32>() };
 
     let before = block_signals();
-    // SAFETY: no flags and no stack: the child is a copy of this process, with one thread. It allocates nothing and calls nothing
-    // that locks: it makes system calls, and exits.
+    // SAFETY: there are no flags and no stack, so the child is a copy of this process with one thread. It allocates
+    // nothing and calls nothing that locks: it only makes system calls and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     if child == 0 {
         run(&|word| answer.store(word, Ordering::Release));
-        // SAFETY: ends the child, without running anything that the parent registered for its exit.
+        // SAFETY: it ends the child and runs no exit handler of the parent.
         unsafe { libc::_exit(0) }
     }
     let started = Errno::result(child).map(wait_for);
     unblock_signals(&before);
     let word = answer.load(Ordering::Acquire);
-    // SAFETY: mapped above with this length, and `answer` is not used any more.
+    // SAFETY: the page was mapped above with this length, and `answer` is not used after this point.
     unsafe { libc::munmap(page, size_of::<AtomicU32>()) };
     started.map(|()| word)
 }
 
-/// The trial, in the child.
+/// Runs the probe, in the child.
 fn own_user_namespace() -> Result<(), Refusal> {
     let me = Identity::mine();
     unshare(libc::CLONE_NEWUSER).map_err(|errno| Step::UserNamespace.refused(errno))?;
     me.become_root().map_err(|errno| Step::Mapping.refused(errno))?;
     match unshare(libc::CLONE_NEWUTS) {
         Err(errno @ (Errno::EPERM | Errno::EACCES)) => Err(Step::Capability.refused(errno)),
-        // Done, or no more of these to be had: the capability was there.
+        // Either it succeeded or the limit of user namespaces is reached: both show that the capability works.
         _ => Ok(()),
     }
 }
@@ -217,7 +219,7 @@ fn own_user_namespace() -> Result<(), Refusal> {
 fn wait_for(child: c_long) {
     let Ok(child) = libc::pid_t::try_from(child) else { return };
     loop {
-        // SAFETY: no status is asked for. `__WALL`: also for a child that announces its end by no signal.
+        // SAFETY: the status pointer is null. `__WALL` also waits for a child that sends no signal on exit.
         let result = unsafe { libc::waitpid(child, ptr::null_mut(), libc::__WALL) };
         if Errno::result(result) != Err(Errno::EINTR) {
             return;
@@ -225,40 +227,40 @@ fn wait_for(child: c_long) {
     }
 }
 
-/// Blocks every signal, so that the child runs none of the program's handlers. Returns what was blocked before.
+/// Blocks every signal, so that the child runs no signal handler of the program. Returns the previous mask.
 fn block_signals() -> libc::sigset_t {
     let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
     let mut all = before;
-    // SAFETY: it fills a set of ours.
+    // SAFETY: it writes to a local signal set.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: one set is read, the other written; both are ours.
+    // SAFETY: it reads one local signal set and writes the other.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    // SAFETY: all zeros is a set, the empty one; the call above wrote the real one.
+    // SAFETY: all zeros are a valid (empty) set, and the call above wrote the real one.
     unsafe { before.assume_init() }
 }
 
 fn unblock_signals(before: &libc::sigset_t) {
-    // SAFETY: reads a set that outlives the call.
+    // SAFETY: it reads a set that outlives the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, ptr::null_mut()) };
 }
 
 fn unshare(flags: c_int) -> nix::Result<()> {
-    // SAFETY: it takes a number, and touches no memory of ours.
+    // SAFETY: it takes a number and touches no memory of the program.
     Errno::result(unsafe { libc::unshare(flags) }).map(drop)
 }
 
-/// Who the process is outside.
+/// The ids of the process outside of the new user namespace.
 struct Identity {
     uid: libc::uid_t,
     gid: libc::gid_t,
 }
 
 impl Identity {
-    /// To be asked before `unshare`: afterwards nobody is anybody until the map is written.
+    /// Call it before `unshare`. After `unshare`, ids read as 65534 until they are mapped.
     fn mine() -> Identity {
-        // SAFETY: it cannot fail and touches nothing.
+        // SAFETY: it cannot fail and takes no pointer.
         let uid = unsafe { libc::geteuid() };
-        // SAFETY: as above.
+        // SAFETY: it cannot fail and takes no pointer.
         let gid = unsafe { libc::getegid() };
         Identity { uid, gid }
     }
@@ -266,7 +268,7 @@ impl Identity {
     /// Maps this identity, and no other, to root of the new user namespace.
     fn become_root(&self) -> nix::Result<()> {
         match write_file(c"/proc/self/setgroups", b"deny") {
-            // Before Linux 3.19 there is no such file, and no such condition on `gid_map`.
+            // Linux before 3.19 has no such file, and does not require it for `gid_map`.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -277,7 +279,7 @@ impl Identity {
 
 /// Brings the loopback of the new home up.
 fn loopback_up() -> nix::Result<()> {
-    // SAFETY: it takes numbers.
+    // SAFETY: it takes only numbers.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     let carrier = Errno::result(socket).map(Descriptor)?;
     // SAFETY: `carrier` keeps the descriptor open until after the call.
@@ -292,34 +294,35 @@ fn single_id_map(outside: u32) -> Text {
     map
 }
 
-/// Gives the process a `/run/netns` of its own. The rest of `/run` stays as it is.
+/// Gives the process a private `/run/netns`. The rest of `/run` stays as it is.
 fn make_names_private() -> nix::Result<()> {
-    // Nothing done here reaches the mounts of others, and what they unmount goes away here too: a mount namespace of a new
-    // user namespace has them as slaves (`mount_namespaces(7)`).
+    // No mount made here propagates to other mount namespaces, but an unmount there propagates to here: in the mount
+    // namespace of a new user namespace, all mounts are slaves (`mount_namespaces(7)`).
     match mount_tmpfs(c"/run/netns") {
         Err(Errno::ENOENT) => rebuild_run(),
         other => other,
     }
 }
 
-/// Where `/run/netns` is missing and `/run` not ours to write: a new `/run`, with everything in it that the old one has.
+/// Mounts a new `/run` with every entry of the old one. Used if `/run/netns` is missing and `/run` is not writable.
 fn rebuild_run() -> nix::Result<()> {
     let old = Descriptor::open_directory(c"/run")?;
     mount_tmpfs(c"/run")?;
     let rebuilt = old.each_entry(|name| {
-        // An entry that cannot be shown is missing then, which is no reason to do without all the others.
+        // An entry that cannot be copied is missing in the new `/run`. The other entries are still useful.
         let _ = show_again(&old, name);
     });
-    // SAFETY: reads a constant string.
+    // SAFETY: it reads a constant string.
     let made = rebuilt.and_then(|()| Errno::result(unsafe { libc::mkdir(c"/run/netns".as_ptr(), 0o755) }));
     if made.is_err() {
-        // SAFETY: reads a constant string. The new `/run` goes, and the old one is seen again.
+        // SAFETY: it reads a constant string. Detaching the new `/run` makes the old one visible again.
         unsafe { libc::umount2(c"/run".as_ptr(), libc::MNT_DETACH) };
     }
     made.map(drop)
 }
 
-/// Shows an entry of the old `/run` in the new one: a link again, and anything else as itself.
+/// Makes an entry of the old `/run` visible in the new one: a symbolic link as a new link, anything else by a bind
+/// mount.
 fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
     let mut place = Text::new();
     place.push(b"/run/");
@@ -336,26 +339,26 @@ fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
     match old.kind_of(name)? {
         libc::S_IFLNK => {
             let mut target = [0_u8; libc::PATH_MAX as usize];
-            // SAFETY: reads a string, and writes less than the buffer holds, so that a zero stays at the end.
+            // SAFETY: it reads a string, and writes less than the buffer holds, so that a zero stays at the end.
             let length = unsafe { libc::readlink(source.as_ptr(), target.as_mut_ptr().cast(), target.len() - 1) };
             Errno::result(length)?;
-            // SAFETY: two strings that end within their buffers.
+            // SAFETY: both strings end within their buffers.
             Errno::result(unsafe { libc::symlink(target.as_ptr().cast(), place.as_ptr()) }).map(drop)
         }
         libc::S_IFDIR => {
-            // SAFETY: reads a string.
+            // SAFETY: it reads a string.
             Errno::result(unsafe { libc::mkdir(place.as_ptr(), 0o755) })?;
             mount(source, place, None, libc::MS_BIND | libc::MS_REC).inspect_err(|_| {
-                // SAFETY: reads a string; the directory is the one just made.
+                // SAFETY: it reads a string; the directory was made above.
                 unsafe { libc::rmdir(place.as_ptr()) };
             })
         }
-        // A socket, a FIFO, a device: what is mounted on can be an ordinary file.
+        // For a socket, a FIFO or a device, an ordinary file can be the mount point.
         _ => {
-            // SAFETY: reads a string.
+            // SAFETY: it reads a string.
             Errno::result(unsafe { libc::mknod(place.as_ptr(), libc::S_IFREG | 0o600, 0) })?;
             mount(source, place, None, libc::MS_BIND).inspect_err(|_| {
-                // SAFETY: reads a string; the file is the one just made.
+                // SAFETY: it reads a string; the file was made above.
                 unsafe { libc::unlink(place.as_ptr()) };
             })
         }
@@ -366,7 +369,7 @@ fn mount_tmpfs(place: &CStr) -> nix::Result<()> {
     mount(c"tmpfs", place, Some(c"mode=0755"), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
 }
 
-/// `mount(2)`: of a filesystem where there are options for it, of what is there already where there are none.
+/// `mount(2)`: mounts a tmpfs if options are given, and otherwise acts on an existing mount or directory.
 fn mount(source: &CStr, place: &CStr, tmpfs: Option<&CStr>, flags: c_ulong) -> nix::Result<()> {
     let (kind, options) =
         tmpfs.map_or((ptr::null(), ptr::null()), |options| (c"tmpfs".as_ptr(), options.as_ptr().cast()));
@@ -376,18 +379,18 @@ fn mount(source: &CStr, place: &CStr, tmpfs: Option<&CStr>, flags: c_ulong) -> n
 
 fn write_file(path: &CStr, content: &[u8]) -> nix::Result<()> {
     let file = Descriptor::open(path, libc::O_WRONLY)?;
-    // SAFETY: reads as much as the slice holds.
+    // SAFETY: it reads at most as many bytes as the slice holds.
     let written = Errno::result(unsafe { libc::write(file.0, content.as_ptr().cast(), content.len()) })?;
-    // The kernel takes such a file's content whole, or not at all.
+    // The kernel accepts the content of such a file whole or not at all.
     if usize::try_from(written) == Ok(content.len()) { Ok(()) } else { Err(Errno::EIO) }
 }
 
-/// An open descriptor. (`OwnedFd` is `std`'s.)
+/// An open descriptor. (`OwnedFd` belongs to `std`.)
 struct Descriptor(c_int);
 
 impl Descriptor {
     fn open(path: &CStr, flags: c_int) -> nix::Result<Descriptor> {
-        // SAFETY: reads a string.
+        // SAFETY: it reads a string.
         Errno::result(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) }).map(Descriptor)
     }
 
@@ -395,23 +398,23 @@ impl Descriptor {
         Descriptor::open(path, libc::O_RDONLY | libc::O_DIRECTORY)
     }
 
-    /// What kind of file an entry is: `S_IFDIR` and so on.
+    /// Returns the file type of an entry: `S_IFDIR` and so on.
     fn kind_of(&self, name: &CStr) -> nix::Result<libc::mode_t> {
         let mut found = MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: reads a string, and writes into a `stat` of ours.
+        // SAFETY: it reads a string, and writes into a local `stat`.
         Errno::result(unsafe { libc::fstatat(self.0, name.as_ptr(), found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) })?;
-        // SAFETY: zeroes are a `stat`, and the kernel has written the real one.
+        // SAFETY: all zeros are a valid `stat`, and the kernel has written the real one.
         Ok(unsafe { found.assume_init() }.st_mode & libc::S_IFMT)
     }
 
-    /// Calls `visit` with the name of every entry but `.` and `..` (`getdents64(2)`; `readdir` allocates).
+    /// Calls `visit` with the name of every entry except `.` and `..` (`getdents64(2)`; `readdir` allocates).
     fn each_entry(&self, mut visit: impl FnMut(&CStr)) -> nix::Result<()> {
-        /// Before the name in `struct linux_dirent64`: inode (8 bytes), offset (8), length of the record (2), type (1).
+        /// `struct linux_dirent64` has before the name: inode (8 bytes), offset (8), record length (2), type (1).
         const LENGTH_AT: usize = 16;
         const NAME_AT: usize = 19;
         let mut buffer = [0_u8; 4096];
         loop {
-            // SAFETY: writes at most as much as the buffer holds.
+            // SAFETY: it writes at most as many bytes as the buffer holds.
             let filled = unsafe { libc::syscall(libc::SYS_getdents64, self.0, buffer.as_mut_ptr(), buffer.len()) };
             let filled = usize::try_from(Errno::result(filled)?).unwrap_or(0);
             let mut records = buffer.get(..filled).unwrap_or_default();
@@ -432,19 +435,19 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // SAFETY: the number is ours, and not used any more.
+        // SAFETY: this value owns the descriptor, which is not used after this point.
         unsafe { libc::close(self.0) };
     }
 }
 
-/// A short text on the stack: a number's digits, a path. What does not fit spoils it.
+/// A short text on the stack, such as a number or a path. If it does not fit, `as_c_str` fails.
 struct Text {
     bytes: [u8; Text::ROOM],
     length: usize,
 }
 
 impl Text {
-    /// For `/proc/self/fd/2147483647/` and a name of 255 bytes, and the zero at the end.
+    /// Room for `/proc/self/fd/2147483647/`, a name of 255 bytes, and the zero at the end.
     const ROOM: usize = 300;
 
     fn new() -> Text {

@@ -1,14 +1,15 @@
-//! Waiting until a thread is gone, with its hold on its namespaces.
+//! Waits until a thread has exited and released its namespaces.
 //!
-//! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the thread
-//! (`PIDFD_THREAD`) becomes readable only afterwards, and then the kernel forgets the thread's id.
+//! `join` is not enough: the kernel wakes the joiner before it drops the thread's namespaces. A descriptor of the
+//! thread (`PIDFD_THREAD`) becomes readable after that, and then the kernel releases the thread's id.
 //!
-//! **Why this mechanism:** the descriptor needs no `/proc`, and its inode number (`pidfs`, Linux 6.9) tells a thread from a later one
-//! that has the same id. The thread that waits opens a descriptor of its own: the exiting thread may have a table of descriptors,
-//! a root directory and a `/proc` of its own, so that neither its numbers nor what it reads there mean anything elsewhere.
+//! **Why this mechanism:** the descriptor does not need `/proc`, and its inode number (`pidfs`, Linux 6.9)
+//! distinguishes the thread from a later one with the same id. The waiting thread opens its own descriptor: the exiting
+//! thread may have its own descriptor table, root directory and `/proc`, so its descriptor numbers and file contents
+//! may differ from those of other threads.
 //!
-//! **What breaks otherwise:** a body that unmounted `/proc` in a mount namespace of its own was taken for gone while it was
-//! still in the target.
+//! **What breaks otherwise:** a body that unmounted `/proc` in its own mount namespace was considered exited while it
+//! was still in the target.
 
 use std::path::Path;
 use std::thread;
@@ -18,7 +19,7 @@ use nix::errno::Errno;
 
 use crate::sys::{self, Optional, OptionalCalls, TaskState, Tid};
 
-/// A thread that is about to exit, to be waited for by another.
+/// A thread that is about to exit. Another thread waits for it.
 #[derive(Debug)]
 pub(crate) struct ThreadExit {
     thread: Tid,
@@ -27,7 +28,7 @@ pub(crate) struct ThreadExit {
     io_workers: bool,
 }
 
-/// What tells a thread from a later one that has the same id.
+/// Distinguishes a thread from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identity {
     /// The inode number of its descriptors.
@@ -37,7 +38,7 @@ enum Identity {
 }
 
 impl ThreadExit {
-    /// Of the calling thread.
+    /// Describes the calling thread.
     pub(crate) fn of_current() -> ThreadExit {
         let thread = sys::current_tid();
         let identity = match descriptor_inode(thread) {
@@ -47,12 +48,13 @@ impl ThreadExit {
         ThreadExit { thread, identity, io_workers: false }
     }
 
-    /// As [`ThreadExit::of_current`], of a thread that has used `io_uring`: the kernel's threads for it are waited for too.
+    /// Like [`ThreadExit::of_current`], for a thread that has used `io_uring`: the kernel's threads for it are waited
+    /// for too.
     pub(crate) fn with_io_workers(self) -> ThreadExit {
         ThreadExit { io_workers: true, ..self }
     }
 
-    /// Whether the thread is gone.
+    /// Whether the thread has exited.
     pub(crate) fn is_over(&self) -> bool {
         match (self.identity, descriptor_inode(self.thread)) {
             (_, Err(Errno::ESRCH)) => true,
@@ -62,7 +64,7 @@ impl ThreadExit {
                 if calls.has(Optional::Tgkill) && !sys::readings::is_thread(self.thread) {
                     return true;
                 }
-                // The same `/proc` has the same device number. Another one says nothing, nor does one that is not there.
+                // The same `/proc` has the same device number. Another `/proc`, or a missing one, proves nothing.
                 match (identity, sys::task_identity(self.thread)) {
                     (Identity::Directory(Some(its)), Some(now)) => its.0 == now.0 && its.1 != now.1,
                     (Identity::Directory(Some(_)), None) => !calls.has(Optional::Tgkill),
@@ -72,15 +74,15 @@ impl ThreadExit {
         }
     }
 
-    /// Returns when the thread is gone.
+    /// Returns when the thread has exited.
     pub(crate) fn wait(self) {
         let descriptor = sys::pidfd_of_thread(self.thread);
         // Asked afterwards: now the descriptor is of this thread, or it is over.
         while !self.is_over() {
             match &descriptor {
-                // Readable a moment before the id is forgotten.
+                // The descriptor is readable a moment before the id is released.
                 Ok(descriptor) if sys::wait_readable(descriptor).is_ok() => thread::yield_now(),
-                // Nothing announces it then, and it takes microseconds.
+                // Nothing signals the exit then, but it takes only microseconds.
                 _ => thread::sleep(PAUSE),
             }
         }
@@ -89,14 +91,15 @@ impl ThreadExit {
         }
     }
 
-    /// The kernel ends them before the thread that they work for is gone; they let go of the namespace a moment later.
+    /// The kernel ends them before the thread that they serve has exited. They release the namespace a moment later.
     fn wait_for_io_workers(&self) {
         const PREFIX: &str = "iou-wrk-";
         let process = Path::new("/proc/self");
         let own_name = format!("{PREFIX}{}", self.thread);
         let is_worker = |task: u32| {
             let name = sys::task_name(&process.join("task").join(task.to_string())).unwrap_or_default();
-            // The number is that of the initial pid namespace. In another one, they are known by that they exit.
+            // The number in the name is that of the initial pid namespace. In another pid namespace, the exiting state
+            // identifies them.
             name == own_name || name.starts_with(PREFIX) && sys::task_state(task) == Some(TaskState::Exiting)
         };
         while sys::threads_at_a_look(process).unwrap_or_default().into_iter().any(is_worker) {
@@ -105,7 +108,7 @@ impl ThreadExit {
     }
 }
 
-/// How long to sleep where nothing announces what is waited for.
+/// The time to sleep if no descriptor signals the exit.
 const PAUSE: Duration = Duration::from_micros(20);
 
 fn descriptor_inode(thread: Tid) -> nix::Result<u64> {

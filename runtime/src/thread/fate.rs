@@ -1,4 +1,4 @@
-//! What becomes of a thread after a call, and who is told when that is bad news.
+//! What happens to a thread after a call, and the hook that reports a failed restore.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use crate::error::Error;
 use crate::hook::{Event, Hook};
 use crate::thread::home::Change;
 
-/// What becomes of the pinned thread that ran a call.
+/// What happened to the pinned thread that ran a call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ThreadFate {
-    /// Restored and pristine: another call may get it.
+    /// It is restored and pristine: another call may use it.
     Reusable,
-    /// It runs no other work, and exits.
+    /// It runs no further call, and exits.
     Retired(RetireReason),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for RetireReason {
     }
 }
 
-/// A thread whose restore failed, as the poison hook is told.
+/// A thread whose restore failed, as passed to the poison hook.
 #[derive(Clone, Debug)]
 pub struct Poisoning {
     pub(crate) thread_id: u32,
@@ -49,13 +49,13 @@ pub struct Poisoning {
 }
 
 impl Poisoning {
-    /// The kernel's id of the thread, as in `/proc/self/task`. The thread is gone, or at home and about to exit.
+    /// The kernel's id of the thread, as in `/proc/self/task`. The thread has exited, or is at home and about to exit.
     #[must_use]
     pub fn thread_id(&self) -> u32 {
         self.thread_id
     }
 
-    /// Why it could not go back.
+    /// The error of the restore.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
@@ -71,14 +71,15 @@ impl fmt::Display for Poisoning {
 impl Event for Poisoning {
     #[cfg(feature = "tracing")]
     fn emit(&self) {
-        tracing::error!(thread_id = self.thread_id, error = %self.error, "a thread is poisoned and will not be used again");
+        let Poisoning { thread_id, error } = self;
+        tracing::error!(thread_id, %error, "a thread is poisoned and will not be used again");
     }
 }
 
 static HOOK: Hook<Poisoning> = Hook::new();
 
-/// Sets what is called when a thread could not be restored. Without a hook, one line goes to stderr. With feature `tracing` there
-/// is an event of level `ERROR` besides.
+/// Sets the hook that is called when a thread could not be restored. Without a hook, one line is written to stderr.
+/// With feature `tracing`, an event of level `ERROR` is emitted in addition.
 ///
 /// The hook runs after the poisoned thread has let go of the namespace. A panic in it goes no further than its message. Where it
 /// runs:
@@ -103,7 +104,7 @@ where
     HOOK.set(hook);
 }
 
-/// Tells whoever wants to know.
+/// Calls the poison hook.
 pub(crate) fn report_poisoning(poisoning: &Poisoning) {
     HOOK.notify(poisoning);
 }

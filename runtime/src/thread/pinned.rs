@@ -1,11 +1,11 @@
-//! The guard: a pinned thread's stay in a network namespace.
+//! The guard: keeps a pinned thread in a network namespace until it is dropped.
 //!
-//! **Promised:** dropping a [`NetNsGuard`] puts the thread previous where it was when the guard was made. If that fails, the thread is
-//! *poisoned*: it enters nothing more, and when its lease ends it exits.
+//! **Promised:** dropping a [`NetNsGuard`] returns the thread to the namespace in which the guard was created. If that
+//! fails, the thread is *poisoned*: it enters no further namespace, and exits when its lease ends.
 //!
-//! **Repr entering takes a [`PinnedThread`]:** a guard on a thread that somebody else owns can promise nothing, for that
-//! somebody goes on using the thread when the restore has failed. A pinned thread belongs to this crate, so poison can be
-//! enforced. The `&mut` makes nesting right by borrow checking:
+//! **Why entering takes a [`PinnedThread`]:** on a thread that other code owns, a guard can promise nothing, because
+//! that code continues to use the thread after a failed restore. A pinned thread belongs to this crate, so poison can
+//! be enforced. The `&mut` lets the borrow checker enforce correct nesting:
 //!
 //! ```compile_fail,E0505
 //! # use in_netns::{pinned, Error, NetNs};
@@ -20,7 +20,8 @@
 //! # }
 //! ```
 //!
-//! A guard cannot leave its thread, so it cannot be held across an `.await` that moves threads (kata-containers #13885):
+//! A guard cannot leave its thread, so it cannot be held across an `.await` that moves threads (kata-containers
+//! #13885):
 //!
 //! ```compile_fail,E0277
 //! # use in_netns::{pinned, NetNs};
@@ -34,7 +35,7 @@
 //! # }
 //! ```
 //!
-//! Nor can the pinned thread itself:
+//! The pinned thread itself cannot leave its thread either:
 //!
 //! ```compile_fail,E0277
 //! # use in_netns::pinned;
@@ -45,7 +46,7 @@
 //! });
 //! ```
 //!
-//! And a guard does not survive the call, because the pinned thread that it borrows does not:
+//! A guard does not outlive the call, because the pinned thread that it borrows does not:
 //!
 //! ```compile_fail
 //! # use in_netns::{pinned, NetNs};
@@ -70,18 +71,18 @@ use crate::thread::home::{Change, Home, RestorePath};
 use crate::thread::pristine::Baseline;
 
 thread_local! {
-    /// What the calling thread is to this crate. Kept here, and not in the [`PinnedThread`], because
-    /// [`retire_current_thread`] is called from code that was handed none.
+    /// The calling thread's registration with this crate. It is kept here, and not in the [`PinnedThread`], because
+    /// [`retire_current_thread`] is called by code that has no [`PinnedThread`].
     static PIN: Cell<Option<Pin>> = const { Cell::new(None) };
 }
 
-/// That a thread is pinned.
+/// Marks a thread as pinned.
 #[derive(Clone, Copy)]
 struct Pin {
-    /// The pool of the process that it is a thread of. In the child of a body that forked there is a copy of the thread, which
-    /// is not the crate's any more.
+    /// The pool that the thread belongs to. After a fork inside a body, the child has a copy of the thread, and that
+    /// copy does not belong to the child's pool.
     pool: &'static Pool,
-    /// It was asked to retire.
+    /// Whether retirement was requested.
     retiring: bool,
 }
 
@@ -91,19 +92,19 @@ impl Pin {
     }
 }
 
-/// Proof of standing on a pinned thread: the way to enter a namespace.
+/// Proof that the current thread is pinned. It is required to enter a namespace.
 ///
-/// [`pinned`](crate::pinned) hands one to its closure. It cannot be made, kept or sent elsewhere.
+/// [`pinned`](crate::pinned) passes one to its closure. It cannot be constructed, kept or sent to another thread.
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
     /// The system calls that are harmless on it.
     calls: OptionalCalls,
-    /// What it was before its first body.
+    /// The state of the thread before its first body.
     baseline: Baseline,
-    /// Whether the body of this lease ended before it can have made a system call.
+    /// Whether the body of this lease was too short to have made a system call.
     untouched: bool,
-    /// Whether a body has used `io_uring`. That stays.
+    /// Whether a body has used `io_uring`. This is never reset.
     used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
@@ -112,12 +113,12 @@ pub struct PinnedThread {
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
-    /// A namespace belongs to a thread, so its proof may not leave the thread.
+    /// A namespace belongs to a thread, so the proof must not leave the thread.
     _not_send: PhantomData<*mut ()>,
 }
 
 impl PinnedThread {
-    /// Makes the calling thread a pinned one. For the threads that this crate starts, and no other.
+    /// Marks the calling thread as pinned. Only for threads that this crate starts.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
         PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
         let id = sys::current_tid();
@@ -137,8 +138,8 @@ impl PinnedThread {
         }
     }
 
-    /// As [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's table of
-    /// descriptors.
+    /// Like [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's descriptor
+    /// table.
     pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
         PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
     }
@@ -147,8 +148,9 @@ impl PinnedThread {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the namespace's owning user namespace and in the thread's own.
-    /// [`ErrorKind::Poisoned`] where an earlier guard failed to restore. The thread then stays where it is.
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the user namespace that owns the namespace, and in
+    /// the thread's own user namespace. [`ErrorKind::Poisoned`] if an earlier guard failed to restore. On an error the
+    /// thread stays where it is.
     ///
     /// # Examples
     ///
@@ -181,19 +183,19 @@ impl PinnedThread {
         self.poison.is_some()
     }
 
-    /// Has the thread exit when its lease ends, instead of being used again.
+    /// Makes the thread exit when its lease ends, instead of being used again.
     ///
-    /// For the closure that changed something that no restore undoes and no inspection sees: [`Change`] lists both.
+    /// Call it after a change that no restore undoes and no inspection detects: [`Change`] lists both kinds.
     pub fn retire(&mut self) {
         retire_current_thread();
     }
 
-    /// Whether the thread is to exit when its lease ends.
+    /// Whether the thread will exit when its lease ends.
     pub(crate) fn is_retiring(&self) -> bool {
         self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
     }
 
-    /// The one way into a namespace for user code.
+    /// Enters a namespace without a guard. All user code enters through this function.
     pub(crate) fn enter_unguarded(&mut self, as_target: Target<'_>) -> Result<(), Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
@@ -202,7 +204,7 @@ impl PinnedThread {
         as_target.setns()
     }
 
-    /// As [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
+    /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
     pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
         if !target.is_of_this_table() {
             let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
@@ -212,15 +214,17 @@ impl PinnedThread {
         self.enter_unguarded(target)
     }
 
-    /// The beginning of a call on a pooled thread: takes on what the process may do now, and enters the target, if
-    /// there is one.
+    /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there
+    /// is one.
     ///
-    /// `None`: the thread has lost for good what the process has. It exits, and another one is to be leased.
+    /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
+    /// caller leases another thread.
     pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {
         let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
         let entered = enter(self);
         let Some(callers) = allowance.wait() else { return Some(entered) };
-        // A thread that was let in has what it is known to have. From another one the C library may have taken it.
+        // An admitted thread has the privileges that were recorded. The C library may have changed those of another
+        // thread.
         let inside = target.is_some() && entered.is_ok();
         if !inside {
             self.capabilities = sys::capabilities_of(sys::current_tid()).unwrap_or(self.capabilities);
@@ -234,7 +238,8 @@ impl PinnedThread {
             return Some(entered);
         }
         if inside {
-            // As by hand: whether it may be entered is decided by what the process has now.
+            // As with a plain `setns`, the current privileges of the process decide whether the namespace may be
+            // entered.
             if let Err(error) = self.home.restore() {
                 self.poison(&error);
                 return Some(Err(error));
@@ -248,7 +253,7 @@ impl PinnedThread {
         Some(enter(self))
     }
 
-    /// Records that a way back failed. From here on the thread is good for nothing but its own end.
+    /// Records that a restore failed. From now on the thread can only exit.
     fn poison(&mut self, error: &Error) {
         self.poison.get_or_insert_with(|| error.clone());
     }
@@ -258,28 +263,28 @@ impl PinnedThread {
         self.id
     }
 
-    /// Whether its owner can do a part of the inspection, and there is one to do.
+    /// Whether the lease's owner can do a part of the inspection, and such a part exists.
     pub(crate) fn can_be_assisted(&self) -> bool {
         !self.untouched && self.home.can_be_assisted()
     }
 
-    /// Where the thread is in the life of a lease.
+    /// The position of the thread in its lease.
     pub(crate) fn state(&self) -> LeaseState {
         self.state
     }
 
-    /// The beginning of a lease, or its going on.
+    /// Begins a lease, or continues it.
     pub(crate) fn begin(&mut self) {
         self.state = LeaseState::Leased;
         self.untouched = false;
     }
 
-    /// All the user code of this lease took so long. Not called where some of it was not timed.
+    /// Records the time that all user code of this lease took. It is not called if some of the user code was not timed.
     pub(crate) fn body_took(&mut self, time: Duration) {
         self.untouched = time < self.home.shortest_call();
     }
 
-    /// The end of a lease: home again, whatever happened in between (a guard may have been forgotten).
+    /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring(self.calls);
         let restored = match &self.restore_path {
@@ -302,7 +307,7 @@ impl PinnedThread {
         }
     }
 
-    /// What is to be waited for when the lease has ended so, before its owner is told: the thread, or what the kernel started
+    /// What to wait for after the lease has ended, before its owner is notified: the thread, or a kernel thread started
     /// for it, is still in a namespace.
     pub(crate) fn exit_to_wait_for(&self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
         match outcome {
@@ -312,20 +317,20 @@ impl PinnedThread {
         }
     }
 
-    /// The end of a lease whose namespace could not be entered. The thread is where it was, and has run nobody's code.
+    /// Ends a lease whose namespace could not be entered. The thread did not move, and ran no user code.
     pub(crate) fn end_lease_not_entered(&mut self) -> RestoreOutcome {
         self.state = LeaseState::Pristine;
         RestoreOutcome::Restored
     }
 
-    /// The lease's owner has done its part of the inspection.
+    /// Records that the lease's owner has done its part of the inspection.
     pub(crate) fn inspected_by_owner(&mut self) {
         if self.state == LeaseState::Restored {
             self.state = LeaseState::HalfInspected;
         }
     }
 
-    /// Compares the thread, whose lease has ended, with the template.
+    /// Compares the thread with the template, after its lease has ended.
     pub(crate) fn inspect(&mut self) -> Result<(), Change> {
         if self.untouched {
             self.baseline.inspect_registers();
@@ -337,12 +342,12 @@ impl PinnedThread {
                 return Ok(());
             }
             match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
-                // It began with the table of its caller.
+                // The thread began with the descriptor table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
                 found => found,
             }
         };
-        // The baseline comes first: it tells whether the optional calls are still harmless.
+        // The baseline is checked first: it shows whether the optional calls are still harmless.
         let found =
             self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
@@ -356,27 +361,27 @@ impl fmt::Debug for PinnedThread {
     }
 }
 
-/// Where a pinned thread is in the life of a lease.
+/// The position of a pinned thread in its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseState {
-    /// Inspected, or new: it may be leased.
+    /// It is new, or passed the inspection: it may be leased.
     Pristine,
-    /// Somebody has it.
+    /// It is leased.
     Leased,
-    /// The lease has ended and the thread is home; whether it is pristine is not known yet.
+    /// The lease has ended and the thread is home. It is not inspected yet.
     Restored,
-    /// Likewise, and the lease's owner looks after what can be seen from its own thread.
+    /// As `Restored`, and the lease's owner does the checks that are possible from another thread.
     HalfInspected,
-    /// It will exit: poisoned, changed, or asked to.
+    /// It will exit: it is poisoned, changed, or was retired by user code.
     Exiting,
 }
 
 /// How a lease ended for its thread.
 #[derive(Clone, Debug)]
 pub(crate) enum RestoreOutcome {
-    /// At home; not inspected yet.
+    /// The thread is home, and not inspected yet.
     Restored,
-    /// At home, and user code asked for the thread to exit.
+    /// The thread is home, and user code requested its exit.
     Asked,
     /// At home, and changed in a way that an inspection need not look for.
     Changed(Change),
@@ -384,10 +389,11 @@ pub(crate) enum RestoreOutcome {
     Poisoned { error: Error, is_home: bool },
 }
 
-/// Has the calling thread exit when its lease ends, from inside [`with_netns`](crate::with_netns) or an attributed function.
+/// Makes the calling thread exit when its lease ends, from inside [`with_netns`](crate::with_netns) or an attributed
+/// function.
 ///
-/// Returns `false`, and does nothing, where the calling thread is not a pinned one. See [`PinnedThread::retire`] for when to
-/// call it.
+/// Returns `false` and does nothing if the calling thread is not pinned. See [`PinnedThread::retire`] for when to call
+/// it.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -406,32 +412,33 @@ pub fn retire_current_thread() -> bool {
     pin.is_some()
 }
 
-/// Whether the calling thread is one of this crate's.
+/// Whether the calling thread is a pinned thread of this crate.
 pub(crate) fn is_pinned() -> bool {
     Pin::of_current().is_some()
 }
 
-/// A pinned thread's stay in a network namespace.
+/// Keeps a pinned thread in a network namespace until it is dropped.
 ///
-/// Dropping the guard takes the thread previous to where it was. A failure poisons the thread; [`NetNsGuard::restore`] reports it
-/// too. `mem::forget` is harmless: the end of the lease restores home in any case.
+/// Dropping the guard returns the thread to its previous namespace. A failure poisons the thread;
+/// [`NetNsGuard::restore`] also returns it. `mem::forget` is harmless: the end of the lease restores the thread in any
+/// case.
 #[must_use = "dropping the guard at once leaves the namespace at once; bind it: `let _guard = thread.enter(&ns)?`"]
 pub struct NetNsGuard<'t> {
     thread: &'t mut PinnedThread,
     ns: NetNs,
     previous: NetNs,
-    /// The way back has been gone, or tried.
+    /// Whether a restore was attempted.
     restored: bool,
 }
 
 impl NetNsGuard<'_> {
-    /// The namespace that the guard stands for.
+    /// The namespace that the guard entered.
     #[must_use]
     pub fn netns(&self) -> &NetNs {
         &self.ns
     }
 
-    /// Enters another namespace, until the inner guard is dropped; the thread is then in this guard's namespace again.
+    /// Enters another namespace until the inner guard is dropped. The thread then returns to this guard's namespace.
     ///
     /// # Errors
     ///
@@ -441,23 +448,24 @@ impl NetNsGuard<'_> {
         Ok(NetNsGuard { previous: self.ns.clone(), thread: self.thread, ns: ns.clone(), restored: false })
     }
 
-    /// Moves on to another namespace with a single `setns`. The way back stays what it was.
+    /// Moves to another namespace with a single `setns`. The guard still restores the same previous namespace.
     ///
     /// # Errors
     ///
-    /// As [`PinnedThread::enter`]; the guard then stands for the namespace that it stood for before.
+    /// As [`PinnedThread::enter`]. On an error the guard keeps its namespace.
     pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
         self.thread.enter_unguarded(ns.as_target())?;
         self.ns = ns.clone();
         Ok(())
     }
 
-    /// Goes back, as dropping does, and tells how that went.
+    /// Returns the thread to its previous namespace, as dropping does, and reports the result.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] where the closure gave up `CAP_SYS_ADMIN`, or where the process entered a user namespace
-    /// that does not own its home. The thread is then poisoned, and the failure reported at the end of the call as well.
+    /// [`ErrorKind::PermissionDenied`] if the closure gave up `CAP_SYS_ADMIN`, or if the process entered a user
+    /// namespace that does not own its home. The thread is then poisoned, and the failure is also reported at the end
+    /// of the call.
     pub fn restore(mut self) -> Result<(), Error> {
         self.restore_once()
     }
@@ -466,9 +474,9 @@ impl NetNsGuard<'_> {
         if std::mem::replace(&mut self.restored, true) {
             return Ok(());
         }
-        // Poison does not keep a thread from going back, only from going elsewhere.
+        // Poison does not prevent a restore; it only prevents entering another namespace.
         match self.previous.as_target().setns() {
-            // Nothing had moved, and the kernel refuses all the same: see `Home::restore`.
+            // The thread had not moved, but the kernel refuses even so: see `Home::restore`.
             Err(_) if self.thread.home.is_thread_in(&self.previous) => Ok(()),
             result => result.inspect_err(|error| self.thread.poison(error)),
         }

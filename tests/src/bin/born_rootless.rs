@@ -1,8 +1,9 @@
-//! A program that goes rootless before `main`, and tells how it stands: `KEY=VALUE` lines, and then whatever its arguments ask for.
+//! A program that becomes rootless before `main` and prints its state: first `KEY=VALUE` lines, then the output that
+//! its arguments ask for.
 //!
-//! - `facts`: nothing more
-//! - `named NAME`: makes a namespace of that name, prints its identity, and waits for the end of its standard input
-//! - `show`: prints what some files in `/run` hold
+//! - `facts`: prints nothing more
+//! - `named NAME`: creates a namespace of that name, prints its identity, and waits for the end of its standard input
+//! - `show`: prints the content of some files in `/run`
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn facts() -> Result<(), Box<dyn Error>> {
     println!("entry={:?}", in_netns::rootless::enter());
     println!("privileges={}", in_netns::privileges());
-    // The new home has its loopback up, and its low ports are ours.
+    // The new home has its loopback up, and its low ports can be bound.
     for address in ["127.0.0.1:80", "[::1]:80"] {
         let listener = TcpListener::bind(address)?;
         UdpSocket::bind(address)?;

@@ -1,6 +1,7 @@
-//! Child processes without an exec, however they were made, of a process that has used the crate: they make calls of their own.
+//! Child processes that do not exec, made in several ways, of a process that has used the crate: the children make
+//! calls.
 //!
-//! Argument: which kind of child.
+//! Argument: the kind of child.
 #![allow(unsafe_code)]
 
 use std::panic::{self, AssertUnwindSafe};
@@ -57,7 +58,7 @@ fn main() {
             runs(&worker);
             let used = ns.worker();
             runs(&used);
-            // By value: the child drops its copy of the parent's worker, after a run of its own and without.
+            // The child owns a copy of the parent's worker, and drops it, after a run of its own and without one.
             match unsafe { fork() }.expect("fork") {
                 ForkResult::Child => {
                     drop(worker);
@@ -99,7 +100,7 @@ fn libc_fork() -> libc::c_long {
     unsafe { libc::fork() }.into()
 }
 
-/// A fork that `pthread_atfork(3)` handlers do not see.
+/// A fork that runs no `pthread_atfork(3)` handler.
 fn raw_clone() -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
 }
@@ -144,7 +145,7 @@ fn vfork_child(ns: &NetNs) {
     succeeded(Pid::from_raw(Errno::result(pid).expect("clone")));
 }
 
-/// Each generation forks the next.
+/// Each generation forks the next one.
 fn descend(ns: &NetNs, deeper: u32) {
     assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
     if deeper > 0 {
@@ -153,7 +154,7 @@ fn descend(ns: &NetNs, deeper: u32) {
     }
 }
 
-/// The child is made while other threads of the parent are inside the worker and in line for it.
+/// The child is created while other threads of the parent run in the worker or wait for it.
 fn worker_busy(ns: &NetNs) {
     let worker = ns.worker();
     let (began, go_on) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -173,7 +174,7 @@ fn worker_busy(ns: &NetNs) {
     });
 }
 
-/// In the child of a fork in a body: its only thread is a copy of the pinned one, and belongs to the process.
+/// Runs in a child that was forked in a body: its only thread is a copy of the pinned one, and belongs to the process.
 fn in_body(ns: &NetNs) {
     assert!(!retire_current_thread(), "this thread is not one of the crate's");
     assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
@@ -184,7 +185,7 @@ fn in_body(ns: &NetNs) {
     assert_eq!(here(), key(other.id()));
 }
 
-/// Children that are made while other threads of the parent make calls.
+/// Children are created while other threads of the parent make calls.
 fn beside_calls(ns: &NetNs) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -1,7 +1,7 @@
-//! A process that changes its ids or capabilities after its first call: a body may do what the process may do now, no
-//! less and no more.
+//! A process that changes its ids or capabilities after its first call. A body has exactly the privileges that the
+//! process has at the time of the call.
 //!
-//! The argument is what it does.
+//! The argument is the change.
 
 use std::fs;
 use std::thread;
@@ -21,7 +21,7 @@ fn keep_capabilities() {
     nix::sys::prctl::set_keepcaps(true).expect("prctl");
 }
 
-/// All threads, as setuid(2) of the C library has it.
+/// Changes all threads, as setuid(2) of the C library does.
 fn become_user(id: u32) {
     let (user, group) = (nix::unistd::Uid::from_raw(id), nix::unistd::Gid::from_raw(id));
     nix::unistd::setresgid(group, group, group).expect("setresgid");
@@ -32,7 +32,7 @@ fn kept() -> CapsHashSet {
     [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN].into()
 }
 
-/// What the calling thread alone has from here on.
+/// Changes only the calling thread.
 fn keep_only(kept: &CapsHashSet) {
     caps::set(None, CapSet::Effective, kept).expect("capset");
     caps::set(None, CapSet::Permitted, kept).expect("capset");
@@ -42,12 +42,13 @@ fn of(set: CapSet) -> CapsHashSet {
     caps::read(None, set).expect("capget")
 }
 
-/// Effective and permitted capabilities, and user id.
+/// The effective and permitted capabilities, and the user id.
 fn mine() -> (CapsHashSet, CapsHashSet, u32) {
     (of(CapSet::Effective), of(CapSet::Permitted), nix::unistd::geteuid().as_raw())
 }
 
-/// Calls of all kinds work, warm ones use their threads again, and bodies have what the caller has.
+/// Asserts that calls of all kinds work, that warm calls reuse their threads, and that bodies have the caller's
+/// privileges.
 fn calls_work(ns: &NetNs) {
     let expected = mine();
     for _ in 0..5 {
@@ -68,7 +69,7 @@ fn calls_work(ns: &NetNs) {
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
 }
 
-/// A call is refused, as setns(2) by hand is.
+/// Asserts that a call is refused, as a plain setns(2) is.
 fn calls_are_refused(ns: &NetNs) {
     for _ in 0..3 {
         let error = with_netns(ns, here).expect_err("as by hand");
@@ -96,7 +97,7 @@ fn main() {
             calls_work(&ns);
             assert!(in_netns::privileges().can_enter());
         }
-        // The effective set is, bit for bit, as it was before.
+        // The effective set is the same as before, bit for bit.
         "drops-root-and-keeps-few" => {
             let mut few = kept();
             few.extend([Capability::CAP_SETUID, Capability::CAP_SETGID]);
@@ -108,7 +109,7 @@ fn main() {
             caps::set(None, CapSet::Effective, &before).expect("capset");
             calls_work(&ns);
         }
-        // From a thread that is not the main one: it alone keeps its capabilities.
+        // The change comes from a thread other than the main one, and only that thread keeps its capabilities.
         "drops-root-in-a-thread" => thread::scope(|scope| {
             scope.spawn(|| {
                 keep_capabilities();
@@ -131,7 +132,7 @@ fn main() {
                 calls_are_refused(&ns);
             }
         }
-        // A thread raises what the main thread has lowered, for itself.
+        // A thread raises for itself a capability that the main thread has lowered.
         "raises-in-a-thread" => {
             caps::clear(None, CapSet::Effective).expect("capset");
             calls_are_refused(&ns);
@@ -151,7 +152,7 @@ fn main() {
             keep_only(&CapsHashSet::new());
             calls_are_refused(&ns);
         }
-        // What a thread gives up for itself alone is its own affair: the process has it still.
+        // A privilege that only one thread gives up still belongs to the process.
         "sandboxes-a-thread" => {
             let process = mine();
             thread::scope(|scope| {

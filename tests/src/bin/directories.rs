@@ -1,8 +1,8 @@
-//! Names in unusual directories, in a mount namespace of its own: the argument says which.
+//! Names in unusual directories, in a private mount namespace. The argument selects the case.
 //!
-//! - `var-run`: `/var/run` is a directory of its own, and a name is only there
+//! - `var-run`: `/var/run` is a separate directory, and a name exists only there
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
-//! - `dangling`: `/run/netns` is a link that leads nowhere
+//! - `dangling`: `/run/netns` is a dangling link
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -54,12 +54,12 @@ fn var_run() {
     assert_eq!(NetNs::list_named().expect("a list"), ["old"]);
     assert_eq!(names_of(&old), ["name `old` (/var/run/netns/old)"]);
     assert_eq!(NetNs::create_named("old").expect_err("it is there").kind(), ErrorKind::AlreadyExists);
-    // A new one goes where those are that are there.
+    // A new name is created in the directory that has the existing names.
     let new = NetNs::create_named("new").expect("a name");
     assert!(Path::new("/var/run/netns/new").exists() && !Path::new("/run/netns").exists());
     assert_eq!(NetNs::from_name("new").expect("it is there"), new);
 
-    // With both, both are read.
+    // If both directories exist, both are read.
     fs::create_dir("/run/netns").expect("a directory");
     let third = NetNs::create_named("third").expect("a name");
     assert!(Path::new("/run/netns/third").exists());

@@ -1,7 +1,7 @@
-//! A kernel that lacks some kinds of namespace, as gVisor does: their files are not there, and `setns(2)` refuses them.
+//! A kernel that lacks some kinds of namespace, like gVisor: their files are missing, and `setns(2)` refuses them.
 //!
-//! The library reads those files by the C library's functions. This program has functions of the same names, which answer for
-//! such a kernel and hand everything else to this one.
+//! The library reads those files through the C library's functions. This program defines functions with the same names.
+//! They answer for such a kernel, and pass every other call to the real one.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
@@ -22,7 +22,7 @@ const MISSING: [(&str, c_int); 3] =
 /// As `strlen(3)`.
 #[allow(unsafe_code)]
 unsafe fn is_missing(path: *const c_char) -> bool {
-    // SAFETY: the caller's own promise.
+    // SAFETY: the caller keeps the contract of this function.
     let path = unsafe { CStr::from_ptr(path) }.to_bytes();
     MISSING.iter().any(|(name, _)| path.ends_with([b"/ns/", name.as_bytes()].concat().as_slice()))
 }
@@ -33,12 +33,12 @@ unsafe fn is_missing(path: *const c_char) -> bool {
 #[allow(unsafe_code)] // As a function of the C library.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
-    // SAFETY: as this function itself.
+    // SAFETY: the caller keeps the contract of this function.
     if unsafe { is_missing(path) } {
         Errno::ENOENT.set();
         return -1;
     }
-    // SAFETY: as above.
+    // SAFETY: the caller keeps the contract of this function.
     let result = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) };
     c_int::try_from(result).expect("a descriptor, or -1")
 }
@@ -49,12 +49,12 @@ unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: libc::mode_t)
 #[allow(unsafe_code)] // As a function of the C library.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn readlink(path: *const c_char, buffer: *mut c_char, size: usize) -> isize {
-    // SAFETY: as this function itself.
+    // SAFETY: the caller keeps the contract of this function.
     if unsafe { is_missing(path) } {
         Errno::ENOENT.set();
         return -1;
     }
-    // SAFETY: as above.
+    // SAFETY: the caller keeps the contract of this function.
     let result = unsafe { libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path, buffer, size) };
     isize::try_from(result).expect("a length, or -1")
 }

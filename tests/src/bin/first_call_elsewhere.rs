@@ -1,5 +1,5 @@
-//! The first call comes from a thread that has changed everything it can. No pinned thread inherits any of it; and where the
-//! template cannot be set right, the call is an error and the next caller is served.
+//! The first call comes from a thread that has changed everything it can. No pinned thread inherits any of it. If the
+//! template thread cannot be restored, the call fails and the next caller is served.
 
 use std::fs;
 use std::thread;
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 in_netns::rootless!();
 
-/// What a thread inherits from the one that starts it.
+/// The state that a thread inherits from the thread that starts it.
 fn inherited() -> (Vec<String>, Vec<String>, CpuSet) {
     let links = ["net", "uts", "ipc", "cgroup", "mnt"]
         .map(|kind| fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("a namespace").display().to_string());
@@ -31,11 +31,11 @@ fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 fn main() {
     let leaders = inherited();
 
-    // What no thread can be given back: an error for that caller, and nothing started.
+    // Changes that cannot be undone: the call fails, and no thread is started.
     for unshared in [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS] {
         let error = elsewhere(|| {
             unshare(unshared).expect("unshare");
-            pinned(|_| ()).expect_err("the template cannot be set right")
+            pinned(|_| ()).expect_err("the template cannot be corrected")
         });
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("first call"), "{error}");
@@ -43,11 +43,11 @@ fn main() {
     let error = elsewhere(|| {
         drop_effective(caps::Capability::CAP_NET_RAW);
         caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).expect("caps");
-        pinned(|_| ()).expect_err("the template cannot be set right")
+        pinned(|_| ()).expect_err("the template cannot be corrected")
     });
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 
-    // What it can be given back.
+    // Changes that can be undone.
     let (worker, fresh_home) = elsewhere(|| {
         unshare(
             CloneFlags::CLONE_NEWNET
@@ -63,7 +63,7 @@ fn main() {
         one_cpu.set(first).expect("a CPU");
         sched_setaffinity(Pid::from_raw(0), &one_cpu).expect("affinity");
         assert_ne!(inherited(), leaders);
-        (pinned(|_| inherited()).expect("the template is set right"), pinned(|_| NetNs::current()))
+        (pinned(|_| inherited()).expect("the template is corrected"), pinned(|_| NetNs::current()))
     });
     assert_eq!(worker, leaders);
     let fresh_home = fresh_home.expect("a lease").expect("a namespace");

@@ -1,5 +1,5 @@
-//! The first call of the process comes from a thread that changed an attribute of its own. Either no pinned thread has
-//! it, or the call is an error that says why and what to do, and the next caller is served.
+//! The first call of the process comes from a thread that changed one of its attributes. Either no pinned thread has
+//! the change, or the call is an error with the reason and a remedy, and the next caller is served.
 //!
 //! The argument is the attribute.
 
@@ -17,10 +17,10 @@ fn is_real_root() -> bool {
     nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// A system call that takes numbers, and tells a number.
+/// Makes a system call that takes numbers and returns a number.
 fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> libc::c_long {
     let [a, b, c, d, e] = arguments;
-    // SAFETY: every call in this program passes numbers alone, or null.
+    // SAFETY: every call in this program passes only numbers, or null.
     #[allow(unsafe_code)]
     let result = unsafe { libc::syscall(number, a, b, c, d, e) };
     assert!(result >= 0, "system call {number}: {}", std::io::Error::last_os_error());
@@ -143,7 +143,7 @@ fn attribute(name: &str) -> Attribute {
                     std::env::consts::ARCH.try_into().expect("a known architecture"),
                 );
                 let program: seccompiler::BpfProgram = filter.expect("a filter").try_into().expect("a program");
-                // Not with `apply_filter`, which sets no_new_privs too.
+                // `apply_filter` would set no_new_privs too.
                 let program = libc::sock_fprog {
                     len: u16::try_from(program.len()).expect("a short program"),
                     filter: program.as_ptr().cast_mut().cast(),
@@ -207,7 +207,7 @@ fn attribute(name: &str) -> Attribute {
         ),
         "processes" => (
             || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).expect("unshare"),
-            // There is none until the first child is there.
+            // The counter exists only after the first child exists.
             || format!("{:?}", fs::read_link("/proc/thread-self/ns/pid_for_children").ok()),
         ),
         "time" => (
@@ -234,15 +234,15 @@ fn main() {
     let of_the_process = read();
     match thread::spawn(first).join().expect("the caller's own checks hold") {
         Ok((body, child)) => {
-            eprintln!("{name}: set right");
+            eprintln!("{name}: corrected");
             assert_eq!(body, of_the_process);
             assert_eq!(child, of_the_process);
         }
         Err(error) => {
             eprintln!("{name}: {error}");
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            let said = error.to_string();
-            assert!(said.contains("first call") && said.contains("in_netns::init"), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("first call") && message.contains("in_netns::init"), "{error}");
         }
     }
     // The next caller is served.

@@ -1,5 +1,5 @@
-//! A process that entered a user namespace and kept its parent's network namespace: it can make and enter namespaces, and
-//! can never go home. Each call costs a thread, and is right all the same.
+//! A process that entered a user namespace and kept its parent's network namespace. It can create and enter namespaces,
+//! but can never return home. Each call costs a thread, and still returns the right value.
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{become_root_of_a_user_namespace, here, is_alive, key, threads_outside_home, tid};
@@ -9,7 +9,7 @@ fn main() {
     become_root_of_a_user_namespace(CloneFlags::empty());
     set_poison_hook(|_| {});
 
-    // Making one moves a pinned thread too.
+    // Creating a namespace moves a pinned thread too.
     let ns = NetNs::new().expect("the user namespace may make network namespaces");
     assert_eq!(pool_stats().poisoned_total, 1);
     let mut last = 0;

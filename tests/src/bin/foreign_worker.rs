@@ -1,4 +1,4 @@
-//! A worker for a namespace that may not be entered: each run is an error, and nothing is kept.
+//! A worker for a namespace that may not be entered: each run is an error, and no thread is kept.
 
 use in_netns::{ErrorKind, NetNs, pool_stats};
 use in_netns_tests::become_root_of_a_user_namespace;

@@ -1,4 +1,5 @@
-//! A process that has used the crate forks, without an exec: the child has none of its parent's threads, and gets its own.
+//! A process that has used the crate forks, without an exec: the child has none of its parent's threads, and starts its
+//! own.
 
 use in_netns::{NetNs, pool_stats, with_netns};
 use in_netns_tests::{here, key};
@@ -18,7 +19,7 @@ fn descend(ns: &NetNs, deeper: u32) {
     if deeper == 0 {
         return;
     }
-    // SAFETY: the other threads are the crate's, idle: none holds a lock.
+    // SAFETY: the other threads belong to the crate and are idle: none holds a lock.
     #[allow(unsafe_code)]
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {

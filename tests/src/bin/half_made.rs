@@ -1,4 +1,4 @@
-//! Creates a named namespace where the kernel makes no more namespaces: nothing may be left of it.
+//! Creates a named namespace after the limit of namespaces is reached: no file may remain.
 
 use std::fs;
 

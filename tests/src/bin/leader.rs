@@ -1,8 +1,7 @@
-//! The first call of the process is made while the main thread is not itself: it starts threads, waits for signals, or
-//! is in another namespace for a moment. Pinned threads have the signal mask and the namespaces of the process all the
-//! same.
+//! The first call of the process is made while the main thread is busy: it starts threads, waits for signals, or visits
+//! another namespace. Pinned threads still have the signal mask and the namespaces of the process.
 //!
-//! The argument says what the main thread does.
+//! The argument is the activity of the main thread.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,7 +44,7 @@ fn set_of(signals: impl IntoIterator<Item = i32>) -> libc::sigset_t {
     #[allow(unsafe_code)]
     let mut set = unsafe { set.assume_init() };
     for signal in signals {
-        // SAFETY: the set is ours.
+        // SAFETY: the set is a local value.
         #[allow(unsafe_code)]
         unsafe {
             libc::sigaddset(&raw mut set, signal)
@@ -74,7 +73,7 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// A network namespace that this thread made on a thread of its own, without the library.
+/// A network namespace that this thread creates on another thread, without the library.
 fn made_by_hand() -> OwnedFd {
     let make = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
@@ -95,7 +94,7 @@ fn home_of_bodies() -> (u64, u64) {
     pinned(|_| here()).expect("a lease")
 }
 
-/// The main thread does something, until another thread has made the first calls.
+/// The main thread runs its activity until another thread has made the first calls.
 fn meanwhile<R: Send + 'static>(call: impl FnOnce() -> R + Send + 'static, mut busy: impl FnMut()) -> R {
     let caller = thread::spawn(call);
     while !caller.is_finished() {
@@ -109,7 +108,7 @@ fn main() {
     signals(&scenario);
 }
 
-/// What the main thread blocks.
+/// The signals that the main thread blocks.
 fn signals(scenario: &str) {
     match scenario {
         // The main thread makes the first call, and so starts a thread itself.
@@ -144,7 +143,7 @@ fn signals(scenario: &str) {
             let busy = || drop(thread::spawn(|| ()).join());
             assert_eq!(meanwhile(call, busy), 0);
         }
-        // While it waits, the kernel shows the signals that it waits for as not blocked.
+        // While the thread waits in sigwait, the kernel shows those signals as not blocked.
         "waits-for-signals" => {
             let waited = [libc::SIGTERM, libc::SIGUSR1];
             block(waited);
@@ -162,7 +161,7 @@ fn signals(scenario: &str) {
             assert_eq!((result, signal), (0, libc::SIGUSR1));
             assert_eq!(told.recv().expect("a mask"), bit(libc::SIGTERM) | bit(libc::SIGUSR1));
         }
-        // As signal(7) has it: blocked everywhere, and let in by ppoll(2) alone.
+        // As signal(7) describes: the signals are blocked everywhere, and only ppoll(2) lets them in.
         "lets-signals-in-while-it-polls" => {
             block([libc::SIGTERM, libc::SIGHUP]);
             let (end, ended) = nix::unistd::pipe().expect("a pipe");
@@ -186,11 +185,11 @@ fn signals(scenario: &str) {
     }
 }
 
-/// Where the main thread is.
+/// The namespaces that the main thread is in.
 fn visits(scenario: &str) {
     let start = here();
     match scenario {
-        // Another namespace for a moment, again and again.
+        // Visits another namespace briefly, again and again.
         "flips" => {
             let (other, back) = (made_by_hand(), my_net());
             let busy = || {
@@ -199,10 +198,10 @@ fn visits(scenario: &str) {
             };
             assert_eq!(meanwhile(home_of_bodies, busy), start);
         }
-        // Another namespace for a moment, which is a long one.
+        // Visits another namespace once, for a long time.
         "visits" => {
             let (other, back) = (made_by_hand(), my_net());
-            // From before the visit.
+            // Opened before the visit.
             let (go, wait) = mpsc::channel::<()>();
             let caller = thread::spawn(move || {
                 wait.recv().expect("main goes on");
@@ -214,7 +213,7 @@ fn visits(scenario: &str) {
             enter(back);
             assert_eq!(home, start);
         }
-        // It makes the first call itself, in the middle of a visit.
+        // The main thread makes the first call itself, in the middle of a visit.
         "visits-and-calls" => {
             let (other, back) = (made_by_hand(), my_net());
             enter(&other);
@@ -236,7 +235,7 @@ fn visits(scenario: &str) {
             assert_eq!(pinned(|_| uts()).expect("a lease"), start);
             setns(back, CloneFlags::CLONE_NEWUTS).expect("setns");
         }
-        // For good: nothing leads back.
+        // The move is permanent: the thread cannot return.
         "moved" => {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
             let now = here();
@@ -263,11 +262,11 @@ fn visits(scenario: &str) {
     }
 }
 
-/// What the main thread says.
+/// Declarations that the main thread makes.
 fn settles(scenario: &str) {
     let start = here();
     match scenario {
-        // It says that this is where the process is to be.
+        // The call declares that this namespace is home.
         "settles-during-a-visit" => {
             let (other, back) = (made_by_hand(), my_net());
             enter(&other);

@@ -1,4 +1,4 @@
-//! A process whose leader has exited, while another thread goes on until standard input ends.
+//! A process whose leader has exited, while another thread runs until standard input ends.
 #![allow(clippy::print_stdout)]
 
 use std::io::Read;
@@ -17,7 +17,7 @@ fn main() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    // SAFETY: exit(2), and not exit_group(2), ends this thread alone; nothing of it is borrowed by the other one.
+    // SAFETY: exit(2), unlike exit_group(2), ends this thread alone; the other thread borrows nothing of it.
     #[allow(unsafe_code)]
     unsafe {
         libc::syscall(libc::SYS_exit, 0);

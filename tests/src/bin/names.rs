@@ -1,7 +1,8 @@
-//! Where questions for a name go: a listener inside hears them, and one at home hears none, whoever asks on the body's behalf.
+//! Shows where DNS queries of a body go: a listener inside receives them, and a listener at home receives none,
+//! whichever function sends them.
 //!
-//! The process has a home of its own, with a name server and a web server on its loopback, and a namespace with the same. Which of
-//! the two was asked tells where the asking was done.
+//! The process has a home of its own, with a name server and a web server on its loopback, and a namespace with the
+//! same. The server that receives a query shows where the query was sent.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,7 +25,7 @@ use tokio::task;
 
 const NAME: &str = "pod.in-netns.test";
 
-/// What a web server says of itself.
+/// The header in which a web server names its place.
 const PLACE: &str = "x-place";
 
 fn main() {
@@ -36,14 +37,14 @@ fn main() {
         inside: Server::start("inside", ns.run(sockets).expect("inside")),
         home: Server::start("home", sockets()),
     };
-    // One blocking thread, so that there is none to be started from inside.
+    // One blocking thread, started here, so that none is started from inside.
     let mut builder = Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).max_blocking_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(inside(&ns, &servers));
     outside(&ns, &servers, &runtime);
 }
 
-/// All of these stay inside.
+/// All of these queries stay inside.
 async fn inside(ns: &NetNs, servers: &Servers) {
     let case = |name| Case { name, ns, servers, questions: [1, 0], requests: [0, 0] };
     case("lookup_host").check(with_netns_async(ns, || async { look_up().await }).await);
@@ -65,13 +66,13 @@ async fn inside(ns: &NetNs, servers: &Servers) {
         .check(with_netns_async(ns, || async { fetch().await.map(|place| assert_eq!(place, "inside")) }).await);
 }
 
-/// And these do not: were the listener at home deaf, the cases above would show nothing.
+/// These queries do not. They show that the listener at home works; otherwise the cases above would prove nothing.
 fn outside(ns: &NetNs, servers: &Servers, runtime: &Runtime) {
     let case = |name| Case { name, ns, servers, questions: [0, 1], requests: [0, 0] };
     runtime.block_on(async {
         case("at home").check(Ok(look_up().await));
-        // The body is polled inside, and the look-up handed to the blocking pool of the runtime that is current
-        // there, the caller's.
+        // The body is polled inside, but the look-up runs on the blocking pool of the current runtime, which is the
+        // caller's.
         case("the caller's runtime").check(with_netns(ns, || Handle::current().block_on(look_up())));
         Case { requests: [0, 1], ..case("a client at home") }
             .check(Ok(fetch().await.map(|place| assert_eq!(place, "home"))));
@@ -105,7 +106,7 @@ async fn owned(ns: NetNs) -> io::Result<()> {
     look_up().await
 }
 
-/// Which web server answers to the name.
+/// Returns the name of the web server that answers.
 async fn fetch() -> io::Result<String> {
     let client: Client<_, String> = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.get(format!("http://{NAME}/").parse().expect("an address")).await.map_err(io::Error::other)?;
@@ -116,7 +117,7 @@ struct Case<'c> {
     name: &'c str,
     ns: &'c NetNs,
     servers: &'c Servers,
-    /// How often the server inside and the one at home are to be asked: never, or once at least.
+    /// The expected queries at the server inside and at the one at home: 0 means none, 1 means at least one.
     questions: [usize; 2],
     requests: [usize; 2],
 }
@@ -147,7 +148,7 @@ struct Server {
 }
 
 impl Server {
-    /// The sockets stay in the namespace that they were made in.
+    /// The sockets stay in the namespace in which they were created.
     fn start(place: &'static str, (names, pages): (UdpSocket, TcpListener)) -> Server {
         let server = Server { questions: Arc::default(), requests: Arc::default() };
         let (questions, requests) = (Arc::clone(&server.questions), Arc::clone(&server.requests));
@@ -173,7 +174,7 @@ fn serve(mut stream: std::net::TcpStream, place: &str) -> io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\n{PLACE}: {place}\r\ncontent-length: 0\r\n\r\n")
 }
 
-/// Has the resolver ask the name server on the loopback, and nobody else.
+/// Makes the resolver query only the name server on the loopback.
 fn ask_loopback() {
     let place = std::env::temp_dir();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -182,12 +183,12 @@ fn ask_loopback() {
     for (file, content) in [("resolv.conf", "nameserver 127.0.0.1\n"), ("nsswitch.conf", "hosts: files dns\n")] {
         let (ours, theirs) = (place.join(file), Path::new("/etc").join(file));
         fs::write(&ours, content).expect("a file");
-        // Where there is none, the resolver does the same of itself.
+        // If the file is missing, the resolver behaves like that by default.
         if theirs.exists() {
             mount(Some(&ours), &theirs, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a bind mount");
         }
     }
-    // A daemon would ask from where it is.
+    // A daemon would send the query from its own namespace.
     if Path::new("/run/nscd").exists() {
         mount(Some("tmpfs"), "/run/nscd", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("no daemon");
     }

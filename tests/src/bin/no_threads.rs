@@ -1,4 +1,4 @@
-//! A user who may start no more threads: each call is an error that says so, and later calls work.
+//! A user who may start no more threads: each call is an error that reports it, and later calls work.
 
 use std::sync::{Arc, mpsc};
 use std::{panic, thread};
@@ -14,11 +14,12 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use tokio::task::spawn_blocking;
 
 fn main() {
-    // The limit does not hold for the host's root. Where nobody else can be had, this is not the host's root.
+    // The limit does not apply to root of the host. If no other user id can be taken, this process is not root of the
+    // host.
     let nobody = 65534;
     let _ = setresgid(Gid::from_raw(nobody), Gid::from_raw(nobody), Gid::from_raw(nobody));
     let _ = setresuid(Uid::from_raw(nobody), Uid::from_raw(nobody), Uid::from_raw(nobody));
-    // Changing the user id made the process undumpable, and its files in /proc root's.
+    // Changing the user id made the process undumpable, and its files in /proc belong to root.
     nix::sys::prctl::set_dumpable(true).expect("prctl");
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
 
@@ -33,7 +34,7 @@ fn main() {
         assert_eq!(source.and_then(std::io::Error::raw_os_error), Some(nix::errno::Errno::EAGAIN as i32));
     };
 
-    // Not even the template thread.
+    // Not even the template thread can be started.
     limit(1);
     refused(with_netns(&home, || unreachable!("the body ran")));
     refused(Call::new(&home).fresh().run(|| unreachable!("the body ran")));
@@ -42,7 +43,7 @@ fn main() {
     let task = block_on(home.spawn_async(|| async { unreachable!("the body ran") }));
     refused(task.map_err(|error| error.entry().expect("it never began").clone()));
     limit(hard);
-    // The template, and no worker.
+    // The template can be started, but no worker.
     Call::new(&home).fresh().run(|| ()).expect("threads can be had again");
     limit(1);
     refused(with_netns(&home, || unreachable!("the body ran")));
@@ -58,20 +59,20 @@ fn main() {
     assert_eq!(with_netns(&ns, here).expect("an idle thread is there"), key(ns.id()));
     assert_eq!(block_on(ns.run_async(|| async { here() })).expect("an idle thread is there"), key(ns.id()));
     limit(hard);
-    a_hook_is_told_later(&ns, &limit, hard);
+    a_hook_runs_later(&ns, &limit, hard);
     a_body_panics_that_needs_a_blocking_thread(&ns, &limit, hard);
     a_service_needs_all_its_workers(&ns, hard);
 }
 
-/// Waits for a condition, with a bound. A process that hangs is a failure like any other.
+/// Waits for a condition, with a bound, so that a hang is reported as a failure.
 fn in_time<R: Send + 'static>(what: &str, run: impl FnOnce() -> R + Send + 'static) -> R {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || tell.send(run()));
     told.recv_timeout(BOUND).unwrap_or_else(|_| panic!("{what}: not in {BOUND:?}"))
 }
 
-/// Where there is no thread to run a hook on, and no caller waits, it runs at the next call.
-fn a_hook_is_told_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
+/// If no thread can run a hook and no caller waits, the hook runs at the next call.
+fn a_hook_runs_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
     let (tell, told) = mpsc::channel();
     set_poison_hook(move |poisoning| {
         let thread = poisoning.thread_id();
@@ -79,7 +80,7 @@ fn a_hook_is_told_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
     });
     let gate = Arc::new(tokio::sync::Notify::new());
     let (arrive, arrival) = mpsc::channel();
-    // The one idle thread.
+    // This body takes the only idle thread.
     drop(ns.spawn_async({
         let gate = Arc::clone(&gate);
         move || async move {
@@ -102,7 +103,7 @@ fn a_hook_is_told_later(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
     set_poison_hook(|_| {});
 }
 
-/// tokio has no error for a blocking thread that cannot be started: it panics, and the body with it.
+/// tokio has no error for a blocking thread that cannot be started: it panics, and so does the body.
 fn a_body_panics_that_needs_a_blocking_thread(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
     let inside = ns.clone();
     with_netns(ns, || ()).expect("a thread is idle afterwards");
@@ -115,7 +116,7 @@ fn a_body_panics_that_needs_a_blocking_thread(ns: &NetNs, limit: &impl Fn(u64), 
     assert_eq!(block_on(ns.run_async(|| async { spawn_blocking(here).await.unwrap() })).unwrap(), key(ns.id()));
 }
 
-/// As many threads as there may be besides those of now. The limit counts those of the user, which are not this process's alone.
+/// Tries every limit. The limit counts all threads of the user, not only those of this process.
 fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
     let build = |workers: usize| {
         let ns = ns.clone();
@@ -125,11 +126,11 @@ fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
     with_netns(ns, || ()).expect("a thread is idle afterwards");
     build(4).expect("threads can be had");
     let mut outcomes = [0, 0];
-    // The number of the user's threads is not told; so all limits are tried up to one that is high enough.
+    // The number of the user's threads is unknown, so the test tries all limits up to one that is high enough.
     for soft in 1.. {
         limit(soft);
         let ns = ns.clone();
-        // Not `in_time`, which would need a thread itself.
+        // `in_time` would need a thread itself.
         let built = std::panic::catch_unwind(|| ns.tokio_builder().worker_threads(4).build());
         limit(hard);
         match built.expect("an error, and no panic") {

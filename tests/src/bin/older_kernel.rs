@@ -1,5 +1,5 @@
-//! A kernel without `PIDFD_THREAD` (before 6.9), or without `kcmp(2)`: a seccomp filter makes this one answer as those do. Every
-//! promise is kept.
+//! A kernel without `PIDFD_THREAD` (before 6.9), or without `kcmp(2)`: a seccomp filter makes this kernel answer as
+//! those do. Every promise is kept.
 //!
 //! Arguments: `pidfd`, `kcmp`.
 
@@ -16,7 +16,7 @@ use seccompiler::{
 
 in_netns::rootless!();
 
-/// Has the kernel answer `errno` to a syscall that meets the rules.
+/// Makes the kernel answer `errno` to a syscall that matches the rules.
 fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
     let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
     let refuse = SeccompAction::Errno((errno as i32).unsigned_abs());
@@ -46,7 +46,7 @@ fn main() {
         assert_eq!(threads_in(&ns), [] as [u32; 0], "P3");
     }
 
-    // Without a comparison the thread itself tries what tells.
+    // Without `kcmp`, the thread inspects itself by other means.
     let outcome = Call::new(&ns).outcome(tid).expect("a call");
     assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
     let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");

@@ -1,6 +1,6 @@
-//! Makes calls without `CAP_SYS_ADMIN`: each is refused, and no thread moved, so none may count as lost.
+//! Makes calls without `CAP_SYS_ADMIN`: each is refused, and no thread moved, so none may count as poisoned.
 //!
-//! Prints `KIND MESSAGE` for each refusal, and the numbers of the pool.
+//! Prints `KIND MESSAGE` for each refusal, and the counters of the pool.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;

@@ -1,13 +1,13 @@
-//! A program that stays as it was started, and tells what it may do and what the crate says about it.
+//! A program that changes nothing about itself, and prints its privileges and what the crate reports about them.
 //!
-//! Arguments are done in order:
+//! The arguments are processed in order:
 //!
 //! - `thread`: starts a thread that stays
 //! - `enter`: calls `rootless::enter`
 //! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`,
 //!   with `ENOSYS`
-//! - `filter-user`: one that refuses it for user namespaces alone
-//! - `filter-setns`: one that refuses `setns(2)`
+//! - `filter-user`: installs one that refuses it for user namespaces only
+//! - `filter-setns`: installs one that refuses `setns(2)`
 //! - `from-pid PID`: looks for the namespace of a process
 #![allow(clippy::print_stdout)]
 
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Refuses a syscall, where its first argument has these flags.
+/// Refuses a syscall if its first argument has these flags.
 fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> Result<(), Box<dyn Error>> {
     let mut rules = Vec::new();
     for flag in flags {

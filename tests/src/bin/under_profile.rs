@@ -1,7 +1,8 @@
-//! Calls in a process that lives under a seccomp profile: each works, warm ones use their thread again, and what a body changed
-//! stays with no thread.
+//! Calls in a process under a seccomp profile: each works, warm calls reuse their thread, and no thread keeps the
+//! changes of a body.
 //!
-//! Arguments: the name of a profile in `tests/profiles`, or `none`; system calls that kill besides. Prints what a warm call takes.
+//! Arguments: the name of a profile in `tests/profiles`, or `none`; then additional system calls that kill. Prints the
+//! time of a warm call.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -23,7 +24,7 @@ fn main() {
         }
     }
     set_poison_hook(|_| {});
-    // What a container runtime does before the program starts; what the library does before `main` it has done.
+    // A container runtime does this before the program starts. The library has done its part before `main`.
     if profile != "none" {
         Profile::read(profile).apply();
     }
@@ -32,7 +33,7 @@ fn main() {
         apply(killing.collect::<BTreeMap<_, _>>(), SeccompAction::Allow, SeccompAction::KillProcess);
     }
 
-    // `/proc` may be that of another pid namespace.
+    // `/proc` may belong to another pid namespace.
     let own_link = std::fs::read_link("/proc/thread-self").expect("/proc shows this thread");
     let ids_agree = own_link.ends_with(tid().to_string());
 

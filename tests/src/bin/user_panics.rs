@@ -1,7 +1,7 @@
-//! User code that panics where the crate runs it other than as a body: destructors, subscribers, hooks. It is a panic of the call or
-//! its message is printed; it never ends the process, and the next call works.
+//! User code that panics outside of a body: destructors, subscribers, hooks. The call panics, or the message is
+//! printed. The process never ends, and the next call works.
 //!
-//! Argument: which code.
+//! Argument: the code that panics.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ impl Drop for Panics {
     }
 }
 
-/// What a call panicked with.
+/// Returns the payload with which a call panicked.
 fn panic_of<R>(call: impl FnOnce() -> R) -> &'static str {
     let payload = panic::catch_unwind(AssertUnwindSafe(call)).err().expect("the call panics");
     *payload.downcast::<&'static str>().expect("the payload is the original one")
@@ -63,7 +63,7 @@ fn main() {
         }
         "span-of-the-caller" => {
             subscribe("try_close");
-            // The caller's span has a panic of its own when it ends; the body's panic is not hidden by it.
+            // The caller's span panics as well when it ends; that does not hide the body's panic.
             std::mem::forget(tracing::info_span!("callers").entered());
             assert_eq!(panic_of(|| with_netns(&ns, || panic::panic_any("body"))), "body");
             let worker = ns.worker();
@@ -94,7 +94,7 @@ fn main() {
     refused.expect_err("it belongs to the parent");
 }
 
-/// Makes a span current for the rest of the process, whose subscriber panics in one of its methods from now on.
+/// Makes a span current for the rest of the process. Its subscriber panics in one of its methods from now on.
 fn caller_span_then(method: &'static str) -> impl Sized {
     subscribe("nothing");
     let span = tracing::info_span!("callers").entered();

@@ -1,4 +1,4 @@
-//! A process that cannot see `/proc`: each call is an error that says so, and nothing hangs.
+//! A process that cannot see `/proc`: each call is an error that reports it, and no call hangs.
 
 use in_netns::{ErrorKind, NetNs, pinned};
 

@@ -1,4 +1,4 @@
-//! What a function takes: patterns, attributes, and where arguments are dropped.
+//! Function arguments: patterns, attributes, and where arguments are dropped.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
@@ -169,7 +169,7 @@ fn borrowed_and_written_through() {
     assert_eq!((count, shared.into_inner().unwrap()), (2, 2));
 }
 
-/// Tells the name and the thread of its drop.
+/// Records the name and the thread of its drop.
 struct Dropped(&'static str, Sender<(&'static str, ThreadId)>);
 
 impl Drop for Dropped {

@@ -1,4 +1,4 @@
-//! Together with the attributes of others, above and below.
+//! The attribute together with other attributes, above and below it.
 
 use std::io;
 
@@ -21,7 +21,7 @@ mod test {
         not_on_the_thread_of_the_test();
     }
 
-    /// The thread that libtest starts for a test is not a pinned one.
+    /// The thread that libtest starts for a test is not pinned.
     #[track_caller]
     fn not_on_the_thread_of_the_test() {
         assert!(in_netns::retire_current_thread());

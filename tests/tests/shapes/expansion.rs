@@ -69,7 +69,7 @@ fn the_expansion_binds_no_name_that_a_constant_may_have() {
     assert_eq!(f(0), 15);
 }
 
-/// The functions on the stack, as far as the binary names them.
+/// The functions on the stack, as far as the binary contains their names.
 fn stack() -> String {
     Backtrace::force_capture().to_string()
 }

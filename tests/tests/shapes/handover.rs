@@ -1,4 +1,4 @@
-//! Code that looks like a hand-over and is none: each compiles, and runs.
+//! Code that resembles a hand-over and is none: each compiles and runs.
 
 use std::process::Command;
 use std::thread;
@@ -123,7 +123,7 @@ fn the_runtime_that_the_body_makes() {
     assert_eq!(f() + g(), 14);
 }
 
-/// The only runtime that tokio's own find in an async function is the call's.
+/// In an async function, tokio's own functions can only find the call's runtime.
 mod in_async_functions {
     use std::future::Future;
     use std::pin::Pin;
@@ -208,7 +208,7 @@ fn overridden() {
 fn paths_in_attributes_and_text() {
     #[in_netns(new)]
     fn f() -> &'static str {
-        /// As [`rayon::join`], which it is not.
+        /// A local function with the name of `rayon::join`.
         #[allow(clippy::items_after_statements)]
         #[cfg_attr(any(), tokio::spawn)]
         fn inner() -> &'static str {

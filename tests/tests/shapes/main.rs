@@ -1,7 +1,7 @@
-//! The function shapes that `#[in_netns]` accepts, each run.
+//! The function shapes that `#[in_netns]` accepts; the tests run each of them.
 //!
-//! The runtime's tests show that a body runs in the namespace. Here a body shows by its thread that it did not run on the
-//! caller's: see [`Caller`].
+//! The runtime's tests show that a body runs in the namespace. Here a body shows by its thread that it did not run on
+//! the caller's: see [`Caller`].
 
 in_netns::rootless!();
 

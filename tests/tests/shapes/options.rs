@@ -130,7 +130,7 @@ fn the_namespace_may_leave_the_function() {
     assert_eq!(error.to_string(), "early");
 }
 
-/// What the panic hook was told: the message and the line.
+/// What the panic hook received: the message and the line.
 fn panic_of(f: impl FnOnce()) -> String {
     panic::catch_unwind(AssertUnwindSafe(f)).unwrap_err().downcast_ref::<String>().unwrap().clone()
 }
@@ -211,7 +211,7 @@ fn a_failure_is_returned_where_asked() {
     assert!(f().unwrap_err().to_string().contains(MISSING));
 }
 
-/// What the return type is, and not how it is written, decides where it is a path of another name than `Result`.
+/// For a path with a name other than `Result`, the type itself decides, not the way in which it is written.
 mod by_type {
     use std::error::Error;
     use std::fmt::Debug;
@@ -277,7 +277,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_what_a_trait_or_an_implementation_calls_it() {
+    fn an_associated_type_that_is_a_result_returns_a_failure() {
         trait Probe {
             type Reply;
             fn probe(&self) -> Self::Reply;
@@ -299,7 +299,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_one_in_a_generic_function_as_far_as_the_function_knows() {
+    fn a_generic_function_returns_a_failure_if_its_bounds_show_a_result() {
         #[in_netns(MISSING)]
         fn any_value<T: Send>(value: T) -> Generic<T> {
             Ok(value)
@@ -332,7 +332,7 @@ mod by_type {
     }
 
     #[test]
-    fn so_does_an_async_function() {
+    fn an_async_function_returns_a_failure_through_an_alias() {
         #[in_netns(MISSING)]
         async fn borrowed(_: &u8) -> Reply {
             Ok(1)
@@ -386,7 +386,7 @@ mod by_type {
         assert!(panic_of(|| _ = boxed()).contains(MISSING));
     }
 
-    /// The body does not see what the expansion imports.
+    /// The body does not see the imports of the expansion.
     #[test]
     fn a_method_of_the_same_name_in_the_body() {
         trait Own {
@@ -416,7 +416,7 @@ mod by_type {
     }
 }
 
-/// The file and line of the panic, as the panic hook is told.
+/// The file and line of the panic, as the panic hook receives them.
 fn place_of_panic(f: impl FnOnce() + Send + 'static) -> (String, u32) {
     use std::sync::{Arc, Mutex};
     use std::thread;
@@ -444,7 +444,7 @@ fn a_failure_panics_at_the_place_of_the_call_or_of_the_async_function() {
     #[in_netns(MISSING)]
     fn f() {}
 
-    // A future does not know who made it: the place is that of the function.
+    // A future does not know who made it: the location is that of the function.
     #[in_netns(MISSING)]
     async fn g() {}
     #[in_netns(MISSING, owned)]
@@ -476,7 +476,7 @@ mod renamed {
         pub(crate) use in_netns as another_name;
     }
 
-    /// Takes the place of the crate for paths that are not written from the root.
+    /// Shadows the crate, for paths that are not written from the root.
     #[allow(dead_code)]
     mod in_netns {}
 

@@ -1,4 +1,4 @@
-//! Literals that look like a path of the process's network and are none: each compiles, and runs.
+//! Literals that resemble a path of the process's network and are none: each compiles and runs.
 
 use std::fs;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn paths_of_the_threads_network() {
         assert!(fs::exists(format!("/proc/{id}/net/dev")).unwrap());
         assert!(fs::exists("/proc/sys/net/ipv4/ip_forward").unwrap());
         assert!(fs::exists("/proc/thread-self/ns/net").unwrap());
-        // Only the loopback, under two lines of heading.
+        // There is only the loopback, below two lines of heading.
         tables.lines().count()
     }
     assert_eq!(f(), 3);
@@ -75,7 +75,7 @@ fn documentation_and_other_attributes() {
     assert_eq!(f(), "inner");
 }
 
-/// What the compiler reads, it reads at home.
+/// The compiler reads these files, so they are read at home.
 #[test]
 fn paths_of_compile_time() {
     #[in_netns(new)]
@@ -85,7 +85,7 @@ fn paths_of_compile_time() {
     assert!(f() > 0);
 }
 
-/// The leader of a child process was born inside, and `/proc/self` in the child is the child's.
+/// The leader of a child process was started inside, and `/proc/self` in the child refers to the child.
 #[test]
 fn arguments_of_a_child_process() {
     #[in_netns(new)]
@@ -95,7 +95,7 @@ fn arguments_of_a_child_process() {
         assert_eq!(String::from_utf8(two).unwrap().lines().count(), 6);
         String::from_utf8(one).unwrap()
     }
-    // Only the loopback, under two lines of heading.
+    // There is only the loopback, below two lines of heading.
     assert_eq!(f().lines().count(), 3);
 }
 
@@ -113,7 +113,7 @@ fn overridden() {
     assert!(g());
 }
 
-/// Only the body is looked at.
+/// Only the body is checked.
 #[test]
 fn outside_of_the_body() {
     struct Label<const LENGTH: usize>;

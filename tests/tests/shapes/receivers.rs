@@ -1,4 +1,4 @@
-//! Methods: every form of `self`, in every place where a method can stand.
+//! Methods: every form of `self`, in every place where a method can be defined.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What a function returns.
+//! Return types.
 
 use std::fmt;
 use std::io;

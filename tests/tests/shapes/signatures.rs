@@ -77,7 +77,7 @@ fn trait_objects() {
 #[in_netns(new)]
 unsafe fn at(caller: Caller, list: &[u8], index: usize) -> u8 {
     caller.is_elsewhere();
-    // SAFETY: as required of the caller.
+    // SAFETY: the caller guarantees it.
     #[allow(unused_unsafe)]
     unsafe {
         *list.get_unchecked(index)
@@ -207,7 +207,7 @@ fn inner_attributes_of_the_body() {
     fn f(caller: Caller, Number: u8) -> u8 {
         #![allow(non_snake_case)]
         #![expect(unused_variables)]
-        //! Documentation may stand here too.
+        //! Documentation may be written here too.
         caller.is_elsewhere();
         let unused = 1;
         Number
