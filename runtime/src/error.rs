@@ -127,6 +127,14 @@ impl Error {
         })
     }
 
+    /// An error that `std` reported of a file in `/proc`.
+    pub(crate) fn of_proc(operation: impl Into<String>, source: io::Error) -> Error {
+        match source.raw_os_error() {
+            Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)),
+            None => Error::from_io(ErrorKind::Other, operation, source),
+        }
+    }
+
     /// The same failure, of another kind than its number has.
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
         match Arc::try_unwrap(self.0) {

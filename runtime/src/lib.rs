@@ -42,7 +42,9 @@ pub use error::{Error, ErrorKind};
 #[doc = include_str!("attribute.md")]
 pub use in_netns_macros::in_netns;
 pub use netns::holders::Holder;
-pub use netns::{IntoNetNs, Names, NetNs, NetNsId};
+pub use netns::inventory::{Found, Inventory, Unseen};
+pub use netns::watch::{Watch, WatchEvent};
+pub use netns::{IntoNetNs, Names, NetNs, NetNsId, WeakNetNs};
 pub use privileges::{Cause, Privileges, privileges};
 pub use thread::fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use thread::home::Change;

@@ -8,9 +8,13 @@
 //! moved, a process id used again; and opening `/proc` on every call costs more than the switch itself.
 
 pub(crate) mod holders;
+mod identity;
+pub(crate) mod inventory;
 mod names;
 mod pidfd;
 mod target;
+pub(crate) mod watch;
+mod weak;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -27,6 +31,7 @@ use crate::sys::{self, Kind, ProcTask};
 pub use names::Names;
 pub(crate) use names::Reserved;
 pub use target::IntoNetNs;
+pub use weak::WeakNetNs;
 
 /// A network namespace.
 ///

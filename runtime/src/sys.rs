@@ -28,6 +28,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, Flock, FlockArg, OFlag};
@@ -41,9 +42,9 @@ pub(crate) use nix::mount::MsFlags;
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
-    copy_of_descriptor, first_mount, futex_wait, futex_wake, has_mount, namespace_type, netns_of_pidfd,
-    netns_of_socket, owning_user_namespace, pidfd_of_process, pidfd_of_thread as pidfd_where_harmless,
-    set_capabilities, share as share_where_harmless,
+    copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace, has_mount, namespace_number,
+    namespace_type, netns_of_pidfd, netns_of_socket, open_namespace_handle, owning_user_namespace, pidfd_of_process,
+    pidfd_of_thread as pidfd_where_harmless, set_capabilities, share as share_where_harmless,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -247,6 +248,69 @@ pub(crate) fn same_file_in(table: impl AsFd, fd: impl AsFd) -> nix::Result<bool>
     Ok((there.st_dev, there.st_ino) == identity(fd)?)
 }
 
+/// As [`identity`], of what a path leads to.
+pub(crate) fn identity_of(path: &Path) -> nix::Result<(u64, u64)> {
+    restarted(|| stat::stat(path)).map(|file| (file.st_dev, file.st_ino))
+}
+
+/// The mounts of namespaces in a `mountinfo` file (`proc_pid_mountinfo(5)`): which namespace (`net:[4026531840]`),
+/// and where.
+pub(crate) fn mounts_of_namespaces(table: &[u8]) -> impl Iterator<Item = (&[u8], PathBuf)> {
+    table.split(|byte| *byte == b'\n').filter_map(|line| {
+        // ID PARENT MAJOR:MINOR ROOT POINT …, where the root of such a mount is the link itself.
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (!root.starts_with(b"/")).then(|| (root, unescaped_path(point)))
+    })
+}
+
+/// The id that the calling thread's network namespace has for another one (`RTM_GETNSID` of `rtnetlink(7)`). `None`
+/// where it has none.
+pub(crate) fn netlink_id_of(namespace: impl AsFd) -> nix::Result<Option<u32>> {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send, socket,
+    };
+    /// Of `linux/rtnetlink.h` and `linux/net_namespace.h`.
+    const RTM_GETNSID: u16 = 90;
+    const NETNSA_NSID: u16 = 1;
+    const NETNSA_FD: u16 = 3;
+    const NLM_F_REQUEST: u16 = 1;
+    const NLMSG_ERROR: u16 = 2;
+    /// `struct nlmsghdr`, and `struct rtgenmsg` with its padding.
+    const HEADER: usize = 16 + 4;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    let mut request = Vec::with_capacity(HEADER + 8);
+    request.extend(28_u32.to_ne_bytes());
+    for half in [RTM_GETNSID, NLM_F_REQUEST] {
+        request.extend(half.to_ne_bytes());
+    }
+    request.extend([0; 8 + 4]);
+    for half in [8, NETNSA_FD] {
+        request.extend(half.to_ne_bytes());
+    }
+    request.extend(namespace.as_fd().as_raw_fd().to_ne_bytes());
+    restarted(|| send(socket.as_raw_fd(), &request, MsgFlags::empty()))?;
+
+    let mut reply = [0; 256];
+    let length = restarted(|| recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty()))?;
+    let reply = &reply[..length];
+    let half = |at: usize| reply.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+    let word = |at: usize| reply.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    if half(4) == Some(NLMSG_ERROR) {
+        return Err(Errno::from_raw(word(16).map_or(0, i32::wrapping_neg)));
+    }
+    let mut at = HEADER;
+    while let (Some(size @ 4..), Some(kind)) = (half(at), half(at + 2)) {
+        if kind == NETNSA_NSID {
+            // Negative: not assigned.
+            return Ok(word(at + 4).and_then(|id| u32::try_from(id).ok()));
+        }
+        at += usize::from(size).next_multiple_of(4);
+    }
+    Ok(None)
+}
+
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
 ///
 /// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
@@ -441,11 +505,17 @@ pub(crate) enum TaskState {
     Exiting,
 }
 
-/// What a thread of this process is about, from its `stat` file (`proc_pid_stat(5)`). `None` where it is gone.
+/// What a thread of this process is about. `None` where it is gone.
 pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
+    state_of_task(Path::new(&format!("/proc/self/task/{thread}")))
+}
+
+/// What a task is about, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
+/// gone.
+pub(crate) fn state_of_task(task: &Path) -> Option<TaskState> {
     /// `PF_EXITING` of `linux/sched.h`, set before a joiner is woken.
     const EXITING: u64 = 0x4;
-    let stat = fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let stat = fs::read(task.join("stat")).ok()?;
     // The name may have anything in it, parentheses too.
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
@@ -462,6 +532,24 @@ pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
 /// Waits until a descriptor is readable, for ever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
+}
+
+/// Waits until the mount table has changed since it was opened or waited for last. `false` where the deadline came
+/// first; `None` is for ever.
+pub(crate) fn wait_for_mounts(mountinfo: impl AsFd, deadline: Option<Instant>) -> nix::Result<bool> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            // Not to wake too early: up to the next millisecond.
+            let millis = left.as_nanos().div_ceil(1_000_000);
+            PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(mountinfo.as_fd(), PollFlags::POLLPRI)], timeout) {
+            Ok(0) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+            Err(Errno::EINTR) => {}
+            result => return result.map(|ready| ready > 0),
+        }
+    }
 }
 
 /// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.

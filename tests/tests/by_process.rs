@@ -117,3 +117,20 @@ fn a_process_in_another_place_is_not_confused_by_its_number() {
     let own = NetNs::from_pid(std::process::id()).unwrap();
     assert!(own.as_fd().as_raw_fd() > 2);
 }
+
+/// Ten thousand processes in a pid namespace with room for a hundred, twice, with and without Linux 6.11.
+#[test]
+fn an_id_that_is_used_again_is_never_taken_for_the_process_before() {
+    for arguments in [&[][..], &["older"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_recycled")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_descriptor_of_something_else_is_no_process() {
+    let file = std::fs::File::open("/proc/self/ns/net").unwrap();
+    assert_eq!(NetNs::from_pidfd(&file).unwrap_err().kind(), ErrorKind::NotANetNs);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(NetNs::from_pidfd(&socket).unwrap_err().kind(), ErrorKind::NotANetNs);
+}

@@ -167,8 +167,10 @@ fn a_refusal_poisons_no_thread() {
         let last = stdout.lines().last().unwrap();
         let spawned: u32 = last.strip_prefix("poisoned=0 retired=0 spawned=").expect(last).parse().unwrap();
         assert!(spawned <= 4, "{stdout}");
-        let refusals: Vec<&str> = stdout.lines().filter(|line| line.contains("PermissionDenied ")).collect();
-        assert_eq!(refusals.len(), stdout.lines().count() - 1, "{stdout}");
+        // Its parent may be a process that it may look at.
+        let calls = || stdout.lines().filter(|line| !line.starts_with("from_pid="));
+        let refusals: Vec<&str> = calls().filter(|line| line.contains("PermissionDenied ")).collect();
+        assert_eq!(refusals.len(), calls().count() - 1, "{stdout}");
     }
 }
 

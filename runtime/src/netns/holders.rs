@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::names::canonical_directories;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys;
 
@@ -99,7 +99,7 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where `/proc` is not mounted, [`ErrorKind::LimitReached`](crate::ErrorKind::LimitReached) where no descriptor is left
     /// to read it.
     ///
     /// # Examples
@@ -123,96 +123,158 @@ impl NetNs {
     ///
     /// `namespaces(7)`, `proc_pid_fd(5)`, `proc_pid_mountinfo(5)`, `pidfd_getfd(2)`.
     pub fn holders(&self) -> Result<Vec<Holder>, Error> {
-        let failed = |source: io::Error| {
-            let operation = format!("list who holds {self} (/proc)");
-            match source.raw_os_error() {
-                Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)),
-                None => Error::from_io(ErrorKind::Other, operation, source),
-            }
-        };
-        // As `/proc` numbers it, which is not as `getpid` does where `/proc` is that of another pid namespace.
-        let me = sys::number_in_proc().map_err(failed)?;
-        let directories =
-            canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
-        let mut search =
-            Search { ns: self, me, found: BTreeSet::new(), mount_namespaces: BTreeSet::new(), directories };
-        // This one first: a mount that it sees too is shown as it sees it.
-        search.process(me);
-        for process in sys::numbered_entries(Path::new("/proc")).map_err(failed)? {
-            if process != me {
-                search.process(process);
-            }
-        }
-        Ok(search.found.into_iter().collect())
+        let mut found = HoldersOf { ns: self, link: self.to_string(), holders: BTreeSet::new() };
+        search(&mut found).map_err(|source| Error::of_proc(format!("list who holds {self} (/proc)"), source))?;
+        Ok(found.holders.into_iter().collect())
     }
 }
 
-struct Search<'n> {
+/// What a search is for.
+pub(super) trait Collect {
+    /// Whether a namespace is looked for, given as links in `/proc` show it: `net:[4026531840]`.
+    fn wants(&self, namespace: &str) -> bool;
+
+    /// A holder of such a namespace was found, which can be opened from there.
+    fn found(&mut self, namespace: &str, holder: Holder, open: impl FnOnce() -> Result<NetNs, Error>);
+
+    /// Something of a process could not be looked at.
+    fn unseen(&mut self, process: u32, error: io::Error);
+
+    /// Whether a descriptor of this process belongs to the search.
+    fn is_own(&self, fd: u32) -> bool;
+}
+
+/// The holders of one namespace.
+struct HoldersOf<'n> {
     ns: &'n NetNs,
+    link: String,
+    holders: BTreeSet<Holder>,
+}
+
+impl Collect for HoldersOf<'_> {
+    fn wants(&self, namespace: &str) -> bool {
+        namespace == self.link
+    }
+
+    fn found(&mut self, _: &str, holder: Holder, _: impl FnOnce() -> Result<NetNs, Error>) {
+        self.holders.insert(holder);
+    }
+
+    fn unseen(&mut self, _: u32, _: io::Error) {}
+
+    fn is_own(&self, fd: u32) -> bool {
+        self.ns.as_fd().as_raw_fd().unsigned_abs() == fd
+    }
+}
+
+/// Looks at every process in `/proc`.
+pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
+    // As `/proc` numbers it, which is not as `getpid` does where `/proc` is that of another pid namespace.
+    let me = sys::number_in_proc()?;
+    let directories =
+        canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
+    let mut search = Search { collect, me, mount_namespaces: BTreeSet::new(), directories };
+    // This one first: a mount that it sees too is shown as it sees it.
+    search.process(me);
+    for process in sys::numbered_entries(Path::new("/proc"))? {
+        if process != me {
+            search.process(process);
+        }
+    }
+    Ok(())
+}
+
+struct Search<'c, C> {
+    collect: &'c mut C,
     /// This process.
     me: u32,
-    found: BTreeSet<Holder>,
     /// Those whose mounts have been looked at.
     mount_namespaces: BTreeSet<PathBuf>,
     /// The directories of names: as mount tables show them, and as `ip netns` does.
     directories: Vec<(PathBuf, PathBuf)>,
 }
 
-impl Search<'_> {
-    /// A process that is gone, or closed to the caller, has nothing to show.
+impl<C: Collect> Search<'_, C> {
+    /// A process that is gone has nothing to show.
     fn process(&mut self, process: u32) {
         let directory = PathBuf::from(format!("/proc/{process}"));
-        let link = self.ns.to_string();
-        for thread in sys::threads_of(&directory).unwrap_or_default() {
-            let task = directory.join(format!("task/{thread}"));
-            if fs::read_link(task.join("ns/net")).is_ok_and(|there| there.as_os_str() == link.as_str()) {
-                let name = sys::task_name(&task).unwrap_or_default();
-                self.found.insert(Holder::Thread { process, thread, name });
-            }
-        }
-        self.descriptors(process, &directory, &link);
-        self.mounts(process, &directory, &link);
+        // Descriptors first: what the search itself opens is not among them then.
+        self.descriptors(process, &directory);
+        self.threads(process, &directory);
+        self.mounts(process, &directory);
     }
 
-    fn descriptors(&mut self, process: u32, directory: &Path, link: &str) {
-        let own = (process == self.me).then(|| self.ns.as_fd().as_raw_fd().unsigned_abs());
+    /// What `/proc` shows of a process, if it is there and may be looked at.
+    fn seen<T>(&mut self, process: u32, result: io::Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                if !matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH)) {
+                    self.collect.unseen(process, error);
+                }
+            })
+            .ok()
+    }
+
+    fn threads(&mut self, process: u32, directory: &Path) {
+        let threads = sys::threads_of(directory);
+        for thread in self.seen(process, threads).unwrap_or_default() {
+            let task = directory.join(format!("task/{thread}"));
+            let file = task.join("ns/net");
+            let link = fs::read_link(&file);
+            let Some(link) = self.seen(process, link) else { continue };
+            if let Some(link) = link.to_str().filter(|link| self.collect.wants(link)) {
+                let name = sys::task_name(&task).unwrap_or_default();
+                self.collect.found(link, Holder::Thread { process, thread, name }, || NetNs::from_path(&file));
+            }
+        }
+    }
+
+    fn descriptors(&mut self, process: u32, directory: &Path) {
         // Only then does `pidfd_open` mean the same process by the same number.
         let can_ask = self.me == sys::process_id().as_raw().unsigned_abs();
         let mut pidfd = None;
-        for fd in sys::numbered_entries(&directory.join("fd")).unwrap_or_default() {
-            let Ok(target) = fs::read_link(directory.join(format!("fd/{fd}"))) else { continue };
+        let descriptors = sys::numbered_entries(&directory.join("fd"));
+        for fd in self.seen(process, descriptors).unwrap_or_default() {
+            let file = directory.join(format!("fd/{fd}"));
+            let Ok(target) = fs::read_link(&file) else { continue };
             let Some(target) = target.to_str() else { continue };
-            if target == link && own != Some(fd) {
-                self.found.insert(Holder::Descriptor { process, fd });
+            if target.starts_with("net:[") {
+                let is_own = process == self.me && self.collect.is_own(fd);
+                if !is_own && self.collect.wants(target) {
+                    self.collect.found(target, Holder::Descriptor { process, fd }, || NetNs::from_path(&file));
+                }
             } else if can_ask && target.starts_with("socket:[") {
                 // One for all of them, and none for a process without sockets.
                 let pidfd = pidfd.get_or_insert_with(|| sys::pidfd_of_process(process));
                 let socket = pidfd.as_ref().ok().and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd).ok());
-                if socket.is_some_and(|socket| NetNs::of_socket(socket).is_ok_and(|ns| ns == *self.ns)) {
-                    self.found.insert(Holder::Socket { process, fd });
+                let Some(Ok(ns)) = socket.map(NetNs::of_socket) else { continue };
+                let link = ns.to_string();
+                if self.collect.wants(&link) {
+                    self.collect.found(&link, Holder::Socket { process, fd }, || Ok(ns));
                 }
             }
         }
     }
 
     /// Once for each mount namespace.
-    fn mounts(&mut self, process: u32, directory: &Path, link: &str) {
+    fn mounts(&mut self, process: u32, directory: &Path) {
         let Ok(namespace) = fs::read_link(directory.join("ns/mnt")) else { return };
         if !self.mount_namespaces.insert(namespace) {
             return;
         }
         let is_ours = self.mount_namespaces.len() == 1;
-        let table = fs::read(directory.join("mountinfo")).unwrap_or_default();
-        for line in table.split(|byte| *byte == b'\n') {
-            // ID PARENT MAJOR:MINOR ROOT POINT …, where the root of such a mount is the link itself.
-            let mut fields = line.split(|byte| *byte == b' ').skip(3);
-            let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-            if root != link.as_bytes() {
+        let table = fs::read(directory.join("mountinfo"));
+        let table = self.seen(process, table).unwrap_or_default();
+        for (link, path) in sys::mounts_of_namespaces(&table) {
+            let Some(link) = std::str::from_utf8(link).ok().filter(|link| link.starts_with("net:[")) else { continue };
+            if !self.collect.wants(link) {
                 continue;
             }
-            let path = sys::unescaped_path(point);
+            let inside = path.strip_prefix("/").unwrap_or(&path);
+            let reached = if is_ours { path.clone() } else { directory.join("root").join(inside) };
             let name = self.name_at(&path).filter(|_| is_ours);
-            self.found.insert(name.unwrap_or(Holder::Mount { process, path }));
+            let holder = name.unwrap_or(Holder::Mount { process, path });
+            self.collect.found(link, holder, || NetNs::from_path(&reached));
         }
     }
 

@@ -2,13 +2,13 @@
 //! had it before.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::NetNs;
 use crate::error::{Error, ErrorKind};
-use crate::sys;
+use crate::sys::{self, TaskState};
 
 impl NetNs {
     /// The namespace that a process is in: that of its leader (the main thread), or of another of its threads where
@@ -107,6 +107,12 @@ pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) ->
         // The leader has exited, and perhaps the others with it.
         Err(Errno::ESRCH) if other_threads => {}
         Err(Errno::ESRCH) => return Err(has_exited(operation)),
+        // A task that is exiting is closed to all but the initial user namespace.
+        Err(Errno::EACCES | Errno::EPERM) if number().is_none_or(|process| is_exiting(&task_of(process))) => {
+            if !other_threads {
+                return Err(has_exited(operation));
+            }
+        }
         // Before Linux 6.11.
         Err(Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
         Err(errno) => return Err(failed(errno, number())),
@@ -124,9 +130,19 @@ pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) ->
     of_process(&directory, process, other_threads, operation)
 }
 
+/// The directory of a process in `/proc`, or of a thread of any.
+fn task_of(id: u32) -> PathBuf {
+    format!("/proc/{id}").into()
+}
+
+/// Whether a task, given its directory in `/proc`, is on its way out.
+fn is_exiting(task: &Path) -> bool {
+    sys::state_of_task(task) == Some(TaskState::Exiting)
+}
+
 /// A process's directory in `/proc`. It stays that process's when the id is used again.
 fn open_process(process: u32) -> nix::Result<OwnedFd> {
-    sys::open_directory(Path::new(&format!("/proc/{process}")))
+    sys::open_directory(&task_of(process))
 }
 
 /// The namespace of a process, given its directory in `/proc`.
@@ -136,18 +152,25 @@ fn of_process(
     other_threads: bool,
     operation: &dyn Fn() -> String,
 ) -> Result<NetNs, Error> {
-    let has_gone = |errno| matches!(errno, Errno::ENOENT | Errno::ESRCH);
+    let path = sys::path_of_descriptor(directory);
+    let has_gone = |errno, task: &Path| match errno {
+        Errno::ENOENT | Errno::ESRCH => true,
+        // As above; and where it was reaped meanwhile, it has no state.
+        Errno::EACCES | Errno::EPERM => sys::state_of_task(task).is_none_or(|state| state == TaskState::Exiting),
+        _ => false,
+    };
     let failed = |errno| Error::from_errno(operation(), errno).explain_looking_at_process(Some(process));
     match sys::open_namespace_file_at(directory, Path::new("ns/net")) {
         Ok(namespace) => return NetNs::checked(namespace, operation),
-        Err(errno) if has_gone(errno) && other_threads => {}
-        Err(errno) if has_gone(errno) => return Err(has_exited(operation)),
+        Err(errno) if has_gone(errno, &path) && other_threads => {}
+        Err(errno) if has_gone(errno, &path) => return Err(has_exited(operation)),
         Err(errno) => return Err(failed(errno)),
     }
-    for thread in sys::threads_of(&sys::path_of_descriptor(directory)).unwrap_or_default() {
-        match sys::open_namespace_file_at(directory, Path::new(&format!("task/{thread}/ns/net"))) {
+    for thread in sys::threads_of(&path).unwrap_or_default() {
+        let task = format!("task/{thread}");
+        match sys::open_namespace_file_at(directory, &Path::new(&task).join("ns/net")) {
             Ok(namespace) => return NetNs::checked(namespace, operation),
-            Err(errno) if has_gone(errno) => {}
+            Err(errno) if has_gone(errno, &path.join(&task)) => {}
             Err(errno) => return Err(failed(errno)),
         }
     }

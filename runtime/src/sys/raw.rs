@@ -125,6 +125,70 @@ pub(crate) fn netns_of_pidfd(pidfd: impl AsFd) -> nix::Result<OwnedFd> {
     owned_descriptor(plain_ioctl(pidfd, PIDFD_GET_NET_NAMESPACE)?.into())
 }
 
+/// `NS_GET_ID` of `linux/nsfs.h`, since Linux 6.18: `_IOR(0xb7, 13, __u64)`.
+const NS_GET_ID: c_ulong = 0x8008_b70d;
+
+/// The number of a namespace, which no other gets until the machine is started again. Before Linux 6.18 an error:
+/// `ENOTTY`.
+pub(crate) fn namespace_number(namespace: impl AsFd) -> nix::Result<u64> {
+    let mut number = 0_u64;
+    // SAFETY: the request writes one `u64`, and the local outlives the call.
+    let result = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_ID as _, &raw mut number) };
+    Errno::result(result).map(|_| number)
+}
+
+/// The bytes of a file handle on the namespace filesystem: `struct nsfs_file_handle` of `linux/nsfs.h`.
+pub(crate) type NamespaceHandle = [u8; 16];
+
+/// `struct file_handle` of `fcntl.h`, for such a handle.
+#[repr(C)]
+struct FileHandle {
+    handle_bytes: c_uint,
+    handle_type: c_int,
+    handle: NamespaceHandle,
+}
+
+/// `FILEID_NSFS` of `linux/exportfs.h`.
+const FILEID_NSFS: c_int = 0xf1;
+
+/// The file handle of a namespace (`name_to_handle_at(2)`). `EOPNOTSUPP` before Linux 6.18.
+pub(crate) fn handle_of_namespace(namespace: impl AsFd) -> nix::Result<NamespaceHandle> {
+    let length = c_uint::try_from(size_of::<NamespaceHandle>()).unwrap_or(0);
+    let mut found = FileHandle { handle_bytes: length, handle_type: 0, handle: NamespaceHandle::default() };
+    let mut mount: c_int = 0;
+    let fd = namespace.as_fd().as_raw_fd();
+    // SAFETY: the path is a string that ends with NUL; the kernel writes as many bytes of the handle as its first
+    // field allows, and one int. All of them outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            fd,
+            c"".as_ptr(),
+            &raw mut found,
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::result(result)?;
+    if (found.handle_type, found.handle_bytes) == (FILEID_NSFS, length) {
+        Ok(found.handle)
+    } else {
+        Err(Errno::EOPNOTSUPP)
+    }
+}
+
+/// Opens a namespace by its file handle. `ESTALE` where it is gone; `EBADF` before Linux 6.18.
+pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<OwnedFd> {
+    /// `FD_NSFS_ROOT` of `linux/fcntl.h`: it stands for the namespace filesystem, which is mounted nowhere.
+    const FD_NSFS_ROOT: c_int = -10003;
+    let length = c_uint::try_from(size_of::<NamespaceHandle>()).unwrap_or(0);
+    let wanted = FileHandle { handle_bytes: length, handle_type: FILEID_NSFS, handle };
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the kernel reads the handle, which outlives the call, up to the length in its first field.
+    let result = unsafe { libc::syscall(libc::SYS_open_by_handle_at, FD_NSFS_ROOT, &raw const wanted, flags) };
+    owned_descriptor(result)
+}
+
 /// An `ioctl(2)` without an argument.
 fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
     // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an

@@ -1,0 +1,180 @@
+//! Every network namespace of the host that can be seen, with or without a name.
+//!
+//! It is the search for holders turned round: threads, descriptors, sockets and mounts, each of which leads to a
+//! namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+use super::holders::{Collect, Holder, search};
+use super::{NetNs, NetNsId};
+use crate::error::{Error, ErrorKind};
+
+/// The network namespaces that can be seen: see [`NetNs::all`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Inventory {
+    /// In the order of their ids.
+    pub namespaces: Vec<Found>,
+    /// What could not be looked at: there may be more namespaces behind it.
+    pub unseen: Vec<Unseen>,
+}
+
+/// A namespace of an [`Inventory`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Found {
+    /// The namespace.
+    pub netns: NetNs,
+    /// Its number, which is not used again: see [`NetNs::cookie`].
+    pub cookie: Option<u64>,
+    /// The paths that it is mounted on, as this process sees them, sorted: names in `/run/netns`, and others.
+    pub names: Vec<PathBuf>,
+    /// The processes that have a thread in it, sorted.
+    pub processes: Vec<u32>,
+    /// All that keeps it alive, as [`NetNs::holders`] lists it, apart from this inventory.
+    pub holders: Vec<Holder>,
+}
+
+/// Something of a process that could not be looked at.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unseen {
+    /// The id of the process, as `/proc` has it.
+    pub process: u32,
+    /// Why.
+    pub error: Error,
+}
+
+impl NetNs {
+    /// Lists every network namespace of the host that can be seen, also those without a name: by the threads that are
+    /// in it, and by descriptors, sockets and mounts that keep it alive.
+    ///
+    /// It is a snapshot, made by reading all of `/proc`: what comes or goes meanwhile may be missing or listed. Each
+    /// namespace is opened, so the limit on descriptors (`ulimit -n`) must have room for all of them. What cannot be
+    /// seen at all is described at [`NetNs::holders`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where the descriptors are
+    /// used up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::NetNs;
+    ///
+    /// let hidden = NetNs::new()?;
+    /// let socket = hidden.run(|| std::net::UdpSocket::bind("127.0.0.1:0"))??;
+    /// let id = hidden.id();
+    /// drop(hidden); // Now only a socket keeps it.
+    ///
+    /// let inventory = NetNs::all()?;
+    /// for found in &inventory.namespaces {
+    ///     println!("{}: {} processes, names {:?}", found.netns, found.processes.len(), found.names);
+    /// }
+    /// assert!(inventory.namespaces.iter().any(|found| found.netns.id() == id));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `lsns(8)`, `namespaces(7)`, `proc(5)`.
+    pub fn all() -> Result<Inventory, Error> {
+        let operation = || "list all network namespaces (/proc)";
+        let mut all = All::default();
+        search(&mut all).map_err(|source| Error::of_proc(operation(), source))?;
+        if let Some(error) = all.limit {
+            return Err(error);
+        }
+        let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders)).collect();
+        let unseen = all.unseen.into_iter().map(|(process, error)| Unseen { process, error }).collect();
+        Ok(Inventory { namespaces, unseen })
+    }
+}
+
+impl Found {
+    fn new(netns: NetNs, holders: BTreeSet<Holder>) -> Found {
+        let me = std::process::id();
+        let names = holders.iter().filter_map(|holder| match holder {
+            Holder::Name { path, .. } => Some(path.clone()),
+            Holder::Mount { process, path } if *process == me => Some(path.clone()),
+            _ => None,
+        });
+        let processes = holders.iter().filter_map(|holder| match holder {
+            Holder::Thread { process, .. } => Some(*process),
+            _ => None,
+        });
+        let (names, processes) = (names.collect::<BTreeSet<_>>(), processes.collect::<BTreeSet<_>>());
+        Found {
+            cookie: netns.cookie(),
+            names: names.into_iter().collect(),
+            processes: processes.into_iter().collect(),
+            holders: holders.into_iter().collect(),
+            netns,
+        }
+    }
+}
+
+/// What a search for all of them finds.
+#[derive(Default)]
+struct All {
+    found: BTreeMap<NetNsId, (NetNs, BTreeSet<Holder>)>,
+    /// By what links in `/proc` show. An inode number is a namespace's own while it is held, as those in `found` are.
+    by_link: BTreeMap<String, NetNsId>,
+    /// The first error of each process.
+    unseen: BTreeMap<u32, Error>,
+    /// That there are no more descriptors: what follows cannot be opened either.
+    limit: Option<Error>,
+}
+
+impl Collect for All {
+    fn wants(&self, namespace: &str) -> bool {
+        namespace.starts_with("net:[") && self.limit.is_none()
+    }
+
+    fn found(&mut self, namespace: &str, holder: Holder, open: impl FnOnce() -> Result<NetNs, Error>) {
+        let known = self.by_link.get(namespace).and_then(|id| self.found.get_mut(id));
+        if let Some((_, holders)) = known {
+            holders.insert(holder);
+            return;
+        }
+        match open() {
+            // It has moved on meanwhile: what is held now is another one, and met there if it stays.
+            Ok(netns) if netns.to_string() != namespace => {}
+            Ok(netns) => {
+                self.by_link.insert(namespace.to_owned(), netns.id());
+                let (_, holders) = self.found.entry(netns.id()).or_insert_with(|| (netns, BTreeSet::new()));
+                holders.insert(holder);
+            }
+            Err(error) if error.kind() == ErrorKind::LimitReached => {
+                let why = "there are more namespaces than descriptors (`ulimit -n`)";
+                self.limit = Some(error.explain(|_| Some(why.into())));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let process = match holder {
+                    Holder::Thread { process, .. }
+                    | Holder::Descriptor { process, .. }
+                    | Holder::Socket { process, .. }
+                    | Holder::Mount { process, .. } => process,
+                    Holder::Name { .. } => std::process::id(),
+                };
+                self.unseen.entry(process).or_insert(error);
+            }
+        }
+    }
+
+    fn unseen(&mut self, process: u32, error: io::Error) {
+        let operation = || format!("look for network namespaces in process {process} (/proc/{process})");
+        self.unseen
+            .entry(process)
+            .or_insert_with(|| Error::of_proc(operation(), error).explain_looking_at_process(Some(process)));
+    }
+
+    fn is_own(&self, _: u32) -> bool {
+        false
+    }
+}

@@ -1,0 +1,222 @@
+//! Names that come and go.
+//!
+//! **Promised:** from the list that [`NetNs::watch`] returns, the events lead to what there is, one after another:
+//! nothing is missed between the list and the watch, and a name is told when its namespace can be opened, not when
+//! its empty file appears.
+//!
+//! **How:** the kernel tells a reader of `mountinfo` of each change of the mount table, by `POLLPRI`. The names are
+//! then listed anew and compared. A change cannot be lost that way, however many there are: the file remembers that
+//! there was one. Watching the directory (`inotify(7)`) tells of the file, which is empty until the mount.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::{NetNs, NetNsId};
+use crate::error::{Error, ErrorKind};
+use crate::sys;
+
+/// What has become of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WatchEvent {
+    /// A namespace has got a name.
+    #[non_exhaustive]
+    Created {
+        /// As in `ip netns list`.
+        name: String,
+        /// The namespace, open.
+        netns: NetNs,
+    },
+    /// A name is gone, or is now another namespace's, which is then created.
+    #[non_exhaustive]
+    Deleted {
+        /// As in `ip netns list`.
+        name: String,
+    },
+    /// A namespace has lost a name and got another.
+    #[non_exhaustive]
+    Renamed {
+        /// The name that is gone.
+        from: String,
+        /// The new one.
+        to: String,
+        /// The namespace, open.
+        netns: NetNs,
+    },
+}
+
+/// The changes of the names that `ip netns` knows, as the mount namespace of the thread that called [`NetNs::watch`]
+/// shows them.
+///
+/// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
+/// not told.
+///
+/// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
+/// then take what there is with [`try_next`](Watch::try_next).
+#[derive(Debug)]
+#[must_use = "a watch tells of changes when it is asked"]
+pub struct Watch {
+    mount_table: File,
+    known: BTreeMap<String, Identity>,
+    pending: VecDeque<WatchEvent>,
+}
+
+/// What a namespace is known by while nothing holds it: the inode number alone may be used again.
+type Identity = (NetNsId, Option<u64>);
+
+impl NetNs {
+    /// Lists the names that `ip netns` knows, each with its namespace, and watches for changes from there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] and
+    /// [`ErrorKind::LimitReached`] where a name cannot be opened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::{NetNs, WatchEvent};
+    ///
+    /// let (names, mut watch) = NetNs::watch()?;
+    /// for (name, netns) in &names {
+    ///     println!("{name} is {netns}");
+    /// }
+    /// # let blue = &format!("in-netns-doc-watch-{}", std::process::id());
+    /// let created = NetNs::create_named(blue)?;
+    /// # NetNs::delete_named(blue)?;
+    /// # let _ = created;
+    /// # let blue = &format!("in-netns-doc-watch-again-{}", std::process::id());
+    /// # let created = NetNs::create_named(blue)?;
+    /// for event in watch {
+    ///     match event? {
+    ///         WatchEvent::Created { name, netns, .. } if name == *blue => {
+    ///             assert_eq!(netns, created);
+    ///             break;
+    ///         }
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// NetNs::delete_named(blue)?;
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `proc_pid_mountinfo(5)`, `ip-netns(8)` (`ip netns monitor`).
+    pub fn watch() -> Result<(Vec<(String, NetNs)>, Watch), Error> {
+        // Opened before the names are listed: a change in between is told by the first poll.
+        let mount_table = File::open("/proc/thread-self/mountinfo")
+            .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
+        let names = open_all()?;
+        let known = names.iter().map(|(name, netns)| (name.clone(), identity(netns))).collect();
+        Ok((names, Watch { mount_table, known, pending: VecDeque::new() }))
+    }
+}
+
+impl Watch {
+    /// The next change, if there has been one. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`NetNs::watch`]. The changes are then told by a later call.
+    pub fn try_next(&mut self) -> Result<Option<WatchEvent>, Error> {
+        self.next_within(Duration::ZERO)
+    }
+
+    /// The next change, or `None` where there is none within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::try_next`].
+    pub fn next_within(&mut self, timeout: Duration) -> Result<Option<WatchEvent>, Error> {
+        self.next_until(Instant::now().checked_add(timeout))
+    }
+
+    /// `None` as a deadline: for ever.
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<WatchEvent>, Error> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
+            }
+            // A change that the caller was told of, by waiting for the descriptor, is told once: so look in any case, and only
+            // then wait. One that comes during the look is told by the next wait.
+            self.wait(Some(Instant::now()))?;
+            self.compare()?;
+            if self.pending.is_empty() && !self.wait(deadline)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until the mount table has changed since the last wait. `false` where the deadline came first.
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
+        sys::wait_for_mounts(&self.mount_table, deadline)
+            .map_err(|errno| Error::from_errno("wait for changes of the mount table (poll)", errno))
+    }
+
+    /// Looks at the names again, and notes what is different.
+    fn compare(&mut self) -> Result<(), Error> {
+        let now: BTreeMap<String, NetNs> = open_all()?.into_iter().collect();
+        let gone: Vec<String> = self
+            .known
+            .iter()
+            .filter(|(name, was)| now.get(*name).is_none_or(|netns| identity(netns) != **was))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut lost: Vec<(String, Identity)> =
+            gone.into_iter().filter_map(|name| self.known.remove_entry(&name)).collect();
+        let mut events = Vec::new();
+        for (name, netns) in now {
+            if self.known.contains_key(&name) {
+                continue;
+            }
+            let id = identity(&netns);
+            self.known.insert(name.clone(), id);
+            events.push(match lost.iter().position(|(_, was)| *was == id) {
+                Some(at) => WatchEvent::Renamed { from: lost.swap_remove(at).0, to: name, netns },
+                None => WatchEvent::Created { name, netns },
+            });
+        }
+        lost.sort_unstable();
+        self.pending.extend(lost.into_iter().map(|(name, _)| WatchEvent::Deleted { name }));
+        self.pending.extend(events);
+        Ok(())
+    }
+}
+
+impl Iterator for Watch {
+    type Item = Result<WatchEvent, Error>;
+
+    /// Waits for the next change.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_until(None).transpose()
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mount_table.as_fd()
+    }
+}
+
+fn identity(netns: &NetNs) -> Identity {
+    (netns.id(), netns.cookie())
+}
+
+/// The names that lead to a namespace now.
+fn open_all() -> Result<Vec<(String, NetNs)>, Error> {
+    let mut names = Vec::new();
+    for name in NetNs::list_named()? {
+        match NetNs::from_name(&name) {
+            Ok(netns) => names.push((name, netns)),
+            // Its mount is not there yet, or gone; or the file is no name, or gone.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound | ErrorKind::InvalidName) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,191 @@
+//! A namespace that is remembered, and not kept alive.
+//!
+//! **Promised:** a [`WeakNetNs`] leads to the namespace that it was made of, or to none.
+//!
+//! **Why a file handle:** an inode number is used again, and a descriptor keeps the namespace alive. The file handle
+//! of a namespace has the number that the kernel never gives to another one.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+
+use super::NetNs;
+use crate::error::{Error, ErrorKind};
+use crate::privileges::may_administer;
+use crate::sys;
+
+/// A network namespace that is remembered without being kept alive, and without a descriptor.
+///
+/// It can be stored: [`to_bytes`](WeakNetNs::to_bytes) and [`from_bytes`](WeakNetNs::from_bytes), also for another
+/// process. After a restart of the machine it leads to no namespace. It takes Linux 6.18.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// use in_netns::{ErrorKind, NetNs, WeakNetNs};
+///
+/// let ns = NetNs::new()?;
+/// let weak = match ns.downgrade() {
+///     Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()), // before Linux 6.18
+///     weak => weak?,
+/// };
+/// let stored: [u8; WeakNetNs::BYTES] = weak.to_bytes();
+/// assert_eq!(WeakNetNs::from_bytes(stored).upgrade()?.as_ref(), Some(&ns));
+/// drop(ns);
+/// assert_eq!(weak.upgrade()?, None);
+/// # Ok::<(), in_netns::Error>(())
+/// ```
+///
+/// # References
+///
+/// `open_by_handle_at(2)`; `struct nsfs_file_handle` in `linux/nsfs.h`, `FD_NSFS_ROOT` in `linux/fcntl.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WeakNetNs {
+    handle: [u8; 16],
+    boot: BootId,
+    /// The number of the user namespace that the maker was in, if the namespace belongs to that one or to one below it;
+    /// 0 otherwise. `CAP_SYS_ADMIN` there is the permission to open the namespace.
+    made_in: u64,
+}
+
+/// What tells one start of the machine from another. Namespaces are numbered from the start, so their numbers alone
+/// do not.
+type BootId = [u8; 16];
+
+impl NetNs {
+    /// Makes a handle that does not keep the namespace alive.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] before Linux 6.18, or where `/proc` does not show `kernel/random/boot_id`.
+    pub fn downgrade(&self) -> Result<WeakNetNs, Error> {
+        let operation = || format!("remember {self} without keeping it");
+        let handle = sys::handle_of_namespace(self).map_err(|errno| {
+            Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explain(|_| Some(TOO_OLD.into()))
+        })?;
+        let boot = boot_id().ok_or_else(|| Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID))?;
+        let is_within = sys::owning_user_namespace(self).is_ok();
+        let made_in = own_user_namespace().filter(|_| is_within).map_or(0, |own| own.number);
+        Ok(WeakNetNs { handle, boot, made_in })
+    }
+}
+
+impl WeakNetNs {
+    /// The length of [`WeakNetNs::to_bytes`].
+    pub const BYTES: usize = 40;
+
+    /// The namespace, if it still exists.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] where the calling thread may not open it, and so cannot tell whether it still
+    /// exists: it is not the thread's own, and the thread may lack `CAP_SYS_ADMIN` in the user namespace that owns
+    /// it; [`ErrorKind::Unsupported`] before Linux 6.18; [`ErrorKind::LimitReached`] where no descriptor is left.
+    pub fn upgrade(&self) -> Result<Option<NetNs>, Error> {
+        let operation = || format!("open {self}, which was remembered");
+        match boot_id() {
+            Some(boot) if boot == self.boot => {}
+            Some(_) => return Ok(None),
+            None => return Err(Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID)),
+        }
+        match sys::open_namespace_handle(self.handle) {
+            Ok(namespace) => NetNs::checked(namespace, operation).map(Some),
+            Err(Errno::ESTALE) if self.may_open() => Ok(None),
+            // The kernel says the same of a namespace that is gone and of one that the thread may not open.
+            Err(Errno::ESTALE) => Err(Error::from_errno(operation(), Errno::EPERM).explain(|_| Some(DENIED.into()))),
+            Err(errno @ (Errno::EBADF | Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
+                Err(Error::from_errno(operation(), errno)
+                    .with_kind(ErrorKind::Unsupported)
+                    .explain(|_| Some(TOO_OLD.into())))
+            }
+            Err(errno) => Err(Error::from_errno(operation(), errno)
+                .explain(|kind| (kind == ErrorKind::PermissionDenied).then(|| DENIED.into()))),
+        }
+    }
+
+    /// Whether the calling thread may open the namespace wherever it is: it has `CAP_SYS_ADMIN` in the user namespace
+    /// that owns it, or in one above that.
+    fn may_open(&self) -> bool {
+        may_administer() && own_user_namespace().is_some_and(|own| own.is_initial || own.number == self.made_in)
+    }
+
+    /// The number of the namespace, as [`NetNs::cookie`] gives it.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        let mut number = [0; 8];
+        number.copy_from_slice(&self.handle[..8]);
+        u64::from_ne_bytes(number)
+    }
+
+    /// As bytes, to be stored or sent to another process of this machine.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; WeakNetNs::BYTES] {
+        let mut bytes = [0; WeakNetNs::BYTES];
+        bytes[..16].copy_from_slice(&self.handle);
+        bytes[16..32].copy_from_slice(&self.boot);
+        bytes[32..].copy_from_slice(&self.made_in.to_ne_bytes());
+        bytes
+    }
+
+    /// Of [`WeakNetNs::to_bytes`]. Other bytes lead to no namespace, or to an error of [`WeakNetNs::upgrade`].
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; WeakNetNs::BYTES]) -> WeakNetNs {
+        let (mut handle, mut boot, mut made_in) = ([0; 16], BootId::default(), [0; 8]);
+        handle.copy_from_slice(&bytes[..16]);
+        boot.copy_from_slice(&bytes[16..32]);
+        made_in.copy_from_slice(&bytes[32..]);
+        WeakNetNs { handle, boot, made_in: u64::from_ne_bytes(made_in) }
+    }
+}
+
+impl fmt::Display for WeakNetNs {
+    /// By its cookie, which is not used again: `network namespace 108`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "network namespace {}", self.cookie())
+    }
+}
+
+impl fmt::Debug for WeakNetNs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "WeakNetNs({})", self.cookie())
+    }
+}
+
+const DENIED: &str = "it is gone, or it is not to be opened by this thread, which may lack CAP_SYS_ADMIN in the user \
+                      namespace that owns it";
+
+const NO_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+
+const TOO_OLD: &str = "it takes Linux 6.18, whose namespaces have file handles; keep a `NetNs`, or a name";
+
+/// The user namespace of the process.
+struct UserNamespace {
+    number: u64,
+    is_initial: bool,
+}
+
+fn own_user_namespace() -> Option<UserNamespace> {
+    /// `USER_NS_INIT_INO` of `linux/nsfs.h`.
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    let file = sys::open_namespace_file(Path::new("/proc/thread-self/ns/user")).ok()?;
+    let (_, inode) = sys::identity(&file).ok()?;
+    Some(UserNamespace { number: sys::namespace_number(&file).ok()?, is_initial: inode == INITIAL })
+}
+
+fn boot_id() -> Option<BootId> {
+    static BOOT: OnceLock<BootId> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Some(*boot);
+    }
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let mut digits = text.trim().chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit.to_le_bytes()[0]);
+    let mut boot = BootId::default();
+    for byte in &mut boot {
+        *byte = digits.next()? << 4 | digits.next()?;
+    }
+    Some(*BOOT.get_or_init(|| boot))
+}

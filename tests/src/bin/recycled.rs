@@ -1,0 +1,134 @@
+//! Ten thousand processes in a pid namespace that has room for a hundred: their ids are used again and again, and
+//! none may be taken for another. With the argument `older`, as before Linux 6.11.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::mpsc;
+
+use in_netns::{ErrorKind, NetNs, Worker};
+use in_netns_tests::become_root_of_a_user_namespace;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+const PROCESSES: usize = 10_000;
+
+fn main() {
+    become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
+    // SAFETY: there is one thread, so the child may do what it likes.
+    #[allow(unsafe_code)]
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).expect("waitpid");
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+        ForkResult::Child => first_of_its_pid_namespace(),
+    }
+}
+
+fn first_of_its_pid_namespace() {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("a mount namespace of its own");
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).expect("a /proc of its own");
+    // Since Linux 6.14 each pid namespace has its own; before, ids are used again much later.
+    let _ = fs::write("/proc/sys/kernel/pid_max", "400");
+    if std::env::args().nth(1).as_deref() == Some("older") {
+        refuse_to_ask_process_descriptors();
+    }
+    let spaces: Vec<NetNs> = (0..3).map(|_| NetNs::new().expect("root of this user namespace")).collect();
+    one_after_another(&spaces);
+    while_ids_are_used_again(&spaces);
+}
+
+/// A process in the namespace of a worker: its id, and a descriptor of it.
+fn start(worker: &Worker) -> (Pid, OwnedFd) {
+    let child = worker.run(|| {
+        // SAFETY: the child makes one syscall again and again until it is killed.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => loop {
+                nix::unistd::pause();
+            },
+        }
+    });
+    let child = child.expect("a worker");
+    // SAFETY: pidfd_open takes two numbers, and the kernel has just made the descriptor that it returns.
+    #[allow(unsafe_code)]
+    let pidfd = unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0)).expect("pidfd_open");
+        OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor"))
+    };
+    (child, pidfd)
+}
+
+fn end(child: Pid) {
+    kill(child, Signal::SIGKILL).expect("it is ours");
+    waitpid(child, None).expect("it is ours");
+}
+
+/// Each id is looked up while it is another process's than before.
+fn one_after_another(spaces: &[NetNs]) {
+    let workers: Vec<Worker> = spaces.iter().map(NetNs::worker).collect();
+    let mut dead: HashMap<Pid, OwnedFd> = HashMap::new();
+    let mut again = 0;
+    for number in 0..PROCESSES {
+        let at = number / 7 % spaces.len();
+        let (child, pidfd) = start(&workers[at]);
+        let id = child.as_raw().unsigned_abs();
+        assert_eq!(NetNs::from_pid(id).expect("it lives"), spaces[at]);
+        assert_eq!(NetNs::from_pidfd(&pidfd).expect("it lives"), spaces[at]);
+        if let Some(before) = dead.get(&child) {
+            again += 1;
+            let error = NetNs::from_pidfd(before).expect_err("it is gone, and its id another's");
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
+        end(child);
+        dead.insert(child, pidfd);
+    }
+    assert!(again > PROCESSES / 2 || fs::read_to_string("/proc/sys/kernel/pid_max").expect("/proc").trim() != "400");
+}
+
+/// Each is looked up while it ends, and its id is used again.
+fn while_ids_are_used_again(spaces: &[NetNs]) {
+    let (tell, hear) = mpsc::sync_channel::<(usize, OwnedFd)>(4);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let workers: Vec<Worker> = spaces.iter().map(NetNs::worker).collect();
+            for number in 0..PROCESSES {
+                let at = number % spaces.len();
+                let (child, pidfd) = start(&workers[at]);
+                tell.send((at, pidfd)).expect("it is heard");
+                end(child);
+            }
+        });
+        for (at, pidfd) in hear {
+            match NetNs::from_pidfd(&pidfd) {
+                Ok(found) => assert_eq!(found, spaces[at], "another's"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+            }
+        }
+    });
+}
+
+/// `PIDFD_GET_NET_NAMESPACE` is then what it was before Linux 6.11.
+fn refuse_to_ask_process_descriptors() {
+    let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0xff04).expect("a condition");
+    let rule = SeccompRule::new(vec![request]).expect("a rule");
+    let filter = SeccompFilter::new(
+        [(libc::SYS_ioctl, vec![rule])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOTTY.unsigned_abs()),
+        std::env::consts::ARCH.try_into().expect("a known architecture"),
+    );
+    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+    apply_filter(&program).expect("root of this user namespace");
+}
