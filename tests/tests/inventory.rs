@@ -163,7 +163,7 @@ fn names_are_told_when_their_namespace_can_be_opened() {
     }
 }
 
-/// Three that add and delete, and a watch that begins in the middle: what was listed and what was told make what there is.
+/// Three threads add and delete, and the watch begins in the middle: the list and the events lead to what there is.
 #[test]
 fn nothing_is_missed_between_the_list_and_the_watch() {
     let _alone = alone();

@@ -99,7 +99,8 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where `/proc` is not mounted, [`ErrorKind::LimitReached`](crate::ErrorKind::LimitReached) where no descriptor is left
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where `/proc` is not mounted,
+    /// [`ErrorKind::LimitReached`](crate::ErrorKind::LimitReached) where no descriptor is left
     /// to read it.
     ///
     /// # Examples
