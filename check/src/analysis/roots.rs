@@ -338,7 +338,8 @@ fn entered(
     let identity = names::identity(graph.image.name(function));
     let mut found: Vec<(String, Root)> = Vec::new();
     let library = names::krate(&identity).to_owned();
-    let foreign = *origin != Origin::Root;
+    // A shape of an adapter may be in the user's own crate: there closures are the user's.
+    let foreign = library == LIBRARY || regions::ADAPTERS.contains(&library.as_str());
     let arguments = names::generic_arguments(&identity);
     for argument in &arguments {
         let code = functions.named(argument);
