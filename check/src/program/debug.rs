@@ -205,14 +205,14 @@ impl<'d> Debug<'d> {
 
     /// Visits the units in which a type has one of these names.
     fn each_unit_with(&self, names: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
-        let named = self.strings_of(names);
+        let references = self.strings_of(names);
         let mut headers = self.dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { continue };
             let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
             // Later versions refer to strings by an index.
             let by_offset = header.version() < 5;
-            if by_offset && !named.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
+            if by_offset && !references.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
                 continue;
             }
             let Some(address) = self.address_in(header) else { continue };
