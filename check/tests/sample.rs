@@ -54,7 +54,10 @@ fn shows(steps: &[String], fragments: &[String]) -> bool {
 /// `CALL`, `ROOT`, `ADAPTER project`, `REGION function`.
 fn origin_of(body: &Value) -> String {
     match &body["origin"] {
-        Value::Object(origin) => origin.iter().map(|(kind, of)| format!("{kind} {}", of.as_str().unwrap())).collect(),
+        Value::Object(origin) => {
+            let (kind, of) = origin.iter().next().expect("an origin has a kind");
+            format!("{kind} {}", of.as_str().expect("an origin names what it is of"))
+        }
         origin => origin.as_str().unwrap_or_default().to_owned(),
     }
 }
