@@ -138,9 +138,9 @@ fn a_function_is_a_root_where_the_user_names_it() {
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     let report = report(&output);
     let named: Vec<_> = bodies(&report).into_iter().filter(|body| body["origin"] == "ROOT").collect();
-    let mut names: Vec<_> = named.iter().map(|body| body["name"].as_str().unwrap()).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["small::gives::{closure#0}", "small::watch"]);
+    let mut listed: Vec<_> = named.iter().map(|body| body["name"].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, ["small::gives::{closure#0}", "small::watch"]);
     assert!(named.iter().all(|body| verdicts(body) == ["SPAWN"]));
 }
 
