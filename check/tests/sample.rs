@@ -54,7 +54,10 @@ fn shows(steps: &[String], fragments: &[String]) -> bool {
 /// `CALL`, `ROOT`, `ADAPTER project`, `REGION function`.
 fn origin_of(body: &Value) -> String {
     match &body["origin"] {
-        Value::Object(origin) => origin.iter().map(|(kind, of)| format!("{kind} {}", of.as_str().unwrap())).collect(),
+        Value::Object(origin) => {
+            let (kind, of) = origin.iter().next().expect("an origin has a kind");
+            format!("{kind} {}", of.as_str().expect("an origin names what it is of"))
+        }
         origin => origin.as_str().unwrap_or_default().to_owned(),
     }
 }
@@ -141,7 +144,7 @@ fn the_report_of_the_program_in_the_readme_is_as_printed_there() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let readme = std::fs::read_to_string(folder("README.md")).unwrap();
     // Versions of libraries and the number of canaries differ with the lock file.
-    for verdict in ["HANDOVER  REGION", "AWAIT  REGION", "PROCESS  REGION", "CLEAN  REGION"] {
+    for verdict in ["HANDOVER, AWAIT  REGION", "HANDOVER  REGION", "PROCESS  REGION", "CLEAN  REGION"] {
         let line = text.lines().find(|line| line.trim_start().starts_with(verdict)).unwrap_or_else(|| panic!("{text}"));
         assert!(readme.contains(line), "README.md does not show: {line}");
     }
@@ -165,7 +168,7 @@ fn every_sink_that_a_canary_guards_is_a_tool_error_when_it_is_taken_out() {
     }
 }
 
-/// The score of a hold-out sample, printed, and checked against the one that README.md reports.
+/// The score of a hold-out sample, printed.
 fn score(holdout: &Path) -> String {
     let report = judged(holdout);
     let expected = expected(holdout);
@@ -191,10 +194,10 @@ fn score(holdout: &Path) -> String {
 
 #[test]
 #[ignore = "builds the real libraries: needs the registry, and minutes"]
-fn the_scores_of_the_holdouts_are_the_ones_reported() {
+fn the_score_of_the_second_holdout_is_the_one_reported() {
     let readme = std::fs::read_to_string(folder("README.md")).unwrap();
-    for name in ["holdout", "holdout2"] {
-        let score = score(&folder(name));
-        assert!(readme.contains(&format!("**{score}**")), "README.md does not report {score} for {name}");
-    }
+    // The rules were changed after the first: its score is printed, and says nothing any more.
+    score(&folder("holdout"));
+    let score = score(&folder("holdout2"));
+    assert!(readme.contains(&format!("**{score}**")), "README.md does not report {score}");
 }

@@ -20,7 +20,7 @@ const LEVELS: usize = 5;
 const WRAPPERS: [&str; 5] = ["nix", "rustix", "libc", "std", "core"];
 
 /// Crates that enter for the closures that they are given, in all of their functions.
-const ADAPTERS: [&str; 3] = ["netns_rs", "nlink", "patchbay"];
+pub(crate) const ADAPTERS: [&str; 3] = ["netns_rs", "nlink", "patchbay"];
 
 const CLONE_NEWNET: u64 = 0x4000_0000;
 

@@ -263,13 +263,9 @@ fn note_wanted(
     let path = names::path(mangled);
     let base = names::split(&path).0;
     let mut is = |patterns: &[Pattern]| {
-        let fitting = patterns.iter().filter(|pattern| pattern.regex.is_match(base));
-        let mut any = false;
-        for pattern in fitting {
-            any = true;
-            named.insert(pattern.written.clone());
-        }
-        any
+        let fitting: Vec<_> = patterns.iter().filter(|pattern| pattern.regex.is_match(base)).collect();
+        named.extend(fitting.iter().map(|pattern| pattern.written.clone()));
+        !fitting.is_empty()
     };
     if is(&wanted.roots) {
         let identity = names::identity(mangled);
@@ -291,7 +287,7 @@ fn note_wanted(
 /// Refuses a name that no program has: a misspelt root would pass as clean.
 pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) -> Result<()> {
     for (option, patterns) in [("--root", &wanted.roots), ("--root-closure", &wanted.closures)] {
-        for pattern in patterns.iter().filter(|pattern| !found(pattern)) {
+        if let Some(pattern) = patterns.iter().find(|pattern| !found(pattern)) {
             bail!(
                 "{option} {}: no program that was checked has such a function. The path begins with the crate's name \
                  (`app::module::function`, `<app::Type>::method`), `*` stands for anything, and a function that is \
@@ -338,7 +334,8 @@ fn entered(
     let identity = names::identity(graph.image.name(function));
     let mut found: Vec<(String, Root)> = Vec::new();
     let library = names::krate(&identity).to_owned();
-    let foreign = *origin != Origin::Root;
+    // A shape of an adapter may be in the user's own crate: there closures are the user's.
+    let foreign = library == LIBRARY || regions::ADAPTERS.contains(&library.as_str());
     let arguments = names::generic_arguments(&identity);
     for argument in &arguments {
         let code = functions.named(argument);

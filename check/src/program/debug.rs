@@ -205,14 +205,14 @@ impl<'d> Debug<'d> {
 
     /// Visits the units in which a type has one of these names.
     fn each_unit_with(&self, names: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
-        let named = self.strings_of(names);
+        let references = self.strings_of(names);
         let mut headers = self.dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { continue };
             let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
             // Later versions refer to strings by an index.
             let by_offset = header.version() < 5;
-            if by_offset && !named.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
+            if by_offset && !references.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
                 continue;
             }
             let Some(address) = self.address_in(header) else { continue };
@@ -245,12 +245,9 @@ impl<'d> Debug<'d> {
     fn address_in(&self, header: gimli::UnitHeader<Bytes<'d>>) -> Option<u64> {
         let unit = self.dwarf.unit(header).ok()?;
         let mut ranges = self.dwarf.unit_ranges(&unit).ok()?;
-        while let Ok(Some(range)) = ranges.next() {
-            if range.begin != 0 && range.begin < range.end {
-                return Some(range.begin);
-            }
-        }
-        None
+        std::iter::from_fn(|| ranges.next().ok().flatten())
+            .find(|range| range.begin != 0 && range.begin < range.end)
+            .map(|range| range.begin)
     }
 
     fn index(&self, unit: UnitRef<'_, Bytes<'d>>) -> Rc<Unit> {
@@ -291,7 +288,7 @@ fn line(held: &Held) -> u32 {
     held.awaits.as_ref().map_or(0, |place| place.line)
 }
 
-fn parameter_types<'u>(unit: UnitRef<'u, Bytes<'_>>, function: UnitOffset) -> impl Iterator<Item = UnitOffset> {
+fn parameter_types(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> impl Iterator<Item = UnitOffset> {
     children(unit, function, gimli::DW_TAG_formal_parameter).into_iter().filter_map(|parameter| parameter.r#type)
 }
 

@@ -29,10 +29,12 @@ pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[
         let steps: Vec<_> = finding.path.iter().map(|step| shorten(&step.function)).collect();
         let mut text = format!("{}: {}", body.name, finding.says);
         if let Some(hint) = &finding.hint {
-            text.push_str(&format!("\n{hint}"));
+            text.push('\n');
+            text.push_str(hint);
         }
         if !steps.is_empty() {
-            text.push_str(&format!("\n{}", steps.join("\n→ ")));
+            text.push('\n');
+            text.push_str(&steps.join("\n→ "));
         }
         writeln!(out, "::{command} {}::{}", properties.join(","), data(&text))?;
     }

@@ -73,7 +73,7 @@ fn result(target: &str, body: &Body, finding: &Finding, root: &Path, deny: &[Ver
     let rule = Verdict::WORST_FIRST.iter().position(|other| *other == verdict);
     let mut text = format!("{}: {}", body.name, finding.says);
     if let Some(hint) = &finding.hint {
-        text.push_str(&format!(" ({hint})"));
+        text = format!("{text} ({hint})");
     }
     let mut result = json!({
         "ruleId": verdict.name(),
@@ -130,7 +130,7 @@ fn escape(path: &str) -> String {
     for byte in path.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(char::from(byte)),
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => uri.extend(format!("%{byte:02X}").chars()),
         }
     }
     uri

@@ -78,6 +78,7 @@ struct Guard {
 
 /// A kind of call that is reported.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own in the table")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sink {
     pub id: String,
