@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::mem;
-#[cfg(feature = "tracing")]
 use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 
@@ -30,10 +29,10 @@ pub(crate) fn discard(payload: Payload) {
 }
 
 /// A value of foreign code whose destructor must not unwind into its owner.
-#[cfg(feature = "tracing")]
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
 pub(crate) struct ContainDrop<T>(ManuallyDrop<Option<T>>);
 
-#[cfg(feature = "tracing")]
+#[allow(dead_code, reason = "the feature `tracing` alone has such values")]
 impl<T> ContainDrop<T> {
     pub(crate) fn new(value: T) -> ContainDrop<T> {
         ContainDrop(ManuallyDrop::new(Some(value)))
@@ -44,7 +43,6 @@ impl<T> ContainDrop<T> {
     }
 }
 
-#[cfg(feature = "tracing")]
 impl<T> Drop for ContainDrop<T> {
     fn drop(&mut self) {
         let value = self.0.take();

@@ -105,7 +105,7 @@ fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
-    let one_worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let single_threaded = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let body = || {
         tokio::runtime::Handle::current().block_on(async {
             sleep(Duration::from_millis(1)).await;
@@ -114,9 +114,9 @@ fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
     };
     let on_worker = {
         let ns = ns.clone();
-        one_worker.spawn(async move { task::block_in_place(|| ns.run(body)).unwrap() })
+        single_threaded.spawn(async move { task::block_in_place(|| ns.run(body)).unwrap() })
     };
-    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+    assert_eq!(single_threaded.block_on(on_worker).unwrap(), inside);
     // An async body waits on a runtime of its own, whatever the caller's is.
     let sleeps = || async {
         sleep(Duration::from_millis(1)).await;
@@ -126,9 +126,9 @@ fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
     assert_eq!(current.block_on(ns.run_async(sleeps)).unwrap(), inside);
     let on_worker = {
         let ns = ns.clone();
-        one_worker.spawn(async move { ns.run_async(sleeps).await.unwrap() })
+        single_threaded.spawn(async move { ns.run_async(sleeps).await.unwrap() })
     };
-    assert_eq!(one_worker.block_on(on_worker).unwrap(), inside);
+    assert_eq!(single_threaded.block_on(on_worker).unwrap(), inside);
 }
 
 #[test]

@@ -284,9 +284,9 @@ fn a_waker_may_use_the_handle_that_it_waits_for() {
             // Two wakers, of which the second replaces the first.
             let mut ready = None;
             for _ in 0..2 {
-                let waker = meddling::waker(&meddler);
+                let registered = meddling::waker(&meddler);
                 if ready.is_none() {
-                    match Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)) {
+                    match Pin::new(&mut handle).poll(&mut Context::from_waker(&registered)) {
                         Poll::Ready(outcome) => ready = Some(outcome),
                         Poll::Pending => {}
                     }
@@ -309,8 +309,8 @@ fn a_waker_may_use_the_handle_that_it_waits_for() {
         let meddler = Arc::new(meddling::Meddler { meddle, clones, drops, wakes });
         let mut call = Box::pin(ns.run_async(|| tokio::time::sleep(Duration::from_millis(5))));
         loop {
-            let waker = meddling::waker(&meddler);
-            if call.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            let registered = meddling::waker(&meddler);
+            if call.as_mut().poll(&mut Context::from_waker(&registered)).is_ready() {
                 break;
             }
         }

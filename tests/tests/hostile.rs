@@ -72,7 +72,8 @@ impl Load {
 
     /// One call of the mixture.
     fn call(&self, random: u64) {
-        let pick = |shift: u32| &self.spaces[(random >> shift) as usize % self.spaces.len()];
+        let pick =
+            |shift: u32| &self.spaces[usize::try_from(random >> shift & 0xffff).unwrap_or(0) % self.spaces.len()];
         let (ns, other) = (pick(8), pick(16));
         let body = || self.check(ns);
         match random % 20 {
@@ -143,7 +144,7 @@ impl Load {
                 let worker = &self.workers[(random >> 32) as usize % self.workers.len()];
                 worker.run(|| assert_eq!(here(), key(worker.netns().id()))).unwrap();
             }
-            15 => drop(ns.worker().run(body).unwrap()),
+            15 => ns.worker().run(body).unwrap(),
             // A burst, in which the two sides come to spin.
             16 => (0..200).for_each(|_| with_netns(ns, tid).map(drop).unwrap()),
             _ => with_netns(ns, body).unwrap(),
@@ -154,11 +155,14 @@ impl Load {
     /// A child process that makes a call of its own. Between two of them, other threads of this process are anywhere.
     fn fork(&self) {
         let ns = &self.spaces[0];
+        // SAFETY: the child makes one call and exits, which is what this test is about.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
                 // What `std` needs for a new thread may be locked in the parent, which no child can undo: such a child is ended.
+                // SAFETY: it takes a number.
                 unsafe { libc::alarm(5) };
                 let made = with_netns(ns, here).is_ok_and(|at| at == key(ns.id()));
+                // SAFETY: it ends the child, and runs nothing that the parent registered.
                 unsafe { libc::_exit(i32::from(!made)) }
             }
             ForkResult::Parent { child } => {

@@ -1,4 +1,4 @@
-//! The kernel's threads for io_uring belong to the thread that uses it, and keep the namespace in which they were
+//! The kernel's threads for `io_uring` belong to the thread that uses it, and keep the namespace in which they were
 //! started. No later body gets them, and no such thread holds the namespace after a call has returned.
 #![allow(missing_docs)]
 

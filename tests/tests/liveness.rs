@@ -201,7 +201,6 @@ fn a_park_token_of_the_caller_is_there_after_a_call() {
 
 #[test]
 fn a_park_token_of_the_caller_is_there_after_calls_that_start_threads() {
-    let ns = NetNs::new().unwrap();
     // Each nested call has its own thread, which the template starts.
     fn nest(ns: &NetNs, depth: u32) {
         let token = AtomicBool::new(false);
@@ -215,7 +214,7 @@ fn a_park_token_of_the_caller_is_there_after_calls_that_start_threads() {
         .unwrap();
         assert!(token.into_inner(), "the token is gone at depth {depth}");
     }
-    nest(&ns, 8);
+    nest(&NetNs::new().unwrap(), 8);
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn model(test: impl Fn() + Send + Sync + 'static) {
 }
 
 /// The runtime's handling of a waker that must not be called on the host's thread.
+#[allow(clippy::unnecessary_wraps)] // The signature is the runtime's.
 fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     ELSEWHERE.0.lock().unwrap().wakers.push(waker);
     ELSEWHERE.1.notify_one();
@@ -415,6 +416,7 @@ impl Drop for Timer {
 
 /// The task is woken on the host's thread, and polled or dropped there.
 fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
+    #[allow(clippy::arc_with_non_send_sync)] // `SharedCell` is `Send`: loom checks who uses the cell.
     let cell = SharedCell(Arc::new(Cell::new(0)));
     let due = Arc::new(Mutex::new(Vec::new()));
     let body = Timer { cell: cell.clone(), due: Arc::clone(&due), left };
@@ -440,7 +442,7 @@ fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
         host.finish(7, (), false)
     });
     let told = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let polled: Polled = Box::new({
+    let poll: Polled = Box::new({
         let told = Arc::clone(&told);
         move |waker| match poller.poll(waker) {
             Poll::Ready(finished) => {
@@ -451,7 +453,7 @@ fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
             Poll::Pending => false,
         }
     });
-    let task = Arc::new(Inline { slot: Mutex::new(Slot::Idle(0, polled)), cell: cell.clone(), polls });
+    let task = Arc::new(Inline { slot: Mutex::new(Slot::Idle(0, poll)), cell: cell.clone(), polls });
     task.wake();
     loop {
         let mut elsewhere = ELSEWHERE.0.lock().unwrap();

@@ -112,7 +112,7 @@ fn a_weak_handle_of_anothers_namespace_is_denied() {
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
     let bytes = ns.downgrade().unwrap().to_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.map(|byte| format!("{byte:02x}")).concat();
     let program = scratch.program(env!("CARGO_BIN_EXE_upgrades"));
     let output = output_of(as_ordinary_user(Command::new(program).arg(hex)));
     if nix::unistd::geteuid().is_root()
@@ -184,7 +184,7 @@ fn names_in_a_directory_of_ones_own() {
     assert_eq!(names.list().unwrap(), ["blue", "red"]);
     assert_eq!((names.open("blue").unwrap(), names.open("red").unwrap()), (blue.clone(), red));
     assert_eq!(names.create("blue").unwrap_err().kind(), ErrorKind::AlreadyExists);
-    assert_eq!(with_netns(directory.join("blue"), || blue.is_current()).unwrap().unwrap(), true);
+    assert!(with_netns(directory.join("blue"), || blue.is_current()).unwrap().unwrap());
     for bad in ["", ".", "..", "a/b", "nul\0"] {
         assert_eq!(names.create(bad).unwrap_err().kind(), ErrorKind::InvalidName);
         assert_eq!(names.delete(bad).unwrap_err().kind(), ErrorKind::InvalidName);

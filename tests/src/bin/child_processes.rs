@@ -59,12 +59,14 @@ fn main() {
             let used = ns.worker();
             runs(&used);
             // The child owns a copy of the parent's worker, and drops it, after a run of its own and without one.
+            // SAFETY: the child makes calls and exits. That a child of a threaded process can do so is what this program tests.
             match unsafe { fork() }.expect("fork") {
                 ForkResult::Child => {
                     drop(worker);
                     runs(&used);
                     drop(used);
                     inside();
+                    // SAFETY: it ends the child, and runs nothing that the parent registered.
                     unsafe { libc::_exit(0) }
                 }
                 ForkResult::Parent { child } => succeeded(child),
@@ -72,8 +74,7 @@ fn main() {
         }
         "worker-busy" => worker_busy(&ns),
         "in-a-body" => {
-            let parent = with_netns(&ns, || in_child(libc_fork, || in_body(&ns))).expect("a call");
-            let () = parent;
+            with_netns(&ns, || in_child(libc_fork, || in_body(&ns))).expect("a call");
             ns.worker().run(|| in_child(libc_fork, || in_body(&ns))).expect("a run");
         }
         "returns-from-its-body" => {
@@ -97,11 +98,13 @@ fn runs(worker: &Worker) {
 }
 
 fn libc_fork() -> libc::c_long {
+    // SAFETY: as above.
     unsafe { libc::fork() }.into()
 }
 
 /// A fork that runs no `pthread_atfork(3)` handler.
 fn raw_clone() -> libc::c_long {
+    // SAFETY: no stack and no shared memory: the child is a copy, as after fork.
     unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
 }
 
@@ -114,6 +117,7 @@ fn in_child(make: fn() -> libc::c_long, body: impl FnOnce()) {
     match raw_clone_number(make) {
         0 => {
             let ended = panic::catch_unwind(AssertUnwindSafe(body));
+            // SAFETY: it ends the child, and runs nothing that the parent registered.
             unsafe { libc::_exit(i32::from(ended.is_err())) }
         }
         child => succeeded(Pid::from_raw(child)),
@@ -134,6 +138,7 @@ fn succeeded(child: Pid) {
 /// A child that shares the memory of its parent, whose thread waits for it, as in `vfork(2)`.
 fn vfork_child(ns: &NetNs) {
     extern "C" fn child(ns: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the parent passes a reference, and waits until the child has ended.
         let ns = unsafe { &*ns.cast::<NetNs>() };
         i32::from(with_netns(ns, here).ok() != Some(key(ns.id())))
     }
@@ -141,6 +146,7 @@ fn vfork_child(ns: &NetNs) {
     let top = stack.as_mut_ptr_range().end.cast();
     let ns: *const NetNs = ns;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, and outlives it: the parent waits.
     let pid = unsafe { libc::clone(child, top, flags, ns.cast_mut().cast()) };
     succeeded(Pid::from_raw(Errno::result(pid).expect("clone")));
 }

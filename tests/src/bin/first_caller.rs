@@ -11,7 +11,7 @@ use in_netns_tests::drop_effective;
 
 in_netns::rootless!();
 
-/// Without CAP_SYS_NICE in the initial user namespace, a thread cannot be made more urgent.
+/// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
 fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
     nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -19,10 +19,10 @@ fn is_real_root() -> bool {
 
 /// Makes a system call that takes numbers and returns a number.
 fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> libc::c_long {
-    let [a, b, c, d, e] = arguments;
+    let [first, second, third, fourth, fifth] = arguments;
     // SAFETY: every call in this program passes only numbers, or null.
     #[allow(unsafe_code)]
-    let result = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     assert!(result >= 0, "system call {number}: {}", std::io::Error::last_os_error());
     result
 }
@@ -63,6 +63,7 @@ unsafe extern "C" {
 type Attribute = (fn(), fn() -> String);
 
 /// `SCHED_RESET_ON_FORK` is not among these: the template would not inherit it.
+#[allow(clippy::too_many_lines)] // One arm for each attribute.
 fn attribute(name: &str) -> Attribute {
     match name {
         "nice" => (

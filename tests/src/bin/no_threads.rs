@@ -131,9 +131,9 @@ fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
         limit(soft);
         let ns = ns.clone();
         // `in_time` would need a thread itself.
-        let built = std::panic::catch_unwind(|| ns.tokio_builder().worker_threads(4).build());
+        let outcome = std::panic::catch_unwind(|| ns.tokio_builder().worker_threads(4).build());
         limit(hard);
-        match built.expect("an error, and no panic") {
+        match outcome.expect("an error, and no panic") {
             Ok(service) => {
                 assert_eq!(service.block_on(async { here() }).expect("it works"), key(ns.id()));
                 outcomes[1] += 1;

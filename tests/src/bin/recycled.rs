@@ -61,12 +61,13 @@ fn start(worker: &Worker) -> (Pid, OwnedFd) {
         }
     });
     let child = child.expect("a worker");
-    // SAFETY: pidfd_open takes two numbers, and the kernel has just made the descriptor that it returns.
+    // SAFETY: pidfd_open takes two numbers.
     #[allow(unsafe_code)]
-    let pidfd = unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0)).expect("pidfd_open");
-        OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor"))
-    };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
+    let fd = i32::try_from(Errno::result(fd).expect("pidfd_open")).expect("a descriptor");
+    // SAFETY: the kernel has just made the descriptor.
+    #[allow(unsafe_code)]
+    let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
     (child, pidfd)
 }
 
