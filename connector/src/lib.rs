@@ -1,7 +1,7 @@
 //! Connects clients of hyper-util and tonic from inside a network namespace.
 //!
-//! The client stays on its own runtime. The [`Connector`] gives it connections whose sockets were created in the namespace, and
-//! names that were looked up there.
+//! The client stays on its own runtime. The [`Connector`] gives it connections whose sockets were created in the
+//! namespace, and names that were looked up there.
 //!
 //! ```no_run
 //! use http_body_util::Empty;
@@ -19,9 +19,11 @@
 //! # }
 //! ```
 //!
-//! For tonic, pass it to `Endpoint::connect_with_connector`. For TLS, wrap it in the connector of `hyper-rustls` or `hyper-tls`.
+//! For tonic, pass it to `Endpoint::connect_with_connector`. For TLS, wrap it in the connector of `hyper-rustls` or
+//! `hyper-tls`.
 //!
-//! A client pools its connections. They belong to the namespace for as long as they live: use one client for each namespace.
+//! A client pools its connections. They belong to the namespace for as long as they live: use one client for each
+//! namespace.
 
 use std::future::Future;
 use std::io;

@@ -9,12 +9,12 @@
 //! polled and dropped on a pinned thread inside the namespace, in a tokio runtime of the call's own. What it spawns
 //! runs inside too, and has ended before the call's future is ready. The executor's threads never move.
 //!
-//! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool, would run in
-//! the caller's network. That cannot happen where the only runtime in reach is the call's own.
+//! **Why a runtime for each call:** a task spawned on the caller's runtime, or a name looked up on its blocking pool,
+//! would run in the caller's network. That cannot happen where the only runtime in reach is the call's own.
 //!
-//! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's time
-//! inside, with [`local`] tasks; [`poll_rendezvous`] gives it the polls of a body that may borrow ([`borrowed`]). A body that
-//! borrows nothing runs at its own pace ([`owned`]).
+//! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's
+//! time inside, with [`local`] tasks; [`poll_rendezvous`] gives it the polls of a body that may borrow ([`borrowed`]).
+//! A body that borrows nothing runs at its own pace ([`owned`]).
 
 mod borrowed;
 mod launch;
@@ -50,21 +50,23 @@ use crate::thread::Inspect;
 /// The returned future can be awaited under any executor. The body may borrow from its surroundings. Only the closure
 /// and the output cross threads and must be [`Send`]: the body may hold an `Rc` across an `.await`.
 ///
-/// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most. What the body
-///   had spawned is dropped soon after. Blocking closures that run already are left to end by themselves in the namespace; the
-///   thread is counted as leased until then.
-/// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std` one
-///   (`into_std`), and have the caller's runtime take it (`from_std`).
+/// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most.
+///   What the body had spawned is dropped soon after. Blocking closures that run already are left to end by themselves
+///   in the namespace; the thread is counted as leased until then.
+/// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std`
+///   one (`into_std`), and have the caller's runtime take it (`from_std`).
 /// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
-/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of the returned future.
-/// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking` is the way.
-///   Where no thread can be started for a blocking closure, tokio panics, and the body with it.
+/// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of the
+///   returned future.
+/// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking`
+///   is the way. Where no thread can be started for a blocking closure, tokio panics, and the body with it.
 /// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it.
-/// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task where it is woken
-///   runs that task there until it polls this future, which is pending then and woken on a thread at home. Dropped there, it
-///   drops the body at once. Where no thread can be started for such a wake, that poll panics.
+/// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task
+///   where it is woken runs that task there until it polls this future, which is pending then and woken on a thread at
+///   home. Dropped there, it drops the body at once. Where no thread can be started for such a wake, that poll panics.
 /// - **A call under way has** a thread and four descriptors, those of its runtime.
-/// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is, untouched, and its thread with it.
+/// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is,
+///   untouched, and its thread with it.
 ///
 /// Where the body borrows nothing, [`NetNs::spawn_async`] spares the hand-over of each poll.
 ///

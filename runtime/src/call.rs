@@ -427,7 +427,9 @@ where
 {
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
-    let body = |thread: &mut PinnedThread| context.within(|| body(thread));
+    // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
+    let (context, is_bare) = (&context, context.is_empty());
+    let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
     let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
     let (result, lease_end) =
         if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {

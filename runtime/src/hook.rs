@@ -1,8 +1,9 @@
-//! Hooks: what the user has called for an event. Until one is set, the event is a line on stderr; with feature `tracing` it is an
-//! event of `tracing` besides.
+//! Hooks: what the user has called for an event. Until one is set, the event is a line on stderr; with feature
+//! `tracing` it is an event of `tracing` besides.
 //!
-//! **Promised:** a hook runs on a thread that is fit for user code: that of a caller, or one at home that does nothing else
-//! ([`run_detached`](crate::thread::run_detached)). It runs under no lock, and a panic in it goes no further than its message.
+//! **Promised:** a hook runs on a thread that is fit for user code: that of a caller, or one at home that does nothing
+//! else ([`run_detached`](crate::thread::run_detached)). It runs under no lock, and a panic in it goes no further than
+//! its message.
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,8 +1,8 @@
 //! The syscalls, all of them, with safe faces.
 //!
-//! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone. [`raw`]
-//! holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet, [`process_local`] what a
-//! child process does not inherit: with them the only `unsafe` of this layer.
+//! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone.
+//! [`raw`] holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet,
+//! [`process_local`] what a child process does not inherit: with them the only `unsafe` of this layer.
 
 #[allow(unsafe_code)] // What is noted before `main`: see the module's documentation.
 pub(crate) mod at_start;
@@ -241,7 +241,8 @@ pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
     fcntl::open("/proc/thread-self/fd", flags, Mode::empty())
 }
 
-/// Whether a descriptor has the same number, and is on the same file, in another table ([`open_descriptors_of_current_thread`]).
+/// Whether a descriptor has the same number, and is on the same file, in another table
+/// ([`open_descriptors_of_current_thread`]).
 pub(crate) fn same_file_in(table: impl AsFd, fd: impl AsFd) -> nix::Result<bool> {
     let number = fd.as_fd().as_raw_fd().to_string();
     let there = stat::fstatat(table, number.as_str(), AtFlags::empty())?;
@@ -429,18 +430,19 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
 
 /// The ids of a process's threads, sorted, in one listing of its directory in `/proc`.
 ///
-/// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that live on can
-/// be missing (measured: once in fifty listings, beside eight threads that exit).
+/// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that
+/// live on can be missing (measured: once in fifty listings, beside eight threads that exit).
 pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
     let mut threads = numbered_entries(&process.join("task"))?;
     threads.sort_unstable();
     Ok(threads)
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be among them.
+/// The ids of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be among
+/// them.
 ///
-/// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of `task`
-/// is two more).
+/// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of
+/// `task` is two more).
 pub(crate) fn threads_of(process: &Path) -> io::Result<Vec<u32>> {
     /// A bound, for a process whose threads come and go all the time.
     const LISTINGS: usize = 16;

@@ -6,12 +6,14 @@
 //!                                                   └─ poisoned or retired ─▶ exits
 //! ```
 //!
-//! **Promised:** a leased thread is pristine; a poisoned thread runs no other work (P4); an idle thread exits after the keep-alive.
+//! **Promised:** a leased thread is pristine; a poisoned thread runs no other work (P4); an idle thread exits after the
+//! keep-alive.
 //!
-//! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and the [`roster`]
-//! lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`] thread enters and restores
-//! to [`home`], with the capabilities of its [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread that has
-//! it runs `detached`, on another.
+//! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and
+//! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
+//! thread enters and restores to [`home`], with the capabilities of its [`allowance`]; [`release`] ends the lease, with
+//! the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread that has it runs `detached`, on
+//! another.
 
 mod allowance;
 pub(crate) mod descriptors;

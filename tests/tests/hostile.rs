@@ -1,5 +1,5 @@
-//! A hostile load: everything at once, at random, while threads expire, are poisoned and retire, and child processes are made. Each
-//! body checks that it is inside and that its thread is pristine.
+//! A hostile load: everything at once, at random, while threads expire, are poisoned and retire, and child processes
+//! are made. Each body checks that it is inside and that its thread is pristine.
 //!
 //! ```sh
 //! IN_NETNS_HOSTILE_SECONDS=600 cargo test -p in-netns-tests --test hostile -- --ignored
@@ -158,8 +158,8 @@ impl Load {
         // SAFETY: the child makes one call and exits, which is what this test is about.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
-                // What `std` needs for a new thread may be locked in the parent, which no child can undo: such a child is ended.
-                // SAFETY: it takes a number.
+                // What `std` needs for a new thread may be locked in the parent, which no child can undo: such a child
+                // is ended. SAFETY: it takes a number.
                 unsafe { libc::alarm(5) };
                 let made = with_netns(ns, here).is_ok_and(|at| at == key(ns.id()));
                 // SAFETY: it ends the child, and runs nothing that the parent registered.

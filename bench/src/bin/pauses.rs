@@ -1,4 +1,5 @@
-//! Calls as programs make them: after a pause, in bursts, beside a busy CPU; this crate, netns-rs and the bare `setns` pair in turn.
+//! Calls as programs make them: after a pause, in bursts, beside a busy CPU; this crate, netns-rs and the bare `setns`
+//! pair in turn.
 //!
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin pauses           # the table
@@ -115,6 +116,7 @@ fn table() {
         (milliseconds(1), "1 ms, beside a busy CPU", true, 100),
     ] {
         for burst in BURSTS {
+    
             let rounds = if burst == 1000 { rounds / 4 } else { rounds };
             let mut measure = || cell(&mut calls, burst, pause, rounds);
             let [ours, peer, floor] = if busy { beside_busy(measure) } else { measure() };

@@ -193,9 +193,9 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// Whether what the body gives to a runtime can only go to one that the body made.
     ///
-    /// The caller's runtime is current when the body begins, and the body's own within its `block_on`. So nothing may be
-    /// given to the current runtime outside of `block_on`, and no other handle may be in reach: not the caller's, and
-    /// none in an argument, a static or a thread-local.
+    /// The caller's runtime is current when the body begins, and the body's own within its `block_on`. So nothing may
+    /// be given to the current runtime outside of `block_on`, and no other handle may be in reach: not the caller's,
+    /// and none in an argument, a static or a thread-local.
     fn uses_own_runtime_only(&self) -> bool {
         let ambient: Vec<_> =
             self.reached.hits.iter().filter(|(sink, _)| self.context.table.sink(*sink).ambient).collect();

@@ -1,4 +1,5 @@
-//! The launch: a pinned thread, pooled or fresh, enters the namespace and goes on by itself. The caller does not wait for it.
+//! The launch: a pinned thread, pooled or fresh, enters the namespace and goes on by itself. The caller does not wait
+//! for it.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
@@ -10,7 +11,8 @@ use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, descriptors};
 
-/// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets the refusal.
+/// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
+/// the refusal.
 pub(super) struct Launch<T, L> {
     pub(super) ns: NetNs,
     pub(super) options: Options,
@@ -26,8 +28,8 @@ where
     T: Send + 'static,
     L: FnOnce(Result<Session<'_>, Refused>, T) + Send + 'static,
 {
-    /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be started, the
-    /// launch is returned.
+    /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be
+    /// started, the launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         let pool = Pool::of_process();
         let apart = || pool.home_or_init().map(descriptors::are_apart);
@@ -94,8 +96,8 @@ where
     /// On the pinned thread. It does not unwind.
     fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
         let Launch { ns, options, inspect, allowance: _, payload, run } = self;
-        // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has the thread retire,
-        // and those who wait for the payload learn that it is gone.
+        // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has
+        // the thread retire, and those who wait for the payload learn that it is gone.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
             let session = Session::begin(pool, thread, lease_guard, &ns, &options, inspect);
             // The session has one of its own.

@@ -1,7 +1,7 @@
 //! The local tasks of a call: what `spawn_local` starts, beside the body.
 //!
-//! **Why not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have none: 60 ns of the 420
-//! that a yield takes. Here the set has a waker of its own, and is polled when that was woken.
+//! **Why not [`LocalSet::run_until`]:** it looks for local tasks at each poll of the body, of which most calls have
+//! none: 60 ns of the 420 that a yield takes. Here the set has a waker of its own, and is polled when that was woken.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -46,8 +46,8 @@ impl LocalTasks {
 
 /// The waker that a future was last polled with, which is the same one as a rule.
 ///
-/// [`Waker::will_wake`] does not always know a clone for what it is: the two may have different copies of one table. So originals are
-/// compared. The caller keeps a clone of the one that was new, so that no other waker has its address.
+/// [`Waker::will_wake`] does not always know a clone for what it is: the two may have different copies of one table. So
+/// originals are compared. The caller keeps a clone of the one that was new, so that no other waker has its address.
 #[derive(Default)]
 pub(super) struct LastSeen(Option<(usize, usize)>);
 

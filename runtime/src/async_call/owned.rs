@@ -204,7 +204,8 @@ impl<R> Task<R> {
         self.state().detached
     }
 
-    /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on its thread.
+    /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on
+    /// its thread.
     fn finish(&self, outcome: Result<R, JoinError>, ended: Option<(SessionEnd, HeldLease)>) {
         let (session_end, lease) = ended.unzip();
         let mut state = self.state();
@@ -270,8 +271,8 @@ impl<R: Send> Abort for Task<R> {
 
 /// The handle of a body that [`NetNs::spawn_async`](crate::NetNs::spawn_async) started: a future of its output.
 ///
-/// Ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body, which then goes
-/// on.
+/// Ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body, which
+/// then goes on.
 pub struct JoinHandle<R> {
     /// `None` when the outcome was taken.
     task: Option<Arc<Task<R>>>,
@@ -280,7 +281,8 @@ pub struct JoinHandle<R> {
 }
 
 impl<R> JoinHandle<R> {
-    /// Has the body dropped on its thread, inside the namespace, as soon as it yields. Where it has finished already, nothing happens.
+    /// Has the body dropped on its thread, inside the namespace, as soon as it yields. Where it has finished already,
+    /// nothing happens.
     ///
     /// What it spawned ends as it does when a body finishes; blocking closures that run are left to end by themselves.
     pub fn abort(&self)
@@ -325,8 +327,8 @@ impl<R> Future for JoinHandle<R> {
         let is_own_thread =
             |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
         if state.outcome.as_ref().is_some_and(is_own_thread) {
-            // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless no thread
-            // can be had.
+            // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless
+            // no thread can be had.
             drop(state);
             waker = match wake_elsewhere(waker) {
                 Ok(()) => return Poll::Pending,

@@ -1,8 +1,8 @@
 //! The poll rendezvous: a borrowed future that lives on another thread and is used there only while its poller waits.
 //!
-//! **Promised:** the body (the closure, the future that it makes, and what they borrow) is polled on the host's thread alone,
-//! and only while the poller waits in [`Poller::poll`]. It is gone when the poller is. So a body may borrow whatever outlives
-//! the poller, and need not be `Send` once it is made.
+//! **Promised:** the body (the closure, the future that it makes, and what they borrow) is polled on the host's thread
+//! alone, and only while the poller waits in [`Poller::poll`]. It is gone when the poller is. So a body may borrow
+//! whatever outlives the poller, and need not be `Send` once it is made.
 //!
 //! ```text
 //! poller:  poll ─ order: POLL ─ wait ──────────── pending      drop ─ order: DROP ─ wait ──── gone
@@ -10,21 +10,23 @@
 //! a waker: wake ─▶ relay ─▶ the poller's executor ─▶ poll
 //! ```
 //!
-//! **Foreign code on the host's thread.** The host drives a runtime, and that runs code which need not be `'static`: the
-//! relay calls the waker of the poller's executor, and an executor may poll its task at once, on the thread that wakes, or drop
-//! it there. So the poller can be used on the host's own thread, where waiting for the host would be waiting for itself:
+//! **Foreign code on the host's thread.** The host drives a runtime, and that runs code which need not be `'static`:
+//! the relay calls the waker of the poller's executor, and an executor may poll its task at once, on the thread that
+//! wakes, or drop it there. So the poller can be used on the host's own thread, where waiting for the host would be
+//! waiting for itself:
 //!
-//! - *Dropped there.* The poller is borrowed while an order is under way, so there is none: the host is further down on this very
-//!   stack, in its runtime, and the body is in [`State`]. The poller takes it out and drops it, on the right thread.
-//! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all later
-//!   wakes of this call.
+//! - *Dropped there.* The poller is borrowed while an order is under way, so there is none: the host is further down on
+//!   this very stack, in its runtime, and the body is in [`State`]. The poller takes it out and drops it, on the right
+//!   thread.
+//! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all
+//!   later wakes of this call.
 //!
-//! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):** its callee sleeps
-//! between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
+//! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):**
+//! its callee sleeps between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
 //!
 //! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten poller borrowed.
-//! `mem::forget` of a [`Poller`] is harmless: no more orders come, so the body is never used again, and never dropped. The model
-//! check is `tests/tests/polls_model.rs`: this very file, with loom's types in place of `std`'s.
+//! `mem::forget` of a [`Poller`] is harmless: no more orders come, so the body is never used again, and never dropped.
+//! The model check is `tests/tests/polls_model.rs`: this very file, with loom's types in place of `std`'s.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -91,7 +93,8 @@ enum Order {
     Drop,
 }
 
-/// The place of the body. Never dropped with its content: that may borrow from what a forgotten poller no longer protects.
+/// The place of the body. Never dropped with its content: that may borrow from what a forgotten poller no longer
+/// protects.
 struct Slot(ManuallyDrop<Held>);
 
 enum Held {
@@ -130,8 +133,8 @@ struct ThreadBound<T> {
     value: ManuallyDrop<T>,
 }
 
-// SAFETY: the value is used through `into_inner` alone, which refuses on every thread but the one that the value was bound on.
-// Nothing else drops it, since it is in `ManuallyDrop`.
+// SAFETY: the value is used through `into_inner` alone, which refuses on every thread but the one that the value was
+// bound on. Nothing else drops it, since it is in `ManuallyDrop`.
 unsafe impl<T> Send for ThreadBound<T> {}
 
 impl<T> ThreadBound<T> {
@@ -278,9 +281,9 @@ impl Wake for WakerRelay {
 
 /// How far one poll of the poller goes.
 ///
-/// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same runtime. Crossing to the
-/// poller's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first. The poller's
-/// executor waits meanwhile, so only polls that take no time are added up.
+/// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same
+/// runtime. Crossing to the poller's executor and back costs some thirty turns of the host's runtime, so the host takes
+/// a few turns first. The poller's executor waits meanwhile, so only polls that take no time are added up.
 #[derive(Clone, Copy)]
 pub(crate) struct PollBudget {
     /// Polls of the body, at most; at least one.
@@ -317,8 +320,9 @@ where
     // - in `Host::serve`, for an order, which is under way while the poller waits in `Shared::order`;
     // - in `Poller::leave`, on the host's thread, while the poller is being dropped;
     // - in `Poller::drop`, if it was not made.
-    // In each of them the poller is alive. It names `F` and `Fut` and has a `Drop`, so what they borrow outlives it. Nothing else
-    // uses or drops the body, since `Slot` and `Host` hold it in `ManuallyDrop`: it leaks where the poller was forgotten.
+    // In each of them the poller is alive. It names `F` and `Fut` and has a `Drop`, so what they borrow outlives it.
+    // Nothing else uses or drops the body, since `Slot` and `Host` hold it in `ManuallyDrop`: it leaks where the poller
+    // was forgotten.
     let make = unsafe { mem::transmute::<Make<'_>, Make<'static>>(make) };
     let state = State {
         order: None,
@@ -389,7 +393,8 @@ impl<F, Fut, E> Poller<F, Fut, E> {
             // There is no other thread. That does not matter where there is nothing to wait for.
             assert!(
                 is_concluded,
-                "the future of an async call was polled on the call's own thread, and no thread could be started to poll it on"
+                "the future of an async call was polled on the call's own thread, and no thread could be started to \
+                     poll it on"
             );
             state = self.shared.state();
         }
@@ -428,8 +433,8 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         let thrown = match body {
             Held::Made(body) => catch(|| drop(body.into_inner())).err(),
             Held::Make(make) => catch(|| drop(make)).err(),
-            // The host has the body while an order is under way. The poller is borrowed then, so this cannot be its drop; and
-            // going on would leave the host with a dangling borrow.
+            // The host has the body while an order is under way. The poller is borrowed then, so this cannot be its
+            // drop; and going on would leave the host with a dangling borrow.
             Held::Empty => process::abort(),
         };
         if let Some(host) = host {
@@ -638,8 +643,8 @@ impl<E> Host<E> {
 
     /// Reports to the poller that everything has ended, or returns the report where the poller is gone.
     ///
-    /// A poller that does not wait is woken. That is foreign code on this thread, so the thread's `lease` is dropped afterwards; and
-    /// it is left to another thread where `avoid_this_thread` asks for that.
+    /// A poller that does not wait is woken. That is foreign code on this thread, so the thread's `lease` is dropped
+    /// afterwards; and it is left to another thread where `avoid_this_thread` asks for that.
     pub(crate) fn finish<L>(self, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
         let state = self.end.0.state();
         self.end.conclude(state, end, lease, avoid_this_thread)

@@ -1,8 +1,8 @@
 //! A tokio runtime that lives in a namespace, for as long as a service does.
 //!
-//! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers are born there: the runtime is
-//! built on a pinned thread that is inside. Blocking threads start later, and inherit the namespace of the thread that needs one, so
-//! they enter when they start.
+//! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers are born
+//! there: the runtime is built on a pinned thread that is inside. Blocking threads start later, and inherit the
+//! namespace of the thread that needs one, so they enter when they start.
 
 use std::future::Future;
 use std::path::Path;
@@ -76,8 +76,8 @@ impl RuntimeBuilder {
         })
     }
 
-    /// Enables all drivers, as [`Builder::enable_all`]. They are enabled already: this is for code that was written for tokio's own
-    /// builder.
+    /// Enables all drivers, as [`Builder::enable_all`]. They are enabled already: this is for code that was written for
+    /// tokio's own builder.
     ///
     /// ```
     /// # in_netns::rootless!();
@@ -103,8 +103,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and [`LimitReached`](ErrorKind::LimitReached) where threads or descriptors are short.
-    /// No worker is left then.
+    /// As [`with_netns`](crate::with_netns), and [`LimitReached`](ErrorKind::LimitReached) where threads or descriptors
+    /// are short. No worker is left then.
     pub fn build(self) -> Result<NetNsRuntime, Error> {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
@@ -141,8 +141,8 @@ impl RuntimeBuilder {
 
 /// Where the first threads of a runtime wait until the runtime is built.
 ///
-/// Where the system gives some of the threads and then no more, tokio panics, and waits in that panic for the threads that it has
-/// started, which nothing ends. Those that wait here end by themselves.
+/// Where the system gives some of the threads and then no more, tokio panics, and waits in that panic for the threads
+/// that it has started, which nothing ends. Those that wait here end by themselves.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -198,9 +198,9 @@ type Arrivals = mpsc::Receiver<(u32, Result<(), Error>)>;
 
 /// Waits until so many workers have arrived. The inner error: some were not started.
 ///
-/// tokio starts its workers on its blocking pool, which goes on with fewer threads where the system gives no more. Workers for
-/// which there is no thread then wait in its queue, and nothing says so. But a thread that was started is in the namespace from birth, so
-/// one that is still to arrive can be seen there.
+/// tokio starts its workers on its blocking pool, which goes on with fewer threads where the system gives no more.
+/// Workers for which there is no thread then wait in its queue, and nothing says so. But a thread that was started is
+/// in the namespace from birth, so one that is still to arrive can be seen there.
 fn wait_for_workers(
     ns: &NetNs,
     arrivals: &Arrivals,
@@ -269,11 +269,12 @@ fn no_thread_or_resume(payload: Payload) -> io::Error {
 
 /// A tokio runtime whose threads all live in one namespace: see [`NetNs::tokio_builder`].
 ///
-/// A blocking thread that cannot enter, because what asked for it has given up `CAP_SYS_ADMIN`, panics and runs nothing: its closure
-/// waits for another thread, and is cancelled at the shutdown.
+/// A blocking thread that cannot enter, because what asked for it has given up `CAP_SYS_ADMIN`, panics and runs
+/// nothing: its closure waits for another thread, and is cancelled at the shutdown.
 ///
-/// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and blocking closures
-/// that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is for that.
+/// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and blocking
+/// closures that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is
+/// for that.
 #[derive(Debug)]
 pub struct NetNsRuntime {
     ns: NetNs,
@@ -290,7 +291,8 @@ impl NetNsRuntime {
 
     /// The handle of the runtime, for spawning onto it from anywhere.
     ///
-    /// [`Handle::block_on`] would poll its future on the calling thread, wherever that is: use [`NetNsRuntime::block_on`].
+    /// [`Handle::block_on`] would poll its future on the calling thread, wherever that is: use
+    /// [`NetNsRuntime::block_on`].
     #[must_use]
     pub fn handle(&self) -> &Handle {
         match &self.runtime {
@@ -317,7 +319,8 @@ impl NetNsRuntime {
         self.handle().spawn_blocking(f)
     }
 
-    /// Runs a future to its end, on a pinned thread inside, with this runtime's timers and sockets. The calling thread waits.
+    /// Runs a future to its end, on a pinned thread inside, with this runtime's timers and sockets. The calling thread
+    /// waits.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! A pinned thread's session in a namespace with a runtime of the call's own, from its first task to the thread's return.
+//! A pinned thread's session in a namespace with a runtime of the call's own, from its first task to the thread's
+//! return.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,8 +50,8 @@ struct BlockingThreads {
 }
 
 impl BlockingThreads {
-    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of the runtime can
-    /// be carried anywhere.
+    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
+    /// the runtime can be carried anywhere.
     fn on_start(&self, ns: &NetNs) {
         self.any.store(true, Ordering::Relaxed);
         panic_unless_entered(ns, enter_by_birth_or_now(ns));
@@ -76,8 +77,8 @@ pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
     }
 }
 
-/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it starts takes
-/// no work, which is left to another thread, or cancelled at the runtime's end.
+/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it
+/// starts takes no work, which is left to another thread, or cancelled at the runtime's end.
 pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
     if let Err(error) = entered {
         panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
@@ -106,8 +107,9 @@ pub(super) enum LeaseGuard {
 
 /// The lease of a session that has ended. Dropping it returns the lease, if the thread is fit for another.
 ///
-/// **Why it is kept until the owner was told:** the owner is told by its waker, which is foreign code on the pinned thread. A thread that
-/// runs it is not idle: a call that leased it would wait for that code, or be made by that very code and wait for itself.
+/// **Why it is kept until the owner was told:** the owner is told by its waker, which is foreign code on the pinned
+/// thread. A thread that runs it is not idle: a call that leased it would wait for that code, or be made by that very
+/// code and wait for itself.
 pub(super) struct HeldLease {
     /// `None` where there was no thread.
     lease_guard: Option<LeaseGuard>,
@@ -187,8 +189,8 @@ impl SessionEnd {
         self.lease_end.as_ref().is_some_and(LeaseEnd::is_of_current_thread)
     }
 
-    /// On the owner's thread. Where that is the session's own, because an executor polls or drops where it is woken, nothing is
-    /// waited for, and the hooks are called elsewhere.
+    /// On the owner's thread. Where that is the session's own, because an executor polls or drops where it is woken,
+    /// nothing is waited for, and the hooks are called elsewhere.
     pub(super) fn report(self) -> (ThreadFate, Vec<Stray>) {
         if self.is_of_current_thread() {
             let fate = self.lease_end.as_ref().map_or(ThreadFate::Reusable, LeaseEnd::fate);
@@ -202,8 +204,8 @@ impl SessionEnd {
         (fate, self.strays)
     }
 
-    /// On the session's own thread, where there is no owner. Hooks are called on another thread, when this one is gone if it
-    /// could not be restored.
+    /// On the session's own thread, where there is no owner. Hooks are called on another thread, when this one is gone
+    /// if it could not be restored.
     pub(super) fn report_detached(self) {
         if self.has_events() {
             run_detached(move || drop(self.report()));
@@ -264,7 +266,8 @@ impl<'t> Session<'t> {
 
     fn close(&mut self) -> (SessionEnd, HeldLease) {
         if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
-            // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore still happens.
+            // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore
+            // still happens.
             contain(|| {
                 let inside = runtime.enter();
                 drop(local);

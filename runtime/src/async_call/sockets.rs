@@ -1,10 +1,10 @@
 //! Sockets of a namespace on the caller's own tokio runtime.
 //!
-//! **Promised:** as [`call::sockets`](crate::call::sockets). The caller's runtime polls the socket; dropping a future of this module
-//! closes every socket that it created.
+//! **Promised:** as [`call::sockets`](crate::call::sockets). The caller's runtime polls the socket; dropping a future
+//! of this module closes every socket that it created.
 //!
-//! A name is looked up on a blocking thread of the caller's runtime, which makes a call into the namespace and waits. Creating a
-//! socket is one short call, which the executor's thread makes itself.
+//! A name is looked up on a blocking thread of the caller's runtime, which makes a call into the namespace and waits.
+//! Creating a socket is one short call, which the executor's thread makes itself.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,10 +19,11 @@ use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 
-/// What an asynchronous socket method takes for an address: what [`std::net::ToSocketAddrs`] takes, as a value that can be looked
-/// up later.
+/// What an asynchronous socket method takes for an address: what [`std::net::ToSocketAddrs`] takes, as a value that can
+/// be looked up later.
 ///
-/// Socket addresses, pairs of an IP address or a name and a port, and text such as `"localhost:80"`. This trait is sealed.
+/// Socket addresses, pairs of an IP address or a name and a port, and text such as `"localhost:80"`. This trait is
+/// sealed.
 pub trait IntoSocketAddrs: sealed::Sealed {}
 
 mod sealed {

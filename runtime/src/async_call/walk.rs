@@ -14,11 +14,13 @@ use crate::netns::NetNs;
 
 /// Runs an async body in many namespaces, several at once: [`walk`](crate::walk) for futures.
 ///
-/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]. `f` gets the item, on the pinned thread of a call of its
-/// own, as the body of [`with_netns_async`](crate::with_netns_async). At most `at_once` calls are under way: as many as
-/// [`std::thread::available_parallelism`] says if `None`, and at least one. Each call under way has a thread and four descriptors.
+/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]. `f` gets the item, on the pinned thread of
+/// a call of its own, as the body of [`with_netns_async`](crate::with_netns_async). At most `at_once` calls are under
+/// way: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. Each call under way has a
+/// thread and four descriptors.
 ///
-/// The results are in the order of the items. A call that cannot be made, or that cannot enter, gives its error in the item's place.
+/// The results are in the order of the items. A call that cannot be made, or that cannot enter, gives its error in the
+/// item's place.
 ///
 /// Dropping the returned future cancels the calls under way.
 ///
@@ -74,7 +76,8 @@ where
     results.into_iter().flatten().collect()
 }
 
-/// A future, and whether it was woken since its last poll: to poll the others would be a rendezvous with each of their threads.
+/// A future, and whether it was woken since its last poll: to poll the others would be a rendezvous with each of their
+/// threads.
 struct Slot<F> {
     future: Pin<Box<F>>,
     wakes: Arc<SlotWaker>,

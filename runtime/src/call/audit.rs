@@ -81,8 +81,9 @@ static HOOK: Hook<Stray> = Hook::new();
 /// Sets the hook that is called for each stray that an audit finds. Without a hook, one line is written to stderr. With
 /// feature `tracing`, an event of level `WARN` is emitted in addition.
 ///
-/// The hook runs on the thread that made the call, before the call returns; or, where an async call is no longer awaited, on a thread
-/// at home, as that of [`set_poison_hook`](crate::set_poison_hook). A panic in it goes no further than its message.
+/// The hook runs on the thread that made the call, before the call returns; or, where an async call is no longer
+/// awaited, on a thread at home, as that of [`set_poison_hook`](crate::set_poison_hook). A panic in it goes no further
+/// than its message.
 ///
 /// ```
 /// in_netns::set_stray_hook(|stray| {

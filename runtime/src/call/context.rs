@@ -1,7 +1,7 @@
 //! What belongs to the caller's thread, and is current in the body all the same, though that runs on another.
 //!
-//! With feature `tracing` the dispatcher and the span. With feature `tokio` the handle of the caller's runtime, in synchronous
-//! bodies: an async body is in a runtime of its own. And the [`WorkerRun`] that the caller is part of.
+//! With feature `tracing` the dispatcher and the span. With feature `tokio` the handle of the caller's runtime, in
+//! synchronous bodies: an async body is in a runtime of its own. And the [`WorkerRun`] that the caller is part of.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,8 +14,8 @@ thread_local! {
     static WORKER_RUN: RefCell<Option<Arc<WorkerRun>>> = const { RefCell::new(None) };
 }
 
-/// The run of a closure by a [`Worker`](crate::Worker). Calls that the closure makes are part of it, on whichever threads they run:
-/// so a worker notices that it would wait for itself.
+/// The run of a closure by a [`Worker`](crate::Worker). Calls that the closure makes are part of it, on whichever
+/// threads they run: so a worker notices that it would wait for itself.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerRun {
     /// The run that this one is part of.
@@ -94,7 +94,8 @@ impl Context {
 
     /// Runs the body, or one poll of it, with all of that current.
     pub(crate) fn within<R>(&self, body: impl FnOnce() -> R) -> R {
-        // Caught in here: a subscriber's `exit` may panic, and two panics at once would end the process. The body's has precedence.
+        // Caught in here: a subscriber's `exit` may panic, and two panics at once would end the process. The body's has
+        // precedence.
         let mut result = None;
         let left = panic::catch_unwind(AssertUnwindSafe(|| {
             self.make_current(|| result = Some(panic::catch_unwind(AssertUnwindSafe(body))));
@@ -108,6 +109,19 @@ impl Context {
             }
             (None, Ok(())) => unreachable!("the body was called"),
         }
+    }
+
+    /// Whether there is nothing to make current.
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(feature = "tracing")]
+        if self.tracing.is_some() {
+            return false;
+        }
+        #[cfg(feature = "tokio")]
+        if self.runtime.is_some() {
+            return false;
+        }
+        self.worker_run.is_none()
     }
 
     fn make_current(&self, body: impl FnOnce()) {

@@ -1,10 +1,10 @@
 //! Sockets that are created in a namespace and used by the caller.
 //!
-//! **Promised:** the socket belongs to the namespace, whichever thread uses it; only `socket(2)` and name look-ups run on a pinned
-//! thread, so the caller's own thread binds, connects and waits.
+//! **Promised:** the socket belongs to the namespace, whichever thread uses it; only `socket(2)` and name look-ups run
+//! on a pinned thread, so the caller's own thread binds, connects and waits.
 //!
-//! **Why this is enough:** the kernel takes the namespace of a socket from the thread that creates it, once. Binding, routing and
-//! accepted connections follow the socket.
+//! **Why this is enough:** the kernel takes the namespace of a socket from the thread that creates it, once. Binding,
+//! routing and accepted connections follow the socket.
 
 use std::ffi::c_int;
 use std::io;
@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 
-/// The time after which the next address is tried beside the ones that have not answered: the *Connection Attempt Delay* of
-/// RFC 8305, section 5.
+/// The time after which the next address is tried beside the ones that have not answered: the *Connection Attempt
+/// Delay* of RFC 8305, section 5.
 pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 impl NetNs {
-    /// Creates a socket in this namespace, for protocols that have no method of their own: netlink, packet, abstract Unix sockets.
+    /// Creates a socket in this namespace, for protocols that have no method of their own: netlink, packet, abstract
+    /// Unix sockets.
     ///
     /// The arguments are those of `socket(2)`. The socket is close-on-exec.
     ///
@@ -79,9 +80,9 @@ impl NetNs {
 
     /// Opens a TCP connection from this namespace, as [`TcpStream::connect`] does from the caller's.
     ///
-    /// Names, and interfaces in addresses such as `("fe80::1%eth0", 80)`, are looked up inside. Several addresses are tried as RFC
-    /// 8305 says: the families take turns, the next address follows after 250 ms or as soon as one fails, and the first connection
-    /// wins. The calling thread waits, and does not move.
+    /// Names, and interfaces in addresses such as `("fe80::1%eth0", 80)`, are looked up inside. Several addresses are
+    /// tried as RFC 8305 says: the families take turns, the next address follows after 250 ms or as soon as one fails,
+    /// and the first connection wins. The calling thread waits, and does not move.
     ///
     /// # Errors
     ///

@@ -13,9 +13,9 @@ use crate::thread::pinned::PinnedThread;
 
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
 ///
-/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]: a pair of a label and a namespace, or a type of
-/// your own. The closure gets the item. The results are in the order of the items. An item whose namespace cannot be entered
-/// gives its error in its place, and the walk goes on.
+/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]: a pair of a label and a namespace, or a
+/// type of your own. The closure gets the item. The results are in the order of the items. An item whose namespace
+/// cannot be entered gives its error in its place, and the walk goes on.
 ///
 /// Between two namespaces only the network namespace changes. The rest is restored at the end, as after a
 /// [`with_netns`](crate::with_netns).
@@ -69,13 +69,13 @@ where
 
 /// As [`walk`], on several pinned threads at once.
 ///
-/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. It is not
-/// defined which thread visits which namespace. The results are in the order of the items.
+/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. It is
+/// not defined which thread visits which namespace. The results are in the order of the items.
 ///
 /// # Errors
 ///
-/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started. Where fewer threads than asked for can be
-/// started, those do the work.
+/// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn) where no thread can be started. Where fewer threads than asked for
+/// can be started, those do the work.
 ///
 /// # Panics
 ///
@@ -118,8 +118,8 @@ where
     let context = Context::of_caller();
 
     let walks = thread::scope(|scope| {
-        // Each of these waits for a pinned thread, as this thread does. A thread that cannot be started leaves its share to
-        // the others.
+        // Each of these waits for a pinned thread, as this thread does. A thread that cannot be started leaves its
+        // share to the others.
         let others: Vec<_> =
             (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
         let mine = walk_on();
@@ -144,7 +144,8 @@ where
     }
 }
 
-/// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user code.
+/// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
+/// code.
 fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
     thread.enter_unguarded(item.as_ref().as_target())?;
     Ok(f(item))

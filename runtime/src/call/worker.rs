@@ -14,11 +14,12 @@ use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, descriptors};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
-/// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased by
-/// the first [`Worker::run`]. Dropping the worker takes the thread home and gives it back.
+/// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased
+/// by the first [`Worker::run`]. Dropping the worker takes the thread home and gives it back.
 ///
-/// Between two runs nothing is restored: what one closure changes of its thread, the next one meets. A closure that changed
-/// something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another thread.
+/// Between two runs nothing is restored: what one closure changes of its thread, the next one meets. A closure that
+/// changed something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another
+/// thread.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -69,11 +70,11 @@ impl Worker {
     /// # Errors
     ///
     /// As [`with_netns`](crate::with_netns), where a thread must be leased and moved in: for the first run, and after a
-    /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other calls of this
-    /// crate: the inner run would wait for the outer one. The closure was then never called.
+    /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other
+    /// calls of this crate: the inner run would wait for the outer one. The closure was then never called.
     ///
-    /// (Through other means that is not noticed, and waits for ever: by a thread that the closure starts and joins, or by two
-    /// workers whose closures run each other from two threads, as with two mutexes.)
+    /// (Through other means that is not noticed, and waits for ever: by a thread that the closure starts and joins, or
+    /// by two workers whose closures run each other from two threads, as with two mutexes.)
     ///
     /// # Panics
     ///
@@ -85,7 +86,8 @@ impl Worker {
     {
         let seat = self.seat();
         if seat.run.is_current() {
-            let why = "this call is part of a run of the same worker, for whose end it would wait; make another worker, or a call";
+            let why = "this call is part of a run of the same worker, for whose end it would wait; make another worker, \
+                       or a call";
             return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
         }
         let turn = seat.tickets.queue();

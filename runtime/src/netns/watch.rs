@@ -141,8 +141,8 @@ impl Watch {
             if let Some(event) = self.pending.pop_front() {
                 return Ok(Some(event));
             }
-            // A change that the caller was told of, by waiting for the descriptor, is told once: so look in any case, and
-            // only then wait. One that comes during the look is told by the next wait.
+            // A change that the caller was told of, by waiting for the descriptor, is told once: so look in any case,
+            // and only then wait. One that comes during the look is told by the next wait.
             self.wait(Some(Instant::now()))?;
             self.compare()?;
             if self.pending.is_empty() && !self.wait(deadline)? {

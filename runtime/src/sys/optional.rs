@@ -2,9 +2,9 @@
 //!
 //! **Promised:** none of them is made on a thread where it would kill the process.
 //!
-//! **Why this mechanism:** a filter cannot be read, and `@system-service` of systemd, for one, kills for what it does not list.
-//! `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each call once; it has the
-//! filter of the thread that asks, and the kernel ends the child in place of the process.
+//! **Why this mechanism:** a filter cannot be read, and `@system-service` of systemd, for one, kills for what it does
+//! not list. `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each
+//! call once; it has the filter of the thread that asks, and the kernel ends the child in place of the process.
 
 use std::sync::OnceLock;
 
@@ -57,8 +57,8 @@ impl OptionalCalls {
     const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
     const NONE: OptionalCalls = OptionalCalls(0);
 
-    /// For the calling thread. Without a filter it costs one `prctl(2)`. The first time that a thread of the process has a
-    /// filter, it costs some child processes, one more than there are calls that kill.
+    /// For the calling thread. Without a filter it costs one `prctl(2)`. The first time that a thread of the process
+    /// has a filter, it costs some child processes, one more than there are calls that kill.
     ///
     /// Threads with a filter are taken to have the same one.
     pub(crate) fn of_current_thread() -> OptionalCalls {

@@ -1,12 +1,13 @@
 //! A value that belongs to this process: its child processes start without it.
 //!
-//! **Promised:** [`ProcessLocal::get_or_init`] returns what this very process made, however the process came to be: by `fork(2)`, by a
-//! `clone(2)` that no library knows of, at any depth. No lock is taken, so that a lock that another thread held at the fork does not
-//! matter. (A child that shares its parent's memory, as after `vfork(2)`, shares the value.)
+//! **Promised:** [`ProcessLocal::get_or_init`] returns what this very process made, however the process came to be: by
+//! `fork(2)`, by a `clone(2)` that no library knows of, at any depth. No lock is taken, so that a lock that another
+//! thread held at the fork does not matter. (A child that shares its parent's memory, as after `vfork(2)`, shares the
+//! value.)
 //!
-//! **Why this mechanism:** handlers of `pthread_atfork(3)` are not called for a raw `clone`, and comparing `getpid(2)` costs a syscall
-//! each time. The kernel empties a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so that a read of it tells. Where that is
-//! not to be had, process ids are compared.
+//! **Why this mechanism:** handlers of `pthread_atfork(3)` are not called for a raw `clone`, and comparing `getpid(2)`
+//! costs a syscall each time. The kernel empties a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so that a
+//! read of it tells. Where that is not to be had, process ids are compared.
 //!
 //! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
 
@@ -23,7 +24,8 @@ pub(crate) struct ProcessLocal<T: 'static> {
 
 struct Slot<T> {
     current: AtomicPtr<Owned<T>>,
-    /// Whether the kernel leaves the slot as it is in a child process. (All zero is right for a page that the kernel empties.)
+    /// Whether the kernel leaves the slot as it is in a child process. (All zero is right for a page that the kernel
+    /// empties.)
     inherited: bool,
 }
 
@@ -53,7 +55,8 @@ impl<T: Sync + 'static> ProcessLocal<T> {
         let mut slot = self.slot.load(Ordering::Acquire);
         if slot.is_null() {
             let made = Slot::on_wiped_page().unwrap_or_else(Slot::inherited);
-            // Where another thread was faster, ours is not used; nor is it freed, which is a page in the life of a process.
+            // Where another thread was faster, ours is not used; nor is it freed, which is a page in the life of a
+            // process.
             slot = match self.slot.compare_exchange(slot, made, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => made,
                 Err(theirs) => theirs,

@@ -201,7 +201,7 @@ fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
 fn owned_descriptor(result: c_long) -> nix::Result<OwnedFd> {
     let fd = Errno::result(result)?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    // SAFETY: the kernel has just made this descriptor for us, and no other code knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -296,7 +296,8 @@ pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Sleeps while `word` is `expected`, until [`futex_wake`], a signal or the end of `timeout` (`futex(2)`). May return for no reason.
+/// Sleeps while `word` is `expected`, until [`futex_wake`], a signal or the end of `timeout` (`futex(2)`). May return
+/// for no reason.
 #[allow(clippy::cast_lossless, clippy::cast_possible_wrap)] // `tv_nsec` has 32 bits on some architectures.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let timeout = timeout.map(|timeout| libc::timespec {

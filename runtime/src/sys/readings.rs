@@ -1,5 +1,5 @@
-//! What a thread has for itself alone, as it reads on that thread: each a system call or two. Every block here hands the kernel
-//! numbers, or a pointer to a local that outlives the call.
+//! What a thread has for itself alone, as it reads on that thread: each a system call or two. Every block here hands
+//! the kernel numbers, or a pointer to a local that outlives the call.
 
 use std::os::fd::OwnedFd;
 
@@ -119,7 +119,8 @@ pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
     Ok([user as u32, group as u32])
 }
 
-/// The supplementary groups: how many, and as many as there is room for (`getgroups(2)`). `EINVAL` where there are more.
+/// The supplementary groups: how many, and as many as there is room for (`getgroups(2)`). `EINVAL` where there are
+/// more.
 pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
     let length = c_int::try_from(room.len()).unwrap_or(c_int::MAX);
     // SAFETY: the kernel writes at most as many ids as it is told that there is room for.
@@ -182,7 +183,8 @@ pub(crate) fn io_priority() -> nix::Result<i32> {
     Ok(i32::try_from(found).unwrap_or(-1))
 }
 
-/// The words of `struct sched_attr` (`sched_getattr(2)`): policy and flags, nice value and priority, deadlines, utilization clamps.
+/// The words of `struct sched_attr` (`sched_getattr(2)`): policy and flags, nice value and priority, deadlines,
+/// utilization clamps.
 pub(crate) fn scheduling() -> nix::Result<[u64; 7]> {
     let mut attributes = [0_u64; 7];
     // SAFETY: the kernel writes at most as many bytes as it is told.
@@ -211,7 +213,8 @@ pub(crate) enum Keyring {
     Session = -3,
 }
 
-/// The serial number of a keyring of the calling thread, which is not made (`KEYCTL_GET_KEYRING_ID`). `ENOKEY` without one.
+/// The serial number of a keyring of the calling thread, which is not made (`KEYCTL_GET_KEYRING_ID`). `ENOKEY` without
+/// one.
 pub(crate) fn keyring(which: Keyring) -> nix::Result<i32> {
     const GET_KEYRING_ID: c_long = 0;
     let found = by_numbers(libc::SYS_keyctl, [GET_KEYRING_ID, which as c_long, 0, 0])?;
@@ -225,11 +228,11 @@ pub(crate) fn requested_keys() -> nix::Result<i32> {
     Ok(i32::try_from(found).unwrap_or(-1))
 }
 
-/// Whether the calling thread has ever made or used a ring of `io_uring(7)`: the kernel then keeps a context for it, and may have
-/// started threads for it.
+/// Whether the calling thread has ever made or used a ring of `io_uring(7)`: the kernel then keeps a context for it,
+/// and may have started threads for it.
 ///
-/// Asked with a registered ring that cannot be: `EBADF` where the thread has a context, `EINVAL` where it has none. Before Linux
-/// 5.18 the answer is always no.
+/// Asked with a registered ring that cannot be: `EBADF` where the thread has a context, `EINVAL` where it has none.
+/// Before Linux 5.18 the answer is always no.
 pub(crate) fn has_used_io_uring() -> bool {
     const REGISTERED_RING: c_long = 1 << 4;
     // No work is submitted and none waited for, even where the ring is there.

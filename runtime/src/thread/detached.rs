@@ -1,13 +1,14 @@
-//! Foreign code that must not run on the thread that has it: hooks that no caller waits for, and wakers that poll inline.
+//! Foreign code that must not run on the thread that has it: hooks that no caller waits for, and wakers that poll
+//! inline.
 //!
-//! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no thread can be
-//! had, [`run_detached`] keeps the job until the next lease. No thread waits for jobs.
+//! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
+//! thread can be had, [`run_detached`] keeps the job until the next lease. No thread waits for jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
-use super::pool::Pool;
+use super::pool::{Lease, Pool};
 use crate::unwind::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -64,7 +65,7 @@ fn keep(job: Job) {
 }
 
 fn start(job: Job) -> Result<(), Job> {
-    let Ok(lease) = Pool::of_process().lease() else { return Err(job) };
+    let Ok(lease) = Pool::of_process().lease().map(Lease::uncounted) else { return Err(job) };
     lease.submit(move |thread, lease| {
         let is_pristine = thread.is_some();
         if is_pristine {

@@ -81,14 +81,14 @@ static HOOK: Hook<Poisoning> = Hook::new();
 /// Sets the hook that is called when a thread could not be restored. Without a hook, one line is written to stderr.
 /// With feature `tracing`, an event of level `ERROR` is emitted in addition.
 ///
-/// The hook runs after the poisoned thread has let go of the namespace. A panic in it goes no further than its message. Where it
-/// runs:
+/// The hook runs after the poisoned thread has let go of the namespace. A panic in it goes no further than its message.
+/// Where it runs:
 ///
-/// - A call that is waited for, awaited or not: on the thread that made the call, or that polls its future, before the call
-///   returns or its future is ready.
-/// - An async call that is no longer awaited (a future that was dropped before its end, a
-///   `JoinHandle` that was dropped): soon after, on a pinned thread at home that does nothing else and exits afterwards. Where no
-///   thread can be started, when one can be for a later call.
+/// - A call that is waited for, awaited or not: on the thread that made the call, or that polls its future, before the
+///   call returns or its future is ready.
+/// - An async call that is no longer awaited (a future that was dropped before its end, a `JoinHandle` that was
+///   dropped): soon after, on a pinned thread at home that does nothing else and exits afterwards. Where no thread can
+///   be started, when one can be for a later call.
 ///
 /// It never runs on the poisoned thread.
 ///

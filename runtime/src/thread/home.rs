@@ -1,17 +1,17 @@
 //! Home: the namespaces that pinned threads start in and go back to, and what a thread looks like there.
 //!
-//! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's UTS, IPC,
-//! cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
+//! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's
+//! UTS, IPC, cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
 //! both inspections call pristine cannot be told from the template thread by anything that `Change` names.
 //!
 //! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
-//! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle and a
-//! `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace, capabilities) is
-//! compared with the template, and a thread that differs is retired. What only the thread itself can read is in
-//! [`pristine`](super::pristine).
+//! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle
+//! and a `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace,
+//! capabilities) is compared with the template, and a thread that differs is retired. What only the thread itself can
+//! read is in [`pristine`](super::pristine).
 //!
-//! **What breaks otherwise:** restoring the network namespace alone leaks the mount namespace that a callback unshared to
-//! whoever gets the thread next (container-libs #1109).
+//! **What breaks otherwise:** a restore of the network namespace alone leaks the mount namespace that a callback
+//! unshared to the next user of the thread (container-libs #1109).
 
 use std::fmt;
 use std::io;
@@ -50,8 +50,8 @@ pub(crate) struct Home {
 enum Sharing {
     /// `kcmp(2)`, which any thread can ask about any other.
     Compared,
-    /// `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`. The thread itself tries
-    /// what only a thread can do that shares, or that does not.
+    /// `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`. The thread
+    /// itself tries what only a thread can do that shares, or that does not.
     Tried(Trial),
     /// Neither is to be had. No thread is ever pristine.
     Unknown,
@@ -77,9 +77,10 @@ pub(crate) enum RestorePath {
 
 /// What a body changed on its thread that nothing undoes. The thread is retired.
 ///
-/// After each call the thread is compared with what it was before its first body, and reset where that is as cheap. This is done after
-/// the caller has its value, so that only a caller that calls again at once waits for it. A body that ends sooner than any system
-/// call can, such as one that reads what it has cached, has changed none of this, and its thread is not compared.
+/// After each call the thread is compared with what it was before its first body, and reset where that is as cheap.
+/// This is done after the caller has its value, so that only a caller that calls again at once waits for it. A body
+/// that ends sooner than any system call can, such as one that reads what it has cached, has changed none of this, and
+/// its thread is not compared.
 ///
 /// | attribute | what is done | µs |
 /// |---|---|---:|
@@ -123,14 +124,16 @@ pub(crate) enum RestorePath {
 /// | processor time of the thread | it counts all bodies |
 /// | thread-local variables of the program | they are the program's |
 ///
-/// Where a seccomp filter refuses `kcmp(2)`, as in a container without `CAP_SYS_PTRACE`, the thread itself tries what only a thread can
-/// do that shares its filesystem attributes and its descriptors. This takes `CAP_SYS_CHROOT`. A body that stopped sharing its
-/// filesystem attributes, and then started a thread that lives on, is not noticed there. Of what a filter refuses to read
-/// (keyrings, memory policy, scheduling) a change is not noticed either; most filters refuse the change too.
+/// Where a seccomp filter refuses `kcmp(2)`, as in a container without `CAP_SYS_PTRACE`, the thread itself tries what
+/// only a thread can do that shares its filesystem attributes and its descriptors. This takes `CAP_SYS_CHROOT`. A body
+/// that stopped sharing its filesystem attributes, and then started a thread that lives on, is not noticed there. Of
+/// what a filter refuses to read (keyrings, memory policy, scheduling) a change is not noticed either; most filters
+/// refuse the change too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Its `fs_struct` is its own (`unshare(2)` with `CLONE_FS` or `CLONE_NEWNS`): root, working directory and umask may differ.
+    /// Its `fs_struct` is its own (`unshare(2)` with `CLONE_FS` or `CLONE_NEWNS`): root, working directory and umask
+    /// may differ.
     Filesystem,
     /// It is in another mount namespace.
     MountNamespace,
@@ -160,8 +163,8 @@ pub enum Change {
     IoUring,
     /// It is in another UTS, IPC, cgroup or pid-for-children namespace, to which home's user namespace has no way back.
     Namespace,
-    /// It could not be determined, and is treated as changed: neither `kcmp(2)` nor `CAP_SYS_CHROOT` is there, or `/proc` cannot be
-    /// read. Also where a seccomp filter of the calling thread alone forbids `kcmp(2)`.
+    /// It could not be determined, and is treated as changed: neither `kcmp(2)` nor `CAP_SYS_CHROOT` is there, or
+    /// `/proc` cannot be read. Also where a seccomp filter of the calling thread alone forbids `kcmp(2)`.
     Unknown,
 }
 
@@ -286,8 +289,8 @@ impl Home {
         sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
     }
 
-    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure only: it reads
-    /// `/proc`, which must be the one that the template sees.
+    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure
+    /// only: it reads `/proc`, which must be the one that the template sees.
     fn is_where_thread_is(&self) -> bool {
         let same = |kind: &Kind| {
             let of_template = sys::namespace_of_thread(self.template, *kind);
@@ -314,8 +317,8 @@ impl Home {
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
-    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may still
-    /// be on their way back.
+    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may
+    /// still be on their way back.
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
@@ -346,11 +349,11 @@ impl Home {
         }
     }
 
-    /// Compares the calling thread, restored, with the template in what no other thread sees as cheaply: the namespaces that
-    /// no restore takes it back to.
+    /// Compares the calling thread, restored, with the template in what no other thread sees as cheaply: the namespaces
+    /// that no restore takes it back to.
     ///
-    /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a process
-    /// with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
+    /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a
+    /// process with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(&self, calls: OptionalCalls) -> Result<(), Change> {
         let listed = calls.has(Optional::ListMount) && sys::has_mount(self.sentinel_mount.load(Ordering::Relaxed));
         if !listed {
@@ -374,8 +377,8 @@ impl Home {
     }
 }
 
-/// The namespace of a kind that the calling thread is in. `None`: the kernel has no such kind, or, for child processes, it is a
-/// namespace that no process is in yet.
+/// The namespace of a kind that the calling thread is in. `None`: the kernel has no such kind, or, for child processes,
+/// it is a namespace that no process is in yet.
 fn namespace_of_current_thread(kind: Kind) -> io::Result<Option<PathBuf>> {
     match sys::namespace_of(ProcTask::Me, kind) {
         Ok(namespace) => Ok(Some(namespace)),
@@ -415,8 +418,8 @@ impl Trial {
 
     /// Tells whether the calling thread shares with the template.
     ///
-    /// That its `fs_struct` is shared at all is taken for shared with the template. A body that unshared it, and started a
-    /// thread that lives on, is not seen.
+    /// That its `fs_struct` is shared at all is taken for shared with the template. A body that unshared it, and
+    /// started a thread that lives on, is not seen.
     fn by_current_thread(&self) -> Result<(), Change> {
         match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
             Err(Errno::EINVAL) => {}
@@ -438,8 +441,8 @@ impl Trial {
 }
 
 impl RestorePath {
-    /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS namespace
-    /// of a parent user namespace, it would refuse later; those kinds come back second.
+    /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS
+    /// namespace of a parent user namespace, it would refuse later; those kinds come back second.
     ///
     /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
     /// kept its parent's network), each restore is to fail and be reported.

@@ -1,5 +1,5 @@
-//! A channel for one value. Not `std::sync::mpsc`, whose receiver parks: the caller's thread belongs to the user, whose executor may
-//! rely on its park token.
+//! A channel for one value. Not `std::sync::mpsc`, whose receiver parks: the caller's thread belongs to the user, whose
+//! executor may rely on its park token.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
 use crate::sys::{self, Capabilities, OptionalCalls};
 
-/// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked children.
+/// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked
+/// children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 /// A forked child has its parent's memory and none of its threads, so it starts with a new pool.
@@ -38,8 +39,8 @@ impl Pool {
         POOL.get_or_init(Pool::new)
     }
 
-    /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads there, and a
-    /// lock of it may be held for ever by one that there is not.
+    /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads
+    /// there, and a lock of it may be held for ever by one that there is not.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
         std::ptr::eq(self, Pool::of_process())
     }
@@ -52,7 +53,7 @@ impl Pool {
         };
         #[cfg(feature = "tokio")]
         super::detached::start_pending();
-        Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: self.roster.count_lease() })
+        Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: Some(self.roster.count_lease()) })
     }
 
     fn clone_worker(&'static self) -> Result<WorkerHandle, Error> {
@@ -167,12 +168,12 @@ pub(crate) struct Lease {
     worker: Option<WorkerHandle>,
     /// What this side of the lease found of the thread.
     found: Result<(), Change>,
-    _count: CountGuard,
+    _count: Option<CountGuard>,
 }
 
 impl Lease {
-    /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes back: the worker
-    /// failed an inspection since its last lease, and another is to be leased.
+    /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes
+    /// back: the worker failed an inspection since its last lease, and another is to be leased.
     ///
     /// Meanwhile this thread finds out what it may do, if there is an allowance to fill.
     /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
@@ -192,6 +193,12 @@ impl Lease {
         worker.side.run(job, look, inspect)
     }
 
+    /// The same lease, which [`pool_stats`] does not count: no call has it.
+    #[cfg(feature = "tokio")]
+    pub(super) fn uncounted(self) -> Lease {
+        Lease { _count: None, ..self }
+    }
+
     /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was
     /// rejected: as [`Lease::run`].
     #[cfg(feature = "tokio")]
@@ -204,8 +211,8 @@ impl Lease {
         }
     }
 
-    /// Ends the lease of a worker that is restored. Where this thread found a change in [`Lease::run`], the worker exits, and the
-    /// change is returned.
+    /// Ends the lease of a worker that is restored. Where this thread found a change in [`Lease::run`], the worker
+    /// exits, and the change is returned.
     pub(crate) fn end(mut self) -> Option<Change> {
         if let Some(worker) = self.worker.take() {
             self.roster.take_back(worker, self.found);
@@ -228,8 +235,8 @@ pub struct PoolStats {
     pub spawned_total: u64,
     /// Threads ever poisoned: their restore failed.
     pub poisoned_total: u64,
-    /// Threads ever retired: poisoned, changed beyond a restore, or asked to. Threads that end as they should (fresh ones, and
-    /// idle ones after the keep-alive) are not counted.
+    /// Threads ever retired: poisoned, changed beyond a restore, or asked to. Threads that end as they should (fresh
+    /// ones, and idle ones after the keep-alive) are not counted.
     pub retired_total: u64,
 }
 
@@ -261,7 +268,8 @@ pub(super) fn keep_alive() -> Duration {
     Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
 }
 
-/// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the finest.
+/// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the
+/// finest.
 ///
 /// Threads that are idle already go by the earlier value once more. Returns the earlier value.
 ///

@@ -1,13 +1,14 @@
 //! What "pristine" means: every attribute that Linux lets a thread have for itself, and what becomes of a change.
 //!
-//! **Promised:** a thread for which [`Baseline::inspect`] and [`Home`](super::home::Home)'s inspections find nothing differs from
-//! what it was before its first body in no attribute that [`TABLE`] names.
+//! **Promised:** a thread for which [`Baseline::inspect`] and [`Home`](super::home::Home)'s inspections find nothing
+//! differs from what it was before its first body in no attribute that [`TABLE`] names.
 //!
-//! **Why a baseline of its own:** a worker inherits from the template, and has run no user code when it is pinned. So what it
-//! finds then is the template's state, also where that has changed since the process began; and no other thread need be asked.
+//! **Why a baseline of its own:** a worker inherits from the template, and has run no user code when it is pinned. So
+//! what it finds then is the template's state, also where that has changed since the process began; and no other thread
+//! need be asked.
 //!
-//! **What breaks otherwise:** a body that joins a session keyring, blocks a signal or changes its user id by a raw system call
-//! leaves that to the next body on its thread.
+//! **What breaks otherwise:** a body that joins a session keyring, blocks a signal or changes its user id by a raw
+//! system call leaves that to the next body on its thread.
 //!
 //! What the table does not name is in the documentation of [`Change`], with the reason.
 
@@ -125,11 +126,11 @@ impl Baseline {
     }
 }
 
-/// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the clock
-/// itself takes. The processor may run faster later.
+/// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the
+/// clock itself takes. The processor may run faster later.
 ///
-/// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system call alone
-/// changes has not changed.
+/// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system
+/// call alone changes has not changed.
 pub(super) fn shortest_system_call() -> Duration {
     const TRIES: u32 = 200;
     let shortest = |work: fn()| {
@@ -213,8 +214,8 @@ fn groups() -> Reading {
     Ok(all)
 }
 
-/// The ambient set is a part of the inheritable one. Where that is empty, as is usual, it changes first, and is compared
-/// with the effective and permitted sets.
+/// The ambient set is a part of the inheritable one. Where that is empty, as is usual, it changes first, and is
+/// compared with the effective and permitted sets.
 fn ambient_capabilities() -> Reading {
     let inheritable = sys::capabilities_of(sys::current_tid())?.inheritable;
     if inheritable == 0 {

@@ -1,12 +1,14 @@
-//! The rendezvous: a borrowed closure runs on another thread while its owner waits, or an owned one and its owner does not wait.
+//! The rendezvous: a borrowed closure runs on another thread while its owner waits, or an owned one and its owner does
+//! not wait.
 //!
-//! **Promised:** [`Caller::run`] returns only when the other thread has run the job or rejected it, and no longer uses it. So a
-//! job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a thread that sleeps.
-//! A callee that ends rejects what it has not taken, and what is posted later: no caller waits for a thread that is gone.
-//! [`Caller::submit`] moves its own side into the job, so that nothing else can be posted before the job was taken.
+//! **Promised:** [`Caller::run`] returns only when the other thread has run the job or rejected it, and no longer uses
+//! it. So a job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a
+//! thread that sleeps. A callee that ends rejects what it has not taken, and what is posted later: no caller waits for
+//! a thread that is gone. [`Caller::submit`] moves its own side into the job, so that nothing else can be posted before
+//! the job was taken.
 //!
-//! **Why our own:** the alternatives either start a thread for each call (`std::thread::scope`) or ask for `'static` closures
-//! (channels). The protocol is two words, each written by one side and waited for by the other:
+//! **Why our own:** the alternatives either start a thread for each call (`std::thread::scope`) or ask for `'static`
+//! closures (channels). The protocol is two words, each written by one side and waited for by the other:
 //!
 //! ```text
 //! order:   NONE ─(callee sleeps)→ PARKED     NONE | PARKED ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
@@ -15,18 +17,19 @@
 //! offer:   NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before its answer)→ NONE
 //! ```
 //!
-//! A caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the offer, and the
-//! callee then relies on that work being done before the caller returns.
+//! A caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the
+//! offer, and the callee then relies on that work being done before the caller returns.
 //!
-//! The cell `request` belongs to the callee from `POSTED` until it has taken the request, and to the caller otherwise. There is one
-//! [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one thread at a time.
+//! The cell `request` belongs to the callee from `POSTED` until it has taken the request, and to the caller otherwise.
+//! There is one [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one
+//! thread at a time.
 //!
-//! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its park token.
-//! `park` would consume the token.
+//! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its
+//! park token. `park` would consume the token.
 //!
-//! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The model
-//! check (`tests/tests/rendezvous_model.rs`, this very file with loom's types in place of `std`'s) explores every interleaving of
-//! jobs, sleeps, rejections and ends.
+//! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The
+//! model check (`tests/tests/rendezvous_model.rs`, this very file with loom's types in place of `std`'s) explores every
+//! interleaving of jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -86,8 +89,8 @@ struct ResponseSlot {
 #[repr(align(128))]
 struct CachePadded<T>(T);
 
-// SAFETY: the cell is used by one side at a time, as the module's documentation says, with an acquire of the word that the
-// other side released. What passes through it is `Send`: jobs by their types. The `A` never passes.
+// SAFETY: the cell is used by one side at a time, as the module's documentation says, with an acquire of the word that
+// the other side released. What passes through it is `Send`: jobs by their types. The `A` never passes.
 unsafe impl<A> Send for Mailbox<A> {}
 // SAFETY: as above.
 unsafe impl<A> Sync for Mailbox<A> {}
@@ -146,10 +149,11 @@ pub(crate) struct Rejected<F>(pub(crate) F);
 impl<A> Caller<A> {
     /// Has the callee run `job`, and waits until it has. A panic of the job is resumed here.
     ///
-    /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job offered. It need not
-    /// be called at all.
+    /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
+    /// offered. It need not be called at all.
     ///
-    /// `meanwhile` is called once, when the job has been posted, and before that where the two sides share one CPU. It does not unwind.
+    /// `meanwhile` is called once, when the job has been posted, and before that where the two sides share one CPU. It
+    /// does not unwind.
     pub(crate) fn run<F, R>(
         &mut self,
         job: F,
@@ -182,8 +186,8 @@ impl<A> Caller<A> {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
-        // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until it
-        // answers, and this function does not return before that.
+        // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until
+        // it answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
         if self.spin.limit == 0 {
@@ -267,7 +271,8 @@ impl<A> Callee<A> {
     pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Order<'_, A> {
         match self.await_order(timeout) {
             POSTED => {
-                // The order is taken. The caller writes the word again only after the answer, or when the job has its side.
+                // The order is taken. The caller writes the word again only after the answer, or when the job has its
+                // side.
                 self.shared.request.0.order.store(NONE, Ordering::Relaxed);
                 match self.shared.take() {
                     Some(Request::Borrowed(job)) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
@@ -322,7 +327,7 @@ pub(crate) struct BorrowedJob<'c, A> {
 }
 
 impl<A> BorrowedJob<'_, A> {
-    /// Runs the job, then answers the caller. Returns whether the caller assisted, or does so and is waited for by nobody but itself.
+    /// Runs the job, then answers the caller. Returns whether the caller assisted..
     pub(crate) fn run(mut self, argument: &mut A) -> bool {
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
@@ -385,8 +390,8 @@ impl ResponseSlot {
     }
 }
 
-/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. (That the thread is unwinding from elsewhere is no
-/// reason: a destructor may make a call.) No user code runs below it.
+/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. (That the thread is unwinding from
+/// elsewhere is no reason: a destructor may make a call.) No user code runs below it.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {

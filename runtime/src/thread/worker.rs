@@ -63,8 +63,8 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             LeaseState::Leased | LeaseState::Pristine => {}
             LeaseState::Restored | LeaseState::HalfInspected => {
                 if thread.inspect().is_err() {
-                    // If it was leased meanwhile, its side of the rendezvous ends with this function, and rejects the job: the
-                    // owner leases another.
+                    // If it was leased meanwhile, its side of the rendezvous ends with this function, and rejects the
+                    // job: the owner leases another.
                     roster.retire(retired);
                     break;
                 }
