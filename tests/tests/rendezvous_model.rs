@@ -93,7 +93,7 @@ fn borrows_twice(limit: SpinLimit) {
             borrowed.cell().set(turn);
             *sum += turn;
         };
-        assert!(caller.run(job, || (), |_| ()).is_ok());
+        assert!(caller.run(job, |_| ()).is_ok());
         assert_eq!(seen.get(), turn);
     }
     drop(caller);
@@ -130,7 +130,7 @@ fn a_rejected_job_is_never_run_and_comes_back() {
             Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
         });
         let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
-        assert!(matches!(caller.run(job, || (), |_| ()), Err(Rejected(_))));
+        assert!(matches!(caller.run(job, |_| ()), Err(Rejected(_))));
         thread.join().unwrap();
     });
 }
@@ -141,7 +141,7 @@ fn ends_without_an_answer(limit: SpinLimit) {
     let thread = loom::thread::spawn(move || drop(side));
     for _ in 0..2 {
         let job = |(): &mut (), _: &AssistPoint<'_>| unreachable!("rejected");
-        assert!(matches!(caller.run(job, || (), |_| ()), Err(Rejected(_))));
+        assert!(matches!(caller.run(job, |_| ()), Err(Rejected(_))));
     }
     drop(caller);
     thread.join().unwrap();
@@ -188,7 +188,7 @@ fn a_callee_whose_wait_times_out_misses_no_order() {
                 }
             }
         });
-        assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 1, || (), |_| ()).is_ok());
+        assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 1, |_| ()).is_ok());
         drop(caller);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -203,7 +203,7 @@ fn assists(limit: SpinLimit) {
     });
     let mut assisted = false;
     let job = |(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7);
-    assert!(caller.run(job, || (), |thread| assisted = thread == 7).is_ok());
+    assert!(caller.run(job, |thread| assisted = thread == 7).is_ok());
     assert_eq!(thread.join().unwrap(), assisted);
 }
 
@@ -230,10 +230,8 @@ fn an_offer_ends_with_its_job() {
                 }
             }
         });
-        assert!(
-            caller.run(|(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7), || (), |_| ()).is_ok()
-        );
-        assert!(caller.run(|(): &mut (), _: &AssistPoint<'_>| (), || (), |_| unreachable!("no offer")).is_ok());
+        assert!(caller.run(|(): &mut (), assist_point: &AssistPoint<'_>| assist_point.reached(7), |_| ()).is_ok());
+        assert!(caller.run(|(): &mut (), _: &AssistPoint<'_>| (), |_| unreachable!("no offer")).is_ok());
         thread.join().unwrap();
     });
 }
@@ -249,7 +247,7 @@ fn submits_then_runs(limit: SpinLimit) {
     });
     let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
     // The callee may still be on its way out of the job.
-    assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, || (), |_| ()).is_ok());
+    assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, |_| ()).is_ok());
     drop(caller);
     assert_eq!(thread.join().unwrap(), 3);
 }

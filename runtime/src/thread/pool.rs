@@ -175,7 +175,7 @@ impl Lease {
     /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes
     /// back: the worker failed an inspection since its last lease, and another is to be leased.
     ///
-    /// Meanwhile this thread finds out what it may do, if there is an allowance to fill.
+    /// First this thread finds out what it may do, if there is an allowance to fill.
     /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
     pub(crate) fn run<F, R>(&mut self, allowance: Option<&Allowance>, job: F) -> Result<R, Rejected<F>>
     where
@@ -183,14 +183,15 @@ impl Lease {
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
-        let look = || allowance.into_iter().for_each(Allowance::look);
+        // Before the job is posted: while the worker waited for it, each look at it would cost a trip to another CPU.
+        allowance.into_iter().for_each(Allowance::look);
         let inspect = |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
                 home.inspect_from_anywhere(thread, capabilities, OptionalCalls::of_current_thread())
             });
         };
-        worker.side.run(job, look, inspect)
+        worker.side.run(job, inspect)
     }
 
     /// The same lease, which [`pool_stats`] does not count: no call has it.

@@ -151,15 +151,7 @@ impl<A> Caller<A> {
     ///
     /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
     /// offered. It need not be called at all.
-    ///
-    /// `meanwhile` is called once, when the job has been posted, and before that where the two sides share one CPU. It
-    /// does not unwind.
-    pub(crate) fn run<F, R>(
-        &mut self,
-        job: F,
-        meanwhile: impl FnOnce(),
-        assist: impl FnOnce(u32),
-    ) -> Result<R, Rejected<F>>
+    pub(crate) fn run<F, R>(&mut self, job: F, assist: impl FnOnce(u32)) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
         R: Send,
@@ -171,7 +163,6 @@ impl<A> Caller<A> {
                 let job = job.take();
                 result = job.map(|job| panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
             },
-            meanwhile,
             assist,
         );
         match (result, job) {
@@ -182,7 +173,7 @@ impl<A> Caller<A> {
         }
     }
 
-    fn run_borrowed(&mut self, job: &mut Job<'_, A>, meanwhile: impl FnOnce(), assist: impl FnOnce(u32)) {
+    fn run_borrowed(&mut self, job: &mut Job<'_, A>, assist: impl FnOnce(u32)) {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
         let job = NonNull::from(job);
@@ -190,13 +181,7 @@ impl<A> Caller<A> {
         // it answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
-        if self.spin.limit == 0 {
-            meanwhile();
-            self.shared.post(Request::Borrowed(job));
-        } else {
-            self.shared.post(Request::Borrowed(job));
-            meanwhile();
-        }
+        self.shared.post(Request::Borrowed(job));
         self.await_answer(assist);
         std::mem::forget(no_unwinding);
     }
