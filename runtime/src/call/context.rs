@@ -36,9 +36,13 @@ impl WorkerRun {
             if Arc::ptr_eq(&inner, self) {
                 return true;
             }
-            run = inner.outer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            run = inner.outer();
         }
         false
+    }
+
+    fn outer(&self) -> Option<Arc<WorkerRun>> {
+        self.outer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says what this run is part of, until `None`.

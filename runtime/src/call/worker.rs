@@ -45,7 +45,9 @@ struct Seat {
 }
 
 /// The seats of workers that were made in a process from which this one was forked, by the address of the seat there.
-static INHERITED: ProcessLocal<Mutex<Vec<(usize, Arc<Seat>)>>> = ProcessLocal::new();
+static INHERITED: ProcessLocal<Mutex<InheritedSeats>> = ProcessLocal::new();
+
+type InheritedSeats = Vec<(usize, Arc<Seat>)>;
 
 impl NetNs {
     /// A worker for this namespace. Nothing happens until it is used: see [`Worker`].
@@ -126,14 +128,12 @@ impl Worker {
             return Arc::clone(&self.seat);
         }
         let mut inherited = inherited();
-        match inherited.iter().find(|(address, _)| *address == self.address()) {
-            Some((_, seat)) => Arc::clone(seat),
-            None => {
-                let seat = Arc::<Seat>::default();
-                inherited.push((self.address(), Arc::clone(&seat)));
-                seat
-            }
+        if let Some((_, seat)) = inherited.iter().find(|(address, _)| *address == self.address()) {
+            return Arc::clone(seat);
         }
+        let seat = Arc::<Seat>::default();
+        inherited.push((self.address(), Arc::clone(&seat)));
+        seat
     }
 
     fn address(&self) -> usize {
@@ -141,7 +141,7 @@ impl Worker {
     }
 }
 
-fn inherited() -> MutexGuard<'static, Vec<(usize, Arc<Seat>)>> {
+fn inherited() -> MutexGuard<'static, InheritedSeats> {
     INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -99,12 +99,12 @@ impl<T> Slot<T> {
 
     #[cold]
     fn replace(&'static self, found: *mut Owned<T>, make: fn() -> T) -> &'static T {
-        let made = Box::into_raw(Box::new(Owned { value: make(), process: std::process::id() }));
-        let current = match self.current.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => made,
+        let owned = Box::into_raw(Box::new(Owned { value: make(), process: std::process::id() }));
+        let current = match self.current.compare_exchange(found, owned, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => owned,
             Err(theirs) => {
                 // SAFETY: it was not stored, so this is its only pointer.
-                drop(unsafe { Box::from_raw(made) });
+                drop(unsafe { Box::from_raw(owned) });
                 theirs
             }
         };

@@ -214,6 +214,7 @@ pub(crate) fn set_capabilities(wanted: Capabilities) -> nix::Result<()> {
 }
 
 /// Sleeps while `word` is `expected`, until [`futex_wake`], a signal or the end of `timeout` (`futex(2)`). May return for no reason.
+#[allow(clippy::cast_lossless, clippy::cast_possible_wrap)] // `tv_nsec` has 32 bits on some architectures.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
