@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::sys;
+pub(crate) use crate::sys::{current_cpu, leave_cpu, return_to_cpu};
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{self, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, CpuSet};
+use nix::sched::{self, CloneFlags, CpuSet};
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
@@ -45,6 +45,43 @@ pub(crate) fn current_tid() -> Tid {
 /// The id of the process, which is also the thread id of its leader.
 pub(crate) fn process_id() -> Tid {
     nix::unistd::getpid()
+}
+
+/// The CPU that the calling thread is on at this moment.
+pub(crate) fn current_cpu() -> u32 {
+    sched::sched_getcpu().ok().and_then(|cpu| cpu.try_into().ok()).unwrap_or(0)
+}
+
+/// Moves the calling thread off a CPU if it is there and may run elsewhere. Its affinity is the same afterwards. Returns whether the
+/// thread is on another CPU.
+pub(crate) fn leave_cpu(cpu: u32) -> bool {
+    if current_cpu() == cpu {
+        move_by_affinity(|affinity| affinity.unset(cpu as usize));
+    }
+    current_cpu() != cpu
+}
+
+/// Moves the calling thread to a CPU if it may run there. Its affinity is the same afterwards.
+pub(crate) fn return_to_cpu(cpu: u32) {
+    if current_cpu() != cpu {
+        move_by_affinity(|affinity| {
+            let may_run_there = affinity.is_set(cpu as usize)?;
+            *affinity = CpuSet::new();
+            if may_run_there { affinity.set(cpu as usize) } else { Ok(()) }
+        });
+    }
+}
+
+/// Narrows the calling thread's affinity, which moves it at once, and sets what it was before.
+fn move_by_affinity(narrow: impl FnOnce(&mut CpuSet) -> nix::Result<()>) {
+    let this_thread = Pid::from_raw(0);
+    let Ok(affinity) = sched::sched_getaffinity(this_thread) else { return };
+    let mut narrowed = affinity;
+    // An affinity without a CPU is refused, and the thread stays.
+    if narrow(&mut narrowed).is_ok() && sched::sched_setaffinity(this_thread, &narrowed).is_ok() {
+        // What the kernel has just taken for narrower it takes again, unless the last CPU of it goes offline meanwhile.
+        let _ = sched::sched_setaffinity(this_thread, &affinity);
+    }
 }
 
 /// Opens what may be a namespace file: close-on-exec, and without waiting for whoever else might open a FIFO.

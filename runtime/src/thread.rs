@@ -23,6 +23,7 @@ mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;
 mod roster;
+pub(crate) mod spin_policy;
 mod template;
 mod worker;
 

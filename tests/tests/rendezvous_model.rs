@@ -7,6 +7,8 @@
 
 #[path = "../../runtime/src/thread/rendezvous.rs"]
 mod rendezvous;
+#[path = "../../runtime/src/thread/spin_policy.rs"]
+mod spin_policy;
 
 mod sync {
     use std::ops::Deref;
@@ -50,6 +52,16 @@ mod sync {
         }
     }
 
+    pub(crate) fn current_cpu() -> u32 {
+        0
+    }
+
+    pub(crate) fn leave_cpu(_: u32) -> bool {
+        true
+    }
+
+    pub(crate) fn return_to_cpu(_: u32) {}
+
     impl Deref for Futex {
         type Target = AtomicU32;
 
@@ -61,7 +73,13 @@ mod sync {
 
 use std::time::Duration;
 
-use rendezvous::{AssistPoint, Callee, Order, Rejected, SpinLimit, mailbox};
+use rendezvous::{AssistPoint, Callee, Caller, Order, Rejected, mailbox_with};
+use spin_policy::{SpinLimit, SpinPolicy};
+
+/// Without a limit both sides sleep at once. With one they spin, as after a long streak of calls.
+fn mailbox<A>(SpinLimit(limit): SpinLimit) -> (Caller<A>, Callee<A>) {
+    mailbox_with(SpinPolicy::spinning(SpinLimit(limit)), SpinLimit(limit))
+}
 
 /// A callee that runs `jobs` jobs, adding up what it was handed, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
@@ -244,7 +262,7 @@ fn submits_then_runs(limit: SpinLimit) {
         *sum.expect("it is not rejected") += 1;
         send.send(caller).unwrap();
     });
-    let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
+    let mut caller: Caller<u32> = receive.recv().unwrap();
     // The callee may still be on its way out of the job.
     assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, |_| ()).is_ok());
     drop(caller);

@@ -20,6 +20,7 @@ const NAME: &str = "in-netns-pauses";
 const BURSTS: [u32; 6] = [1, 2, 5, 20, 100, 1000];
 
 fn main() {
+    if std::env::var_os("NOSPIN").is_some() { in_netns::__private::limit_spinning(0); }
     match std::env::args().nth(1).as_deref() {
         None => table(),
         Some("tight") => tight_in_new_processes(),
@@ -115,6 +116,7 @@ fn table() {
         (milliseconds(1), "1 ms, beside a busy CPU", true, 100),
     ] {
         for burst in BURSTS {
+            let rounds = if std::env::var_os("QUICK").is_some() { rounds / 3 } else { rounds };
             let rounds = if burst == 1000 { rounds / 4 } else { rounds };
             let mut measure = || cell(&mut calls, burst, pause, rounds);
             let [ours, peer, floor] = if busy { beside_busy(measure) } else { measure() };

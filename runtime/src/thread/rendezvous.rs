@@ -9,7 +9,8 @@
 //! (channels). The protocol is two words, each written by one side and waited for by the other:
 //!
 //! ```text
-//! order:   NONE ─(callee sleeps)→ PARKED     NONE | PARKED ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
+//! order:   NONE ─(callee sleeps)→ PARKED     NONE | SPINNING ─(callee)→ either
+//!          any of these ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE | SPINNING
 //!          any ─(callee ends)→ GONE          GONE ─(caller)→ POSTED ─(the same caller)→ GONE
 //! answer:  PENDING ─(caller sleeps)→ PARKED  PENDING | PARKED ─(callee)→ ANSWERED         ANSWERED ─(caller)→ PENDING
 //! offer:   NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before its answer)→ NONE
@@ -33,7 +34,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Arc, AtomicU32, Futex, Ordering, UnsafeCell, spin_loop};
+use super::spin_policy::{Found, SpinLimit, SpinPolicy};
+use crate::sync::{Arc, AtomicU32, Futex, Ordering, UnsafeCell, current_cpu, leave_cpu, return_to_cpu, spin_loop};
 
 /// What the callee runs, with the `A` that it keeps. It does not unwind.
 type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
@@ -54,6 +56,12 @@ const ANSWERED: u32 = 1;
 /// Of `order` and `answer`.
 const PARKED: u32 = 3;
 
+/// Of `wait`.
+const SPIN: u32 = 1 << 31;
+
+/// Of `order`: none is posted, and the callee is on another CPU than the caller and will see one at once.
+const SPINNING: u32 = 5;
+
 /// No thread has this id.
 const CLAIMED: u32 = u32::MAX;
 
@@ -65,6 +73,8 @@ struct Mailbox<A> {
 /// What goes to the callee.
 struct RequestSlot<A> {
     order: Futex,
+    /// How the callee is to wait when it has answered: [`SPIN`] or not, and the CPU that the caller was on. Written before `POSTED`.
+    wait: AtomicU32,
     request: UnsafeCell<Option<Request<A>>>,
 }
 
@@ -93,18 +103,23 @@ unsafe impl<A> Send for Mailbox<A> {}
 unsafe impl<A> Sync for Mailbox<A> {}
 
 impl<A> Mailbox<A> {
-    /// The caller's side: the callee is to take `request`.
-    fn post(&self, request: Request<A>) {
-        let RequestSlot { order, request: cell } = &self.request.0;
+    /// The caller's side: the callee is to take `request`. Returns how it was found.
+    fn post(&self, request: Request<A>) -> Found {
+        let RequestSlot { order, request: cell, .. } = &self.request.0;
         // SAFETY: nothing is posted, so the cell is the caller's.
         cell.with_mut(|cell| unsafe { *cell = Some(request) });
         match order.swap(POSTED, Ordering::AcqRel) {
-            PARKED => order.wake(),
+            PARKED => {
+                order.wake();
+                Found::Asleep
+            }
+            SPINNING => Found::Spinning,
             GONE => {
                 order.store(GONE, Ordering::Relaxed);
                 self.reject();
+                Found::Busy
             }
-            _ => {}
+            _ => Found::Busy,
         }
     }
 
@@ -125,19 +140,28 @@ impl<A> Mailbox<A> {
 }
 
 /// Makes a mailbox, and returns its two sides.
-pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
+pub(crate) fn mailbox<A>(limit: SpinLimit) -> (Caller<A>, Callee<A>) {
+    mailbox_with(SpinPolicy::new(limit), limit)
+}
+
+/// As [`mailbox`], with a policy in some state.
+pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        request: CachePadded(RequestSlot { order: Futex::new(NONE), request: UnsafeCell::new(None) }),
+        request: CachePadded(RequestSlot {
+            order: Futex::new(NONE),
+            wait: AtomicU32::new(0),
+            request: UnsafeCell::new(None),
+        }),
         response: CachePadded(ResponseSlot { answer: Futex::new(PENDING), offer: AtomicU32::new(NONE) }),
     });
-    let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
-    (Caller { shared, spin: Spin::new(spin) }, callee)
+    let callee = Callee { shared: Arc::clone(&shared), limit, left_cpu: None };
+    (Caller { shared, policy: Box::new(policy) }, callee)
 }
 
 /// The side that hands over. Dropping it tells the callee that nothing more will come.
 pub(crate) struct Caller<A> {
     shared: Arc<Mailbox<A>>,
-    spin: Spin,
+    policy: Box<SpinPolicy>,
 }
 
 /// The callee did not run this job, and never will.
@@ -178,15 +202,26 @@ impl<A> Caller<A> {
         // answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
-        self.shared.post(Request::Borrowed(job));
-        self.await_answer(assist);
+        self.say_how_to_wait();
+        let found = self.shared.post(Request::Borrowed(job));
+        let spins = self.policy.posted(found);
+        self.await_answer(spins, assist);
         std::mem::forget(no_unwinding);
     }
 
-    fn await_answer(&mut self, assist: impl FnOnce(u32)) {
+    fn say_how_to_wait(&mut self) {
+        let wait = &self.shared.request.0.wait;
+        if !self.policy.begin(Instant::now) {
+            wait.store(0, Ordering::Relaxed);
+        } else if wait.load(Ordering::Relaxed) & SPIN == 0 {
+            wait.store(SPIN | current_cpu(), Ordering::Relaxed);
+        }
+    }
+
+    fn await_answer(&mut self, spins: u32, assist: impl FnOnce(u32)) {
         let ResponseSlot { answer, offer } = &self.shared.response.0;
         let mut assist = Some(assist);
-        let is_answered = || {
+        let mut is_answered = || {
             let offered = offer.load(Ordering::Relaxed);
             if offered != NONE && assist.is_some() {
                 // Fails where the callee has answered just now.
@@ -198,8 +233,14 @@ impl<A> Caller<A> {
             }
             answer.load(Ordering::Acquire) == ANSWERED
         };
-        if self.spin.spin_until(is_answered) {
-            return;
+        for _ in 0..spins {
+            if is_answered() {
+                return self.policy.spun(true);
+            }
+            spin_loop();
+        }
+        if spins > 0 {
+            self.policy.spun(false);
         }
         if answer.compare_exchange(PENDING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while answer.load(Ordering::Acquire) == PARKED {
@@ -215,6 +256,7 @@ impl<A> Caller<A> {
         A: 'static,
     {
         let shared = Arc::clone(&self.shared);
+        shared.request.0.wait.store(0, Ordering::Relaxed);
         // From here on there is no caller's side but in the job.
         shared.post(Request::Owned(Box::new(move |argument| job(argument, self))));
     }
@@ -232,7 +274,9 @@ impl<A> Drop for Caller<A> {
 /// The side that runs jobs. Dropping it rejects what comes later.
 pub(crate) struct Callee<A> {
     shared: Arc<Mailbox<A>>,
-    spin: Spin,
+    limit: SpinLimit,
+    /// The CPU that it has left to the caller, to spin on another one.
+    left_cpu: Option<u32>,
 }
 
 /// What there is to do.
@@ -254,7 +298,9 @@ impl<A> Callee<A> {
         match self.await_order(timeout) {
             POSTED => {
                 // The order is taken. The caller writes the word again only after the answer, or when the job has its side.
-                self.shared.request.0.order.store(NONE, Ordering::Relaxed);
+                let RequestSlot { order, wait, .. } = &self.shared.request.0;
+                let will_spin = self.left_cpu.is_some() && wait.load(Ordering::Relaxed) & SPIN != 0;
+                order.store(if will_spin { SPINNING } else { NONE }, Ordering::Relaxed);
                 match self.shared.take() {
                     Some(Request::Borrowed(job)) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
                     Some(Request::Owned(job)) => Order::Submitted(SubmittedJob(Some(job))),
@@ -267,11 +313,39 @@ impl<A> Callee<A> {
     }
 
     fn await_order(&mut self, timeout: Option<Duration>) -> u32 {
-        let order = &self.shared.request.0.order;
-        if self.spin.spin_until(|| order.load(Ordering::Relaxed) != NONE) {
-            return order.load(Ordering::Acquire);
+        let RequestSlot { order, wait, .. } = &self.shared.request.0;
+        let wait = wait.load(Ordering::Relaxed);
+        let mut expected = NONE;
+        if wait & SPIN != 0 {
+            if self.left_cpu.is_none() {
+                // Off the caller's path: it has its answer.
+                let cpu = wait & !SPIN;
+                self.left_cpu = leave_cpu(cpu).then_some(cpu);
+            }
+            if self.left_cpu.is_some() {
+                match order.compare_exchange(NONE, SPINNING, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) | Err(SPINNING) => expected = SPINNING,
+                    Err(given) => return given,
+                }
+                let SpinLimit(limit) = self.limit;
+                for _ in 0..limit {
+                    let now = order.load(Ordering::Acquire);
+                    if now != SPINNING {
+                        return now;
+                    }
+                    spin_loop();
+                }
+            }
         }
-        if let Err(given) = order.compare_exchange(NONE, PARKED, Ordering::AcqRel, Ordering::Acquire) {
+        if let Some(cpu) = self.left_cpu.take() {
+            // What the caller finds from here on is a callee that takes its time.
+            match order.compare_exchange(SPINNING, NONE, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) | Err(NONE) => expected = NONE,
+                Err(given) => return given,
+            }
+            return_to_cpu(cpu);
+        }
+        if let Err(given) = order.compare_exchange(expected, PARKED, Ordering::AcqRel, Ordering::Acquire) {
             return given;
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -378,44 +452,5 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         std::process::abort();
-    }
-}
-
-/// How long to spin on a word before sleeping, at most: in turns of a `spin_loop` hint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpinLimit(pub(crate) u32);
-
-/// Spinning before sleeping, for as long as that has lately been worth it.
-struct Spin {
-    limit: u32,
-    /// How many times in a row spinning has been in vain.
-    misses: u32,
-}
-
-impl Spin {
-    /// Misses before spinning is throttled, …
-    const MAX_MISSES: u32 = 4;
-    /// … and then one time in so many is for the full length, so that a change is noticed, …
-    const RETRY_INTERVAL: u32 = 32;
-    /// … and the others are short.
-    const MIN_SPINS: u32 = 4;
-
-    fn new(SpinLimit(limit): SpinLimit) -> Spin {
-        Spin { limit, misses: 0 }
-    }
-
-    /// Asks until the answer is yes, or for as long as it pays.
-    fn spin_until(&mut self, mut condition: impl FnMut() -> bool) -> bool {
-        let full = self.misses < Spin::MAX_MISSES || self.misses % Spin::RETRY_INTERVAL == 0;
-        let turns = if full { self.limit } else { Spin::MIN_SPINS.min(self.limit) };
-        for _ in 0..turns {
-            if condition() {
-                self.misses = 0;
-                return true;
-            }
-            spin_loop();
-        }
-        self.misses = self.misses.wrapping_add(1);
-        false
     }
 }
