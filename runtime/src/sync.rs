@@ -13,6 +13,7 @@ pub(crate) use std::sync::atomic::AtomicBool;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::thread::yield_now;
 #[cfg(feature = "tokio")]
 pub(crate) use std::time::Instant;
 

@@ -19,6 +19,7 @@ mod sync {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use loom::thread::yield_now;
 
     /// A wake that is missing is found out as a deadlock.
     pub(crate) struct Futex {

@@ -6,7 +6,7 @@ mod policy;
 
 use std::time::{Duration, Instant};
 
-use policy::{Found, SpinLimit, SpinPolicy};
+use policy::{Found, SpinLimit, SpinPolicy, Wait};
 
 const LIMIT: u32 = 1000;
 
@@ -21,8 +21,8 @@ impl Caller {
         Caller { policy: SpinPolicy::new(SpinLimit(limit)), now: Instant::now() }
     }
 
-    /// A call that begins `micros` after the one before. Returns whether the callee is to spin, and how long the caller spins.
-    fn call(&mut self, micros: u64, found: Found) -> (bool, u32) {
+    /// A call that begins `micros` after the one before. Returns whether the callee is to spin, and how the caller waits.
+    fn call(&mut self, micros: u64, found: Found) -> (bool, Wait) {
         self.now += Duration::from_micros(micros);
         let now = self.now;
         (self.policy.begin(|| now), self.policy.posted(found))
@@ -36,7 +36,7 @@ impl Caller {
     /// Calls whose answers come in time.
     fn answers_in_time(&mut self, count: u32) {
         for _ in 0..count {
-            assert_eq!(self.call(2, Found::Spinning), (true, LIMIT));
+            assert_eq!(self.call(2, Found::Spinning), (true, Wait::Spin(LIMIT)));
             self.policy.spun(true);
         }
     }
@@ -46,7 +46,7 @@ impl Caller {
 fn calls_after_pauses_never_spin() {
     let mut caller = Caller::new(LIMIT);
     for _ in 0..10_000 {
-        assert_eq!(caller.call(1_000, Found::Asleep), (false, 0));
+        assert_eq!(caller.call(1_000, Found::Asleep), (false, Wait::Sleep));
     }
 }
 
@@ -56,7 +56,7 @@ fn short_bursts_never_spin() {
     for _ in 0..1_000 {
         caller.call(1_000, Found::Asleep);
         for _ in 0..9 {
-            assert_eq!(caller.call(8, Found::Asleep), (false, 0));
+            assert_eq!(caller.call(8, Found::Asleep), (false, Wait::Sleep));
         }
     }
 }
@@ -65,8 +65,8 @@ fn short_bursts_never_spin() {
 fn a_streak_of_close_calls_switches_spinning_on() {
     let mut caller = Caller::new(LIMIT);
     assert!(caller.calls_until_spinning() < 40);
-    // The callee is on its way to another CPU: the caller sleeps.
-    assert_eq!(caller.call(8, Found::Busy), (true, 0));
+    // The callee is on its way to another CPU: the caller leaves it this one, and stays.
+    assert!(matches!(caller.call(8, Found::Busy), (true, Wait::Yield(_))));
     caller.answers_in_time(10_000);
 }
 
@@ -75,8 +75,8 @@ fn a_callee_that_gave_up_switches_spinning_off() {
     let mut caller = Caller::new(LIMIT);
     caller.calls_until_spinning();
     caller.answers_in_time(100);
-    assert_eq!(caller.call(1_000, Found::Asleep).1, 0);
-    assert_eq!(caller.call(8, Found::Asleep), (false, 0));
+    assert_eq!(caller.call(1_000, Found::Asleep).1, Wait::Sleep);
+    assert_eq!(caller.call(8, Found::Asleep), (false, Wait::Sleep));
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn an_answer_that_takes_too_long_switches_spinning_off() {
     let mut caller = Caller::new(LIMIT);
     caller.calls_until_spinning();
     caller.answers_in_time(100);
-    assert_eq!(caller.call(2, Found::Spinning), (true, LIMIT));
+    assert_eq!(caller.call(2, Found::Spinning), (true, Wait::Spin(LIMIT)));
     caller.policy.spun(false);
-    assert_eq!(caller.call(8, Found::Spinning), (false, 0));
+    assert_eq!(caller.call(8, Found::Spinning), (false, Wait::Sleep));
 }
 
 #[test]
@@ -128,6 +128,6 @@ impl Caller {
 fn on_one_cpu_nothing_spins() {
     let mut caller = Caller::new(0);
     for _ in 0..10_000 {
-        assert_eq!(caller.call(2, Found::Busy), (false, 0));
+        assert_eq!(caller.call(2, Found::Busy), (false, Wait::Sleep));
     }
 }

@@ -34,8 +34,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use super::spin_policy::{Found, SpinLimit, SpinPolicy};
-use crate::sync::{Arc, AtomicU32, Futex, Ordering, UnsafeCell, current_cpu, leave_cpu, return_to_cpu, spin_loop};
+use super::spin_policy::{Found, SpinLimit, SpinPolicy, Wait};
+use crate::sync::{
+    Arc, AtomicU32, Futex, Ordering, UnsafeCell, current_cpu, leave_cpu, return_to_cpu, spin_loop, yield_now,
+};
 
 /// What the callee runs, with the `A` that it keeps. It does not unwind.
 type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
@@ -204,8 +206,8 @@ impl<A> Caller<A> {
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
         self.say_how_to_wait();
         let found = self.shared.post(Request::Borrowed(job));
-        let spins = self.policy.posted(found);
-        self.await_answer(spins, assist);
+        let wait = self.policy.posted(found);
+        self.await_answer(wait, assist);
         std::mem::forget(no_unwinding);
     }
 
@@ -218,7 +220,7 @@ impl<A> Caller<A> {
         }
     }
 
-    fn await_answer(&mut self, spins: u32, assist: impl FnOnce(u32)) {
+    fn await_answer(&mut self, wait: Wait, assist: impl FnOnce(u32)) {
         let ResponseSlot { answer, offer } = &self.shared.response.0;
         let mut assist = Some(assist);
         let mut is_answered = || {
@@ -233,14 +235,25 @@ impl<A> Caller<A> {
             }
             answer.load(Ordering::Acquire) == ANSWERED
         };
-        for _ in 0..spins {
-            if is_answered() {
-                return self.policy.spun(true);
+        match wait {
+            Wait::Spin(turns) => {
+                for _ in 0..turns {
+                    if is_answered() {
+                        return self.policy.spun(true);
+                    }
+                    spin_loop();
+                }
+                self.policy.spun(false);
             }
-            spin_loop();
-        }
-        if spins > 0 {
-            self.policy.spun(false);
+            Wait::Yield(turns) => {
+                for _ in 0..turns {
+                    if is_answered() {
+                        return;
+                    }
+                    yield_now();
+                }
+            }
+            Wait::Sleep => {}
         }
         if answer.compare_exchange(PENDING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while answer.load(Ordering::Acquire) == PARKED {

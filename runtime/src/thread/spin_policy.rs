@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|---|
 //! | `Sleeping` | seldom | | asleep | asleep | `Sleeping` |
 //! | `Sleeping` | often in a row within [`PERIOD`] of the one before | | asleep | on another CPU, spinning | `Spinning` |
-//! | `Spinning` | | busy: it is on its way there | asleep | spinning | `Spinning` |
+//! | `Spinning` | | busy: it is on its way there | yielding, then asleep | spinning | `Spinning` |
 //! | `Spinning` | | spinning, and answers in time | spinning | spinning | `Spinning` |
 //! | `Spinning` | | spinning, and takes too long | spinning, then asleep | spinning once more | `Sleeping` |
 //! | `Spinning` | too late | asleep, on the caller's CPU again | asleep | asleep | `Sleeping` |
@@ -36,6 +36,9 @@ const WORTH: u32 = 48;
 /// So many requests may find a callee that does not spin yet. Where there is no other CPU for it, it never will.
 const MAX_AWAITED: u32 = 8;
 
+/// For so many turns a caller yields while the callee moves.
+const MAX_YIELDS: u32 = 200;
+
 /// How long to spin before sleeping, at most: in turns of a `spin_loop` hint. Zero: never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpinLimit(pub(crate) u32);
@@ -60,6 +63,16 @@ pub(crate) struct SpinPolicy {
 enum State {
     Sleeping,
     Spinning,
+}
+
+/// How the caller is to wait for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Sleep,
+    /// For so many turns of a `spin_loop` hint, and then asleep.
+    Spin(u32),
+    /// For so many turns, in each of which other threads of this CPU may run, and then asleep.
+    Yield(u32),
 }
 
 /// How the caller found the callee.
@@ -106,10 +119,15 @@ impl SpinPolicy {
         true
     }
 
-    /// The request is posted. Returns how long to spin for the answer.
-    pub(crate) fn posted(&mut self, found: Found) -> u32 {
+    /// The request is posted. Returns how to wait for the answer.
+    pub(crate) fn posted(&mut self, found: Found) -> Wait {
         match (self.state, found) {
-            (State::Spinning, Found::Spinning) => return self.limit,
+            (State::Spinning, Found::Spinning) => return Wait::Spin(self.limit),
+            // A caller that slept now might be woken on the CPU to which the callee moves.
+            (State::Spinning, Found::Busy) if self.awaited == 0 => {
+                self.awaited = 1;
+                return Wait::Yield(MAX_YIELDS);
+            }
             // It has given up.
             (State::Spinning, Found::Asleep) if self.in_time > 0 => self.sleep(),
             (State::Spinning, Found::Asleep | Found::Busy) => {
@@ -120,7 +138,7 @@ impl SpinPolicy {
             }
             (State::Sleeping, _) => {}
         }
-        0
+        Wait::Sleep
     }
 
     /// Whether the answer came while the caller spun.
