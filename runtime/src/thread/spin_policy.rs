@@ -56,6 +56,8 @@ pub(crate) struct SpinPolicy {
     in_time: u32,
     /// How many requests since then did not find the callee spinning.
     awaited: u32,
+    /// Whether the caller has yielded to the callee that moves.
+    yielded: bool,
     last: Option<Instant>,
 }
 
@@ -87,13 +89,22 @@ pub(crate) enum Found {
 
 impl SpinPolicy {
     pub(crate) fn new(SpinLimit(limit): SpinLimit) -> SpinPolicy {
-        SpinPolicy { limit, state: State::Sleeping, streak: 0, needed: STREAK, in_time: 0, awaited: 0, last: None }
+        SpinPolicy {
+            limit,
+            state: State::Sleeping,
+            streak: 0,
+            needed: STREAK,
+            in_time: 0,
+            awaited: 0,
+            yielded: false,
+            last: None,
+        }
     }
 
     /// As if spinning were already switched on.
     #[allow(dead_code)] // For the model check.
     pub(crate) fn spinning(limit: SpinLimit) -> SpinPolicy {
-        SpinPolicy { state: State::Spinning, ..SpinPolicy::new(limit) }
+        SpinPolicy { state: State::Spinning, yielded: true, ..SpinPolicy::new(limit) }
     }
 
     /// A call begins. Returns whether the callee is to spin after it. The clock is read only while the sides sleep.
@@ -112,6 +123,7 @@ impl SpinPolicy {
             self.state = State::Spinning;
             self.in_time = 0;
             self.awaited = 0;
+            self.yielded = false;
             // The callee, asleep or not, is not one that has given up.
             self.last = None;
             self.streak = 0;
@@ -124,8 +136,8 @@ impl SpinPolicy {
         match (self.state, found) {
             (State::Spinning, Found::Spinning) => return Wait::Spin(self.limit),
             // A caller that slept now might be woken on the CPU to which the callee moves.
-            (State::Spinning, Found::Busy) if self.awaited == 0 => {
-                self.awaited = 1;
+            (State::Spinning, Found::Busy) if !self.yielded => {
+                self.yielded = true;
                 return Wait::Yield(MAX_YIELDS);
             }
             // It has given up.
