@@ -38,11 +38,11 @@ impl Netlink {
     /// The errors of `socket(2)`, `bind(2)` and `epoll_create(2)`.
     pub fn connect() -> io::Result<Netlink> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
-        let (connection, handle, _messages) = {
-            let _current = runtime.enter();
-            rtnetlink::new_connection()?
-        };
-        runtime.spawn(connection);
+        let handle = runtime.block_on(async {
+            let (connection, handle, _messages) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            Ok::<_, io::Error>(handle)
+        })?;
         Ok(Netlink { runtime, handle })
     }
 

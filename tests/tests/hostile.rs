@@ -18,7 +18,7 @@ use in_netns::{
     with_netns, with_netns_async,
 };
 use in_netns_tests::{
-    descriptors, drop_effective, give_up_sys_admin, here, key, threads_in, threads_outside_home, tid, wait_until,
+    alone, descriptors, drop_effective, give_up_sys_admin, here, key, threads_in, threads_outside_home, tid, wait_until,
 };
 use nix::libc;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, unshare};
@@ -245,11 +245,13 @@ fn hostile_load(duration: Duration) {
 
 #[test]
 fn a_hostile_load_leaves_everything_as_it_was() {
+    let _alone = alone();
     hostile_load(Duration::from_secs(3));
 }
 
 #[test]
 fn a_hostile_load_on_one_cpu_leaves_everything_as_it_was() {
+    let _alone = alone();
     let cpu = sched_getcpu().unwrap();
     let mut program = Command::new(std::env::current_exe().unwrap());
     program.args(["--exact", "a_hostile_load_leaves_everything_as_it_was", "--nocapture"]);
@@ -268,6 +270,7 @@ fn a_hostile_load_on_one_cpu_leaves_everything_as_it_was() {
 #[test]
 #[ignore = "it takes ten minutes, or IN_NETNS_HOSTILE_SECONDS"]
 fn a_long_hostile_load_leaves_everything_as_it_was() {
+    let _alone = alone();
     let seconds = std::env::var("IN_NETNS_HOSTILE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     hostile_load(Duration::from_secs(seconds.unwrap_or(600)));
 }
