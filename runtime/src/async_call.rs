@@ -13,15 +13,18 @@
 //! would run in the caller's network. That cannot happen where the only runtime in reach is the call's own.
 //!
 //! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's
-//! time inside, with [`local`] tasks; [`poll_rendezvous`] gives it the polls of a body that may borrow ([`borrowed`]).
-//! A body that borrows nothing runs at its own pace ([`owned`]).
+//! time inside, with a [`runtime`] and [`local`] tasks; [`poll_rendezvous`] gives it the polls of a [`body`] that may
+//! borrow ([`borrowed`]). A body that borrows nothing runs at its own pace ([`owned`]), and has a handle ([`join`]).
 
+mod body;
 mod borrowed;
+mod join;
 mod launch;
 mod local;
 mod owned;
 #[allow(unsafe_code)] // A borrowed future is polled on another thread: see the module's documentation.
 mod poll_rendezvous;
+mod runtime;
 mod service;
 mod session;
 mod sockets;
@@ -29,8 +32,8 @@ mod walk;
 
 use std::future::Future;
 
+pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use owned::call as call_owned;
-pub use owned::{AbortHandle, JoinError, JoinHandle};
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
 pub use walk::walk_async;

@@ -13,24 +13,24 @@ pub(crate) mod audit;
 pub(crate) mod context;
 mod create;
 mod dismantle;
+pub(crate) mod launch;
+pub(crate) mod session;
 pub(crate) mod sockets;
 pub(crate) mod walk;
 pub(crate) mod worker;
 
-use std::ffi::CString;
-use std::panic::{self, AssertUnwindSafe};
-use std::thread::{self, Builder};
-use std::time::Instant;
+use std::panic;
+use std::thread;
 
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
+use crate::call::launch::{Options, ThreadKind};
+use crate::call::session::CallTask;
 use crate::error::Error;
-use crate::netns::{IntoNetNs, NetNs, Target};
-use crate::sys;
-use crate::thread::fate::{RetireReason, ThreadFate};
+use crate::netns::{IntoNetNs, NetNs};
+use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors};
+use crate::thread::{Inspect, Pool};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -218,47 +218,6 @@ pub struct Call {
     options: Options,
 }
 
-/// The options of a call.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) fresh: bool,
-    pub(crate) audit: bool,
-    pub(crate) thread_name: Option<String>,
-    /// In bytes.
-    pub(crate) stack_size: Option<usize>,
-}
-
-impl Options {
-    /// Returns the builder for a thread of the call's own. The default name is the caller's, so that a panic message
-    /// names the failing test.
-    pub(crate) fn builder(&self) -> Builder {
-        let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
-        let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
-        match self.stack_size {
-            Some(bytes) => builder.stack_size(bytes),
-            None => builder,
-        }
-    }
-
-    /// Whether the call has a thread of its own. The stack of a pooled thread has its size already.
-    pub(crate) fn needs_fresh_thread(&self) -> bool {
-        self.fresh || self.stack_size.is_some()
-    }
-
-    /// Returns the name for a pooled thread, which has a name already.
-    pub(crate) fn name_for_kernel(&self) -> Option<CString> {
-        self.thread_name.clone().and_then(|name| CString::new(name).ok())
-    }
-
-    /// Returns what happens to the call's thread, options included.
-    pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
-        match settled {
-            ThreadFate::Reusable if self.needs_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
-            fate => fate,
-        }
-    }
-}
-
 impl Call {
     /// Creates a call into a namespace. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
     pub fn new(ns: impl IntoNetNs) -> Call {
@@ -430,13 +389,12 @@ where
     // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
     let (context, is_bare) = (&context, context.is_empty());
     let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
-    let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
-    let (result, lease_end) =
-        if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {
-            on_fresh_thread(task, options)?
-        } else {
-            on_leased_thread(task, options)?
-        };
+    let task = CallTask { target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let pool = Pool::of_process();
+    let (result, lease_end) = match options.choose(pool)? {
+        ThreadKind::Pooled => launch::on_leased_thread(pool, task, options)?,
+        ThreadKind::Fresh => launch::on_fresh_thread(pool, task, options)?,
+    };
     let thread = options.fate(lease_end.report());
     let value = result?;
     // The call's own thread has left the namespace at this point.
@@ -471,96 +429,4 @@ impl<R> Outcome<R> {
         let strays = std::mem::take(&mut self.strays);
         (self.into_value(), strays)
     }
-}
-
-/// The work that the pinned thread does for a call.
-struct CallTask<'c, F> {
-    as_target: Option<Target<'c>>,
-    body: F,
-    inspect: Inspect,
-    audit: Option<&'c Audit>,
-}
-
-/// The result of a task on the pinned thread. On an error, the namespace was not entered and the body did not run.
-type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
-
-impl<F> CallTask<'_, &mut Option<F>> {
-    /// Makes a call, on the pinned thread's side. If the namespace was not entered, the body stays in its `Option`: its
-    /// destructor is user code, and must run on the caller's thread.
-    fn run<R>(
-        self,
-        entered: Result<(), Error>,
-        pool: &Pool,
-        thread: &mut PinnedThread,
-        assist_point: Option<&AssistPoint<'_>>,
-    ) -> CallResult<R>
-    where
-        F: FnOnce(&mut PinnedThread) -> R,
-    {
-        let CallTask { as_target: _, body, inspect, audit } = self;
-        if let Err(error) = entered {
-            return (Err(error), LeaseEnd::not_entered(&pool.roster, thread));
-        }
-        let Some(body) = body.take() else { unreachable!("a body is run once") };
-        let mark_guard = audit.map(Audit::mark_current);
-        let start = Instant::now();
-        let value = panic::catch_unwind(AssertUnwindSafe(|| body(thread)));
-        thread.body_took(start.elapsed());
-        drop(mark_guard);
-        (Ok(value), LeaseEnd::restore(&pool.roster, thread, inspect, assist_point))
-    }
-}
-
-/// Runs the task on an idle thread of the pool, or on a new one.
-fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
-where
-    F: FnOnce(&mut PinnedThread) -> R + Send,
-    R: Send,
-{
-    let pool = Pool::of_process();
-    let thread_name = options.name_for_kernel();
-    let CallTask { as_target, body, inspect, audit } = task;
-    let mut body = Some(body);
-    let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
-        let entered = thread.admit(as_target, &allowance)?;
-        let task = CallTask { as_target, body: &mut body, inspect, audit };
-        // Best effort: the name is diagnostic only.
-        let _ = thread_name.as_deref().map(sys::name_current_thread);
-        let result = task.run(entered, pool, thread, Some(assist_point));
-        let _ = thread_name.as_deref().map(|_| sys::name_current_thread(WORKER_NAME));
-        Some(result)
-    })?;
-    Ok((result, lease_end.return_lease(lease)))
-}
-
-/// Runs the task on a thread of its own.
-fn on_fresh_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
-where
-    F: FnOnce(&mut PinnedThread) -> R + Send,
-    R: Send,
-{
-    let pool = Pool::of_process();
-    let home = pool.home_or_init()?;
-    let restore_path = descriptors::restore_path(home)?;
-    let kept = restore_path.clone();
-    let _leased = pool.roster.count_lease();
-    let CallTask { as_target, body, inspect, audit } = task;
-    let mut body = Some(body);
-    let task = CallTask { as_target, body: &mut body, inspect, audit };
-    thread::scope(|scope| {
-        let body = move || {
-            let _registration = pool.roster.register_current();
-            let mut thread = PinnedThread::pin_current_of_caller(home, restore_path);
-            let entered = as_target.map_or(Ok(()), |target| thread.enter_checked(target));
-            task.run(entered, pool, &mut thread, None)
-        };
-        let thread = options
-            .builder()
-            .spawn_scoped(scope, body)
-            .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        let result = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        drop(kept);
-        Ok(result)
-    })
 }

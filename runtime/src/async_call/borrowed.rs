@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::body::catch_panics;
 use super::launch::Launch;
-use super::owned::catch_panics;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, PendingHost, PollBudget, Poller};
-use super::session::{Refused, Session, SessionEnd};
+use super::session::{AsyncSession, Refused, SessionEnd};
+use crate::call::Outcome;
 use crate::call::context::Context;
-use crate::call::{Options, Outcome};
+use crate::call::launch::Options;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
@@ -69,7 +70,7 @@ where
 }
 
 /// The same life, on the pinned thread.
-fn host(session: Result<Session<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
+fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
     // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
     let left = match session {
         Err(refused) => {

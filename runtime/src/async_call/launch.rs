@@ -1,15 +1,15 @@
-//! The launch: a pinned thread, pooled or fresh, enters the namespace and goes on by itself. The caller does not wait
-//! for it.
+//! The launch of an async call: a pinned thread, pooled or fresh ([`call::launch`](crate::call::launch)), enters the
+//! namespace and goes on by itself. The caller does not wait for it.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 
-use super::session::{LeaseGuard, Refused, Session, SessionEnd};
-use crate::call::Options;
+use super::session::{AsyncSession, LeaseGuard, Refused, SessionEnd};
+use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, descriptors};
+use crate::thread::{Allowance, Inspect, Pool};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
@@ -26,16 +26,15 @@ pub(super) struct Launch<T, L> {
 impl<T, L> Launch<T, L>
 where
     T: Send + 'static,
-    L: FnOnce(Result<Session<'_>, Refused>, T) + Send + 'static,
+    L: FnOnce(Result<AsyncSession<'_>, Refused>, T) + Send + 'static,
 {
     /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be
     /// started, the launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         let pool = Pool::of_process();
-        let apart = || pool.home_or_init().map(descriptors::are_apart);
-        match if self.options.needs_fresh_thread() { Ok(true) } else { apart() } {
-            Ok(true) => self.on_fresh_thread(pool),
-            Ok(false) => match pool.ensure(&self.allowance) {
+        match self.options.choose(pool) {
+            Ok(ThreadKind::Fresh) => self.on_fresh_thread(pool),
+            Ok(ThreadKind::Pooled) => match pool.ensure(&self.allowance) {
                 Ok(()) => self.on_leased_thread(pool),
                 Err(error) => Err((error, self)),
             },
@@ -64,12 +63,8 @@ where
     }
 
     fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let home = match pool.home_or_init() {
-            Ok(home) => home,
-            Err(error) => return Err((error, self)),
-        };
-        let restore_path = match descriptors::restore_path(home) {
-            Ok(path) => path,
+        let fresh = match FreshThread::prepare(pool) {
+            Ok(fresh) => fresh,
             Err(error) => return Err((error, self)),
         };
         let builder = self.options.builder();
@@ -77,11 +72,9 @@ where
         // What a thread that cannot be started was given is lost, so this is given afterwards.
         let (hand_on, work_to_come) = mpsc::sync_channel::<Self>(1);
         let body = move || {
-            let _registration = pool.roster.register_current();
             let lease_guard = LeaseGuard::Counted(count);
             if let Ok(launch) = work_to_come.recv() {
-                let mut thread = PinnedThread::pin_current_of_caller(home, restore_path);
-                launch.enter_and_run(pool, &mut thread, lease_guard);
+                fresh.pin(|thread| launch.enter_and_run(pool, thread, lease_guard));
             }
         };
         match builder.spawn(body) {
@@ -99,7 +92,7 @@ where
         // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has
         // the thread retire, and those who wait for the payload learn that it is gone.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-            let session = Session::begin(pool, thread, lease_guard, &ns, &options, inspect);
+            let session = AsyncSession::begin(pool, thread, lease_guard, &ns, &options, inspect);
             // The session has one of its own.
             drop(ns);
             run(session, payload);

@@ -14,7 +14,7 @@ use std::{io, panic, thread};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-use super::session::{enter_by_birth_or_now, panic_unless_entered};
+use super::runtime::{enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;

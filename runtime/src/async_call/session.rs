@@ -1,101 +1,32 @@
-//! A pinned thread's session in a namespace with a runtime of the call's own, from its first task to the thread's
-//! return.
+//! The session of an async call: that of a sync one ([`call::session`](crate::call::session)), with a runtime of the
+//! call's own, and without a caller that waits.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
-
-use super::local::LocalTasks;
-use crate::call::Options;
-use crate::call::audit::{Audit, MarkGuard, Stray};
-use crate::error::{Error, ErrorKind};
+use super::runtime::CallRuntime;
+use crate::call::audit::{Audit, Stray};
+use crate::call::launch::Options;
+use crate::call::session::Session;
+use crate::error::Error;
 use crate::netns::NetNs;
-use crate::sys;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, ThreadExit, WORKER_NAME, run_detached};
-use crate::unwind::contain;
-
-/// The runtime of a call. All its threads are in the call's namespace, or do no work.
-pub(super) struct CallRuntime {
-    runtime: Runtime,
-    local: LocalTasks,
-    blocking: Arc<BlockingThreads>,
-}
-
-impl CallRuntime {
-    /// On the pinned thread, which is inside already.
-    pub(super) fn build(ns: &NetNs) -> Result<CallRuntime, Error> {
-        let blocking = Arc::new(BlockingThreads::default());
-        let mut builder = Builder::new_current_thread();
-        builder.enable_all().thread_name("in-netns-block");
-        let (starts, stops, ns) = (Arc::clone(&blocking), Arc::clone(&blocking), ns.clone());
-        builder.on_thread_start(move || starts.on_start(&ns)).on_thread_stop(move || stops.on_stop());
-        let runtime = builder.build().map_err(|source| {
-            Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
-        })?;
-        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking })
-    }
-}
-
-/// The threads that run blocking closures.
-#[derive(Default)]
-struct BlockingThreads {
-    any: AtomicBool,
-    /// Of the threads that have stopped: they hold the namespace for a moment after a join has returned.
-    exits: Mutex<Vec<ThreadExit>>,
-}
-
-impl BlockingThreads {
-    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
-    /// the runtime can be carried anywhere.
-    fn on_start(&self, ns: &NetNs) {
-        self.any.store(true, Ordering::Relaxed);
-        panic_unless_entered(ns, enter_by_birth_or_now(ns));
-    }
-
-    fn on_stop(&self) {
-        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|exit| !exit.is_over());
-        exits.push(ThreadExit::of_current());
-    }
-
-    fn wait_until_gone(&self) {
-        let exits = std::mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
-        exits.into_iter().for_each(ThreadExit::wait);
-    }
-}
-
-/// Takes a runtime's new thread into `ns`, if it is not there by birth.
-pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
-    match ns.is_current() {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => ns.as_target().setns(),
-    }
-}
-
-/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it
-/// starts takes no work, which is left to another thread, or cancelled at the runtime's end.
-pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
-    if let Err(error) = entered {
-        panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
-    }
-}
+use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, run_detached};
 
 /// See the [module's documentation](self).
-pub(super) struct Session<'t> {
-    pool: &'static Pool,
-    thread: &'t mut PinnedThread,
-    runtime: Option<CallRuntime>,
-    inspect: Inspect,
-    audit: Option<(Audit, MarkGuard)>,
-    /// Whether the thread was given a name for this.
-    named: bool,
+pub(super) struct AsyncSession<'t> {
     /// `None` when the session has ended.
-    lease_guard: Option<LeaseGuard>,
+    inside: Option<Inside<'t>>,
+}
+
+/// What a session has until its end.
+struct Inside<'t> {
+    session: Session<'t>,
+    runtime: CallRuntime,
+    audit: Option<Audit>,
+    lease_guard: LeaseGuard,
 }
 
 /// What ends with a session.
@@ -213,7 +144,7 @@ impl SessionEnd {
     }
 }
 
-impl<'t> Session<'t> {
+impl<'t> AsyncSession<'t> {
     /// On the pinned thread: enters, and makes a runtime.
     pub(super) fn begin(
         pool: &'static Pool,
@@ -222,75 +153,68 @@ impl<'t> Session<'t> {
         ns: &NetNs,
         options: &Options,
         inspect: Inspect,
-    ) -> Result<Session<'t>, Refused> {
-        let entered = match thread.enter_checked(ns.as_target()) {
-            Ok(()) => {
-                CallRuntime::build(ns).map_err(|error| (error, LeaseEnd::restore(&pool.roster, thread, inspect, None)))
-            }
-            Err(error) => Err((error, LeaseEnd::not_entered(&pool.roster, thread))),
+    ) -> Result<AsyncSession<'t>, Refused> {
+        let name = match &lease_guard {
+            LeaseGuard::Pooled(_) => options.session_name(),
+            LeaseGuard::Counted(_) => None,
         };
-        let runtime = match entered {
-            Ok(runtime) => runtime,
+        let entered = thread.enter_checked(ns.as_target());
+        let audit = (options.audit && entered.is_ok()).then(|| Audit::begin(ns));
+        let begun =
+            Session::begin(pool, thread, entered, inspect, audit.as_ref(), name.as_deref()).and_then(|session| {
+                match CallRuntime::build(ns) {
+                    Ok(runtime) => Ok((session, runtime)),
+                    Err(error) => Err((error, session.end(None))),
+                }
+            });
+        match begun {
+            Ok((session, runtime)) => {
+                Ok(AsyncSession { inside: Some(Inside { session, runtime, audit, lease_guard }) })
+            }
             Err((error, lease_end)) => {
-                return Err(Box::new(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new())));
+                Err(Box::new(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new())))
             }
-        };
-        // Best effort: the name is diagnostic only.
-        let name = if options.needs_fresh_thread() { None } else { options.name_for_kernel() };
-        let named = name.is_some_and(|name| sys::name_current_thread(&name).is_ok());
-        let audit = options.audit.then(|| Audit::begin(ns)).map(|audit| {
-            let mark_guard = audit.mark_current();
-            (audit, mark_guard)
-        });
-        Ok(Session { pool, thread, runtime: Some(runtime), inspect, audit, named, lease_guard: Some(lease_guard) })
+        }
     }
 
     /// Drives the runtime until `future` is ready.
     pub(super) fn drive<F: Future>(&mut self, future: F) -> F::Output {
-        match &mut self.runtime {
-            Some(CallRuntime { runtime, local, .. }) => local.run_until(runtime, future),
-            None => unreachable!("the runtime is there until the end"),
+        match &mut self.inside {
+            Some(inside) => inside.runtime.drive(future),
+            None => unreachable!("a session is driven until its end"),
         }
     }
 
     /// Whether the end may have to wait, for blocking closures or for what the audit finds awake.
     pub(super) fn may_take_long_to_end(&self) -> bool {
-        let blocks = |runtime: &CallRuntime| runtime.blocking.any.load(Ordering::Relaxed);
-        self.audit.is_some() || self.runtime.as_ref().is_some_and(blocks)
+        let may = |inside: &Inside<'_>| inside.audit.is_some() || inside.runtime.has_blocking_threads();
+        self.inside.as_ref().is_some_and(may)
     }
 
     /// Ends what was spawned, and restores the thread.
     pub(super) fn end(mut self) -> (SessionEnd, HeldLease) {
-        self.close()
-    }
-
-    fn close(&mut self) -> (SessionEnd, HeldLease) {
-        if let Some(CallRuntime { runtime, local, blocking }) = self.runtime.take() {
-            // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore
-            // still happens.
-            contain(|| {
-                let inside = runtime.enter();
-                drop(local);
-                drop(inside);
-                // Drops the tasks, and waits for blocking closures that run.
-                drop(runtime);
-            });
-            blocking.wait_until_gone();
+        match self.inside.take() {
+            Some(inside) => inside.end(),
+            None => unreachable!("a session ends once"),
         }
-        let strays = self.audit.take().map_or_else(Vec::new, |(audit, _marked)| audit.end());
-        if std::mem::take(&mut self.named) {
-            let _ = sys::name_current_thread(WORKER_NAME);
-        }
-        let lease_end = LeaseEnd::restore(&self.pool.roster, self.thread, self.inspect, None);
-        SessionEnd::new(None, Some(lease_end), self.lease_guard.take(), strays)
     }
 }
 
-impl Drop for Session<'_> {
+impl Inside<'_> {
+    fn end(self) -> (SessionEnd, HeldLease) {
+        let Inside { session, runtime, audit, lease_guard } = self;
+        runtime.end();
+        let strays = audit.map_or_else(Vec::new, Audit::end);
+        SessionEnd::new(None, Some(session.end(None)), Some(lease_guard), strays)
+    }
+}
+
+/// The host unwound.
+impl Drop for AsyncSession<'_> {
     fn drop(&mut self) {
-        if self.lease_guard.is_some() {
-            self.thread.retire();
-            let (session_end, held) = self.close();
+        if let Some(mut inside) = self.inside.take() {
+            inside.session.retire_thread();
+            let (session_end, held) = inside.end();
             drop(held);
             session_end.report_detached();
         }

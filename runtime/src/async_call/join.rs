@@ -1,0 +1,343 @@
+//! The handle of an async body that runs by itself, and what it shares with the thread of that body.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll, Waker};
+
+use super::local::LastSeen;
+use super::session::{HeldLease, SessionEnd};
+use crate::call::audit::Stray;
+use crate::error::Error;
+use crate::thread::wake_elsewhere;
+use crate::unwind::{Payload, contain};
+
+/// A body under way, as its host and its handle see it.
+pub(super) struct Task<R> {
+    state: Mutex<State<R>>,
+    aborted: AtomicBool,
+}
+
+struct State<R> {
+    /// With what is left to settle, where a thread was found.
+    outcome: Option<(Result<R, JoinError>, Option<SessionEnd>)>,
+    /// The handle was dropped.
+    detached: bool,
+    host: Option<Waker>,
+    joiner: Option<Waker>,
+    finished: bool,
+}
+
+impl<R> Default for Task<R> {
+    fn default() -> Task<R> {
+        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
+        Task { state: Mutex::new(state), aborted: AtomicBool::new(false) }
+    }
+}
+
+impl<R> Task<R> {
+    fn state(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On the host's thread, before each poll of the body.
+    pub(super) fn is_aborted(&self, cx: &task::Context<'_>, known: &mut LastSeen) -> bool {
+        if known.is_new(cx.waker()) {
+            let host = cx.waker().clone();
+            let before = self.state().host.replace(host);
+            drop(before);
+        }
+        // After the waker was registered: an abort that did not find it is seen here.
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_detached(&self) -> bool {
+        self.state().detached
+    }
+
+    /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on
+    /// its thread.
+    pub(super) fn finish(&self, outcome: Result<R, JoinError>, ended: Option<(SessionEnd, HeldLease)>) {
+        let (session_end, lease) = ended.unzip();
+        let mut state = self.state();
+        state.finished = true;
+        let host = state.host.take();
+        if state.detached {
+            drop(state);
+            drop(host);
+            contain(|| drop(outcome));
+            drop(lease);
+            session_end.into_iter().for_each(SessionEnd::report_detached);
+            return;
+        }
+        let avoid_this_thread = session_end.as_ref().is_some_and(SessionEnd::has_events);
+        state.outcome = Some((outcome, session_end));
+        let joiner = state.joiner.take();
+        drop(state);
+        drop(host);
+        if let Some(joiner) = joiner {
+            wake_joiner(joiner, avoid_this_thread);
+        }
+        drop(lease);
+    }
+}
+
+/// Calls the waker of a handle, which is foreign code.
+fn wake_joiner(joiner: Waker, avoid_this_thread: bool) {
+    let left = if avoid_this_thread { wake_elsewhere(joiner).err() } else { Some(joiner) };
+    if let Some(joiner) = left {
+        contain(|| joiner.wake());
+    }
+}
+
+/// Tells the joiner if the host unwinds.
+pub(super) struct HostGuard<'t, R>(pub(super) &'t Task<R>);
+
+impl<R> Drop for HostGuard<'_, R> {
+    fn drop(&mut self) {
+        self.0.finish(Err(JoinError(Repr::Cancelled)), None);
+    }
+}
+
+trait Abort: Send + Sync {
+    fn abort(&self);
+    fn is_finished(&self) -> bool;
+}
+
+impl<R: Send> Abort for Task<R> {
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        // One wake is enough: the host sees that it is aborted, and polls no more.
+        let host = self.state().host.take();
+        if let Some(host) = host {
+            host.wake();
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        let state = self.state();
+        state.finished || state.outcome.is_some()
+    }
+}
+
+/// The handle of a body that [`NetNs::spawn_async`](crate::NetNs::spawn_async) started: a future of its output.
+///
+/// Ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body, which
+/// then goes on.
+pub struct JoinHandle<R> {
+    /// `None` when the outcome was taken.
+    task: Option<Arc<Task<R>>>,
+    /// What the audit found, when the outcome was taken.
+    pub(super) strays: Vec<Stray>,
+}
+
+impl<R> JoinHandle<R> {
+    pub(super) fn new(task: Arc<Task<R>>) -> JoinHandle<R> {
+        JoinHandle { task: Some(task), strays: Vec::new() }
+    }
+
+    /// Has the body dropped on its thread, inside the namespace, as soon as it yields. Where it has finished already,
+    /// nothing happens.
+    ///
+    /// What it spawned ends as it does when a body finishes; blocking closures that run are left to end by themselves.
+    pub fn abort(&self)
+    where
+        R: Send,
+    {
+        if let Some(task) = &self.task {
+            Abort::abort(&**task);
+        }
+    }
+
+    /// A handle that can abort the body, and do nothing else.
+    #[must_use]
+    pub fn abort_handle(&self) -> AbortHandle
+    where
+        R: Send + 'static,
+    {
+        AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>) }
+    }
+
+    /// Whether everything has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool
+    where
+        R: Send,
+    {
+        self.task.as_ref().is_none_or(|task| Abort::is_finished(&**task))
+    }
+}
+
+impl<R> Future for JoinHandle<R> {
+    type Output = Result<R, JoinError>;
+
+    /// # Panics
+    ///
+    /// Where it is polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
+        // Cloning and dropping wakers is foreign code: it does not run under the lock.
+        let mut waker = cx.waker().clone();
+        let mut state = task.state();
+        let is_own_thread =
+            |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
+        if state.outcome.as_ref().is_some_and(is_own_thread) {
+            // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless
+            // no thread can be had.
+            drop(state);
+            waker = match wake_elsewhere(waker) {
+                Ok(()) => return Poll::Pending,
+                Err(waker) => waker,
+            };
+            state = task.state();
+        }
+        let Some((outcome, session_end)) = state.outcome.take() else {
+            let before = state.joiner.replace(waker);
+            drop(state);
+            drop(before);
+            return Poll::Pending;
+        };
+        drop(state);
+        drop(waker);
+        self.task = None;
+        if let Some(session_end) = session_end {
+            (_, self.strays) = session_end.report();
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<R> Drop for JoinHandle<R> {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        let mut state = task.state();
+        state.detached = true;
+        let (outcome, joiner) = (state.outcome.take(), state.joiner.take());
+        drop(state);
+        // Reported first: the destructors of the waker and of the output may panic.
+        let (_output, session_end) = outcome.unzip();
+        session_end.flatten().into_iter().for_each(|session_end| drop(session_end.report()));
+        drop(joiner);
+    }
+}
+
+impl<R> fmt::Debug for JoinHandle<R> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("JoinHandle").finish_non_exhaustive()
+    }
+}
+
+/// What aborts a body: see [`JoinHandle::abort_handle`].
+#[derive(Clone)]
+pub struct AbortHandle {
+    task: Option<Arc<dyn Abort>>,
+}
+
+impl AbortHandle {
+    /// As [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// Whether everything has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(|task| task.is_finished())
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("AbortHandle").finish_non_exhaustive()
+    }
+}
+
+/// Why a body that was started brought nothing back.
+pub struct JoinError(pub(super) Repr);
+
+pub(super) enum Repr {
+    Entry(Error),
+    Cancelled,
+    /// In a lock, because a payload need not be `Sync`.
+    Panicked(Mutex<Payload>),
+}
+
+impl JoinError {
+    pub(super) fn panicked(payload: Payload) -> JoinError {
+        JoinError(Repr::Panicked(Mutex::new(payload)))
+    }
+
+    /// The failure to find a thread, or to enter: the body was never made.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Error> {
+        match &self.0 {
+            Repr::Entry(error) => Some(error),
+            Repr::Cancelled | Repr::Panicked(_) => None,
+        }
+    }
+
+    /// Whether the body was aborted.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Repr::Cancelled)
+    }
+
+    /// Whether the body panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Repr::Panicked(_))
+    }
+
+    /// What the body panicked with, for [`std::panic::resume_unwind`].
+    ///
+    /// # Errors
+    ///
+    /// The error itself, where it is something else than a panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.0 {
+            Repr::Panicked(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            why => Err(JoinError(why)),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Entry(error) => error.fmt(out),
+            Repr::Cancelled => out.write_str("the async body was aborted"),
+            Repr::Panicked(_) => out.write_str("the async body panicked"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Entry(error) => out.debug_tuple("JoinError::Entry").field(error).finish(),
+            Repr::Cancelled => out.write_str("JoinError::Cancelled"),
+            Repr::Panicked(_) => out.write_str("JoinError::Panicked(…)"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.entry().and_then(std::error::Error::source)
+    }
+}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> io::Error {
+        match error.0 {
+            Repr::Entry(error) => error.into(),
+            why => io::Error::other(JoinError(why)),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The runtime of an async call, and its threads.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::local::LocalTasks;
+use crate::error::{Error, ErrorKind};
+use crate::netns::NetNs;
+use crate::thread::ThreadExit;
+use crate::unwind::contain;
+
+/// The runtime of a call. All its threads are in the call's namespace, or do no work.
+pub(super) struct CallRuntime {
+    runtime: Runtime,
+    local: LocalTasks,
+    blocking: Arc<BlockingThreads>,
+}
+
+impl CallRuntime {
+    /// On the pinned thread, which is inside already.
+    pub(super) fn build(ns: &NetNs) -> Result<CallRuntime, Error> {
+        let blocking = Arc::new(BlockingThreads::default());
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().thread_name("in-netns-block");
+        let (starts, stops, ns) = (Arc::clone(&blocking), Arc::clone(&blocking), ns.clone());
+        builder.on_thread_start(move || starts.on_start(&ns)).on_thread_stop(move || stops.on_stop());
+        let runtime = builder.build().map_err(|source| {
+            Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
+        })?;
+        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking })
+    }
+
+    /// Drives the runtime until `future` is ready.
+    pub(super) fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        self.local.run_until(&self.runtime, future)
+    }
+
+    /// Whether blocking closures were started, which the end waits for.
+    pub(super) fn has_blocking_threads(&self) -> bool {
+        self.blocking.any.load(Ordering::Relaxed)
+    }
+
+    /// Ends what was spawned, and waits for blocking closures that run.
+    pub(super) fn end(self) {
+        let CallRuntime { runtime, local, blocking } = self;
+        // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore still
+        // happens.
+        contain(|| {
+            let inside = runtime.enter();
+            drop(local);
+            drop(inside);
+            drop(runtime);
+        });
+        blocking.wait_until_gone();
+    }
+}
+
+/// The threads that run blocking closures.
+#[derive(Default)]
+struct BlockingThreads {
+    any: AtomicBool,
+    /// Of the threads that have stopped: they hold the namespace for a moment after a join has returned.
+    exits: Mutex<Vec<ThreadExit>>,
+}
+
+impl BlockingThreads {
+    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
+    /// the runtime can be carried anywhere.
+    fn on_start(&self, ns: &NetNs) {
+        self.any.store(true, Ordering::Relaxed);
+        panic_unless_entered(ns, enter_by_birth_or_now(ns));
+    }
+
+    fn on_stop(&self) {
+        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        exits.retain(|exit| !exit.is_over());
+        exits.push(ThreadExit::of_current());
+    }
+
+    fn wait_until_gone(&self) {
+        let exits = std::mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
+        exits.into_iter().for_each(ThreadExit::wait);
+    }
+}
+
+/// Takes a runtime's new thread into `ns`, if it is not there by birth.
+pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
+    match ns.is_current() {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => ns.as_target().setns(),
+    }
+}
+
+/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it
+/// starts takes no work, which is left to another thread, or cancelled at the runtime's end.
+pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
+    if let Err(error) = entered {
+        panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The launch of a call: which thread it gets, a pooled one or a fresh one, and how it begins there.
+//!
+//! A *pooled* thread is leased from the process's pool. A *fresh* thread is started by the calling thread for one call,
+//! and exits afterwards. Sync calls wait for the result here; async calls start the thread in the same two ways, and go
+//! on (`async_call::launch`).
+
+use std::ffi::CString;
+use std::panic;
+use std::sync::Arc;
+use std::thread::{self, Builder};
+
+use crate::call::session::{CallResult, CallTask};
+use crate::error::Error;
+use crate::netns::Target;
+use crate::thread::fate::{RetireReason, ThreadFate};
+use crate::thread::home::{Home, RestorePath};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::{Allowance, Pool, descriptors};
+
+/// Which thread a call runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThreadKind {
+    /// A leased thread of the pool.
+    Pooled,
+    /// A thread for this call alone, started by the calling thread.
+    Fresh,
+}
+
+/// The options of a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) fresh: bool,
+    pub(crate) audit: bool,
+    pub(crate) thread_name: Option<String>,
+    /// In bytes.
+    pub(crate) stack_size: Option<usize>,
+}
+
+impl Options {
+    /// Returns the builder for a fresh thread. The default name is the caller's, so that a panic message
+    /// names the failing test.
+    pub(crate) fn builder(&self) -> Builder {
+        let name = self.thread_name.clone().or_else(|| thread::current().name().map(str::to_owned));
+        let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes),
+            None => builder,
+        }
+    }
+
+    /// Chooses the thread of a call. It is a fresh one where the call asks for it, where it needs a stack of another
+    /// size than that of pooled threads, and where the caller has a table of descriptors of its own.
+    pub(crate) fn choose(&self, pool: &'static Pool) -> Result<ThreadKind, Error> {
+        let is_fresh = self.asks_for_fresh_thread() || descriptors::are_apart(pool.home_or_init()?);
+        Ok(if is_fresh { ThreadKind::Fresh } else { ThreadKind::Pooled })
+    }
+
+    fn asks_for_fresh_thread(&self) -> bool {
+        self.fresh || self.stack_size.is_some()
+    }
+
+    /// Returns the name for the session on a pooled thread, which has a name of its own.
+    pub(crate) fn session_name(&self) -> Option<CString> {
+        self.thread_name.clone().and_then(|name| CString::new(name).ok())
+    }
+
+    /// Returns what happens to the call's thread, options included.
+    pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
+        match settled {
+            ThreadFate::Reusable if self.asks_for_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
+            fate => fate,
+        }
+    }
+}
+
+/// What the caller prepares for a fresh thread.
+#[derive(Clone)]
+pub(crate) struct FreshThread {
+    pool: &'static Pool,
+    home: &'static Home,
+    restore_path: Option<Arc<RestorePath>>,
+}
+
+impl FreshThread {
+    /// On the caller's thread.
+    pub(crate) fn prepare(pool: &'static Pool) -> Result<FreshThread, Error> {
+        let home = pool.home_or_init()?;
+        Ok(FreshThread { pool, home, restore_path: descriptors::restore_path(home)? })
+    }
+
+    /// On the new thread, which is pinned until `run` returns.
+    pub(crate) fn pin<R>(self, run: impl FnOnce(&mut PinnedThread) -> R) -> R {
+        let _registration = self.pool.roster.register_current();
+        run(&mut PinnedThread::pin_current_of_caller(self.home, self.restore_path))
+    }
+}
+
+/// Runs a task on an idle thread of the pool, or on a new one, and waits.
+pub(super) fn on_leased_thread<F, R>(
+    pool: &'static Pool,
+    task: CallTask<'_, F>,
+    options: &Options,
+) -> Result<CallResult<R>, Error>
+where
+    F: FnOnce(&mut PinnedThread) -> R + Send,
+    R: Send,
+{
+    let name = options.session_name();
+    let CallTask { target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let allowance = Allowance::unknown();
+    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+        let entered = thread.admit(target, &allowance)?;
+        let task = CallTask { target, body: &mut body, inspect, audit };
+        Some(task.run(entered, pool, thread, name.as_deref(), Some(assist_point)))
+    })?;
+    Ok((result, lease_end.return_lease(lease)))
+}
+
+/// Runs a task on a fresh thread, and waits until the thread has exited.
+pub(super) fn on_fresh_thread<F, R>(
+    pool: &'static Pool,
+    task: CallTask<'_, F>,
+    options: &Options,
+) -> Result<CallResult<R>, Error>
+where
+    F: FnOnce(&mut PinnedThread) -> R + Send,
+    R: Send,
+{
+    let fresh = FreshThread::prepare(pool)?;
+    // The last reference to the restore path is the caller's: it closes descriptors.
+    let _kept = fresh.clone();
+    let _leased = pool.roster.count_lease();
+    let CallTask { target, body, inspect, audit } = task;
+    let mut body = Some(body);
+    let task = CallTask { target, body: &mut body, inspect, audit };
+    thread::scope(|scope| {
+        let run = move |thread: &mut PinnedThread| {
+            let entered = target.map_or(Ok(()), |target: Target<'_>| thread.enter_checked(target));
+            task.run(entered, pool, thread, None, None)
+        };
+        let thread = options
+            .builder()
+            .spawn_scoped(scope, move || fresh.pin(run))
+            .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
+        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+    })
+}

@@ -1,0 +1,105 @@
+//! A session: what a pinned thread does in a namespace between its entry and its restore, in sync and async calls.
+//!
+//! ```text
+//! entered ─ begin: marked for the audit, named ─ body ─ end: restored, inspected if wanted now
+//! ```
+
+use std::ffi::CStr;
+use std::panic::{self, AssertUnwindSafe};
+use std::thread;
+use std::time::Instant;
+
+use crate::call::audit::{Audit, MarkGuard};
+use crate::error::Error;
+use crate::netns::Target;
+use crate::sys;
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Inspect, LeaseEnd, Pool, WORKER_NAME};
+
+/// See the [module's documentation](self).
+pub(crate) struct Session<'t> {
+    pool: &'static Pool,
+    thread: &'t mut PinnedThread,
+    inspect: Inspect,
+    is_named: bool,
+    mark_guard: Option<MarkGuard>,
+}
+
+impl<'t> Session<'t> {
+    /// Begins on the pinned thread, which has entered, or could not. A pooled thread bears `name` during the session.
+    pub(crate) fn begin(
+        pool: &'static Pool,
+        thread: &'t mut PinnedThread,
+        entered: Result<(), Error>,
+        inspect: Inspect,
+        audit: Option<&Audit>,
+        name: Option<&CStr>,
+    ) -> Result<Session<'t>, (Error, LeaseEnd)> {
+        if let Err(error) = entered {
+            return Err((error, LeaseEnd::not_entered(&pool.roster, thread)));
+        }
+        // Best effort: the name is diagnostic only.
+        let is_named = name.is_some_and(|name| sys::name_current_thread(name).is_ok());
+        Ok(Session { pool, thread, inspect, is_named, mark_guard: audit.map(Audit::mark_current) })
+    }
+
+    /// Runs the only body of a session.
+    fn run<R>(&mut self, body: impl FnOnce(&mut PinnedThread) -> R) -> thread::Result<R> {
+        let start = Instant::now();
+        let value = panic::catch_unwind(AssertUnwindSafe(|| body(self.thread)));
+        self.thread.body_took(start.elapsed());
+        value
+    }
+
+    /// Has the thread exit when the session has ended.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn retire_thread(&mut self) {
+        self.thread.retire();
+    }
+
+    /// Returns the thread home.
+    pub(crate) fn end(self, assist_point: Option<&AssistPoint<'_>>) -> LeaseEnd {
+        let Session { pool, thread, inspect, is_named, mark_guard } = self;
+        drop(mark_guard);
+        if is_named {
+            let _ = sys::name_current_thread(WORKER_NAME);
+        }
+        LeaseEnd::restore(&pool.roster, thread, inspect, assist_point)
+    }
+}
+
+/// The work that the pinned thread does for a sync call. Without a target, it stays at home.
+pub(super) struct CallTask<'c, F> {
+    pub(super) target: Option<Target<'c>>,
+    pub(super) body: F,
+    pub(super) inspect: Inspect,
+    pub(super) audit: Option<&'c Audit>,
+}
+
+/// The result of a task on the pinned thread. On an error, the namespace was not entered and the body did not run.
+pub(super) type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
+
+impl<F> CallTask<'_, &mut Option<F>> {
+    /// Makes a call, on the pinned thread's side. If the namespace was not entered, the body stays in its `Option`: its
+    /// destructor is user code, and must run on the caller's thread.
+    pub(super) fn run<R>(
+        self,
+        entered: Result<(), Error>,
+        pool: &'static Pool,
+        thread: &mut PinnedThread,
+        name: Option<&CStr>,
+        assist_point: Option<&AssistPoint<'_>>,
+    ) -> CallResult<R>
+    where
+        F: FnOnce(&mut PinnedThread) -> R,
+    {
+        let mut session = match Session::begin(pool, thread, entered, self.inspect, self.audit, name) {
+            Ok(session) => session,
+            Err((error, lease_end)) => return (Err(error), lease_end),
+        };
+        let Some(body) = self.body.take() else { unreachable!("a body is run once") };
+        let value = session.run(body);
+        (Ok(value), session.end(assist_point))
+    }
+}
