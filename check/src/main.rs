@@ -17,13 +17,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::analysis::{analyze, roots, search};
+use crate::analysis::functions::Functions;
+use crate::analysis::root::Root;
+use crate::analysis::{analyze, canary, roots, search};
 use crate::options::{Format, Options};
 use crate::program::{debug, graph, image};
 use crate::report::{CheckedProgram, Report};
 use crate::rules::allow::Allowances;
 use crate::rules::baseline::Baseline;
-use crate::rules::canary;
 use crate::rules::sinks::Table;
 
 /// A denied verdict was found.
@@ -121,7 +122,7 @@ fn analyze_program(
     let program = image::Program::read(&built.path)?;
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
-    let functions = roots::Functions::new(&graph);
+    let functions = Functions::new(&graph);
     let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
@@ -129,9 +130,9 @@ fn analyze_program(
     let guards = found.guards_of(&graph, table);
     let last_segments: Vec<&str> = guards.iter().filter_map(|guard| guard.rsplit("::").next()).collect();
     let held = debug.held_across_await(&last_segments, |r#type| found.is_guard(r#type, table));
-    let futures: Vec<roots::Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
+    let futures: Vec<Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
     for future in futures {
-        let of_this = |root: &roots::Root| root.functions.iter().any(|function| future.functions.contains(function));
+        let of_this = |root: &Root| root.functions.iter().any(|function| future.functions.contains(function));
         if !found.roots.iter().any(of_this) {
             found.roots.push(future);
         }

@@ -4,7 +4,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use crate::analysis::regions::name_of_future;
-use crate::analysis::roots::{Origin, Root};
+use crate::analysis::root::{Origin, Root};
 use crate::analysis::search::{Context, Limits, Reachable, Step, path_to_spawn, search};
 use crate::program::debug::{Debug, Held, Passes, Place, Variable};
 use crate::program::image::{Kind, Node};

@@ -1,6 +1,10 @@
-//! From a program and the rules to findings: the roots, the search from each root, and the verdicts.
+//! From a program and the rules to findings: the roots, the search from each root, and the verdicts. The canaries check
+//! that the rules still hold.
 
 pub(crate) mod analyze;
+pub(crate) mod canary;
+pub(crate) mod functions;
 pub(crate) mod regions;
+pub(crate) mod root;
 pub(crate) mod roots;
 pub(crate) mod search;

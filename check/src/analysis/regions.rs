@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::analysis::roots::{Functions, LIBRARY, Origin, Root};
+use crate::analysis::functions::Functions;
+use crate::analysis::root::{LIBRARY, Origin, Root};
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::Graph;
 use crate::program::image::Node;
@@ -90,7 +91,7 @@ impl Search<'_, '_, '_> {
         }
         // Guards first: what else a function is depends on whether it drops one.
         let paths: Vec<String> = calls.keys().map(|function| self.path(*function)).collect();
-        self.guards.extend(paths.iter().filter_map(|path| dropped(path)).map(str::to_owned));
+        self.guards.extend(paths.iter().filter_map(|path| names::dropped(path)).map(str::to_owned));
         let mut found = Vec::new();
         let mut wrappers = HashSet::new();
         for (function, called) in calls {
@@ -111,7 +112,7 @@ impl Search<'_, '_, '_> {
             if self.is_for_another_namespace(function) {
                 continue;
             }
-            if dropped(&path).is_some() || matches!(krate, "std" | "core" | "alloc") {
+            if names::dropped(&path).is_some() || matches!(krate, "std" | "core" | "alloc") {
                 continue;
             }
             let guard = |r#type: &str| self.is_guard(r#type);
@@ -209,23 +210,5 @@ pub(crate) fn name_of_future(debug: &Debug<'_>, address: u64, path: &str) -> Str
     match base.strip_suffix("::{closure#0}") {
         Some(function) if polls() => function.to_owned(),
         _ => base.to_owned(),
-    }
-}
-
-/// The type whose `drop` this function is, without generic arguments.
-pub(crate) fn dropped(path: &str) -> Option<&str> {
-    let r#type = path.strip_prefix('<')?.strip_suffix(" as core::ops::drop::Drop>::drop")?;
-    Some(names::split(r#type).0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guard_is_the_type_that_is_dropped() {
-        assert_eq!(dropped("<app::Guard as core::ops::drop::Drop>::drop"), Some("app::Guard"));
-        assert_eq!(dropped("<app::Guard<u8> as core::ops::drop::Drop>::drop"), Some("app::Guard"));
-        assert_eq!(dropped("<app::Guard>::drop"), None);
     }
 }

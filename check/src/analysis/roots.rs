@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Result, bail};
 use regex::Regex;
-use serde::Serialize;
 
+use crate::analysis::functions::Functions;
 use crate::analysis::regions;
+use crate::analysis::root::{LIBRARY, Opaque, Origin, Root};
 use crate::program::debug::Debug;
 use crate::program::graph::Graph;
 use crate::program::image::Node;
@@ -20,43 +21,8 @@ use crate::rules::sinks::{Contained, Table};
 /// The name of the function that the attribute nests in the user's function begins so.
 const BODY: &str = "__in_netns_body_";
 
-/// The crate whose calls have bodies.
-pub(crate) const LIBRARY: &str = "in_netns";
-
 /// What the attribute's expansion calls.
 const PRIVATE: &str = "in_netns::__private::";
-
-/// One body.
-pub(crate) struct Root {
-    /// Of the function with the attribute, or of the closure.
-    pub name: String,
-    /// The functions that the search begins with; empty where the program does not say what is called.
-    pub functions: Vec<Node>,
-    /// The functions that take the body: their debug information says what it captured.
-    pub receivers: Vec<Node>,
-    pub contained: Contained,
-    /// What the body is, where only its caller knows what it calls; and where it is given.
-    pub opaque: Option<Opaque>,
-    pub origin: Origin,
-    /// It is no body by itself: reported only where something is found.
-    pub only_if_found: bool,
-}
-
-/// How a body came to be one.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(crate) enum Origin {
-    /// A call of the library.
-    Call,
-    /// A call of another library's function, of this project.
-    Adapter(String),
-    /// The user named it.
-    Root,
-    /// It moves its own thread, by a call of this function.
-    Region(String),
-    /// A future that holds a guard, and is none of the others.
-    Future,
-}
 
 /// What the user asks for beside the bodies that are found.
 pub(crate) struct Wanted {
@@ -96,79 +62,9 @@ impl Found {
         let dropped = image.functions().map(|function| image.name(function)).filter(|name| name.contains("4Drop4drop"));
         let known = dropped.filter_map(|name| {
             let path = names::path(name);
-            regions::dropped(&path).filter(|guard| table.is_guard(guard)).map(str::to_owned)
+            names::dropped(&path).filter(|guard| table.is_guard(guard)).map(str::to_owned)
         });
         known.chain(self.guards.iter().cloned()).collect()
-    }
-}
-
-/// A body that is itself a function pointer or a trait object.
-pub(crate) struct Opaque {
-    pub r#type: String,
-    pub caller: Option<(Node, u64)>,
-}
-
-/// Every function by its identity: a generic argument names one so.
-pub(crate) struct Functions {
-    by_identity: BTreeMap<String, Vec<Node>>,
-}
-
-impl Functions {
-    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
-        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
-        for function in graph.image.functions() {
-            let mangled = graph.image.name(function);
-            if mangled.starts_with("_R") {
-                by_identity.entry(names::identity(mangled)).or_default().push(function);
-            }
-        }
-        // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
-        let runs_test = |function: &Node| {
-            graph.edges(*function).references.iter().any(|edge| {
-                let called = graph.image.name(edge.to);
-                called.contains("assert_test_result") && names::path(called).starts_with("test::assert_test_result")
-            })
-        };
-        for (_, functions) in by_identity.iter_mut().filter(|(name, all)| all.len() > 1 && names::is_closure(name)) {
-            functions.retain(|function| !runs_test(function));
-        }
-        Self { by_identity }
-    }
-
-    /// The code of the closures, futures and functions among the generic arguments of a function.
-    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
-        let identity = names::identity(mangled);
-        let code = |argument: &&str| match self.named(argument) {
-            [] => self.polled(argument),
-            called => called,
-        };
-        names::generic_arguments(&identity).iter().flat_map(code).copied().collect()
-    }
-
-    /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
-    pub(crate) fn named(&self, r#type: &str) -> &[Node] {
-        if let Some(own) = self.by_identity.get(r#type) {
-            return own;
-        }
-        if names::is_indirect(r#type) {
-            return &[];
-        }
-        self.method(r#type, |method| method.contains("]::ops::function::Fn") && method.contains("::call"))
-    }
-
-    /// The code of a future that has a type of its own.
-    fn polled(&self, r#type: &str) -> &[Node] {
-        self.method(r#type, |method| method.ends_with("]::future::future::Future>::poll"))
-    }
-
-    /// The code of a type's method of a trait of `core`.
-    fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
-        let r#impl = format!("<{type} as core");
-        self.by_identity
-            .range(r#impl.clone()..)
-            .take_while(|(identity, _)| identity.starts_with(&r#impl))
-            .find(|(identity, _)| is(&identity[r#impl.len()..]))
-            .map_or(&[], |(_, nodes)| nodes.as_slice())
     }
 }
 
@@ -297,25 +193,6 @@ pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) 
         }
     }
     Ok(())
-}
-
-impl Root {
-    /// A body that is these functions.
-    pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained, origin: Origin) -> Self {
-        Self { functions, ..Self::new(name, contained, origin) }
-    }
-
-    fn new(name: &str, contained: Contained, origin: Origin) -> Self {
-        Self {
-            name: name.to_owned(),
-            functions: Vec::new(),
-            receivers: Vec::new(),
-            contained,
-            opaque: None,
-            origin,
-            only_if_found: false,
-        }
-    }
 }
 
 /// Whether a function of this path takes a body, which is found by itself.

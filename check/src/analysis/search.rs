@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use regex::Regex;
 
-use crate::analysis::roots::{self, Functions, Root};
+use crate::analysis::functions::Functions;
+use crate::analysis::root::{LIBRARY, Root};
+use crate::analysis::roots;
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
 use crate::program::image::{Kind, Node};
@@ -75,7 +77,7 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                     sinks
                 }
             };
-            let own = names::krate(&path) == roots::LIBRARY;
+            let own = names::krate(&path) == LIBRARY;
             std::rc::Rc::new(NodeInfo { path, sinks, literal, own })
         });
         std::rc::Rc::clone(info)

@@ -86,6 +86,12 @@ pub(crate) fn krate(path: &str) -> &str {
     &start[..end]
 }
 
+/// The type whose `drop` this function is, without generic arguments.
+pub(crate) fn dropped(path: &str) -> Option<&str> {
+    let r#type = path.strip_prefix('<')?.strip_suffix(" as core::ops::drop::Drop>::drop")?;
+    Some(split(r#type).0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +127,12 @@ mod tests {
         assert_eq!(krate("<std::thread::scoped::Scope>::spawn::<f>"), "std");
         assert_eq!(krate("<&mut alloc::vec::Vec<u8>>::len"), "alloc");
         assert_eq!(krate("pthread_create"), "pthread_create");
+    }
+
+    #[test]
+    fn a_guard_is_the_type_that_is_dropped() {
+        assert_eq!(dropped("<app::Guard as core::ops::drop::Drop>::drop"), Some("app::Guard"));
+        assert_eq!(dropped("<app::Guard<u8> as core::ops::drop::Drop>::drop"), Some("app::Guard"));
+        assert_eq!(dropped("<app::Guard>::drop"), None);
     }
 }

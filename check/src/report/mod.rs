@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::analysis::analyze::{Body, Finding, PathStep};
-use crate::analysis::roots::Origin;
+use crate::analysis::root::Origin;
 use crate::program::debug::Place;
 use crate::program::names;
 use crate::rules::verdict::{Severity, Verdict};

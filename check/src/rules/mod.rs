@@ -1,7 +1,6 @@
-//! What the check looks for: the tables, the verdicts, what a project allows, and the canaries that guard the tables.
+//! What the check looks for: the tables, the verdicts, and what a project allows.
 
 pub(crate) mod allow;
 pub(crate) mod baseline;
-pub(crate) mod canary;
 pub(crate) mod sinks;
 pub(crate) mod verdict;

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::analysis::roots::{self, Functions, Origin, Root, Wanted};
+use crate::analysis::functions::Functions;
+use crate::analysis::root::{Origin, Root};
+use crate::analysis::roots::{self, Wanted};
 use crate::analysis::search::{Context, Limits, search};
 use crate::build::{self, Built, Library};
 use crate::program::debug::Debug;

@@ -1,0 +1,71 @@
+//! The functions of a program, found by the types that name them.
+
+use std::collections::BTreeMap;
+
+use crate::program::graph::Graph;
+use crate::program::image::Node;
+use crate::program::names;
+
+/// Every function by its identity: a generic argument names one so.
+pub(crate) struct Functions {
+    by_identity: BTreeMap<String, Vec<Node>>,
+}
+
+impl Functions {
+    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
+        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+        for function in graph.image.functions() {
+            let mangled = graph.image.name(function);
+            if mangled.starts_with("_R") {
+                by_identity.entry(names::identity(mangled)).or_default().push(function);
+            }
+        }
+        // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
+        let runs_test = |function: &Node| {
+            graph.edges(*function).references.iter().any(|edge| {
+                let called = graph.image.name(edge.to);
+                called.contains("assert_test_result") && names::path(called).starts_with("test::assert_test_result")
+            })
+        };
+        for (_, functions) in by_identity.iter_mut().filter(|(name, all)| all.len() > 1 && names::is_closure(name)) {
+            functions.retain(|function| !runs_test(function));
+        }
+        Self { by_identity }
+    }
+
+    /// The code of the closures, futures and functions among the generic arguments of a function.
+    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
+        let identity = names::identity(mangled);
+        let code = |argument: &&str| match self.named(argument) {
+            [] => self.polled(argument),
+            called => called,
+        };
+        names::generic_arguments(&identity).iter().flat_map(code).copied().collect()
+    }
+
+    /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
+    pub(crate) fn named(&self, r#type: &str) -> &[Node] {
+        if let Some(own) = self.by_identity.get(r#type) {
+            return own;
+        }
+        if names::is_indirect(r#type) {
+            return &[];
+        }
+        self.method(r#type, |method| method.contains("]::ops::function::Fn") && method.contains("::call"))
+    }
+
+    /// The code of a future that has a type of its own.
+    fn polled(&self, r#type: &str) -> &[Node] {
+        self.method(r#type, |method| method.ends_with("]::future::future::Future>::poll"))
+    }
+
+    /// The code of a type's method of a trait of `core`.
+    fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
+        let r#impl = format!("<{type} as core");
+        self.by_identity
+            .range(r#impl.clone()..)
+            .take_while(|(identity, _)| identity.starts_with(&r#impl))
+            .find(|(identity, _)| is(&identity[r#impl.len()..]))
+            .map_or(&[], |(_, nodes)| nodes.as_slice())
+    }
+}

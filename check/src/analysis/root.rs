@@ -1,0 +1,66 @@
+//! A root of the search: one body.
+
+use serde::Serialize;
+
+use crate::program::image::Node;
+use crate::rules::sinks::Contained;
+
+/// The crate whose calls have bodies.
+pub(crate) const LIBRARY: &str = "in_netns";
+
+/// One body.
+pub(crate) struct Root {
+    /// Of the function with the attribute, or of the closure.
+    pub name: String,
+    /// The functions that the search begins with; empty where the program does not say what is called.
+    pub functions: Vec<Node>,
+    /// The functions that take the body: their debug information says what it captured.
+    pub receivers: Vec<Node>,
+    pub contained: Contained,
+    /// What the body is, where only its caller knows what it calls; and where it is given.
+    pub opaque: Option<Opaque>,
+    pub origin: Origin,
+    /// It is no body by itself: reported only where something is found.
+    pub only_if_found: bool,
+}
+
+/// How a body came to be one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Origin {
+    /// A call of the library.
+    Call,
+    /// A call of another library's function, of this project.
+    Adapter(String),
+    /// The user named it.
+    Root,
+    /// It moves its own thread, by a call of this function.
+    Region(String),
+    /// A future that holds a guard, and is none of the others.
+    Future,
+}
+
+impl Root {
+    /// A body that is these functions.
+    pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained, origin: Origin) -> Self {
+        Self { functions, ..Self::new(name, contained, origin) }
+    }
+
+    pub(crate) fn new(name: &str, contained: Contained, origin: Origin) -> Self {
+        Self {
+            name: name.to_owned(),
+            functions: Vec::new(),
+            receivers: Vec::new(),
+            contained,
+            opaque: None,
+            origin,
+            only_if_found: false,
+        }
+    }
+}
+
+/// A body that is itself a function pointer or a trait object.
+pub(crate) struct Opaque {
+    pub r#type: String,
+    pub caller: Option<(Node, u64)>,
+}
