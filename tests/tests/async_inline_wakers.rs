@@ -299,7 +299,7 @@ fn a_call_dropped_with_its_waker_is_gone_before_the_scope_ends() {
                     sleep(Duration::from_millis(20)).await;
                 }
             });
-            outcome.await.unwrap()
+            outcome.await.unwrap();
         });
         // SAFETY: only the lifetime changes. The test waits below for the holder's drop.
         let call = unsafe { std::mem::transmute::<Local<'_>, Local<'static>>(call) };
