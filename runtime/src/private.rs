@@ -14,7 +14,7 @@ use crate::netns::{IntoNetNs, NetNs};
 #[cfg(feature = "tokio")]
 use crate::thread::Inspect;
 use crate::thread::Pool;
-use crate::thread::rendezvous::SpinLimit;
+use crate::thread::spin_policy::SpinLimit;
 
 /// The namespace of `#[in_netns(new)]`.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod raw;
 pub(crate) mod socket;
 
 mod optional;
+pub(crate) mod placement;
 #[allow(unsafe_code)]
 // The system calls that read what a thread has for itself, each a few lines, with its SAFETY comment.
 pub(crate) mod readings;

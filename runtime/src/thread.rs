@@ -31,6 +31,7 @@ mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;
 mod roster;
+pub(crate) mod spin_policy;
 pub(crate) mod template;
 mod worker;
 

@@ -27,10 +27,11 @@ pub(crate) enum Optional {
     IoUringEnter,
     Tgkill,
     MemfdCreate,
+    SchedSetaffinity,
 }
 
 impl Optional {
-    const EACH: [Optional; 11] = [
+    const EACH: [Optional; 12] = [
         Optional::Kcmp,
         Optional::ListMount,
         Optional::PidfdOpen,
@@ -42,6 +43,7 @@ impl Optional {
         Optional::IoUringEnter,
         Optional::Tgkill,
         Optional::MemfdCreate,
+        Optional::SchedSetaffinity,
     ];
 
     const fn bit(self) -> u32 {

@@ -90,6 +90,8 @@ pub(crate) fn try_optional(call: Optional) {
         Optional::IoUringEnter => Ok(c_long::from(has_used_io_uring())),
         Optional::Tgkill => by_numbers(libc::SYS_tgkill, [me, me, 0, 0]),
         Optional::MemfdCreate => memory_file(c"in-netns-probe").map(|_| 0),
+        // An affinity without a processor is refused.
+        Optional::SchedSetaffinity => by_numbers(libc::SYS_sched_setaffinity, [0, 0, 0, 0]),
     };
 }
 
@@ -192,6 +194,12 @@ pub(crate) fn scheduling() -> nix::Result<[u64; 7]> {
         libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0 as c_uint)
     };
     Errno::result(result).map(|_| attributes)
+}
+
+/// How many processors are online.
+pub(crate) fn online_cpus() -> Option<usize> {
+    // SAFETY: it takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok()
 }
 
 /// The processors that the calling thread may run on (`sched_getaffinity(2)`), of the first 1024.

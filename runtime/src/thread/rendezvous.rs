@@ -36,7 +36,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Arc, AtomicU32, Futex, Ordering, UnsafeCell, spin_loop};
+use super::spin_policy::{Asleep, SpinLimit, SpinPolicy, Wake};
+use crate::sync::{
+    Arc, AtomicU32, Cpus, Futex, Ordering, UnsafeCell, confine, current_cpu, current_thread, release, spin_loop,
+};
 
 /// What the callee runs, with the `A` that it keeps. It does not unwind.
 type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
@@ -57,6 +60,9 @@ const ANSWERED: u32 = 1;
 /// Of `order` and `answer`.
 const PARKED: u32 = 3;
 
+/// No processor has this number.
+const NO_CPU: u32 = u32::MAX;
+
 /// No thread has this id.
 const CLAIMED: u32 = u32::MAX;
 
@@ -68,7 +74,20 @@ struct Mailbox<A> {
 /// What goes to the callee.
 struct RequestSlot<A> {
     order: Futex,
-    request: UnsafeCell<Option<Request<A>>>,
+    request: UnsafeCell<Option<(Request<A>, Manner)>>,
+    /// The processor that the callee sleeps or slept on. A hint.
+    cpu: AtomicU32,
+    /// The thread id of a callee that may be woken on other processors than that, and zero of others.
+    thread: AtomicU32,
+}
+
+/// How the callee wakes, and how it waits after the request.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// It is confined to some processors, and releases itself before all else.
+    is_confined: bool,
+    /// It spins before it sleeps.
+    spins: bool,
 }
 
 enum Request<A> {
@@ -96,23 +115,33 @@ unsafe impl<A> Send for Mailbox<A> {}
 unsafe impl<A> Sync for Mailbox<A> {}
 
 impl<A> Mailbox<A> {
-    /// The caller's side: the callee is to take `request`.
-    fn post(&self, request: Request<A>) {
-        let RequestSlot { order, request: cell } = &self.request.0;
+    /// The caller's side: the callee is to take `request`. Where it sleeps, `asleep` says how it is to wake.
+    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Manner) {
+        let RequestSlot { order, request: cell, .. } = &self.request.0;
         // SAFETY: nothing is posted, so the cell is the caller's.
-        cell.with_mut(|cell| unsafe { *cell = Some(request) });
+        cell.with_mut(|cell| unsafe { *cell = Some((request, Manner { is_confined: false, spins })) });
+        match order.compare_exchange(NONE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(PARKED) => {
+                let wakes = asleep();
+                // SAFETY: as above.
+                cell.with_mut(|cell| unsafe { (*cell).iter_mut().for_each(|(_, manner)| *manner = wakes) });
+            }
+            Err(_) => {}
+        }
         match order.swap(POSTED, Ordering::AcqRel) {
             PARKED => order.wake(),
             GONE => {
                 order.store(GONE, Ordering::Relaxed);
                 self.reject();
             }
+            // Its wait has timed out meanwhile.
             _ => {}
         }
     }
 
     /// For the callee, from `POSTED`; for the caller, when the callee is gone.
-    fn take(&self) -> Option<Request<A>> {
+    fn take(&self) -> Option<(Request<A>, Manner)> {
         // SAFETY: from `POSTED` on the cell is the callee's; where that is gone, the caller's.
         self.request.0.request.with_mut(|cell| unsafe { (*cell).take() })
     }
@@ -120,27 +149,37 @@ impl<A> Mailbox<A> {
     /// As [`Mailbox::take`]: the request is not run.
     fn reject(&self) {
         match self.take() {
-            Some(Request::Borrowed(_)) => self.response.0.complete(),
-            Some(Request::Owned(job)) => job(None),
+            Some((Request::Borrowed(_), _)) => self.response.0.complete(),
+            Some((Request::Owned(job), _)) => job(None),
             None => {}
         }
     }
 }
 
-/// Makes a mailbox, and returns its two sides.
-pub(crate) fn mailbox<A>(spin: SpinLimit) -> (Caller<A>, Callee<A>) {
+/// Makes a mailbox, and returns its two sides. `can_move` says whether the callee may be woken on any processor.
+pub(crate) fn mailbox<A>(limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
+    mailbox_with(SpinPolicy::new(limit), limit, can_move)
+}
+
+/// As [`mailbox`], with a policy in some state.
+pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        request: CachePadded(RequestSlot { order: Futex::new(NONE), request: UnsafeCell::new(None) }),
+        request: CachePadded(RequestSlot {
+            order: Futex::new(NONE),
+            request: UnsafeCell::new(None),
+            cpu: AtomicU32::new(NO_CPU),
+            thread: AtomicU32::new(0),
+        }),
         response: CachePadded(ResponseSlot { answer: Futex::new(PENDING), offer: AtomicU32::new(NONE) }),
     });
-    let callee = Callee { shared: Arc::clone(&shared), spin: Spin::new(spin) };
-    (Caller { shared, spin: Spin::new(spin) }, callee)
+    let callee = Callee { shared: Arc::clone(&shared), limit, introduces_itself: can_move, spins: false };
+    (Caller { shared, policy: Box::new(policy) }, callee)
 }
 
 /// The side that hands over. Dropping it tells the callee that nothing more will come.
 pub(crate) struct Caller<A> {
     shared: Arc<Mailbox<A>>,
-    spin: Spin,
+    policy: Box<SpinPolicy>,
 }
 
 /// The callee did not run this job, and never will.
@@ -181,15 +220,36 @@ impl<A> Caller<A> {
         // it answers, and this function does not return before that.
         let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
-        self.shared.post(Request::Borrowed(job));
-        self.await_answer(assist);
+        let turns = self.post_borrowed(Request::Borrowed(job));
+        self.await_answer(turns, assist);
         std::mem::forget(no_unwinding);
     }
 
-    fn await_answer(&mut self, assist: impl FnOnce(u32)) {
+    /// Posts, and wakes the callee where the policy wants it. Returns for how many turns to spin.
+    fn post_borrowed(&mut self, request: Request<A>) -> u32 {
+        let Caller { shared, policy } = self;
+        let RequestSlot { cpu, thread, .. } = &shared.request.0;
+        let mut turns = None;
+        let spins = policy.begin(Instant::now);
+        shared.post(request, spins, || {
+            let (cpu, thread, callers) = (cpu.load(Ordering::Relaxed), thread.load(Ordering::Relaxed), current_cpu());
+            let (wake, caller_spins, spins) = policy.asleep(Asleep { cpu, callers, can_move: thread != 0 });
+            turns = Some(caller_spins);
+            // It is leased and asleep, so the thread of this id is the callee.
+            let is_confined = match wake {
+                Wake::Anywhere => false,
+                Wake::Here => confine(thread, Cpus::Only(callers)),
+                Wake::Elsewhere => confine(thread, Cpus::AllBut(callers)),
+            };
+            Manner { is_confined, spins }
+        });
+        turns.unwrap_or_else(|| policy.awake(|| cpu.load(Ordering::Relaxed) == current_cpu()))
+    }
+
+    fn await_answer(&mut self, turns: u32, assist: impl FnOnce(u32)) {
         let ResponseSlot { answer, offer } = &self.shared.response.0;
         let mut assist = Some(assist);
-        let is_answered = || {
+        let mut is_answered = || {
             let offered = offer.load(Ordering::Relaxed);
             if offered != NONE && assist.is_some() {
                 // Fails where the callee has answered just now.
@@ -201,13 +261,20 @@ impl<A> Caller<A> {
             }
             answer.load(Ordering::Acquire) == ANSWERED
         };
-        if self.spin.spin_until(is_answered) {
-            return;
+        for _ in 0..turns {
+            if is_answered() {
+                return self.policy.in_time();
+            }
+            spin_loop();
         }
+        let since = (turns > 0).then(Instant::now);
         if answer.compare_exchange(PENDING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while answer.load(Ordering::Acquire) == PARKED {
                 answer.wait(PARKED, None);
             }
+        }
+        if let Some(since) = since {
+            self.policy.late(since.elapsed());
         }
     }
 
@@ -219,7 +286,9 @@ impl<A> Caller<A> {
     {
         let shared = Arc::clone(&self.shared);
         // From here on there is no caller's side but in the job.
-        shared.post(Request::Owned(Box::new(move |argument| job(argument, self))));
+        // Its caller goes on, and needs its processor for itself.
+        let anywhere = Manner { is_confined: false, spins: false };
+        shared.post(Request::Owned(Box::new(move |argument| job(argument, self))), false, || anywhere);
     }
 }
 
@@ -235,7 +304,11 @@ impl<A> Drop for Caller<A> {
 /// The side that runs jobs. Dropping it rejects what comes later.
 pub(crate) struct Callee<A> {
     shared: Arc<Mailbox<A>>,
-    spin: Spin,
+    limit: SpinLimit,
+    /// Whether the caller is yet to be told of its thread.
+    introduces_itself: bool,
+    /// Whether it spins before it sleeps.
+    spins: bool,
 }
 
 /// What there is to do.
@@ -258,12 +331,24 @@ impl<A> Callee<A> {
             POSTED => {
                 // The order is taken. The caller writes the word again only after the answer, or when the job has its
                 // side.
-                self.shared.request.0.order.store(NONE, Ordering::Relaxed);
-                match self.shared.take() {
-                    Some(Request::Borrowed(job)) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
-                    Some(Request::Owned(job)) => Order::Submitted(SubmittedJob(Some(job))),
-                    None => unreachable!("an order is posted with its request"),
+                let RequestSlot { order, cpu, .. } = &self.shared.request.0;
+                order.store(NONE, Ordering::Relaxed);
+                let Some((request, Manner { is_confined, spins })) = self.shared.take() else {
+                    unreachable!("an order is posted with its request")
+                };
+                self.spins = spins;
+                if !spins {
+                    cpu.store(current_cpu(), Ordering::Relaxed);
                 }
+                let order = match request {
+                    Request::Borrowed(job) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
+                    Request::Owned(job) => Order::Submitted(SubmittedJob(Some(job))),
+                };
+                if is_confined && !release() {
+                    // No body runs here any more: dropping the order rejects it.
+                    return Order::Disconnected;
+                }
+                order
             }
             CLOSED => Order::Disconnected,
             _ => Order::Timeout,
@@ -271,10 +356,20 @@ impl<A> Callee<A> {
     }
 
     fn await_order(&mut self, timeout: Option<Duration>) -> u32 {
-        let order = &self.shared.request.0.order;
-        if self.spin.spin_until(|| order.load(Ordering::Relaxed) != NONE) {
-            return order.load(Ordering::Acquire);
+        let RequestSlot { order, cpu, thread, .. } = &self.shared.request.0;
+        if self.spins {
+            let SpinLimit(limit) = self.limit;
+            for _ in 0..limit {
+                if order.load(Ordering::Relaxed) != NONE {
+                    return order.load(Ordering::Acquire);
+                }
+                spin_loop();
+            }
         }
+        if std::mem::take(&mut self.introduces_itself) {
+            thread.store(current_thread(), Ordering::Relaxed);
+        }
+        cpu.store(current_cpu(), Ordering::Relaxed);
         if let Err(given) = order.compare_exchange(NONE, PARKED, Ordering::AcqRel, Ordering::Acquire) {
             return given;
         }
@@ -382,44 +477,5 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         std::process::abort();
-    }
-}
-
-/// How long to spin on a word before sleeping, at most: in turns of a `spin_loop` hint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpinLimit(pub(crate) u32);
-
-/// Spinning before sleeping, for as long as that has lately been worth it.
-struct Spin {
-    limit: u32,
-    /// How many times in a row spinning has been in vain.
-    misses: u32,
-}
-
-impl Spin {
-    /// Misses before spinning is throttled, …
-    const MAX_MISSES: u32 = 4;
-    /// … and then one time in so many is for the full length, so that a change is noticed, …
-    const RETRY_INTERVAL: u32 = 32;
-    /// … and the others are short.
-    const MIN_SPINS: u32 = 4;
-
-    fn new(SpinLimit(limit): SpinLimit) -> Spin {
-        Spin { limit, misses: 0 }
-    }
-
-    /// Asks until the answer is yes, or for as long as it pays.
-    fn spin_until(&mut self, mut condition: impl FnMut() -> bool) -> bool {
-        let full = self.misses < Spin::MAX_MISSES || self.misses % Spin::RETRY_INTERVAL == 0;
-        let turns = if full { self.limit } else { Spin::MIN_SPINS.min(self.limit) };
-        for _ in 0..turns {
-            if condition() {
-                self.misses = 0;
-                return true;
-            }
-            spin_loop();
-        }
-        self.misses = self.misses.wrapping_add(1);
-        false
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pool::Pool;
-use super::rendezvous::SpinLimit;
+use super::spin_policy::SpinLimit;
 use crate::sys;
 
 /// How long a side of a hand-over spins before it parks, where there are two CPUs or more: about 10 µs.

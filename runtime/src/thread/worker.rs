@@ -9,6 +9,7 @@ use super::pool::keep_alive;
 use super::rendezvous::{Callee, Order, mailbox};
 use super::roster::{Retired, Roster};
 use crate::error::Error;
+use crate::sys::placement;
 
 /// The name of pinned threads, in `/proc/PID/task/TID/comm` and in panic messages.
 pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
@@ -16,7 +17,7 @@ pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 /// Starts a worker from the calling thread, which is the template.
 pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
     let retired = Arc::new(Retired::default());
-    let (side, callee) = mailbox(roster.spin_limit());
+    let (side, callee) = mailbox(roster.spin_limit(), placement::may_be_confined());
     Builder::new()
         .name(NAME.to_string_lossy().into_owned())
         .spawn({

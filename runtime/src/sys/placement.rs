@@ -1,0 +1,78 @@
+//! The processor that a sleeping thread is woken on.
+//!
+//! **Promised:** a thread that [`confine`] has narrowed has the affinity of before when [`release`] has returned `true`.
+//!
+//! **Why this mechanism:** the kernel wakes a thread where it ran last, or on another processor that it knows to be
+//! idle. A processor of a virtual machine that has nothing to run it does not know to be idle. An affinity is the one
+//! means by which a program has a thread woken elsewhere.
+
+use std::sync::OnceLock;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+use super::{Optional, OptionalCalls, Tid, readings};
+
+/// A part of the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cpus {
+    /// This one alone.
+    Only(u32),
+    /// All but this one.
+    AllBut(u32),
+}
+
+/// The processor that the calling thread is on at this moment.
+pub(crate) fn current_cpu() -> u32 {
+    sched_getcpu().ok().and_then(|cpu| cpu.try_into().ok()).unwrap_or(u32::MAX)
+}
+
+/// The calling thread, for [`confine`].
+pub(crate) fn current_thread() -> u32 {
+    super::current_tid().as_raw().unsigned_abs()
+}
+
+/// Whether a thread with the affinity of the calling thread may be confined.
+///
+/// Only where that is every processor. A smaller one is the user's or that of a cgroup, and the two cannot be told
+/// apart: set again by [`release`], the affinity of a cgroup would outlast a change of the cgroup.
+pub(crate) fn may_be_confined() -> bool {
+    OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
+        && sched_getaffinity(Tid::from_raw(0)).is_ok_and(|affinity| {
+            let cpus = (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap_or(false)).count();
+            cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online)
+        })
+}
+
+/// Has another thread, which sleeps, wake on some of the processors. Returns whether it will.
+pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
+    let narrowed = match cpus {
+        Cpus::Only(cpu) => {
+            let mut one = CpuSet::new();
+            one.set(cpu as usize).map(|()| one)
+        }
+        Cpus::AllBut(cpu) => {
+            let mut others = *all();
+            others.unset(cpu as usize).map(|()| others)
+        }
+    };
+    let (Ok(narrowed), Ok(thread)) = (narrowed, thread.try_into()) else { return false };
+    // The caller's filter need not be that of the thread.
+    OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
+        && sched_setaffinity(Tid::from_raw(thread), &narrowed).is_ok()
+}
+
+/// Lets the calling thread run on every processor again. Returns whether it may.
+pub(crate) fn release() -> bool {
+    // The kernel takes this for no restriction, now and when processors are added.
+    sched_setaffinity(Tid::from_raw(0), all()).is_ok()
+}
+
+fn all() -> &'static CpuSet {
+    static ALL: OnceLock<CpuSet> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut all = CpuSet::new();
+        // It fails beyond the last one alone.
+        (0..CpuSet::count()).for_each(|cpu| all.set(cpu).unwrap_or_default());
+        all
+    })
+}

@@ -1,0 +1,218 @@
+//! The policy of a hand-over: on which processor the callee wakes, and which side spins.
+//!
+//! Measured on two virtual processors, for a hand-over and back: 0.1 µs where both sides spin, on two processors; 4 µs
+//! where both sleep on one; 40 to 90 µs where a side is woken on a processor that has gone idle. So the callee is woken
+//! where its caller is, and the caller sleeps at once to make way; and both spin where calls follow each other closely:
+//!
+//! | state | the callee is found | it wakes on | the caller waits | then the callee waits | next state |
+//! |---|---|---|---|---|---|
+//! | `Together` | asleep | the caller's processor | asleep | asleep | `Together` |
+//! | `Together`, and a streak of close calls | asleep | another processor | spinning | spinning | `Apart` |
+//! | `Together` | awake, on the caller's processor | | asleep | asleep | `Together` |
+//! | `Together` | awake, on another processor | | spinning, then asleep | asleep | `Together` |
+//! | `Apart` | awake, and answers in time | | spinning | spinning | `Apart` |
+//! | `Apart` | awake, and takes too long | | spinning, then asleep | spinning, then asleep | `Together` |
+//! | `Apart` | asleep: there was a pause | as in `Together` | | | `Together` |
+//!
+//! What it learns:
+//! - A stretch in `Apart` that gained less than the moves and the last wait cost puts off the next one. Beside busy
+//!   processors, and for calls that take long, there is soon none.
+//! - A callee that is not where it was woken last time has been moved by the kernel, which knew of an idle processor:
+//!   where this happens again and again, the kernel is left alone. So it is on most machines that are not virtual, where
+//!   such a wake-up takes 3 µs.
+//!
+//! On one processor, or with a quota of one, nothing spins. The clock is read once a call in `Together`, where a call
+//! takes 6 µs, and not in `Apart`.
+
+use std::time::{Duration, Instant};
+
+/// Calls are close that begin within this time of each other.
+const CLOSE: Duration = Duration::from_micros(25);
+
+/// So many close calls in a row are a streak. Calls that sleep cost by then what the move to another processor costs.
+const STREAK: u32 = 20;
+
+/// What an answer in time saves.
+const GAIN: Duration = Duration::from_micros(4);
+
+/// What it costs to move the callee away and back.
+const MOVES: Duration = Duration::from_micros(100);
+
+/// How much longer than else a caller spins for a callee that wakes on another processor.
+const WAKING: u32 = 10;
+
+/// How long to spin before sleeping, at most: in turns of a `spin_loop` hint. Zero: never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpinLimit(pub(crate) u32);
+
+/// See the [module's documentation](self). The caller's side has it.
+#[derive(Debug)]
+pub(crate) struct SpinPolicy {
+    limit: u32,
+    state: State,
+    /// When the last call in `Together` began.
+    last: Option<Instant>,
+    /// How many close calls there were in a row.
+    streak: u32,
+    /// How many answers in this stretch of `Apart` came in time.
+    in_time: u32,
+    /// Of stretches in `Apart`, in close calls.
+    apart: Backoff,
+    /// Of wake-ups on the caller's processor, in calls.
+    together: Backoff,
+    /// Where the callee woke last.
+    woken_on: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Together,
+    Apart,
+}
+
+/// Where a callee is to wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Where the kernel wants.
+    Anywhere,
+    /// On the caller's processor.
+    Here,
+    /// On another one than the caller's.
+    Elsewhere,
+}
+
+/// Where a callee that sleeps was last, and what can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asleep {
+    /// The processor that it was on.
+    pub(crate) cpu: u32,
+    /// The processor of the caller.
+    pub(crate) callers: u32,
+    /// Whether it can be woken on another processor than that.
+    pub(crate) can_move: bool,
+}
+
+impl SpinPolicy {
+    pub(crate) fn new(SpinLimit(limit): SpinLimit) -> SpinPolicy {
+        SpinPolicy {
+            limit,
+            state: State::Together,
+            last: None,
+            streak: 0,
+            in_time: 0,
+            apart: Backoff::new(64..=8192),
+            together: Backoff::new(4..=1024),
+            woken_on: None,
+        }
+    }
+
+    /// As if there had just been a streak.
+    #[allow(dead_code)] // For the model check.
+    pub(crate) fn apart(limit: SpinLimit) -> SpinPolicy {
+        SpinPolicy { state: State::Apart, ..SpinPolicy::new(limit) }
+    }
+
+    /// A call begins. Returns whether the callee, if it is awake, is to spin after the call.
+    pub(crate) fn begin(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        if self.state == State::Together && self.limit > 0 {
+            let now = now();
+            let is_close = self.last.is_some_and(|last| now.saturating_duration_since(last) < CLOSE);
+            self.last = Some(now);
+            if is_close {
+                self.streak = self.streak.saturating_add(1);
+                self.apart.pass();
+            } else {
+                self.streak = 0;
+            }
+        }
+        self.state == State::Apart
+    }
+
+    /// The callee is awake. Returns for how many turns the caller spins. `on_this_cpu` is asked in `Together` alone.
+    pub(crate) fn awake(&self, on_this_cpu: impl FnOnce() -> bool) -> u32 {
+        if self.state == State::Together && on_this_cpu() { 0 } else { self.limit }
+    }
+
+    /// The callee is asleep. Returns where to wake it, for how many turns the caller spins, and whether the callee is to
+    /// spin after the call.
+    pub(crate) fn asleep(&mut self, callee: Asleep) -> (Wake, u32, bool) {
+        let Asleep { cpu, callers, can_move } = callee;
+        let is_here = cpu == callers;
+        if self.state == State::Apart {
+            self.leave(Duration::ZERO);
+        } else if self.streak >= STREAK && self.apart.is_over() && (can_move || !is_here) {
+            self.state = State::Apart;
+            self.streak = 0;
+            self.in_time = 0;
+            self.woken_on = None;
+            let wake = if is_here { Wake::Elsewhere } else { Wake::Anywhere };
+            return (wake, self.limit.saturating_mul(WAKING), true);
+        }
+        if is_here {
+            self.together.reward();
+        } else if self.woken_on == Some(callers) {
+            self.together.punish();
+        }
+        let brought = !is_here && can_move && {
+            self.together.pass();
+            self.together.is_over()
+        };
+        self.woken_on = (is_here || brought).then_some(callers);
+        (if brought { Wake::Here } else { Wake::Anywhere }, 0, false)
+    }
+
+    /// The answer came while the caller spun.
+    pub(crate) fn in_time(&mut self) {
+        self.in_time = self.in_time.saturating_add(1);
+    }
+
+    /// The answer did not come while the caller spun, and it slept for so long.
+    pub(crate) fn late(&mut self, slept: Duration) {
+        if self.state == State::Apart {
+            self.leave(slept);
+        }
+    }
+
+    fn leave(&mut self, slept: Duration) {
+        self.state = State::Together;
+        self.last = None;
+        if GAIN.saturating_mul(self.in_time) > MOVES + slept {
+            self.apart.reward();
+        } else {
+            self.apart.punish();
+        }
+    }
+}
+
+/// Puts off what was in vain, for longer each time.
+#[derive(Debug)]
+struct Backoff {
+    bounds: std::ops::RangeInclusive<u32>,
+    /// How long after the last time.
+    length: u32,
+    left: u32,
+}
+
+impl Backoff {
+    fn new(bounds: std::ops::RangeInclusive<u32>) -> Backoff {
+        Backoff { bounds, length: 0, left: 0 }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    fn pass(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    fn punish(&mut self) {
+        self.length = self.length.saturating_mul(2).clamp(*self.bounds.start(), *self.bounds.end());
+        self.left = self.length;
+    }
+
+    fn reward(&mut self) {
+        self.length = 0;
+        self.left = 0;
+    }
+}
