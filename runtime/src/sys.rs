@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{self, AtFlags, Flock, FlockArg, OFlag};
+use nix::fcntl::{self, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{self, Mode};
@@ -43,9 +43,10 @@ pub(crate) use nix::mount::MsFlags;
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up, capabilities_of,
-    copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace, has_mount, namespace_number,
-    namespace_type, netns_of_pidfd, netns_of_socket, open_namespace_handle, owning_user_namespace, pidfd_of_process,
-    pidfd_of_thread as pidfd_where_harmless, set_capabilities, share as share_where_harmless,
+    copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace, has_marked_descriptor_table,
+    has_mount, mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd, netns_of_socket,
+    open_namespace_handle, owning_user_namespace, pidfd_of_process, pidfd_of_thread as pidfd_where_harmless,
+    set_capabilities, share as share_where_harmless,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -240,20 +241,6 @@ pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
         return Err(Errno::ENOSYS);
     }
     pidfd_where_harmless(thread)
-}
-
-/// The calling thread's table of descriptors, as a directory of links. A handle for look-ups, also by other threads.
-pub(crate) fn open_descriptors_of_current_thread() -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    fcntl::open("/proc/thread-self/fd", flags, Mode::empty())
-}
-
-/// Whether a descriptor has the same number, and is on the same file, in another table
-/// ([`open_descriptors_of_current_thread`]).
-pub(crate) fn same_file_in(table: impl AsFd, fd: impl AsFd) -> nix::Result<bool> {
-    let number = fd.as_fd().as_raw_fd().to_string();
-    let there = stat::fstatat(table, number.as_str(), AtFlags::empty())?;
-    Ok((there.st_dev, there.st_ino) == identity(fd)?)
 }
 
 /// As [`identity`], of what a path leads to.

@@ -6,6 +6,7 @@
 //! ```
 #![allow(missing_docs, unsafe_code)]
 
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::Command;
@@ -20,6 +21,7 @@ use in_netns::{
 use in_netns_tests::{
     alone, descriptors, drop_effective, give_up_sys_admin, here, key, threads_in, threads_outside_home, tid, wait_until,
 };
+use io_uring::{IoUring, opcode, squeue::Flags};
 use nix::libc;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -61,6 +63,21 @@ struct Load {
     poisonings: AtomicU64,
     calls: AtomicU64,
     stop: AtomicBool,
+    /// Whether rings of io_uring are available: a container or a sysctl may forbid them.
+    rings: bool,
+}
+
+/// A socket that a ring of the calling thread creates, with a thread of the kernel if `flags` say so.
+fn socket_by_ring(flags: Flags) -> OwnedFd {
+    let mut ring = IoUring::new(2).unwrap();
+    let entry = opcode::Socket::new(libc::AF_INET, libc::SOCK_DGRAM, 0).build().flags(flags);
+    // SAFETY: the entry names no memory.
+    unsafe { ring.submission().push(&entry) }.unwrap();
+    ring.submit_and_wait(1).unwrap();
+    let result = ring.completion().next().unwrap().result();
+    assert!(result >= 0, "{}", std::io::Error::from_raw_os_error(-result));
+    // SAFETY: the kernel returned this new descriptor, and no other value owns it.
+    unsafe { OwnedFd::from_raw_fd(result) }
 }
 
 impl Load {
@@ -76,7 +93,7 @@ impl Load {
             |shift: u32| &self.spaces[usize::try_from(random >> shift & 0xffff).unwrap_or(0) % self.spaces.len()];
         let (ns, other) = (pick(8), pick(16));
         let body = || self.check(ns);
-        match random % 20 {
+        match random % 21 {
             0 => with_netns("no-such-name", || unreachable!("the body ran")).unwrap_err().to_string().truncate(0),
             1 => {
                 let call = AssertUnwindSafe(|| with_netns(ns, || panic::resume_unwind(Box::new(random))));
@@ -147,6 +164,11 @@ impl Load {
             15 => ns.worker().run(body).unwrap(),
             // A burst, in which the two sides come to spin.
             16 => (0..200).for_each(|_| with_netns(ns, tid).map(drop).unwrap()),
+            17 if self.rings => {
+                let flags = if random >> 32 & 1 == 0 { Flags::ASYNC } else { Flags::empty() };
+                let socket = with_netns(ns, || (body(), socket_by_ring(flags)).1).unwrap();
+                assert_eq!(NetNs::of_socket(socket).unwrap(), *ns);
+            }
             _ => with_netns(ns, body).unwrap(),
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +217,8 @@ fn hostile_load(duration: Duration) {
     futures::executor::block_on(with_netns_async(&spaces[0], || async {})).unwrap();
     let (open, before) = (descriptors(), pool_stats());
     let (poisonings, calls) = (AtomicU64::new(0), AtomicU64::new(0));
-    let load = Load { spaces, workers, pristine, poisonings, calls, stop: AtomicBool::new(false) };
+    let rings = IoUring::new(2).inspect_err(|error| eprintln!("without io_uring, which fails here: {error}")).is_ok();
+    let load = Load { spaces, workers, pristine, poisonings, calls, stop: AtomicBool::new(false), rings };
 
     let start = Instant::now();
     thread::scope(|scope| {

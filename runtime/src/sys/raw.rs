@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, c_int, c_long, c_short, c_uint, c_ulong};
 use nix::sched::CloneFlags;
 
@@ -53,6 +54,41 @@ pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<boo
     // SAFETY: kcmp takes numbers and touches no memory of ours; the last two are unused for these kinds.
     let result = unsafe { libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), kind, 0, 0) };
     Errno::result(result).map(|order| order == 0)
+}
+
+/// A write lock on a range of a file, as `fcntl(2)` takes and returns it.
+fn record_lock(start: libc::off_t, length: libc::off_t) -> libc::flock {
+    // SAFETY: the structure has numbers alone, for which zero is valid.
+    let mut lock = unsafe { std::mem::zeroed::<libc::flock>() };
+    // These constants are 0 to 2.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        lock.l_type = libc::F_WRLCK as c_short;
+        lock.l_whence = libc::SEEK_SET as c_short;
+    }
+    lock.l_start = start;
+    lock.l_len = length;
+    lock
+}
+
+/// Marks the table of file descriptors that the calling thread has, by two record locks on an open file
+/// (`fcntl_locking(2)`): the owner of the first one is the table, and of the second one the open file.
+///
+/// The file must have no other lock. The mark is gone when a thread that shares the table closes a descriptor of the
+/// file.
+pub(crate) fn mark_descriptor_table(file: impl AsFd) -> nix::Result<()> {
+    fcntl(file.as_fd(), FcntlArg::F_SETLK(&record_lock(0, 1)))?;
+    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&record_lock(1, 1))).map(drop)
+}
+
+/// Whether the calling thread has the table of file descriptors that was marked with this file. `false` as well if the
+/// number of the descriptor is another file in its table.
+pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<bool> {
+    let mut found = record_lock(0, 2);
+    fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut found))?;
+    // The kernel returns the first lock that has another owner. For the marked table, that is the lock of the open
+    // file.
+    Ok(i32::from(found.l_type) != libc::F_UNLCK && found.l_start == 1)
 }
 
 /// The unique id of the first mount in the calling thread's mount namespace, or `None` where the kernel does not tell

@@ -87,7 +87,7 @@ pub(crate) fn try_optional(call: Optional) {
         Optional::IoprioGet => io_priority().map(c_long::from),
         Optional::Personality => personality().map(c_long::from),
         Optional::SchedGetattr => scheduling().map(|_| 0),
-        Optional::IoUringEnter => Ok(c_long::from(has_used_io_uring())),
+        Optional::IoUringEnter => has_used_io_uring().map(c_long::from),
         Optional::Tgkill => by_numbers(libc::SYS_tgkill, [me, me, 0, 0]),
         Optional::MemfdCreate => memory_file(c"in-netns-probe").map(|_| 0),
         // An affinity without a processor is refused.
@@ -240,14 +240,15 @@ pub(crate) fn requested_keys() -> nix::Result<i32> {
 /// and may have started threads for it.
 ///
 /// Asked with a registered ring that cannot be: `EBADF` where the thread has a context, `EINVAL` where it has none.
-/// Before Linux 5.18 the answer is always no.
-pub(crate) fn has_used_io_uring() -> bool {
+/// Before Linux 5.18 the answer is always no. `EPERM` or `ENOSYS` where a filter refuses the question.
+pub(crate) fn has_used_io_uring() -> nix::Result<bool> {
     const REGISTERED_RING: c_long = 1 << 4;
     // No work is submitted and none waited for, even where the ring is there.
-    !matches!(
-        by_numbers(libc::SYS_io_uring_enter, [0, 0, 0, REGISTERED_RING]),
-        Err(Errno::EINVAL | Errno::EPERM | Errno::ENOSYS)
-    )
+    match by_numbers(libc::SYS_io_uring_enter, [0, 0, 0, REGISTERED_RING]) {
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => Err(errno),
+        _ => Ok(true),
+    }
 }
 
 /// The alternate signal stack of the calling thread (`sigaltstack(2)`): address, flags and size.

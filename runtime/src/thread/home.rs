@@ -18,7 +18,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -38,8 +37,8 @@ pub(crate) struct Home {
     restore_path: RestorePath,
     mount_namespace: Option<PathBuf>,
     /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
-    /// fifth of the price of asking `/proc`.
-    sentinel_mount: AtomicU64,
+    /// fifth of the price of asking `/proc`. `None` where `listmount(2)` is refused, which costs more than the answer.
+    sentinel_mount: Option<AtomicU64>,
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
     unrestorable: Vec<(Kind, Option<PathBuf>)>,
     sharing: Sharing,
@@ -61,10 +60,8 @@ enum Sharing {
 struct Trial {
     /// Home's own. To enter it is `EINVAL` for a thread that shares its `fs_struct`, and changes nothing.
     mount_namespace: OwnedFd,
-    /// The template's `/proc/thread-self/fd`.
-    descriptors: OwnedFd,
-    /// A file that no other descriptor of the process is on, but copies made under the lock.
-    marker: Mutex<OwnedFd>,
+    /// A file that no other descriptor of the process is on. It marks the table.
+    marker: OwnedFd,
 }
 
 /// How a thread goes back.
@@ -210,7 +207,7 @@ impl Home {
             })
         };
         let mount_namespace = mark(Kind::Mount)?;
-        let sentinel_mount = AtomicU64::new(sentinel_mount(calls));
+        let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
         let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
         Ok(Home {
             net,
@@ -355,12 +352,15 @@ impl Home {
     /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a
     /// process with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(&self, calls: OptionalCalls) -> Result<(), Change> {
-        let listed = calls.has(Optional::ListMount) && sys::has_mount(self.sentinel_mount.load(Ordering::Relaxed));
+        let sentinel = self.sentinel_mount.as_ref().filter(|_| calls.has(Optional::ListMount));
+        let listed = sentinel.is_some_and(|sentinel| sys::has_mount(sentinel.load(Ordering::Relaxed)));
         if !listed {
             Home::compare_mark(Kind::Mount, self.mount_namespace.as_deref())
                 .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
             // That mount is gone, and the namespace is the same. Another will do.
-            self.sentinel_mount.store(sentinel_mount(calls), Ordering::Relaxed);
+            if let Some(sentinel) = sentinel {
+                sentinel.store(sentinel_mount(calls).unwrap_or(NO_MOUNT), Ordering::Relaxed);
+            }
         }
         self.unrestorable.iter().try_for_each(|(kind, at_home)| {
             Home::compare_mark(*kind, at_home.as_deref()).map_err(|unlike| unlike.unwrap_or(Change::Namespace))
@@ -387,9 +387,12 @@ fn namespace_of_current_thread(kind: Kind) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Some mount of the calling thread's mount namespace, or 0, which is none.
-fn sentinel_mount(calls: OptionalCalls) -> u64 {
-    if calls.has(Optional::ListMount) { sys::first_mount().unwrap_or(0) } else { 0 }
+/// No mount has this id.
+const NO_MOUNT: u64 = 0;
+
+/// Some mount of the calling thread's mount namespace. `None` where the kernel does not tell.
+fn sentinel_mount(calls: OptionalCalls) -> Option<u64> {
+    if calls.has(Optional::ListMount) { sys::first_mount() } else { None }
 }
 
 impl Sharing {
@@ -407,11 +410,9 @@ impl Trial {
         if !calls.has(Optional::MemfdCreate) {
             return Err(Errno::ENOSYS);
         }
-        let trial = Trial {
-            mount_namespace: Kind::Mount.open(ProcTask::Me)?,
-            descriptors: sys::open_descriptors_of_current_thread()?,
-            marker: Mutex::new(sys::readings::memory_file(c"in-netns")?),
-        };
+        let marker = sys::readings::memory_file(c"in-netns")?;
+        sys::mark_descriptor_table(&marker)?;
+        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker };
         // What is true of the template must come out.
         trial.by_current_thread().map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
     }
@@ -427,14 +428,10 @@ impl Trial {
             // Without `CAP_SYS_CHROOT`.
             Err(_) => return Err(Change::Unknown),
         }
-        // The lock has the other copies in the table of the template gone.
-        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
-        let copy = marker.try_clone().map_err(|_| Change::FileTable)?;
-        let shared = sys::same_file_in(&self.descriptors, &copy);
-        drop(copy);
-        match shared {
+        match sys::has_marked_descriptor_table(&self.marker) {
             Ok(true) => Ok(()),
-            Ok(false) | Err(Errno::ENOENT | Errno::EBADF) => Err(Change::FileTable),
+            // Also where the number is no file, or one that has no locks.
+            Ok(false) | Err(Errno::EBADF | Errno::EINVAL) => Err(Change::FileTable),
             Err(_) => Err(Change::Unknown),
         }
     }

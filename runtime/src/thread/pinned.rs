@@ -286,7 +286,7 @@ impl PinnedThread {
 
     /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
-        self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring(self.calls);
+        self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
         let restored = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
             None => self.home.restore(),

@@ -26,6 +26,22 @@ fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
     seccompiler::apply_filter_all_threads(&program).expect("seccomp");
 }
 
+/// Puts another file in the place of each descriptor of a file whose path begins so.
+fn replace_descriptors_on(path: &str) {
+    let other = std::fs::File::open("/dev/zero").expect("a file");
+    for entry in std::fs::read_dir("/proc/thread-self/fd").expect("the table").flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(path)) {
+            let number: i32 = entry.file_name().to_string_lossy().parse().expect("a number");
+            // SAFETY: the table belongs to the calling thread alone, and the thread exits. No value of this program
+            // has that descriptor.
+            #[allow(unsafe_code)]
+            unsafe {
+                nix::unistd::dup2_raw(&other, number).map(std::mem::forget).expect("dup2");
+            }
+        }
+    }
+}
+
 fn main() {
     let without: Vec<String> = std::env::args().skip(1).collect();
     let lacks = |what: &str| without.iter().any(|missing| missing == what);
@@ -55,6 +71,14 @@ fn main() {
         "{:?}",
         outcome.thread
     );
+
+    // Another file may have the number of the descriptor that marks the table.
+    let outcome = Call::new(&ns).outcome(|| {
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        replace_descriptors_on("/memfd:in-netns");
+    });
+    let fate = outcome.expect("a call").thread;
+    assert!(matches!(fate, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))), "{fate:?}");
 
     let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
     let home = with_netns(&ns, uts).expect("a call");
