@@ -10,6 +10,7 @@
 //! three separate facts, and none hides another (P5).
 
 pub(crate) mod audit;
+pub(crate) mod command;
 pub(crate) mod context;
 mod create;
 mod dismantle;
@@ -30,7 +31,7 @@ use crate::sys;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors};
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, WORKER_NAME, descriptors};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -522,7 +523,7 @@ where
     let CallTask { as_target, body, inspect, audit } = task;
     let mut body = Some(body);
     let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+    let (lease, (result, lease_end)) = pool.lease_admitted(Role::Bodies, &allowance, |thread, assist_point| {
         let entered = thread.admit(as_target, &allowance)?;
         let task = CallTask { as_target, body: &mut body, inspect, audit };
         // Best effort: the name is diagnostic only.

@@ -9,7 +9,7 @@ use crate::call::Options;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, descriptors};
+use crate::thread::{Allowance, Inspect, Pool, Role, descriptors};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
@@ -44,7 +44,7 @@ where
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let lease = match pool.lease() {
+        let lease = match pool.lease(Role::Bodies) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
         };
