@@ -62,7 +62,9 @@ impl Place {
             // tokio panics without the drivers that it needs.
             let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
             if let Ok(Ok(child)) = &started {
-                id(child).into_iter().for_each(|id| thread.has_started(id));
+                if let Some(id) = id(child) {
+                    thread.has_started(id);
+                }
             }
             Some((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
         })?;
@@ -397,7 +399,9 @@ impl Command {
         start: impl FnOnce(&mut process::Command) -> io::Result<C> + Send,
         id: impl Fn(&C) -> Option<u32> + Sync,
     ) -> io::Result<C> {
-        self.parent_death_signal.as_deref().into_iter().for_each(ParentDeathSignal::parent_is_this_process);
+        if let Some(asked) = &self.parent_death_signal {
+            asked.parent_is_this_process();
+        }
         let std = &mut self.std;
         let started = self.place.start(|| start(std), id)?;
         started.map_err(|source| self.not_started(source).into())

@@ -353,8 +353,9 @@ impl ParentDeathSignal {
 
     fn set_in_child(&self) -> io::Result<()> {
         let signal = self.signal.load(Ordering::Relaxed);
+        let number = c_ulong::try_from(signal).map_err(|_| Errno::EINVAL)?;
         // SAFETY: prctl takes two numbers here, and touches no memory.
-        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong) })?;
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number) })?;
         // SAFETY: getppid touches no memory.
         let parent = unsafe { libc::getppid() }.unsigned_abs();
         // The parent may have ended before the call above. 0 is a parent outside of the child's pid namespace.

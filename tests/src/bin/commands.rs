@@ -144,6 +144,7 @@ fn mortal_by_std() -> Child {
 }
 
 /// Prints the ids of two processes, and waits to be killed.
+#[allow(clippy::zombie_processes)] // This process is killed, and another looks at what becomes of them.
 fn children_end_with_the_process() {
     let ns = NetNs::new().expect("a namespace");
     let own = ns.command("sleep").arg("1000").parent_death_signal(libc::SIGTERM).spawn().expect("sleep");
