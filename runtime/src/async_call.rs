@@ -18,6 +18,7 @@
 
 mod body;
 mod borrowed;
+mod command;
 mod join;
 mod launch;
 mod local;

@@ -16,6 +16,7 @@
 //! another.
 
 mod allowance;
+mod children;
 pub(crate) mod descriptors;
 #[cfg(feature = "tokio")]
 mod detached;
@@ -45,4 +46,5 @@ pub use pool::{PoolStats, pool_stats, set_keep_alive};
 pub(crate) use release::{Inspect, LeaseEnd};
 #[cfg(feature = "tokio")]
 pub(crate) use roster::CountGuard;
+pub(crate) use roster::Role;
 pub(crate) use worker::NAME as WORKER_NAME;

@@ -9,7 +9,7 @@ use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool};
+use crate::thread::{Allowance, Inspect, Pool, Role};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
@@ -43,7 +43,7 @@ where
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let lease = match pool.lease() {
+        let lease = match pool.lease(Role::Bodies) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
         };

@@ -15,7 +15,7 @@ use crate::netns::Target;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Pool, descriptors};
+use crate::thread::{Allowance, Pool, Role, descriptors};
 
 /// Which thread a call runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ where
     let CallTask { target, body, inspect, audit } = task;
     let mut body = Some(body);
     let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+    let (lease, (result, lease_end)) = pool.lease_admitted(Role::Bodies, &allowance, |thread, assist_point| {
         let entered = thread.admit(target, &allowance)?;
         let task = CallTask { target, body: &mut body, inspect, audit };
         Some(task.run(entered, pool, thread, name.as_deref(), Some(assist_point)))

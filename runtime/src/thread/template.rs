@@ -31,7 +31,7 @@ use super::handle::WorkerHandle;
 use super::home::Home;
 use super::oneshot;
 use super::pool::Pool;
-use super::roster::Roster;
+use super::roster::{Role, Roster};
 use super::worker;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
@@ -82,8 +82,10 @@ pub(super) enum Settle {
 /// A way to ask the template for a worker.
 pub(super) struct Template {
     thread: Tid,
-    requests: mpsc::Sender<oneshot::Sender<Result<WorkerHandle, Error>>>,
+    requests: mpsc::Sender<WorkerRequest>,
 }
+
+type WorkerRequest = (Role, oneshot::Sender<Result<WorkerHandle, Error>>);
 
 impl Template {
     /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for
@@ -93,18 +95,20 @@ impl Template {
         home: Option<&'static Home>,
         settle: Settle,
     ) -> Result<(Template, Option<Home>), Error> {
-        let (requests, inbox) = mpsc::channel::<oneshot::Sender<Result<WorkerHandle, Error>>>();
+        let (requests, inbox) = mpsc::channel::<WorkerRequest>();
         let (ready, arrival) = oneshot::channel();
         let caller = sys::current_tid();
         let live = move || {
             let here = align(roster, caller, home, settle)
                 .and_then(|()| if home.is_none() { Home::here().map(Some) } else { Ok(None) });
             let arrived = here.is_ok();
+            #[cfg(feature = "tokio")]
+            settle_tokio();
             // The receiver waits below, and a request comes only from a template that arrived.
             ready.send(here.map(|here| (sys::current_tid(), here)));
             if arrived {
-                for reply in inbox {
-                    reply.send(worker::spawn(roster));
+                for (role, reply) in inbox {
+                    reply.send(worker::spawn(roster, role));
                 }
             }
         };
@@ -115,9 +119,9 @@ impl Template {
     }
 
     /// A new worker, cloned from the template.
-    pub(super) fn clone_worker(&self) -> Result<WorkerHandle, Error> {
+    pub(super) fn clone_worker(&self, role: Role) -> Result<WorkerHandle, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(reply).map_err(|_| template_died())?;
+        self.requests.send((role, reply)).map_err(|_| template_died())?;
         answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 
@@ -126,6 +130,14 @@ impl Template {
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         sys::capabilities_of(self.thread).ok()
     }
+}
+
+/// Has tokio make, at home, what it makes with the first runtime of the process and keeps for ever: a pair of sockets by
+/// which signals are told. Made by the runtime of a call, they would keep its namespace for ever.
+#[cfg(feature = "tokio")]
+fn settle_tokio() {
+    // Where no runtime can be had at home, none can be had inside. That is an error of the calls that need one.
+    crate::unwind::contain(|| drop(tokio::runtime::Builder::new_current_thread().enable_io().build()));
 }
 
 const OPERATION: &str = "start the template thread";

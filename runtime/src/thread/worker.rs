@@ -7,7 +7,7 @@ use super::handle::WorkerHandle;
 use super::pinned::{LeaseState, PinnedThread};
 use super::pool::keep_alive;
 use super::rendezvous::{Callee, Order, mailbox};
-use super::roster::{Retired, Roster};
+use super::roster::{Retired, Role, Roster};
 use crate::error::Error;
 use crate::sys::placement;
 
@@ -15,8 +15,8 @@ use crate::sys::placement;
 pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 
 /// Starts a worker from the calling thread, which is the template.
-pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
-    let retired = Arc::new(Retired::default());
+pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle, Error> {
+    let retired = Arc::new(Retired::not_yet(role));
     let (side, callee) = mailbox(roster.spin_limit(), placement::may_be_confined());
     Builder::new()
         .name(NAME.to_string_lossy().into_owned())
@@ -31,13 +31,19 @@ pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
     Ok(WorkerHandle { retired, side })
 }
 
-/// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine.
+/// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine. It returns when the
+/// processes that the worker has started have ended.
 fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<PinnedThread>) {
     let Some(home) = roster.home() else { return };
     let mut thread = PinnedThread::pin_current(home);
+    // Whether it stays idle without end.
+    let mut stays = false;
+    // What it waits for before it exits. Of a thread that exits for another reason: those that callers asked for.
+    let mut expired_with = None;
     loop {
-        let idle = thread.state() != LeaseState::Leased;
-        match side.next(idle.then(keep_alive)) {
+        let waits = thread.state() == LeaseState::Leased || stays;
+        stays = false;
+        match side.next((!waits).then(keep_alive)) {
             Order::Job(job) => {
                 thread.begin();
                 if job.run(&mut thread) {
@@ -50,7 +56,15 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             }
             Order::Disconnected => break,
             Order::Timeout => {
-                if roster.remove_idle(retired) {
+                let children = thread.running_children();
+                if !children.is_empty() {
+                    // They may have asked for a signal when this thread exits. To look again later would wake it.
+                    if roster.remove_idle_beside_others(retired) {
+                        expired_with = Some(children);
+                        break;
+                    }
+                    stays = true;
+                } else if roster.remove_idle(retired) {
                     break;
                 }
             }
@@ -73,4 +87,7 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             LeaseState::Exiting => break,
         }
     }
+    // What is posted from now on is rejected.
+    drop(side);
+    expired_with.unwrap_or_else(|| thread.into_children()).wait_for_end();
 }
