@@ -13,6 +13,7 @@ pub(crate) mod audit;
 pub(crate) mod context;
 mod create;
 mod dismantle;
+pub(crate) mod netns_pool;
 pub(crate) mod sockets;
 pub(crate) mod walk;
 pub(crate) mod worker;
