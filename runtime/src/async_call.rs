@@ -30,6 +30,7 @@ mod service;
 mod session;
 mod sockets;
 mod walk;
+mod watch;
 
 use std::future::Future;
 

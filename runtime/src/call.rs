@@ -15,6 +15,7 @@ pub(crate) mod context;
 mod create;
 mod dismantle;
 pub(crate) mod launch;
+pub(crate) mod netns_pool;
 pub(crate) mod session;
 pub(crate) mod sockets;
 pub(crate) mod walk;

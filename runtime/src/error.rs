@@ -35,6 +35,8 @@ pub enum ErrorKind {
     ThreadSpawn,
     /// The thread is poisoned: an earlier restore failed, and it enters nothing more.
     Poisoned,
+    /// The closure that prepares the namespaces of a [`NetNsPool`](crate::NetNsPool) failed or panicked.
+    Prepare,
     /// Not possible here: the message says why, and what is.
     Unsupported,
     /// Anything else: [`source`](std::error::Error::source) has what the kernel said.
@@ -78,7 +80,22 @@ struct Inner {
     kind: ErrorKind,
     operation: String,
     explanation: Option<String>,
-    source: Option<io::Error>,
+    source: Option<Source>,
+}
+
+enum Source {
+    Io(io::Error),
+    /// Of the user's code.
+    Other(Box<dyn StdError + Send + Sync>),
+}
+
+impl Inner {
+    fn io_source(&self) -> Option<&io::Error> {
+        match &self.source {
+            Some(Source::Io(error)) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl Error {
@@ -91,7 +108,7 @@ impl Error {
     /// The errno that the kernel reported, as `errno(3)` numbers it. `None` where no syscall failed.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.0.source.as_ref().and_then(io::Error::raw_os_error)
+        self.0.io_source().and_then(io::Error::raw_os_error)
     }
 
     /// An error that no syscall reported.
@@ -111,7 +128,23 @@ impl Error {
 
     /// As [`Error::from_errno`], where the kind is known better than by the number.
     pub(crate) fn from_io(kind: ErrorKind, operation: impl Into<String>, source: io::Error) -> Error {
-        Error(Arc::new(Inner { kind, operation: operation.into(), explanation: None, source: Some(source) }))
+        Error(Arc::new(Inner {
+            kind,
+            operation: operation.into(),
+            explanation: None,
+            source: Some(Source::Io(source)),
+        }))
+    }
+
+    /// That the user's closure failed, which prepares a namespace for a pool.
+    pub(crate) fn not_prepared(operation: String, source: Box<dyn StdError + Send + Sync>) -> Error {
+        let explanation = format!("the closure given to `prepare` failed: {source}");
+        Error(Arc::new(Inner {
+            kind: ErrorKind::Prepare,
+            operation,
+            explanation: Some(explanation),
+            source: Some(Source::Other(source)),
+        }))
     }
 
     /// A thread that the kernel or `std` did not start.
@@ -186,6 +219,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::LimitReached => "a limit was reached",
             ErrorKind::ThreadSpawn => "no thread could be started",
             ErrorKind::Poisoned => "the thread is poisoned",
+            ErrorKind::Prepare => "the namespace was not prepared",
             ErrorKind::Unsupported => "not supported here",
             ErrorKind::Other => "the kernel refused",
         })
@@ -194,18 +228,20 @@ impl fmt::Display for ErrorKind {
 
 impl fmt::Debug for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, source, .. } = &*self.0;
         out.debug_struct("Error")
-            .field("kind", kind)
+            .field("kind", &self.0.kind)
             .field("message", &format_args!("{self}"))
-            .field("source", source)
+            .field("source", &self.source())
             .finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| source as _)
+        match self.0.source.as_ref()? {
+            Source::Io(error) => Some(error),
+            Source::Other(error) => Some(&**error),
+        }
     }
 }
 
@@ -219,9 +255,9 @@ impl From<Error> for io::Error {
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::Busy => io::ErrorKind::ResourceBusy,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
-            ErrorKind::Poisoned => io::ErrorKind::Other,
+            ErrorKind::Poisoned | ErrorKind::Prepare => io::ErrorKind::Other,
             ErrorKind::LimitReached | ErrorKind::ThreadSpawn | ErrorKind::Other => {
-                error.0.source.as_ref().map_or(io::ErrorKind::Other, io::Error::kind)
+                error.0.io_source().map_or(io::ErrorKind::Other, io::Error::kind)
             }
         };
         io::Error::new(kind, error)

@@ -19,6 +19,7 @@ mod weak;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,7 +59,13 @@ pub struct NetNs(Arc<Inner>);
 struct Inner {
     fd: OwnedFd,
     id: NetNsId,
+    /// Dropped after the descriptor is closed.
+    #[allow(dead_code, reason = "its destructor is what it is for")]
+    companion: Option<Box<dyn Companion>>,
 }
+
+/// A value that a handle and its clones keep, and whose destructor runs when the last of them is gone.
+pub(crate) trait Companion: Send + Sync + UnwindSafe + RefUnwindSafe {}
 
 /// The identity of a network namespace: device and inode of the namespace filesystem.
 ///
@@ -193,7 +200,16 @@ impl NetNs {
             other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode } })))
+        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode }, companion: None })))
+    }
+
+    /// Gives a companion to a new handle, of which there is no clone yet.
+    pub(crate) fn with_companion(mut self, companion: impl Companion + 'static) -> NetNs {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => inner.companion = Some(Box::new(companion)),
+            None => unreachable!("the handle is new"),
+        }
+        self
     }
 
     /// The way in.

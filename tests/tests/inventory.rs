@@ -235,3 +235,55 @@ fn a_watch_can_be_waited_for_with_poll() {
     }
     NetNs::delete_named(&name).unwrap();
 }
+
+/// Waits in the reactor of tokio, on another thread's changes; and goes on in another runtime.
+#[test]
+fn a_watch_is_a_stream() {
+    use futures::{Stream, StreamExt};
+    fn is_stream<S: Stream<Item = Result<WatchEvent, in_netns::Error>> + Unpin + Send>(_: &S) {}
+    let _alone = alone();
+    let (_, mut watch) = NetNs::watch().unwrap();
+    is_stream(&watch);
+    for round in 0..3 {
+        let name = format!("in-netns-stream-{}-{round}", std::process::id());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let told = async {
+                loop {
+                    let event = match round {
+                        0 => watch.next_async().await,
+                        _ => StreamExt::next(&mut watch).await.unwrap(),
+                    };
+                    match event.unwrap() {
+                        WatchEvent::Created { name: its, netns, .. } if its == name => break netns,
+                        other => drop(other),
+                    }
+                }
+            };
+            let created = async {
+                // The other branch waits by then.
+                tokio::task::yield_now().await;
+                tokio::task::spawn_blocking({
+                    let name = name.clone();
+                    move || NetNs::create_named(&name).unwrap()
+                })
+                .await
+                .unwrap()
+            };
+            let (told, created) =
+                tokio::time::timeout(BOUND, async { tokio::join!(told, created) }).await.expect("it is told of");
+            assert_eq!(told, created);
+        });
+        NetNs::delete_named(&name).unwrap();
+    }
+    let error = futures::executor::block_on(async {
+        loop {
+            match watch.next_async().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        }
+    });
+    // The registration with the last runtime is of no use any more.
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}

@@ -83,6 +83,19 @@ impl Context {
         context
     }
 
+    /// For the thread of a pool of namespaces, which outlives the caller's span.
+    pub(crate) fn of_netns_pool(run: Arc<WorkerRun>) -> Context {
+        Context {
+            #[cfg(feature = "tracing")]
+            tracing: tracing::dispatcher::has_been_set()
+                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::none()))
+                .map(ContainDrop::new),
+            #[cfg(feature = "tokio")]
+            runtime: tokio::runtime::Handle::try_current().ok(),
+            worker_run: Some(run),
+        }
+    }
+
     /// For an async body. It may outlive the run that its caller is part of.
     #[cfg(feature = "tokio")]
     pub(crate) fn of_async_caller() -> Context {

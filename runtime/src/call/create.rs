@@ -32,15 +32,7 @@ impl NetNs {
     ///
     /// `unshare(2)` with `CLONE_NEWNET`.
     pub fn new() -> Result<NetNs, Error> {
-        pinned(|_| {
-            sys::unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
-            // Any socket can carry the request. This one needs no address family except IPv4.
-            loopback_up()
-                .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
-            NetNs::current()
-            // The end of the lease returns the thread home.
-        })?
+        new_with(|| ()).map(|(netns, ())| netns)
     }
 
     /// Creates a new network namespace with a name, as `ip netns add` does: bound to `/run/netns/NAME`, in a shared
@@ -114,6 +106,18 @@ impl Names {
     pub fn create(&self, name: &str) -> Result<NetNs, Error> {
         create(self.reserve(name)?)
     }
+}
+
+/// Creates a namespace, and calls `inside` on the thread that is in it.
+pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(NetNs, R), Error> {
+    pinned(|_| {
+        sys::unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
+        // Any socket can carry the request. This one needs no address family except IPv4.
+        loopback_up().map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
+        Ok((NetNs::current()?, inside()))
+        // The end of the lease returns the thread home.
+    })?
 }
 
 /// Creates a namespace for a name. If that fails, the name is released.

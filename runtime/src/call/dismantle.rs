@@ -66,12 +66,8 @@ impl NetNs {
             None => Error::from_io(ErrorKind::Other, operation.clone(), error),
         })?;
         loop {
-            match sentinel.read_at(&mut [0; 1], 0) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(Error::from_io(ErrorKind::Other, operation, error));
-                }
-                _ => {}
+            if is_gone(&sentinel).map_err(|error| Error::from_io(ErrorKind::Other, operation.clone(), error))? {
+                return Ok(true);
             }
             let left = deadline.map_or(INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -83,7 +79,7 @@ impl NetNs {
 }
 
 /// On a thread in the namespace: these files are those of the namespace of the thread that opens them.
-fn open_sentinel() -> io::Result<File> {
+pub(super) fn open_sentinel() -> io::Result<File> {
     let mut result = Err(io::ErrorKind::NotFound.into());
     for path in SENTINELS {
         result = File::open(path);
@@ -92,4 +88,13 @@ fn open_sentinel() -> io::Result<File> {
         }
     }
     result
+}
+
+/// Whether the namespace that the sentinel was opened in is dismantled.
+pub(super) fn is_gone(sentinel: &File) -> io::Result<bool> {
+    match sentinel.read_at(&mut [0; 1], 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(false),
+    }
 }

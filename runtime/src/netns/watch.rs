@@ -55,12 +55,18 @@ pub enum WatchEvent {
 ///
 /// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
 /// then take what there is with [`try_next`](Watch::try_next).
+///
+/// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
+/// `futures::StreamExt`, say which `next` is meant: `StreamExt::next(&mut watch)`.
 #[derive(Debug)]
 #[must_use = "a watch tells of changes when it is asked"]
 pub struct Watch {
     mount_table: File,
     known: BTreeMap<String, Identity>,
     pending: VecDeque<WatchEvent>,
+    /// The registration with the runtime in which the stream was polled.
+    #[cfg(feature = "tokio")]
+    pub(crate) registration: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
 }
 
 /// What a namespace is known by while nothing holds it: the inode number alone may be used again.
@@ -112,7 +118,14 @@ impl NetNs {
             .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
         let names = open_all()?;
         let known = names.iter().map(|(name, netns)| (name.clone(), identity(netns))).collect();
-        Ok((names, Watch { mount_table, known, pending: VecDeque::new() }))
+        let watch = Watch {
+            mount_table,
+            known,
+            pending: VecDeque::new(),
+            #[cfg(feature = "tokio")]
+            registration: None,
+        };
+        Ok((names, watch))
     }
 }
 
@@ -138,17 +151,24 @@ impl Watch {
     /// `None` as a deadline: for ever.
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<WatchEvent>, Error> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
+            if let Some(event) = self.look()? {
                 return Ok(Some(event));
             }
+            if !self.wait(deadline)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next change, without waiting for it.
+    pub(crate) fn look(&mut self) -> Result<Option<WatchEvent>, Error> {
+        if self.pending.is_empty() {
             // A change that the caller was told of, by waiting for the descriptor, is told once: so look in any case,
             // and only then wait. One that comes during the look is told by the next wait.
             self.wait(Some(Instant::now()))?;
             self.compare()?;
-            if self.pending.is_empty() && !self.wait(deadline)? {
-                return Ok(None);
-            }
         }
+        Ok(self.pending.pop_front())
     }
 
     /// Waits until the mount table has changed since the last wait. `false` where the deadline came first.

@@ -45,7 +45,6 @@ impl Allowance {
     }
 
     /// What the calling thread has now.
-    #[cfg(feature = "tokio")]
     pub(crate) fn of_caller() -> Allowance {
         let allowance = Allowance::unknown();
         allowance.look();

@@ -15,7 +15,6 @@ pub(super) struct WorkerHandle {
 
 impl WorkerHandle {
     /// Submits a job, and this handle with it.
-    #[cfg(feature = "tokio")]
     pub(super) fn submit(self, job: impl FnOnce(Option<&mut PinnedThread>, WorkerHandle) + Send + 'static) {
         let WorkerHandle { retired, side } = self;
         side.submit(move |thread, side| job(thread, WorkerHandle { retired, side }));

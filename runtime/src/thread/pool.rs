@@ -122,7 +122,6 @@ impl Pool {
     }
 
     /// Makes new workers able to have the capabilities that the process has now: see [`Allowance`].
-    #[cfg(feature = "tokio")]
     pub(crate) fn ensure(&'static self, allowance: &Allowance) -> Result<(), Error> {
         let Some(callers) = allowance.wait() else { return Ok(()) };
         let (mut templates, home) = self.templates(Settle::FindOut)?;
@@ -196,14 +195,12 @@ impl Lease {
     }
 
     /// The same lease, which [`pool_stats`] does not count: no call has it.
-    #[cfg(feature = "tokio")]
-    pub(super) fn uncounted(self) -> Lease {
+    pub(crate) fn uncounted(self) -> Lease {
         Lease { _count: None, ..self }
     }
 
     /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was
     /// rejected: as [`Lease::run`].
-    #[cfg(feature = "tokio")]
     pub(crate) fn submit(mut self, job: impl FnOnce(Option<&mut PinnedThread>, Lease) + Send + 'static) {
         if let Some(worker) = self.worker.take() {
             worker.submit(move |thread, worker| {

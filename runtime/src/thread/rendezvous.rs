@@ -279,7 +279,6 @@ impl<A> Caller<A> {
     }
 
     /// Has the callee run a job, and does not wait. The job gets this side back; and no `A` where it is rejected.
-    #[allow(dead_code)] // Of use with feature `tokio` alone: a synchronous caller has nothing else to do.
     pub(crate) fn submit(self, job: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
     where
         A: 'static,
@@ -316,7 +315,6 @@ pub(crate) enum Order<'c, A> {
     /// A job, to be run or rejected.
     Job(BorrowedJob<'c, A>),
     /// A submitted job, to be run or rejected.
-    #[allow(dead_code)] // As `Caller::submit`.
     Submitted(SubmittedJob<A>),
     /// The caller is gone: nothing more will come.
     Disconnected,

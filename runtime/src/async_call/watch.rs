@@ -1,0 +1,95 @@
+//! Names that come and go, for async code: [`Watch`] as a stream.
+//!
+//! **How:** the reactor of tokio waits for the exceptional condition of `mountinfo`, in place of `poll(2)`. What it has
+//! been told of is not told again to another wait, so the names are looked at before each wait.
+
+use std::future::poll_fn;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, ErrorKind};
+use crate::netns::watch::{Watch, WatchEvent};
+
+impl Watch {
+    /// Waits for the next change, in async code.
+    ///
+    /// Where the future is dropped, no change is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::try_next`], and [`ErrorKind::Unsupported`] outside a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// In a tokio runtime without its I/O driver (`enable_io`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::{NetNs, WatchEvent};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), in_netns::Error> {
+    /// # let blue = &format!("in-netns-doc-next-async-{}", std::process::id());
+    /// let (_, mut watch) = NetNs::watch()?;
+    /// NetNs::create_named(blue)?;
+    /// loop {
+    ///     match watch.next_async().await? {
+    ///         WatchEvent::Created { name, .. } if name == *blue => break,
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # NetNs::delete_named(blue)
+    /// # }
+    /// ```
+    pub async fn next_async(&mut self) -> Result<WatchEvent, Error> {
+        poll_fn(|context| self.poll_event(context)).await
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent, Error>> {
+        loop {
+            if let Some(event) = self.look()? {
+                return Poll::Ready(Ok(event));
+            }
+            if self.registration.is_none() {
+                self.registration = Some(self.register()?);
+            }
+            let Some(registration) = &self.registration else { unreachable!("it was made above") };
+            match ready!(registration.poll_read_ready(context)) {
+                Ok(mut guard) => guard.clear_ready(),
+                // Its runtime is gone: register with the one that polls now.
+                Err(_) => self.registration = None,
+            }
+        }
+    }
+
+    fn register(&self) -> Result<AsyncFd<std::os::fd::OwnedFd>, Error> {
+        let operation = "wait for changes of the mount table (epoll)";
+        if Handle::try_current().is_err() {
+            let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait for \
+                       its descriptor to have an exceptional condition, and call `try_next`";
+            return Err(Error::new(ErrorKind::Unsupported, operation, why));
+        }
+        // The warning is for descriptors that may be closed while they are registered. This one is owned.
+        #[allow(deprecated)]
+        let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::PRIORITY);
+        let descriptor = self.as_fd().try_clone_to_owned();
+        descriptor.and_then(register).map_err(|error| Error::of_proc(operation, error))
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<WatchEvent, Error>;
+
+    /// Waits for the next change: see [`Watch::next_async`]. The stream does not end.
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_event(context).map(Some)
+    }
+}

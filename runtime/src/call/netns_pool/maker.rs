@@ -1,0 +1,279 @@
+//! The thread of a pool of namespaces, which makes and prepares them.
+//!
+//! | what there is | what it does |
+//! |---|---|
+//! | a caller waits, or fewer are ready than there should be; and there is room | makes one |
+//! | a caller waits, and there is no room | looks for namespaces that are dismantled, up to every 16 ms |
+//! | no caller waits, and some were let go of | looks, less and less often; not after some 0.5 s |
+//! | the kernel has no room, and namespaces of this pool went lately | looks and tries again, every few ms |
+//! | otherwise | sleeps until a namespace is taken or let go of, or the pool is dropped |
+//!
+//! **Why it looks:** the kernel tells of the end of a namespace only who has an id for it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::place::Place;
+use super::prepare::Failure;
+use super::{Life, Shared, State, is_over};
+use crate::call::context::Context;
+use crate::call::create::new_with;
+use crate::call::dismantle::{is_gone, open_sentinel};
+use crate::error::Error;
+use crate::sys;
+use crate::thread::{Allowance, Lease, Pool};
+use crate::unwind::{Payload, catch, contain, discard};
+
+/// The first time between two looks for namespaces that are gone. It doubles with each look in vain.
+const FIRST_INTERVAL: Duration = Duration::from_micros(500);
+
+/// The longest time between two looks while a caller waits.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(16);
+
+/// Without a caller that waits, the last look is after this interval.
+const LAST_INTERVAL: Duration = Duration::from_millis(256);
+
+/// The time between two tries while the kernel has no room.
+const RETRY_INTERVAL: Duration = Duration::from_millis(4);
+
+/// How long the kernel may take from one namespace that is gone to the next.
+const DISMANTLING: Duration = Duration::from_secs(5);
+
+/// Starts the maker of a pool, with the privileges that the calling thread has.
+pub(super) fn start(shared: Arc<Shared>) -> Result<(), Error> {
+    let maker = Maker {
+        context: Some(Context::of_netns_pool(Arc::clone(&shared.run))),
+        allowance: Allowance::of_caller(),
+        shared,
+        released: Vec::new(),
+        interval: FIRST_INTERVAL,
+        progress: None,
+        retry: None,
+    };
+    maker.shared.process.ensure(&maker.allowance)?;
+    maker.lease_thread().map_err(|(error, _maker)| error)
+}
+
+struct Maker {
+    shared: Arc<Shared>,
+    /// Current in the user's closure.
+    context: Option<Context>,
+    allowance: Allowance,
+    /// The namespaces whose last handle is gone, and which were not gone at the last look.
+    released: Vec<File>,
+    interval: Duration,
+    /// When a namespace was last let go of, or was gone.
+    progress: Option<Instant>,
+    /// The kernel had no room: when to try again.
+    retry: Option<Instant>,
+}
+
+impl Maker {
+    /// Has a pinned thread run it.
+    fn lease_thread(self) -> Result<(), (Error, Box<Maker>)> {
+        let lease: Lease = match Pool::of_process().lease() {
+            Ok(lease) => lease.uncounted(),
+            Err(error) => return Err((error, Box::new(self))),
+        };
+        lease.submit(move |thread, lease| {
+            // Without a restore, so the thread exits: it has run code that no call answers for.
+            let _lease = lease;
+            if thread.is_some_and(|thread| thread.admit(None, &self.allowance).is_some()) {
+                // Best effort: the name is diagnostic only.
+                let _ = sys::name_current_thread(c"in-netns-pool");
+                self.run();
+            } else if let Err((_, maker)) = self.lease_thread() {
+                // The worker failed its inspection, or has lost what the process has, and there is no other.
+                maker.end();
+            }
+        });
+        Ok(())
+    }
+
+    fn run(mut self) {
+        // The user's code is caught where it is called. The contexts of the user's libraries are not.
+        if let Some(context) = self.context.take() {
+            contain(|| context.within(|| self.run_loop()));
+            contain(|| drop(context));
+        }
+        self.end();
+    }
+
+    /// Nothing will be made any more.
+    fn end(self) {
+        let Maker { shared, released, .. } = self;
+        drop(released);
+        let mut state = shared.lock();
+        state.life = Life::Over;
+        let takers = std::mem::take(&mut state.takers);
+        drop(state);
+        shared.ended.notify_all();
+        for taker in takers {
+            // One that has left needs no answer.
+            let _ = taker.fill(Err(is_over()));
+        }
+        // With it, the user's closure may go.
+        contain(|| drop(shared));
+    }
+
+    fn run_loop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            self.give_up_on_late_takers();
+            self.look();
+            let mut state = shared.lock();
+            if state.life != Life::Open {
+                return;
+            }
+            if state.is_news {
+                // Before anything is decided, what was let go of is taken over.
+                state.is_news = false;
+                self.interval = FIRST_INTERVAL;
+                if !state.released.is_empty() {
+                    continue;
+                }
+            }
+            if self.is_wanted(&state) {
+                state.held += 1;
+                drop(state);
+                self.make();
+            } else {
+                self.wait(state);
+            }
+        }
+    }
+
+    /// Whether one is to be made, and can be.
+    fn is_wanted(&self, state: &State) -> bool {
+        let settings = self.shared.settings;
+        let is_failing = state.is_paused || matches!(state.ready.back(), Some(Err(_)));
+        let is_short = !state.takers.is_empty() || (state.ready.len() < settings.ready && !is_failing);
+        let is_room = settings.at_most.is_none_or(|at_most| state.alive() < at_most);
+        is_short && is_room && self.retry.is_none_or(|retry| retry <= Instant::now())
+    }
+
+    fn wait(&mut self, state: MutexGuard<'_, State>) {
+        let now = Instant::now();
+        // None is wanted, or it would be tried again now.
+        self.retry = self.retry.filter(|retry| *retry > now);
+        let is_awaited = !state.takers.is_empty();
+        let mut timeout = self.retry.map(|retry| retry.saturating_duration_since(now));
+        if !self.released.is_empty() && (is_awaited || self.interval <= LAST_INTERVAL) {
+            let interval = if is_awaited { self.interval.min(LONGEST_INTERVAL) } else { self.interval };
+            timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
+            self.interval = self.interval.saturating_mul(2).min(2 * LAST_INTERVAL);
+        }
+        let deadline = state.takers.iter().filter_map(|taker| taker.deadline).min();
+        if let Some(deadline) = deadline {
+            let rest = deadline.saturating_duration_since(now);
+            timeout = Some(timeout.map_or(rest, |timeout| timeout.min(rest)));
+        }
+        let changed = &self.shared.changed;
+        let is_quiet = |state: &mut State| !state.is_news;
+        match timeout {
+            Some(timeout) => drop(changed.wait_timeout_while(state, timeout, is_quiet)),
+            None => drop(changed.wait_while(state, is_quiet)),
+        }
+    }
+
+    /// Looks which namespaces are gone.
+    fn look(&mut self) {
+        let mut state = self.shared.lock();
+        let released = std::mem::take(&mut state.released);
+        state.dismantling += released.len();
+        drop(state);
+        if released.is_empty() && self.released.is_empty() {
+            return;
+        }
+        if !released.is_empty() {
+            self.progress = Some(Instant::now());
+        }
+        let before = self.released.len() + released.len();
+        self.released.extend(released.into_iter().flatten());
+        // Where it cannot be read, nothing can be found out.
+        self.released.retain(|sentinel| matches!(is_gone(sentinel), Ok(false)));
+        let gone = before - self.released.len();
+        if gone > 0 {
+            self.progress = Some(Instant::now());
+            self.interval = FIRST_INTERVAL;
+            self.retry = None;
+            let mut state = self.shared.lock();
+            state.dismantling -= gone;
+            state.is_paused = false;
+        }
+    }
+
+    /// Makes one, and gives it, or the failure, to a caller. It is counted as held already.
+    fn make(&mut self) {
+        let (netns, sentinel) = match new_with(|| open_sentinel().ok()) {
+            Ok(made) => made,
+            Err(error) => return self.not_made(error),
+        };
+        self.retry = None;
+        // From here on it is counted until it is gone.
+        let netns = netns.with_companion(Place::new(&self.shared, sentinel));
+        let operation = format!("prepare {netns} for a pool");
+        let prepared = match catch(|| (self.shared.prepare.0)(&netns)) {
+            Ok(Ok(())) => Ok(netns),
+            Ok(Err(failure)) => Err((netns, failure)),
+            Err(payload) => Err((netns, text_of(payload))),
+        };
+        let item = prepared.map_err(|(netns, failure)| {
+            // Let go of before a caller knows.
+            drop(netns);
+            Error::not_prepared(operation, failure)
+        });
+        self.shared.deliver(item, VecDeque::push_back);
+    }
+
+    /// Tells a caller that none can be made. Where room may come, that is waited for.
+    fn not_made(&mut self, error: Error) {
+        let mut state = self.shared.lock();
+        state.held -= 1;
+        let is_full = error.raw_os_error() == Some(Errno::ENOSPC as i32);
+        let is_going = !state.released.is_empty() || self.progress.is_some_and(|last| last.elapsed() < DISMANTLING);
+        if is_full && is_going {
+            self.retry = Some(Instant::now() + RETRY_INTERVAL);
+            return;
+        }
+        self.retry = None;
+        // Without a caller, nothing is told: by the time that one comes, there may be room.
+        state.is_paused = true;
+        if state.takers.is_empty() {
+            return;
+        }
+        drop(state);
+        self.shared.deliver(Err(error), |_, _| ());
+    }
+
+    /// Answers the futures whose time is over.
+    fn give_up_on_late_takers(&self) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        self.shared.lock().takers.retain(|taker| {
+            let is_late = taker.deadline.is_some_and(|deadline| deadline <= now);
+            if is_late {
+                late.push(Arc::clone(taker));
+            }
+            !is_late
+        });
+        for taker in late {
+            let _ = taker.fill(Err(self.shared.timed_out(self.shared.settings.timeout)));
+        }
+    }
+}
+
+/// What a panic says, as an error.
+fn text_of(payload: Payload) -> Failure {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => format!("it panicked: {text}"),
+        (None, Some(text)) => format!("it panicked: {text}"),
+        (None, None) => "it panicked, with a payload that is no text".into(),
+    };
+    discard(payload);
+    text.into()
+}
