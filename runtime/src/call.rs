@@ -14,6 +14,7 @@ pub(crate) mod context;
 mod create;
 mod dismantle;
 pub(crate) mod sockets;
+pub(crate) mod view;
 pub(crate) mod walk;
 pub(crate) mod worker;
 
@@ -25,12 +26,12 @@ use std::time::Instant;
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
 use crate::error::Error;
-use crate::netns::{IntoNetNs, NetNs, Target};
+use crate::netns::{IntoNetNs, NetNs, Place, Target};
 use crate::sys;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME, descriptors};
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, WORKER_NAME, descriptors};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -160,7 +161,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    execute(None, &Options::default(), Inspect::Later, f).map(Outcome::into_value)
+    execute(None, Role::Bodies, &Options::default(), Inspect::Later, f).map(Outcome::into_value)
 }
 
 impl NetNs {
@@ -214,7 +215,7 @@ impl NetNs {
 #[derive(Debug)]
 #[must_use = "a call does nothing until `run` or `outcome`"]
 pub struct Call {
-    target: Result<NetNs, Error>,
+    target: Result<Place, Error>,
     options: Options,
 }
 
@@ -260,9 +261,14 @@ impl Options {
 }
 
 impl Call {
-    /// Creates a call into a namespace. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
+    /// Creates a call into a namespace, or into a [`View`](crate::View) of one. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
     pub fn new(ns: impl IntoNetNs) -> Call {
-        Call { target: ns.into_netns(), options: Options::default() }
+        Call { target: ns.into_place(), options: Options::default() }
+    }
+
+    /// As [`Call::new`], for the attribute.
+    pub(crate) fn at(place: Place) -> Call {
+        Call { target: Ok(place), options: Options::default() }
     }
 
     /// Uses a thread for this call alone, started by the calling thread.
@@ -390,8 +396,10 @@ impl Call {
 
     /// Returns the parts that an async call needs.
     #[cfg(feature = "tokio")]
-    pub(crate) fn into_parts(self) -> Result<(NetNs, Options), Error> {
-        Ok((self.target?, self.options))
+    pub(crate) fn into_parts(self) -> Result<(Place, Options), Error> {
+        let mut place = self.target?;
+        place.prepare();
+        Ok((place, self.options))
     }
 
     /// Runs the closure, and returns the full outcome: its value or panic, the fate of the thread, and any strays.
@@ -415,27 +423,35 @@ impl Call {
         R: Send,
     {
         let Call { target, options } = self;
-        execute(Some(&target?), &options, inspect, |_| body())
+        let mut place = target?;
+        place.prepare();
+        execute(Some(&place), Role::for_bodies_in(&place), &options, inspect, |_| body())
     }
 }
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
-fn execute<F, R>(target: Option<&NetNs>, options: &Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+fn execute<F, R>(
+    target: Option<&Place>,
+    role: Role,
+    options: &Options,
+    inspect: Inspect,
+    body: F,
+) -> Result<Outcome<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let audit = target.filter(|_| options.audit).map(Audit::begin);
+    let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
     // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
     let (context, is_bare) = (&context, context.is_empty());
     let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
-    let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let task = CallTask { as_target: target.map(Place::as_target), body, inspect, audit: audit.as_ref() };
     let (result, lease_end) =
         if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {
             on_fresh_thread(task, options)?
         } else {
-            on_leased_thread(task, options)?
+            on_leased_thread(task, role, options)?
         };
     let thread = options.fate(lease_end.report());
     let value = result?;
@@ -512,7 +528,7 @@ impl<F> CallTask<'_, &mut Option<F>> {
 }
 
 /// Runs the task on an idle thread of the pool, or on a new one.
-fn on_leased_thread<F, R>(task: CallTask<'_, F>, options: &Options) -> Result<CallResult<R>, Error>
+fn on_leased_thread<F, R>(task: CallTask<'_, F>, role: Role, options: &Options) -> Result<CallResult<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -522,7 +538,7 @@ where
     let CallTask { as_target, body, inspect, audit } = task;
     let mut body = Some(body);
     let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(&allowance, |thread, assist_point| {
+    let (lease, (result, lease_end)) = pool.lease_admitted(role, &allowance, |thread, assist_point| {
         let entered = thread.admit(as_target, &allowance)?;
         let task = CallTask { as_target, body: &mut body, inspect, audit };
         // Best effort: the name is diagnostic only.

@@ -21,6 +21,7 @@ pub(crate) mod descriptors;
 mod detached;
 mod exit;
 pub(crate) mod fate;
+mod files;
 mod handle;
 pub(crate) mod home;
 mod oneshot;
@@ -44,4 +45,5 @@ pub use pool::{PoolStats, pool_stats, set_keep_alive};
 pub(crate) use release::{Inspect, LeaseEnd};
 #[cfg(feature = "tokio")]
 pub(crate) use roster::CountGuard;
+pub(crate) use roster::Role;
 pub(crate) use worker::NAME as WORKER_NAME;

@@ -7,14 +7,14 @@ use std::sync::mpsc;
 use super::session::{LeaseGuard, Refused, Session, SessionEnd};
 use crate::call::Options;
 use crate::error::Error;
-use crate::netns::NetNs;
+use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, descriptors};
+use crate::thread::{Allowance, Inspect, Pool, Role, descriptors};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
 pub(super) struct Launch<T, L> {
-    pub(super) ns: NetNs,
+    pub(super) place: Place,
     pub(super) options: Options,
     pub(super) inspect: Inspect,
     /// What the caller has.
@@ -44,7 +44,7 @@ where
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let lease = match pool.lease() {
+        let lease = match pool.lease(Role::for_bodies_in(&self.place)) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
         };
@@ -95,13 +95,13 @@ where
 
     /// On the pinned thread. It does not unwind.
     fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
-        let Launch { ns, options, inspect, allowance: _, payload, run } = self;
+        let Launch { place, options, inspect, allowance: _, payload, run } = self;
         // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has
         // the thread retire, and those who wait for the payload learn that it is gone.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-            let session = Session::begin(pool, thread, lease_guard, &ns, &options, inspect);
+            let session = Session::begin(pool, thread, lease_guard, &place, &options, inspect);
             // The session has one of its own.
-            drop(ns);
+            drop(place);
             run(session, payload);
         }));
     }

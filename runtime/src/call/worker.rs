@@ -10,7 +10,7 @@ use crate::netns::NetNs;
 use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
-use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, descriptors};
+use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -156,7 +156,7 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
         return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
     }
     let allowance = Allowance::unknown();
-    let (lease, entered) = pool.lease_admitted(&allowance, |thread, _| {
+    let (lease, entered) = pool.lease_admitted(Role::Bodies, &allowance, |thread, _| {
         let entered = thread.admit(Some(ns.as_target()), &allowance)?;
         Some(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
     })?;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use super::pool::{Lease, Pool};
+use super::roster::Role;
 use crate::unwind::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -65,7 +66,7 @@ fn keep(job: Job) {
 }
 
 fn start(job: Job) -> Result<(), Job> {
-    let Ok(lease) = Pool::of_process().lease().map(Lease::uncounted) else { return Err(job) };
+    let Ok(lease) = Pool::of_process().lease(Role::Bodies).map(Lease::uncounted) else { return Err(job) };
     lease.submit(move |thread, lease| {
         let is_pristine = thread.is_some();
         if is_pristine {

@@ -9,7 +9,7 @@ use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
 use super::rendezvous::{AssistPoint, Rejected};
-use super::roster::{CountGuard, Roster};
+use super::roster::{CountGuard, Role, Roster};
 use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
@@ -46,21 +46,21 @@ impl Pool {
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
-    pub(crate) fn lease(&'static self) -> Result<Lease, Error> {
-        let worker = match self.roster.take_idle() {
+    pub(crate) fn lease(&'static self, role: Role) -> Result<Lease, Error> {
+        let worker = match self.roster.take_idle(role) {
             Some(worker) => worker,
-            None => self.clone_worker()?,
+            None => self.clone_worker(role)?,
         };
         #[cfg(feature = "tokio")]
         super::detached::start_pending();
         Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: Some(self.roster.count_lease()) })
     }
 
-    fn clone_worker(&'static self) -> Result<WorkerHandle, Error> {
+    fn clone_worker(&'static self, role: Role) -> Result<WorkerHandle, Error> {
         let (templates, _) = self.templates(Settle::FindOut)?;
         templates.last().map_or_else(
             || Err(Error::new(ErrorKind::ThreadSpawn, "start a pinned thread", "there is no template thread")),
-            Template::clone_worker,
+            |template| template.clone_worker(role),
         )
     }
 
@@ -98,6 +98,7 @@ impl Pool {
     /// admission. `None` from the job: the thread is unfit, the job was not run, and another thread is to run it.
     pub(crate) fn lease_admitted<R: Send>(
         &'static self,
+        role: Role,
         allowance: &Allowance,
         mut job: impl FnMut(&mut PinnedThread, &AssistPoint<'_>) -> Option<R> + Send,
     ) -> Result<(Lease, R), Error> {
@@ -105,7 +106,7 @@ impl Pool {
         const RENEWALS: u32 = 16;
         let mut renewals = 0;
         loop {
-            let mut lease = self.lease()?;
+            let mut lease = self.lease(role)?;
             match lease.run(Some(allowance), |thread, assist_point| job(thread, assist_point)) {
                 // The thread failed its inspection: lease another.
                 Err(Rejected(_)) => {}
@@ -185,10 +186,11 @@ impl Lease {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
         // Before the job is posted: while the worker waited for it, each look at it would cost a trip to another CPU.
         allowance.into_iter().for_each(Allowance::look);
+        let own_files = worker.retired.role.has_own_files();
         let inspect = |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
-                home.inspect_from_anywhere(thread, capabilities, OptionalCalls::of_current_thread())
+                home.inspect_from_anywhere(thread, capabilities, own_files, OptionalCalls::of_current_thread())
             });
         };
         worker.side.run(job, inspect)

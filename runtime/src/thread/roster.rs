@@ -9,6 +9,7 @@ use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pool::Pool;
 use super::rendezvous::SpinLimit;
+use crate::netns::Place;
 use crate::sys;
 
 /// How long a side of a hand-over spins before it parks, where there are two CPUs or more: about 10 µs.
@@ -16,8 +17,8 @@ const SPIN: SpinLimit = SpinLimit(1000);
 
 /// What the pool, its workers and the template thread share.
 pub(crate) struct Roster {
-    /// The worker that became idle last is at the end, and is leased first: it may still be awake.
-    idle: Mutex<Vec<WorkerHandle>>,
+    /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
+    idle: [Mutex<Vec<WorkerHandle>>; 2],
     home: OnceLock<Home>,
     spin: OnceLock<SpinLimit>,
     /// The kernel's ids of the pinned threads that are alive.
@@ -31,7 +32,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(super) fn new() -> Roster {
         Roster {
-            idle: Mutex::new(Vec::new()),
+            idle: [const { Mutex::new(Vec::new()) }; 2],
             home: OnceLock::new(),
             spin: OnceLock::new(),
             registered: Mutex::new(Vec::new()),
@@ -65,29 +66,31 @@ impl Roster {
         let _ = self.spin.set(limit);
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self, role: Role) -> MutexGuard<'_, Vec<WorkerHandle>> {
+        self.idle[role as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many workers are idle.
     pub(super) fn idle_count(&self) -> usize {
-        self.idle().len()
+        Role::ALL.into_iter().map(|role| self.idle(role).len()).sum()
     }
 
-    /// The idle worker that was leased last.
-    pub(super) fn take_idle(&self) -> Option<WorkerHandle> {
-        self.idle().pop()
+    /// The idle worker of this role that was leased last.
+    pub(super) fn take_idle(&self, role: Role) -> Option<WorkerHandle> {
+        self.idle(role).pop()
     }
 
     /// Ends all idle workers.
     pub(super) fn clear_idle(&self) {
-        let idle = std::mem::take(&mut *self.idle());
-        drop(idle);
+        for role in Role::ALL {
+            let idle = std::mem::take(&mut *self.idle(role));
+            drop(idle);
+        }
     }
 
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
-        let mut idle = self.idle();
+        let mut idle = self.idle(worker.retired.role);
         if inspected.is_ok() && !worker.retired.is_set() {
             idle.push(worker);
             return;
@@ -102,7 +105,7 @@ impl Roster {
 
     /// Takes an idle worker off the list for good. `false` where it is leased.
     pub(super) fn remove_idle(&self, worker: &Arc<Retired>) -> bool {
-        let mut idle = self.idle();
+        let mut idle = self.idle(worker.role);
         let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
         drop(idle);
         removed.is_some()
@@ -110,7 +113,7 @@ impl Roster {
 
     /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
     pub(super) fn retire(&self, worker: &Arc<Retired>) {
-        let mut idle = self.idle();
+        let mut idle = self.idle(worker.role);
         // Under the lock: a lease that ends now is either on the list already, or sees the flag.
         if worker.set() {
             self.count_retired();
@@ -171,18 +174,48 @@ impl Roster {
     }
 }
 
+/// What a worker is for. It never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It runs user code.
+    Bodies,
+    /// It runs user code in views: root, working directory and umask are its own.
+    Views,
+}
+
+impl Role {
+    /// Whether such a worker has root, working directory and umask to itself.
+    pub(crate) fn has_own_files(self) -> bool {
+        matches!(self, Role::Views)
+    }
+
+    /// Of the workers that run bodies in a place.
+    pub(crate) fn for_bodies_in(place: &Place) -> Role {
+        if place.needs_own_files() { Role::Views } else { Role::Bodies }
+    }
+
+    const ALL: [Role; 2] = [Role::Bodies, Role::Views];
+}
+
 /// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.
-#[derive(Debug, Default)]
-pub(super) struct Retired(AtomicBool);
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) role: Role,
+    set: AtomicBool,
+}
 
 impl Retired {
+    pub(super) fn not_yet(role: Role) -> Retired {
+        Retired { role, set: AtomicBool::new(false) }
+    }
+
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.set.load(Ordering::Relaxed)
     }
 
     /// Returns whether this call set it.
     fn set(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+        !self.set.swap(true, Ordering::Relaxed)
     }
 }
 

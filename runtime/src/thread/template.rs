@@ -31,7 +31,7 @@ use super::handle::WorkerHandle;
 use super::home::Home;
 use super::oneshot;
 use super::pool::Pool;
-use super::roster::Roster;
+use super::roster::{Role, Roster};
 use super::worker;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
@@ -82,8 +82,10 @@ pub(super) enum Settle {
 /// A way to ask the template for a worker.
 pub(super) struct Template {
     thread: Tid,
-    requests: mpsc::Sender<oneshot::Sender<Result<WorkerHandle, Error>>>,
+    requests: mpsc::Sender<WorkerRequest>,
 }
+
+type WorkerRequest = (Role, oneshot::Sender<Result<WorkerHandle, Error>>);
 
 impl Template {
     /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for
@@ -93,7 +95,7 @@ impl Template {
         home: Option<&'static Home>,
         settle: Settle,
     ) -> Result<(Template, Option<Home>), Error> {
-        let (requests, inbox) = mpsc::channel::<oneshot::Sender<Result<WorkerHandle, Error>>>();
+        let (requests, inbox) = mpsc::channel::<WorkerRequest>();
         let (ready, arrival) = oneshot::channel();
         let caller = sys::current_tid();
         let live = move || {
@@ -103,8 +105,8 @@ impl Template {
             // The receiver waits below, and a request comes only from a template that arrived.
             ready.send(here.map(|here| (sys::current_tid(), here)));
             if arrived {
-                for reply in inbox {
-                    reply.send(worker::spawn(roster));
+                for (role, reply) in inbox {
+                    reply.send(worker::spawn(roster, role));
                 }
             }
         };
@@ -115,9 +117,9 @@ impl Template {
     }
 
     /// A new worker, cloned from the template.
-    pub(super) fn clone_worker(&self) -> Result<WorkerHandle, Error> {
+    pub(super) fn clone_worker(&self, role: Role) -> Result<WorkerHandle, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(reply).map_err(|_| template_died())?;
+        self.requests.send((role, reply)).map_err(|_| template_died())?;
         answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 

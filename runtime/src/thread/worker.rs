@@ -7,15 +7,15 @@ use super::handle::WorkerHandle;
 use super::pinned::{LeaseState, PinnedThread};
 use super::pool::keep_alive;
 use super::rendezvous::{Callee, Order, mailbox};
-use super::roster::{Retired, Roster};
+use super::roster::{Retired, Role, Roster};
 use crate::error::Error;
 
 /// The name of pinned threads, in `/proc/PID/task/TID/comm` and in panic messages.
 pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 
 /// Starts a worker from the calling thread, which is the template.
-pub(super) fn spawn(roster: &'static Roster) -> Result<WorkerHandle, Error> {
-    let retired = Arc::new(Retired::default());
+pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle, Error> {
+    let retired = Arc::new(Retired::not_yet(role));
     let (side, callee) = mailbox(roster.spin_limit());
     Builder::new()
         .name(NAME.to_string_lossy().into_owned())
