@@ -76,7 +76,7 @@ fn what_is_mounted_below_sys_at_home_is_there_in_a_view() {
 fn a_body_begins_in_the_directory_of_its_caller() {
     let view = NetNs::new().unwrap().view().unwrap();
     let at_home = std::env::current_dir().unwrap();
-    assert_ne!(at_home, Path::new("/"));
+    assert!(at_home.components().count() > 2, "run it in the directory of its package");
     assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), at_home);
     let fresh = Call::new(&view).fresh().run(std::env::current_dir).unwrap().unwrap();
     assert_eq!(fresh, at_home);

@@ -196,6 +196,8 @@ fn a_file_that_etc_lacks_is_an_error_that_says_so() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("in-netns-no-such-file"), "").unwrap();
+    // The thread that makes views is there.
+    NetNs::new().unwrap().view().unwrap();
     let before = (descriptors(), mount_table("self"));
     let error = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
