@@ -17,6 +17,7 @@
 //! A body that borrows nothing runs at its own pace ([`owned`]).
 
 mod borrowed;
+mod command;
 mod launch;
 mod local;
 mod owned;

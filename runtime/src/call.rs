@@ -10,6 +10,7 @@
 //! three separate facts, and none hides another (P5).
 
 pub(crate) mod audit;
+pub(crate) mod command;
 pub(crate) mod context;
 mod create;
 mod dismantle;

@@ -34,6 +34,7 @@ pub use async_call::{
     AbortHandle, IntoSocketAddrs, JoinError, JoinHandle, NetNsRuntime, RuntimeBuilder, walk_async, with_netns_async,
 };
 pub use call::audit::{Stray, set_stray_hook};
+pub use call::command::Command;
 pub use call::view::{ProcessRef, View, ViewBuilder};
 pub use call::walk::{par_walk, walk};
 pub use call::worker::Worker;

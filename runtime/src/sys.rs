@@ -10,6 +10,7 @@ pub(crate) mod at_start;
 pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
+pub(crate) mod children;
 pub(crate) mod files;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
@@ -42,11 +43,11 @@ use nix::unistd::{Pid, gettid};
 pub(crate) use nix::mount::MsFlags;
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
-    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, Resource, bring_loopback_up,
-    capabilities_of, copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace, has_mount,
-    keep_library_loaded, namespace_number, namespace_type, netns_of_pidfd, netns_of_socket, open_namespace_handle,
-    owning_user_namespace, pidfd_of_process, pidfd_of_thread as pidfd_where_harmless, set_capabilities,
-    share as share_where_harmless,
+    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, ParentDeathSignal, Resource,
+    bring_loopback_up, capabilities_of, copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace,
+    has_mount, keep_library_loaded, namespace_number, namespace_type, netns_of_pidfd, netns_of_socket,
+    open_namespace_handle, owning_user_namespace, pidfd_of_process, pidfd_of_thread as pidfd_where_harmless,
+    set_capabilities, share as share_where_harmless,
 };
 
 /// A thread id, as `gettid(2)` gives it.

@@ -16,6 +16,7 @@
 //! another.
 
 mod allowance;
+mod children;
 pub(crate) mod descriptors;
 #[cfg(feature = "tokio")]
 mod detached;

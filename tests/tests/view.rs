@@ -254,6 +254,25 @@ async fn a_blocking_thread_that_is_asked_for_elsewhere_is_in_the_view_too() {
 }
 
 #[test]
+fn a_command_is_started_in_the_view() {
+    let view = View::builder(&with_interface("command")).hosts("# the view's\n").build().unwrap();
+    let script = "ls /sys/class/net; cat /etc/hosts; pwd; readlink /proc/self/ns/net";
+    let output = view.command("sh").args(["-c", script]).output().unwrap();
+    let directory = std::env::current_dir().unwrap();
+    let expected = format!("command\nlo\npeer\n# the view's\n{}\n{}\n", directory.display(), view.netns());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    let mut child = view.command("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    assert_eq!(threads_in(view.netns()), [0; 0], "the thread that started it is back");
+    let of_child = fs::read_link(format!("/proc/{}/ns/mnt", child.id())).unwrap();
+    assert_eq!(view.run(|| fs::read_link("/proc/thread-self/ns/mnt").unwrap()).unwrap(), of_child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = view.command("/in-netns/no/such/program").spawn().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("a view of net:"), "{error}");
+}
+
+#[test]
 fn a_view_can_be_cloned_and_sent() {
     fn check<T: Clone + Send + Sync + std::fmt::Debug>() {}
     check::<View>();

@@ -155,6 +155,11 @@ impl View {
         &self.net
     }
 
+    /// Where bodies in the view run.
+    pub(crate) fn place(&self) -> Place {
+        Place::with_surroundings(self.net.clone(), Arc::clone(&self.surroundings))
+    }
+
     /// Runs a closure in the view: [`with_netns`](crate::with_netns), with a view.
     ///
     /// # Errors
@@ -205,7 +210,7 @@ impl IntoNetNs for &View {
     }
 
     fn into_place(self) -> Result<Place, Error> {
-        Ok(Place::with_surroundings(self.net.clone(), Arc::clone(&self.surroundings)))
+        Ok(self.place())
     }
 }
 

@@ -65,6 +65,13 @@ impl fmt::Debug for Place {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = if self.needs_own_files() { "a view of " } else { "" };
+        write!(out, "{before}{}", self.net)
+    }
+}
+
 /// The way into a namespace: its descriptor, found beforehand.
 ///
 /// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at

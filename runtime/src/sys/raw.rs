@@ -1,8 +1,12 @@
 //! The syscalls that `nix` does not wrap. Every block here hands the kernel a number, or a pointer to a local that
 //! outlives the call; descriptors come back as [`OwnedFd`].
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicU32;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -329,4 +333,49 @@ pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) {
     }
     #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
     let _ = name;
+}
+
+/// A signal that the processes of a command get when their parent thread exits (`PR_SET_PDEATHSIG(2const)`).
+#[derive(Debug)]
+pub(crate) struct ParentDeathSignal {
+    signal: AtomicI32,
+    /// The process that starts them.
+    parent: AtomicU32,
+}
+
+impl ParentDeathSignal {
+    /// Adds it to a command, which starts its processes by `fork(2)` from now on.
+    pub(crate) fn add_to(command: &mut Command, signal: c_int) -> Arc<ParentDeathSignal> {
+        let asked = Arc::new(ParentDeathSignal { signal: AtomicI32::new(signal), parent: AtomicU32::new(0) });
+        let in_child = Arc::clone(&asked);
+        // SAFETY: between fork and exec, the closure reads two atomics and makes three system calls: it takes no lock and
+        // allocates nothing.
+        unsafe { command.pre_exec(move || in_child.set_in_child()) };
+        asked
+    }
+
+    /// Another signal; 0 for none.
+    pub(crate) fn set(&self, signal: c_int) {
+        self.signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// Says, right before a start, that this process is the parent.
+    pub(crate) fn parent_is_this_process(&self) {
+        self.parent.store(std::process::id(), Ordering::Relaxed);
+    }
+
+    fn set_in_child(&self) -> io::Result<()> {
+        let signal = self.signal.load(Ordering::Relaxed);
+        let number = c_ulong::try_from(signal).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: prctl takes two numbers here, and touches no memory.
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number) })?;
+        // SAFETY: getppid touches no memory.
+        let parent = unsafe { libc::getppid() }.unsigned_abs();
+        // The parent may have ended before the call above. 0 is a parent outside of the child's pid namespace.
+        if signal != 0 && parent != 0 && parent != self.parent.load(Ordering::Relaxed) {
+            // SAFETY: raise touches no memory of ours.
+            unsafe { libc::raise(signal) };
+        }
+        Ok(())
+    }
 }

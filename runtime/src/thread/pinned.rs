@@ -68,6 +68,7 @@ use crate::netns::{NetNs, Target};
 use crate::sys::{self, Capabilities, OptionalCalls};
 use crate::thread::Pool;
 use crate::thread::allowance::{self, Allowance};
+use crate::thread::children::Children;
 use crate::thread::exit::ThreadExit;
 use crate::thread::files::OwnFiles;
 use crate::thread::home::{Change, Home, RestorePath};
@@ -115,6 +116,8 @@ pub struct PinnedThread {
     own_files: Option<OwnFiles>,
     /// What it has taken on for its lease.
     capabilities: Capabilities,
+    /// The processes that it has started for callers. (A body's are the body's.)
+    children: Children,
     /// Why the first restore that failed did.
     poison: Option<Error>,
     state: LeaseState,
@@ -138,6 +141,7 @@ impl PinnedThread {
             restore_path: None,
             own_files: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
+            children: Children::default(),
             poison: None,
             state: LeaseState::Pristine,
             _not_send: PhantomData,
@@ -330,6 +334,21 @@ impl PinnedThread {
         self.poison.get_or_insert_with(|| error.clone());
     }
 
+    /// Records that the thread has started a process for its caller: it exits after that process.
+    pub(crate) fn has_started(&mut self, process: u32) {
+        self.children.add(process);
+    }
+
+    /// The processes that would be told that this thread exits, if they asked for it.
+    pub(super) fn running_children(&mut self) -> Children {
+        self.children.running()
+    }
+
+    /// The processes that it has started for callers.
+    pub(super) fn into_children(self) -> Children {
+        self.children
+    }
+
     /// The kernel's id of the thread.
     pub(crate) fn id(&self) -> u32 {
         self.id
@@ -378,9 +397,11 @@ impl PinnedThread {
 
     /// What to wait for after the lease has ended, before its owner is notified: the thread, or a kernel thread started
     /// for it, is still in a namespace.
-    pub(crate) fn exit_to_wait_for(&self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
+    pub(crate) fn exit_to_wait_for(&mut self, outcome: &RestoreOutcome) -> Option<ThreadExit> {
         match outcome {
             _ if self.used_io_uring => Some(ThreadExit::of_current().with_io_workers()),
+            // It stays for the processes that it has started, which are in that namespace as well.
+            RestoreOutcome::Poisoned { .. } if self.children.is_any_running() => None,
             RestoreOutcome::Poisoned { is_home: false, .. } => Some(ThreadExit::of_current()),
             _ => None,
         }

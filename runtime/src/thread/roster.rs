@@ -18,7 +18,7 @@ const SPIN: SpinLimit = SpinLimit(1000);
 /// What the pool, its workers and the template thread share.
 pub(crate) struct Roster {
     /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
-    idle: [Mutex<Vec<WorkerHandle>>; 2],
+    idle: [Mutex<Vec<WorkerHandle>>; Role::ALL.len()],
     home: OnceLock<Home>,
     spin: OnceLock<SpinLimit>,
     /// The kernel's ids of the pinned threads that are alive.
@@ -32,7 +32,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(super) fn new() -> Roster {
         Roster {
-            idle: [const { Mutex::new(Vec::new()) }; 2],
+            idle: [const { Mutex::new(Vec::new()) }; Role::ALL.len()],
             home: OnceLock::new(),
             spin: OnceLock::new(),
             registered: Mutex::new(Vec::new()),
@@ -111,6 +111,16 @@ impl Roster {
         removed.is_some()
     }
 
+    /// As [`Roster::remove_idle`], unless it is the last idle one of its role.
+    pub(super) fn remove_idle_beside_others(&self, worker: &Arc<Retired>) -> bool {
+        let mut idle = self.idle(worker.role);
+        let beside_others = idle.len() > 1;
+        let at = idle.iter().position(|other| beside_others && Arc::ptr_eq(&other.retired, worker));
+        let removed = at.map(|at| idle.remove(at));
+        drop(idle);
+        removed.is_some()
+    }
+
     /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
     pub(super) fn retire(&self, worker: &Arc<Retired>) {
         let mut idle = self.idle(worker.role);
@@ -174,19 +184,25 @@ impl Roster {
     }
 }
 
-/// What a worker is for. It never changes.
+/// What a worker is for. It never changes: a thread that has run user code starts no processes of later callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It runs user code.
     Bodies,
-    /// It runs user code in views: root, working directory and umask are its own.
+    /// It starts processes, and stays for as long as one of them runs.
+    Spawner,
+    /// As `Bodies`, in views: root, working directory and umask are its own.
     Views,
+    /// As `Spawner`, in views.
+    ViewSpawner,
 }
 
 impl Role {
+    const ALL: [Role; 4] = [Role::Bodies, Role::Spawner, Role::Views, Role::ViewSpawner];
+
     /// Whether such a worker has root, working directory and umask to itself.
     pub(crate) fn has_own_files(self) -> bool {
-        matches!(self, Role::Views)
+        matches!(self, Role::Views | Role::ViewSpawner)
     }
 
     /// Of the workers that run bodies in a place.
@@ -194,7 +210,10 @@ impl Role {
         if place.needs_own_files() { Role::Views } else { Role::Bodies }
     }
 
-    const ALL: [Role; 2] = [Role::Bodies, Role::Views];
+    /// Of the workers that start processes in a place.
+    pub(crate) fn for_processes_in(place: &Place) -> Role {
+        if place.needs_own_files() { Role::ViewSpawner } else { Role::Spawner }
+    }
 }
 
 /// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.

@@ -102,6 +102,8 @@ impl Template {
             let here = align(roster, caller, home, settle)
                 .and_then(|()| if home.is_none() { Home::here().map(Some) } else { Ok(None) });
             let arrived = here.is_ok();
+            #[cfg(feature = "tokio")]
+            settle_tokio();
             // The receiver waits below, and a request comes only from a template that arrived.
             ready.send(here.map(|here| (sys::current_tid(), here)));
             if arrived {
@@ -128,6 +130,14 @@ impl Template {
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         sys::capabilities_of(self.thread).ok()
     }
+}
+
+/// Has tokio make, at home, what it makes with the first runtime of the process and keeps for ever: a pair of sockets by
+/// which signals are told. Made by the runtime of a call, they would keep its namespace for ever.
+#[cfg(feature = "tokio")]
+fn settle_tokio() {
+    // Where no runtime can be had at home, none can be had inside. That is an error of the calls that need one.
+    crate::unwind::contain(|| drop(tokio::runtime::Builder::new_current_thread().enable_io().build()));
 }
 
 const OPERATION: &str = "start the template thread";

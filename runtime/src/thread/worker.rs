@@ -30,13 +30,19 @@ pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle,
     Ok(WorkerHandle { retired, side })
 }
 
-/// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine.
+/// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine. It returns when the
+/// processes that the worker has started have ended.
 fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<PinnedThread>) {
     let Some(home) = roster.home() else { return };
     let mut thread = PinnedThread::pin_current(home);
+    // Whether it stays idle without end.
+    let mut stays = false;
+    // What it waits for before it exits. Of a thread that exits for another reason: those that callers asked for.
+    let mut expired_with = None;
     loop {
-        let idle = thread.state() != LeaseState::Leased;
-        match side.next(idle.then(keep_alive)) {
+        let waits = thread.state() == LeaseState::Leased || stays;
+        stays = false;
+        match side.next((!waits).then(keep_alive)) {
             Order::Job(job) => {
                 thread.begin();
                 if job.run(&mut thread) {
@@ -49,7 +55,15 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             }
             Order::Disconnected => break,
             Order::Timeout => {
-                if roster.remove_idle(retired) {
+                let children = thread.running_children();
+                if !children.is_empty() {
+                    // They may have asked for a signal when this thread exits. To look again later would wake it.
+                    if roster.remove_idle_beside_others(retired) {
+                        expired_with = Some(children);
+                        break;
+                    }
+                    stays = true;
+                } else if roster.remove_idle(retired) {
                     break;
                 }
             }
@@ -72,4 +86,7 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             LeaseState::Exiting => break,
         }
     }
+    // What is posted from now on is rejected.
+    drop(side);
+    expired_with.unwrap_or_else(|| thread.into_children()).wait_for_end();
 }

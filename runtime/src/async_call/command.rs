@@ -1,0 +1,112 @@
+//! Processes of a namespace on the caller's own tokio runtime, which waits for their end and serves their pipes.
+
+use std::io;
+use std::mem;
+use std::process::{self, ExitStatus, Output};
+
+use tokio::process::Child;
+use tokio::runtime::Handle;
+
+use crate::call::command::Command;
+
+impl Command {
+    /// Has a process that was started by [`Command::spawn_async`] killed when its handle is dropped:
+    /// [`tokio::process::Command::kill_on_drop`]. Dropping the future of [`Command::status_async`] or
+    /// [`Command::output_async`] drops the handle.
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// Starts the process, and returns it as a process of the caller's tokio runtime:
+    /// [`tokio::process::Command::spawn`].
+    ///
+    /// The executor's thread waits until the program is loaded, as with tokio's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its I/O driver enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ns = in_netns::NetNs::new()?;
+    /// let mut child = ns.command("sleep").arg("1000").kill_on_drop(true).spawn_async()?;
+    /// child.kill().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_async(&mut self) -> io::Result<Child> {
+        // Before a process is started.
+        let _ = Handle::current();
+        let kill_on_drop = self.kill_on_drop;
+        self.start(
+            |std| {
+                // tokio's takes it over; it is taken back whatever happens.
+                let taken = mem::replace(std, process::Command::new(""));
+                let tokio = tokio::process::Command::from(taken);
+                let mut tokio = scopeguard::guard(tokio, |mut tokio| mem::swap(tokio.as_std_mut(), std));
+                tokio.kill_on_drop(kill_on_drop).spawn()
+            },
+            Child::id,
+        )
+    }
+
+    /// Runs the process to its end, and returns its status: [`tokio::process::Command::status`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Command::spawn_async`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ns = in_netns::NetNs::new()?;
+    /// assert!(ns.command("true").status_async().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn status_async(&mut self) -> io::Result<ExitStatus> {
+        self.spawn_async()?.wait().await
+    }
+
+    /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Command::spawn_async`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ns = in_netns::NetNs::new()?;
+    /// let output = ns.command("ls").arg("/proc/self/task").output_async().await?;
+    /// assert!(output.status.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn output_async(&mut self) -> io::Result<Output> {
+        self.with_captured_streams(Command::spawn_async)?.wait_with_output().await
+    }
+}
