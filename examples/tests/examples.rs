@@ -5,15 +5,18 @@
 mod interfaces;
 #[path = "../examples/linked.rs"]
 mod linked;
+#[path = "../examples/lookup_views.rs"]
+mod lookup_views;
 #[path = "../examples/router.rs"]
 mod router;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use in_netns::NetNs;
 use in_netns_examples::netlink::Interface;
+use lookup_views::Site;
 use router::Topology;
 
 #[test]
@@ -61,4 +64,17 @@ fn interfaces_are_those_of_the_namespace() {
     assert_eq!((listed.len(), &listed[0]), (2, &loopback));
     assert_eq!((listed[1].name.as_str(), listed[1].up), ("eth0", true));
     assert_eq!(listed[1].addresses[0], ("10.0.0.1".parse().unwrap(), 24));
+}
+
+#[test]
+fn ten_views_look_up_a_name_at_ten_servers_at_the_same_time() {
+    let sites: Vec<_> = (1..=10).map(|number| Site::start(number).unwrap()).collect();
+    for round in 1..=20 {
+        let found = lookup_views::look_up_everywhere(&sites).unwrap();
+        for (site, found) in sites.iter().zip(found) {
+            assert_eq!(found.first(), Some(&IpAddr::V4(site.address)), "{found:?}");
+            assert!(found.iter().all(|address| *address == site.address), "{found:?}");
+            assert!(site.heard() >= round);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The arguments of `#[in_netns(…)]`: the namespace, then options.
+//! The arguments of `#[in_netns(…)]`: the namespace or `view = …`, then options.
 //!
 //! An option is read in two steps: its shape first (`word`, `name = value`, `name(list)`), its meaning after. So an
 //! error in one option does not hide the errors in the others, and a new option is one more arm in [`Args::accept`].
@@ -36,6 +36,8 @@ pub(crate) enum Target {
     New,
     /// Any expression of a type that is `IntoNetNs`.
     Given(Box<Expr>),
+    /// `view = EXPR`: an expression of type `View` or `&View`.
+    View(Box<Expr>),
 }
 
 /// Whether to look for threads that outlive the call, and what happens if there is one.
@@ -91,7 +93,18 @@ impl Args {
         if input.is_empty() {
             return Err(missing_namespace(Span::call_site()));
         }
-        if let Some(option) = leading_option(input) {
+        if let Some(view) = leading_view(input) {
+            input.parse::<Ident>()?;
+            input.parse::<Token![=]>()?;
+            let value = RawValue::Equals(until_comma(input)?);
+            match value.equals::<Expr>(&view, "&view") {
+                Ok(expr) => args.target = Target::View(Box::new(expr)),
+                Err(error) => errors.push(error),
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        } else if let Some(option) = leading_option(input) {
             errors.push(missing_namespace(option.span()));
         } else {
             args.target = input.parse()?;
@@ -136,6 +149,10 @@ impl Args {
             }
             "error" => self.error = Some(value.equals(&name, "\"panic\"` or `error = \"return\"")?),
             "crate" => self.krate = Some(value.equals::<CratePath>(&name, "path")?.0),
+            "view" => {
+                let message = "`view = …` is written in place of a namespace: a view has its own";
+                return Err(Error::new(name.span(), message));
+            }
             "new" => {
                 return Err(Error::new(name.span(), "`new` is written in place of a namespace: `#[in_netns(new)]`"));
             }
@@ -289,6 +306,13 @@ fn leading_option(input: ParseStream) -> Option<Ident> {
     let lists = word == "allow" && ahead.peek(syn::token::Paren);
     let stands_alone = ends && (word == "fresh" || word == "audit" || word == "owned");
     (assigns || lists || stands_alone).then_some(word)
+}
+
+/// The word `view` of a first argument `view = EXPR`.
+fn leading_view(input: ParseStream) -> Option<Ident> {
+    let ahead = input.fork();
+    let word = ahead.parse::<Ident>().ok()?;
+    (word == "view" && ahead.peek(Token![=]) && !ahead.peek(Token![==])).then_some(word)
 }
 
 fn until_comma(input: ParseStream) -> Result<TokenStream> {

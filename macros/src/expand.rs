@@ -29,9 +29,9 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 ///     fn __in_netns_body_probe<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
 ///         __body()
 ///     }
-///     let __ns = ::in_netns::IntoNetNs::into_netns(&self.netns);
+///     let __place = ::in_netns::IntoNetNs::into_place(&self.netns);
 ///     ::in_netns::__private::or_return(::in_netns::__private::call(
-///         __ns,
+///         __place,
 ///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
 ///         move || {
 ///             __in_netns_body_probe(move || -> io::Result<Report> {
@@ -76,9 +76,9 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// // Output, without what is as above:
 /// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
 ///     ::std::boxed::Box::pin(async move {
-///         let __ns = …;
+///         let __place = …;
 ///         ::in_netns::__private::or_panic(::in_netns::__private::call_async(
-///             __ns,
+///             __place,
 ///             …,
 ///             move || {
 ///                 __in_netns_body_probe(async move || -> u8 {
@@ -106,7 +106,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let track_caller =
         (action != ErrorAction::Return && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
     let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = at(function.sig.ident.span()));
-    let namespace = namespace(&args.target, &krate);
+    let target = place(&args.target, &krate);
     let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
     let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
     let asyncness = function.asyncness();
@@ -141,7 +141,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     // The compiler points here when something other than an argument may not go into the closure.
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
-    let arguments = quote_spanned!(site=> __ns, #options, #closure);
+    let arguments = quote_spanned!(site=> __place, #options, #closure);
     let place = place_of_value(args, &sig);
     let at_value = |name, arguments| call_at(place, &krate, name, arguments);
     let mut work = at_value(asyncness.runtime_fn(args.owned.is_some()), arguments);
@@ -157,7 +157,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         work = finish_by_type(&work, can_be_skipped, place, &krate);
     }
     work = quote_spanned! {site=>
-        let __ns = #krate::IntoNetNs::into_netns(#namespace);
+        let __place = #target;
         #work
     };
     match asyncness {
@@ -235,10 +235,13 @@ fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span),
     }
 }
 
-fn namespace(target: &Target, krate: &TokenStream) -> TokenStream {
+/// The place of the body, or why it cannot be found.
+fn place(target: &Target, krate: &TokenStream) -> TokenStream {
+    let site = Span::mixed_site();
     match target {
-        Target::New => quote_spanned!(Span::mixed_site()=> #krate::__private::NewNetNs),
-        Target::Given(expr) => expr.to_token_stream(),
+        Target::New => quote_spanned!(site=> #krate::IntoNetNs::into_place(#krate::__private::NewNetNs)),
+        Target::Given(expr) => quote_spanned!(site=> #krate::IntoNetNs::into_place(#expr)),
+        Target::View(expr) => quote_spanned!(site=> #krate::__private::view_place(#expr)),
     }
 }
 

@@ -205,7 +205,7 @@ impl ArgTransfer {
     pub(crate) fn of(parameter: &PatType, target: &Target, body: &TokenStream) -> Self {
         let namespace = match target {
             Target::New => TokenStream::new(),
-            Target::Given(expr) => expr.to_token_stream(),
+            Target::Given(expr) | Target::View(expr) => expr.to_token_stream(),
         };
         let names = Bindings::of(&parameter.pat).0;
         let in_namespace = mentions_in_text(&namespace, &names);
@@ -217,7 +217,7 @@ impl ArgTransfer {
             return Self::Moved;
         }
         match (&*parameter.pat, target) {
-            (Pat::Ident(name), Target::Given(expr))
+            (Pat::Ident(name), Target::Given(expr) | Target::View(expr))
                 if is_plain(name) && (borrows(expr) || !mentions_as_token(&namespace, &names)) =>
             {
                 Self::Borrowed

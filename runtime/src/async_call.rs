@@ -40,6 +40,7 @@ pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
 pub use walk::walk_async;
 
+use crate::call::view::View;
 use crate::call::{Call, Outcome};
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs};
@@ -171,6 +172,38 @@ impl NetNs {
     }
 }
 
+impl View {
+    /// Runs an async body in the view: [`with_netns_async`], with a view.
+    ///
+    /// Blocking threads of the call's runtime, which look up names, are in the view too.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns_async`] and [`View::run`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns_async`].
+    pub async fn run_async<F, Fut, R>(&self, body: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        Call::new(self).run_async(body).await
+    }
+
+    /// Starts an async body in the view that runs independently of the caller: [`NetNs::spawn_async`], with a view.
+    pub fn spawn_async<F, Fut, R>(&self, body: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        Call::new(self).spawn_async(body)
+    }
+}
+
 impl Call {
     /// Runs an async body, and returns its output: [`with_netns_async`], with options.
     ///
@@ -238,7 +271,7 @@ impl Call {
         Fut: Future<Output = R>,
         R: Send,
     {
-        let (ns, options) = self.into_parts()?;
-        borrowed::call(ns, options, inspect, body).await
+        let (place, options) = self.into_parts()?;
+        borrowed::call(place, options, inspect, body).await
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod launch;
 pub(crate) mod netns_pool;
 pub(crate) mod session;
 pub(crate) mod sockets;
+pub(crate) mod view;
 pub(crate) mod walk;
 pub(crate) mod worker;
 
@@ -29,10 +30,10 @@ use crate::call::context::Context;
 use crate::call::launch::{Options, ThreadKind};
 use crate::call::session::CallTask;
 use crate::error::Error;
-use crate::netns::{IntoNetNs, NetNs};
+use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Inspect, Pool};
+use crate::thread::{Inspect, Pool, Role};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -162,7 +163,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    execute(None, &Options::default(), Inspect::Later, f).map(Outcome::into_value)
+    execute(None, Role::Bodies, &Options::default(), Inspect::Later, f).map(Outcome::into_value)
 }
 
 impl NetNs {
@@ -216,14 +217,20 @@ impl NetNs {
 #[derive(Debug)]
 #[must_use = "a call does nothing until `run` or `outcome`"]
 pub struct Call {
-    target: Result<NetNs, Error>,
+    target: Result<Place, Error>,
     options: Options,
 }
 
 impl Call {
-    /// Creates a call into a namespace. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
+    /// Creates a call into a namespace, or into a [`View`](crate::View) of one. If the namespace cannot be found,
+    /// [`Call::run`] and [`Call::outcome`] fail.
     pub fn new(ns: impl IntoNetNs) -> Call {
-        Call { target: ns.into_netns(), options: Options::default() }
+        Call { target: ns.into_place(), options: Options::default() }
+    }
+
+    /// As [`Call::new`], for the attribute.
+    pub(crate) fn at(place: Place) -> Call {
+        Call { target: Ok(place), options: Options::default() }
     }
 
     /// Uses a thread for this call alone, started by the calling thread.
@@ -351,8 +358,10 @@ impl Call {
 
     /// Returns the parts that an async call needs.
     #[cfg(feature = "tokio")]
-    pub(crate) fn into_parts(self) -> Result<(NetNs, Options), Error> {
-        Ok((self.target?, self.options))
+    pub(crate) fn into_parts(self) -> Result<(Place, Options), Error> {
+        let mut place = self.target?;
+        place.prepare();
+        Ok((place, self.options))
     }
 
     /// Runs the closure, and returns the full outcome: its value or panic, the fate of the thread, and any strays.
@@ -376,25 +385,33 @@ impl Call {
         R: Send,
     {
         let Call { target, options } = self;
-        execute(Some(&target?), &options, inspect, |_| body())
+        let mut place = target?;
+        place.prepare();
+        execute(Some(&place), Role::for_bodies_in(&place), &options, inspect, |_| body())
     }
 }
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
-fn execute<F, R>(target: Option<&NetNs>, options: &Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+fn execute<F, R>(
+    target: Option<&Place>,
+    role: Role,
+    options: &Options,
+    inspect: Inspect,
+    body: F,
+) -> Result<Outcome<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let audit = target.filter(|_| options.audit).map(Audit::begin);
+    let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
     // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
     let (context, is_bare) = (&context, context.is_empty());
     let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
-    let task = CallTask { target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };
+    let task = CallTask { target: target.map(Place::as_target), body, inspect, audit: audit.as_ref() };
     let pool = Pool::of_process();
     let (result, lease_end) = match options.choose(pool)? {
-        ThreadKind::Pooled => launch::on_leased_thread(pool, task, options)?,
+        ThreadKind::Pooled => launch::on_leased_thread(pool, task, role, options)?,
         ThreadKind::Fresh => launch::on_fresh_thread(pool, task, options)?,
     };
     let thread = options.fate(lease_end.report());

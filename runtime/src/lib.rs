@@ -36,6 +36,7 @@ pub use async_call::{
 pub use call::audit::{Stray, set_stray_hook};
 pub use call::command::Command;
 pub use call::netns_pool::{NetNsPool, NetNsPoolBuilder, NetNsPoolStats, PrepareResult};
+pub use call::view::{ProcessRef, View, ViewBuilder};
 pub use call::walk::{par_walk, walk};
 pub use call::worker::Worker;
 pub use call::{Call, Outcome, pinned, try_with_netns, with_netns};

@@ -10,8 +10,10 @@
 pub(crate) mod holders;
 mod identity;
 pub(crate) mod inventory;
+pub(crate) mod mounts;
 mod names;
 mod pidfd;
+mod place;
 mod target;
 pub(crate) mod watch;
 mod weak;
@@ -31,6 +33,8 @@ use crate::sys::{self, Kind, ProcTask};
 
 pub use names::Names;
 pub(crate) use names::Reserved;
+pub use place::Place;
+pub(crate) use place::Target;
 pub use target::IntoNetNs;
 pub use weak::WeakNetNs;
 
@@ -214,37 +218,7 @@ impl NetNs {
 
     /// The way in.
     pub(crate) fn as_target(&self) -> Target<'_> {
-        Target { fd: self.as_fd(), ns: self }
-    }
-}
-
-/// The way into a namespace: its descriptor, found beforehand.
-///
-/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at
-/// every call.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<'n> {
-    fd: BorrowedFd<'n>,
-    ns: &'n NetNs,
-}
-
-impl Target<'_> {
-    /// Moves the calling thread in. The one way, for pinned threads and for [`NetNs::join`].
-    pub(crate) fn setns(self) -> Result<(), Error> {
-        let Target { fd, ns } = self;
-        sys::setns(fd, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
-    }
-
-    /// Whether the descriptor's number is this namespace's on the calling thread too: it is where threads share their
-    /// table of descriptors.
-    pub(crate) fn is_of_this_table(&self) -> bool {
-        sys::identity(self.fd) == Ok((self.ns.id().device, self.ns.id().inode))
-    }
-
-    /// The namespace that it leads to.
-    pub(crate) fn netns(&self) -> &NetNs {
-        self.ns
+        Target { fd: self.as_fd(), ns: self, surroundings: None }
     }
 }
 

@@ -9,7 +9,9 @@ use crate::call::Call;
 #[cfg(feature = "tokio")]
 use crate::call::Outcome;
 use crate::call::audit::Stray;
+use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
+pub use crate::netns::Place;
 use crate::netns::{IntoNetNs, NetNs};
 #[cfg(feature = "tokio")]
 use crate::thread::Inspect;
@@ -64,11 +66,20 @@ impl Options {
         Options { test: if yes { Some(name) } else { None }, ..self }
     }
 
-    fn call(self, ns: NetNs) -> Call {
-        let call = Call::new(ns);
+    fn call(self, place: Place) -> Call {
+        let call = Call::at(place);
         let call = if self.fresh { call.fresh() } else { call };
         if self.audit { call.audit() } else { call }
     }
+}
+
+/// The place of `#[in_netns(view = …)]`.
+///
+/// # Errors
+///
+/// None.
+pub fn view_place(view: impl std::borrow::Borrow<View>) -> Result<Place, Error> {
+    view.borrow().into_place()
 }
 
 /// The outcome of a call. One of the `or_…` functions turns it into the value of the annotated function.
@@ -85,12 +96,12 @@ pub struct CallOutcome<R> {
 /// # Panics
 ///
 /// With the body's panic.
-pub fn call<R, F>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
+pub fn call<R, F>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    CallOutcome { result: ns.and_then(|ns| options.call(ns).run_with_strays(body)), options }
+    CallOutcome { result: place.and_then(|place| options.call(place).run_with_strays(body)), options }
 }
 
 /// As [`call`], for an async body.
@@ -99,13 +110,13 @@ where
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_async<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
+pub async fn call_async<R, F, Fut>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
     R: Send,
 {
-    let outcome = async { options.call(ns?).execute_async(Inspect::Later, body).await }.await;
+    let outcome = async { options.call(place?).execute_async(Inspect::Later, body).await }.await;
     CallOutcome { result: outcome.map(Outcome::into_value_and_strays), options }
 }
 
@@ -115,13 +126,13 @@ where
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_owned<R, F, Fut>(ns: Result<NetNs, Error>, options: Options, body: F) -> CallOutcome<R>
+pub async fn call_owned<R, F, Fut>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    CallOutcome { result: async { async_call::call_owned(options.call(ns?), body).await }.await, options }
+    CallOutcome { result: async { async_call::call_owned(options.call(place?), body).await }.await, options }
 }
 
 /// Replaces a failure to enter by the value of a skipped test, if the test is to be skipped: see `skips`.

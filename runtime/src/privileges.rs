@@ -375,7 +375,7 @@ pub(crate) fn may_administer() -> bool {
 }
 
 /// Whether the calling thread has a capability, by its number, in its user namespace.
-fn has_capability(capability: u8) -> bool {
+pub(crate) fn has_capability(capability: u8) -> bool {
     sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
 }
 

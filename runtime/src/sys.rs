@@ -11,6 +11,7 @@ pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
 pub(crate) mod children;
+pub(crate) mod files;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
@@ -43,10 +44,10 @@ use nix::unistd::{Pid, gettid};
 pub(crate) use nix::mount::MsFlags;
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
-    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Capabilities, ParentDeathSignal, Resource, bring_loopback_up,
-    capabilities_of, copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace,
-    has_marked_descriptor_table, has_mount, mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd,
-    netns_of_socket, open_namespace_handle, owning_user_namespace, pidfd_of_process,
+    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, ParentDeathSignal, Resource,
+    bring_loopback_up, capabilities_of, copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace,
+    has_marked_descriptor_table, has_mount, keep_library_loaded, mark_descriptor_table, namespace_number,
+    namespace_type, netns_of_pidfd, netns_of_socket, open_namespace_handle, owning_user_namespace, pidfd_of_process,
     pidfd_of_thread as pidfd_where_harmless, set_capabilities, share as share_where_harmless,
 };
 
@@ -373,6 +374,11 @@ impl Kind {
             Kind::PidForChildren => CloneFlags::CLONE_NEWPID,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
         }
+    }
+
+    /// Whether the kernel has this kind.
+    pub(crate) fn exists(self) -> bool {
+        !matches!(self.open(ProcTask::Me), Err(Errno::ENOENT))
     }
 
     /// Opens the namespace of this kind that another thread of this process is in.

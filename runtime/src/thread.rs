@@ -22,6 +22,7 @@ pub(crate) mod descriptors;
 mod detached;
 mod exit;
 pub(crate) mod fate;
+mod files;
 mod handle;
 pub(crate) mod home;
 mod oneshot;

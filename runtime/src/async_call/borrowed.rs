@@ -14,7 +14,7 @@ use crate::call::Outcome;
 use crate::call::context::Context;
 use crate::call::launch::Options;
 use crate::error::Error;
-use crate::netns::NetNs;
+use crate::netns::Place;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond.
@@ -23,7 +23,12 @@ use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100) };
 
 /// The life of a call, on the side that awaits it.
-pub(crate) async fn call<F, Fut, R>(ns: NetNs, options: Options, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+pub(crate) async fn call<F, Fut, R>(
+    place: Place,
+    options: Options,
+    inspect: Inspect,
+    body: F,
+) -> Result<Outcome<R>, Error>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
@@ -40,7 +45,7 @@ where
     };
     // The call holds no reference to the namespace when it returns: its thread gets this one.
     let launch = Launch {
-        ns,
+        place,
         options: options.clone(),
         inspect,
         allowance: Allowance::of_caller(),

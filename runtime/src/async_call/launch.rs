@@ -7,14 +7,14 @@ use std::sync::mpsc;
 use super::session::{AsyncSession, LeaseGuard, Refused, SessionEnd};
 use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
-use crate::netns::NetNs;
+use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, Role};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
 pub(super) struct Launch<T, L> {
-    pub(super) ns: NetNs,
+    pub(super) place: Place,
     pub(super) options: Options,
     pub(super) inspect: Inspect,
     /// What the caller has.
@@ -43,7 +43,7 @@ where
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let lease = match pool.lease(Role::Bodies) {
+        let lease = match pool.lease(Role::for_bodies_in(&self.place)) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
         };
@@ -88,13 +88,13 @@ where
 
     /// On the pinned thread. It does not unwind.
     fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
-        let Launch { ns, options, inspect, allowance: _, payload, run } = self;
+        let Launch { place, options, inspect, allowance: _, payload, run } = self;
         // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has
         // the thread retire, and those who wait for the payload learn that it is gone.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-            let session = AsyncSession::begin(pool, thread, lease_guard, &ns, &options, inspect);
+            let session = AsyncSession::begin(pool, thread, lease_guard, &place, &options, inspect);
             // The session has one of its own.
-            drop(ns);
+            drop(place);
             run(session, payload);
         }));
     }

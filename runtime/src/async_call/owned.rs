@@ -26,9 +26,9 @@ where
 {
     let task = Arc::new(Task::default());
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
-    let begun = call.into_parts().and_then(|(ns, options)| {
+    let begun = call.into_parts().and_then(|(place, options)| {
         let launch =
-            Launch { ns, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
+            Launch { place, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
         launch.begin().map_err(|(error, _)| error)
     });
     if let Err(error) = begun {

@@ -8,7 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::local::LocalTasks;
 use crate::error::{Error, ErrorKind};
-use crate::netns::NetNs;
+use crate::netns::mounts::MountNamespace;
+use crate::netns::{NetNs, Place};
 use crate::thread::ThreadExit;
 use crate::unwind::contain;
 
@@ -21,12 +22,12 @@ pub(super) struct CallRuntime {
 
 impl CallRuntime {
     /// On the pinned thread, which is inside already.
-    pub(super) fn build(ns: &NetNs) -> Result<CallRuntime, Error> {
+    pub(super) fn build(place: &Place) -> Result<CallRuntime, Error> {
         let blocking = Arc::new(BlockingThreads::default());
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
-        let (starts, stops, ns) = (Arc::clone(&blocking), Arc::clone(&blocking), ns.clone());
-        builder.on_thread_start(move || starts.on_start(&ns)).on_thread_stop(move || stops.on_stop());
+        let (starts, stops, inside) = (Arc::clone(&blocking), Arc::clone(&blocking), Inside::here(place)?);
+        builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.on_stop());
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
         })?;
@@ -69,9 +70,9 @@ struct BlockingThreads {
 impl BlockingThreads {
     /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
     /// the runtime can be carried anywhere.
-    fn on_start(&self, ns: &NetNs) {
+    fn on_start(&self, inside: &Inside) {
         self.any.store(true, Ordering::Relaxed);
-        panic_unless_entered(ns, enter_by_birth_or_now(ns));
+        panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
     }
 
     fn on_stop(&self) {
@@ -83,6 +84,29 @@ impl BlockingThreads {
     fn wait_until_gone(&self) {
         let exits = std::mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
         exits.into_iter().for_each(ThreadExit::wait);
+    }
+}
+
+/// Where the threads of a call's runtime are to be.
+struct Inside {
+    place: Place,
+    /// Of a view: what the call's own thread has entered.
+    mounts: Option<MountNamespace>,
+}
+
+impl Inside {
+    /// On the pinned thread, which is inside.
+    fn here(place: &Place) -> Result<Inside, Error> {
+        let mounts = if place.needs_own_files() { Some(MountNamespace::of_current()?) } else { None };
+        Ok(Inside { place: place.clone(), mounts })
+    }
+
+    /// As the function of this name, for a view too.
+    fn enter_by_birth_or_now(&self) -> Result<(), Error> {
+        if self.mounts.as_ref().is_none_or(MountNamespace::is_current) {
+            return enter_by_birth_or_now(self.place.netns());
+        }
+        self.place.as_target().enter_for_good()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::call::audit::{Audit, Stray};
 use crate::call::launch::Options;
 use crate::call::session::Session;
 use crate::error::Error;
-use crate::netns::NetNs;
+use crate::netns::Place;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, run_detached};
@@ -150,7 +150,7 @@ impl<'t> AsyncSession<'t> {
         pool: &'static Pool,
         thread: &'t mut PinnedThread,
         lease_guard: LeaseGuard,
-        ns: &NetNs,
+        place: &Place,
         options: &Options,
         inspect: Inspect,
     ) -> Result<AsyncSession<'t>, Refused> {
@@ -158,11 +158,11 @@ impl<'t> AsyncSession<'t> {
             LeaseGuard::Pooled(_) => options.session_name(),
             LeaseGuard::Counted(_) => None,
         };
-        let entered = thread.enter_checked(ns.as_target());
-        let audit = (options.audit && entered.is_ok()).then(|| Audit::begin(ns));
+        let entered = thread.enter_checked(place.as_target());
+        let audit = (options.audit && entered.is_ok()).then(|| Audit::begin(place.netns()));
         let begun =
             Session::begin(pool, thread, entered, inspect, audit.as_ref(), name.as_deref()).and_then(|session| {
-                match CallRuntime::build(ns) {
+                match CallRuntime::build(place) {
                     Ok(runtime) => Ok((session, runtime)),
                     Err(error) => Err((error, session.end(None))),
                 }

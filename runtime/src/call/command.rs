@@ -24,17 +24,11 @@ use std::process::{self, Child, CommandArgs, CommandEnvs, ExitStatus, Output, St
 use std::sync::Arc;
 
 use crate::call::context::Context;
+use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
-use crate::netns::NetNs;
+use crate::netns::{NetNs, Place};
 use crate::sys::ParentDeathSignal;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors};
-
-/// Where processes are started.
-#[derive(Clone, Debug)]
-pub(crate) enum Place {
-    /// In a network namespace, and otherwise where this process is.
-    NetNs(NetNs),
-}
 
 impl Place {
     /// Has a spawner run `start` inside. `id` tells the id of the process that was started.
@@ -43,7 +37,8 @@ impl Place {
         start: impl FnOnce() -> io::Result<C> + Send,
         id: impl Fn(&C) -> Option<u32> + Sync,
     ) -> Result<io::Result<C>, Error> {
-        let Place::NetNs(ns) = self;
+        let mut place = self.clone();
+        place.prepare();
         let pool = Pool::of_process();
         if descriptors::are_apart(pool.home_or_init()?) {
             let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and \
@@ -54,30 +49,24 @@ impl Place {
         let context = Context::of_caller();
         let allowance = Allowance::unknown();
         let mut start = Some(start);
-        let (lease, (started, lease_end)) = pool.lease_admitted(Role::Spawner, &allowance, |thread, _| {
-            if let Err(error) = thread.admit(Some(ns.as_target()), &allowance)? {
-                return Some((Err(error), LeaseEnd::not_entered(&pool.roster, thread)));
-            }
-            let Some(start) = start.take() else { unreachable!("a process is started once") };
-            // tokio panics without the drivers that it needs.
-            let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
-            if let Ok(Ok(child)) = &started {
-                if let Some(id) = id(child) {
-                    thread.has_started(id);
+        let (lease, (started, lease_end)) =
+            pool.lease_admitted(Role::for_processes_in(&place), &allowance, |thread, _| {
+                if let Err(error) = thread.admit(Some(place.as_target()), &allowance)? {
+                    return Some((Err(error), LeaseEnd::not_entered(&pool.roster, thread)));
                 }
-            }
-            Some((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-        })?;
+                let Some(start) = start.take() else { unreachable!("a process is started once") };
+                // tokio panics without the drivers that it needs.
+                let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
+                if let Ok(Ok(child)) = &started {
+                    if let Some(id) = id(child) {
+                        thread.has_started(id);
+                    }
+                }
+                Some((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
+            })?;
         // What became of the thread is in the counters, and the poison hook was called.
         let _ = lease_end.return_lease(lease).report();
         Ok(started?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place::NetNs(ns) = self;
-        fmt::Display::fmt(ns, out)
     }
 }
 
@@ -147,7 +136,7 @@ impl NetNs {
     /// caller's.
     ///
     /// Everything else is as in this process: mounts, user, working directory. In particular `/sys` and `/etc` are not
-    /// those that `ip netns exec` shows.
+    /// those that `ip netns exec` shows; [`View::command`] has them.
     ///
     /// Nothing happens until the command is started: see [`Command`].
     ///
@@ -164,7 +153,29 @@ impl NetNs {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        Command::new(Place::NetNs(self.clone()), program.as_ref())
+        Command::new(self.clone().into(), program.as_ref())
+    }
+}
+
+impl View {
+    /// A command that starts a program in this view, as `ip netns exec` does: [`NetNs::command`], with a view.
+    ///
+    /// The program is looked up in the view. It begins in the working directory of the caller, or in `/` where there is
+    /// no such directory in the view, with the umask that the process had when the view was made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::NetNs;
+    ///
+    /// let view = NetNs::new()?.view()?;
+    /// let output = view.command("ls").arg("/sys/class/net").output()?;
+    /// assert_eq!(output.stdout, b"lo\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command::new(self.place(), program.as_ref())
     }
 }
 

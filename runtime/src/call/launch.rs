@@ -99,6 +99,7 @@ impl FreshThread {
 pub(super) fn on_leased_thread<F, R>(
     pool: &'static Pool,
     task: CallTask<'_, F>,
+    role: Role,
     options: &Options,
 ) -> Result<CallResult<R>, Error>
 where
@@ -109,7 +110,7 @@ where
     let CallTask { target, body, inspect, audit } = task;
     let mut body = Some(body);
     let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(Role::Bodies, &allowance, |thread, assist_point| {
+    let (lease, (result, lease_end)) = pool.lease_admitted(role, &allowance, |thread, assist_point| {
         let entered = thread.admit(target, &allowance)?;
         let task = CallTask { target, body: &mut body, inspect, audit };
         Some(task.run(entered, pool, thread, name.as_deref(), Some(assist_point)))

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::NetNs;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, TaskState};
+use crate::sys::{self, Kind, TaskState};
 
 impl NetNs {
     /// The namespace that a process is in: that of its leader (the main thread), or of another of its threads where
@@ -36,19 +36,10 @@ impl NetNs {
     /// `pidfd_open(2)`, `namespaces(7)`, `ptrace(2)` on access mode checking.
     pub fn from_pid(pid: u32) -> Result<NetNs, Error> {
         let operation = || format!("open the network namespace of process {pid}");
-        match sys::pidfd_of_process(pid) {
-            Ok(pidfd) => of_pidfd(pidfd.as_fd(), &operation),
-            Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
-            // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not to be had here.
-            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
-                let process = open_process(pid).map_err(|errno| {
-                    Error::from_errno(operation(), errno)
-                        .explain(|kind| (kind == ErrorKind::NotFound).then(|| NO_PROCESS.into()))
-                })?;
-                of_process(&process, pid, true, &operation)
-            }
-            Err(errno) => Err(Error::from_errno(operation(), errno)),
+        if let Ok(pidfd) = sys::pidfd_of_process(pid) {
+            return of_pidfd(pidfd.as_fd(), &operation);
         }
+        NetNs::checked(task_of_pid(pid, &operation)?.open(Kind::Net, &operation)?, operation)
     }
 
     /// The namespace that the process of a descriptor is in, or the thread where it is one of a thread
@@ -117,17 +108,7 @@ pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) ->
         Err(Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
         Err(errno) => return Err(failed(errno, number())),
     }
-    let Some(process) = number() else { return Err(has_exited(operation)) };
-    let directory = open_process(process).map_err(|errno| match errno {
-        Errno::ENOENT | Errno::ESRCH => has_exited(operation),
-        errno => failed(errno, Some(process)),
-    })?;
-    // The id was the process's own when the directory was opened, if it still is now: it has not been reaped in
-    // between.
-    if number() != Some(process) {
-        return Err(has_exited(operation));
-    }
-    of_process(&directory, process, other_threads, operation)
+    NetNs::checked(task_of_pidfd(pidfd, operation)?.open(Kind::Net, operation)?, operation)
 }
 
 /// The directory of a process in `/proc`, or of a thread of any.
@@ -145,34 +126,74 @@ fn open_process(process: u32) -> nix::Result<OwnedFd> {
     sys::open_directory(&task_of(process))
 }
 
-/// The namespace of a process, given its directory in `/proc`.
-fn of_process(
-    directory: &OwnedFd,
+/// A process's directory in `/proc`, or a thread's, by descriptor.
+pub(super) struct Task {
+    directory: OwnedFd,
     process: u32,
+    /// Whether another thread of the process will do where this one has exited.
     other_threads: bool,
-    operation: &dyn Fn() -> String,
-) -> Result<NetNs, Error> {
-    let path = sys::path_of_descriptor(directory);
-    let has_gone = |errno, task: &Path| match errno {
-        Errno::ENOENT | Errno::ESRCH => true,
-        // As above; and where it was reaped meanwhile, it has no state.
-        Errno::EACCES | Errno::EPERM => sys::state_of_task(task).is_none_or(|state| state == TaskState::Exiting),
-        _ => false,
-    };
-    let failed = |errno| Error::from_errno(operation(), errno).explain_looking_at_process(Some(process));
-    match sys::open_namespace_file_at(directory, Path::new("ns/net")) {
-        Ok(namespace) => return NetNs::checked(namespace, operation),
-        Err(errno) if has_gone(errno, &path) && other_threads => {}
-        Err(errno) if has_gone(errno, &path) => return Err(has_exited(operation)),
-        Err(errno) => return Err(failed(errno)),
+}
+
+/// The directory of a process, or of a thread.
+pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Task, Error> {
+    match sys::pidfd_of_process(pid) {
+        Ok(pidfd) => task_of_pidfd(pidfd.as_fd(), operation),
+        Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
+        // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not to be had here.
+        Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
+            let directory = open_process(pid).map_err(|errno| {
+                Error::from_errno(operation(), errno)
+                    .explain(|kind| (kind == ErrorKind::NotFound).then(|| NO_PROCESS.into()))
+            })?;
+            Ok(Task { directory, process: pid, other_threads: true })
+        }
+        Err(errno) => Err(Error::from_errno(operation(), errno)),
     }
-    for thread in sys::threads_of(&path).unwrap_or_default() {
-        let task = format!("task/{thread}");
-        match sys::open_namespace_file_at(directory, &Path::new(&task).join("ns/net")) {
-            Ok(namespace) => return NetNs::checked(namespace, operation),
-            Err(errno) if has_gone(errno, &path.join(&task)) => {}
+}
+
+/// The directory of what is known to be the process, or thread, of a descriptor.
+pub(super) fn task_of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Task, Error> {
+    let number = || sys::number_of_pidfd(pidfd).ok().flatten();
+    let Some(process) = number() else { return Err(has_exited(operation)) };
+    let directory = open_process(process).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ESRCH => has_exited(operation),
+        errno => Error::from_errno(operation(), errno).explain_looking_at_process(Some(process)),
+    })?;
+    // The id was the process's own when the directory was opened, if it still is now: it has not been reaped in
+    // between.
+    if number() != Some(process) {
+        return Err(has_exited(operation));
+    }
+    Ok(Task { directory, process, other_threads: !sys::is_pidfd_of_thread(pidfd) })
+}
+
+impl Task {
+    /// Opens the namespace of a kind.
+    pub(super) fn open(&self, kind: Kind, operation: &dyn Fn() -> String) -> Result<OwnedFd, Error> {
+        let Task { directory, process, other_threads } = self;
+        let path = sys::path_of_descriptor(directory);
+        let file = Path::new("ns").join(kind.file());
+        let has_gone = |errno, task: &Path| match errno {
+            Errno::ENOENT | Errno::ESRCH => true,
+            // As above; and where it was reaped meanwhile, it has no state.
+            Errno::EACCES | Errno::EPERM => sys::state_of_task(task).is_none_or(|state| state == TaskState::Exiting),
+            _ => false,
+        };
+        let failed = |errno| Error::from_errno(operation(), errno).explain_looking_at_process(Some(*process));
+        match sys::open_namespace_file_at(directory, &file) {
+            Ok(namespace) => return Ok(namespace),
+            Err(errno) if has_gone(errno, &path) && *other_threads => {}
+            Err(errno) if has_gone(errno, &path) => return Err(has_exited(operation)),
             Err(errno) => return Err(failed(errno)),
         }
+        for thread in sys::threads_of(&path).unwrap_or_default() {
+            let task = format!("task/{thread}");
+            match sys::open_namespace_file_at(directory, &Path::new(&task).join(&file)) {
+                Ok(namespace) => return Ok(namespace),
+                Err(errno) if has_gone(errno, &path.join(&task)) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Err(has_exited(operation))
     }
-    Err(has_exited(operation))
 }

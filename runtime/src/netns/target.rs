@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::NetNs;
+use super::{NetNs, Place};
 use crate::error::{Error, ErrorKind};
 
 /// What [`with_netns`](crate::with_netns) and `#[in_netns(…)]` take for a namespace.
@@ -45,6 +45,15 @@ pub trait IntoNetNs {
     ///
     /// Those of the constructor that it stands for, such as [`NetNs::from_name`].
     fn into_netns(self) -> Result<NetNs, Error>;
+
+    /// As [`IntoNetNs::into_netns`], with what a [`View`](crate::View) has besides.
+    #[doc(hidden)]
+    fn into_place(self) -> Result<Place, Error>
+    where
+        Self: Sized,
+    {
+        self.into_netns().map(Place::from)
+    }
 }
 
 impl IntoNetNs for NetNs {

@@ -264,7 +264,8 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The numbers of `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN` and `CAP_SETFCAP` in `capabilities(7)`.
+/// The numbers of these capabilities in `capabilities(7)`.
+pub(crate) const CAP_SYS_CHROOT: u8 = 18;
 pub(crate) const CAP_SYS_PTRACE: u8 = 19;
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;
 pub(crate) const CAP_SETFCAP: u8 = 31;
@@ -356,6 +357,18 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is borrowed for the call; the kernel takes its address, and neither reads nor writes it.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
+}
+
+/// Loads a shared library into the process, for good. A program that is linked statically loads none.
+pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) {
+    #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+    // SAFETY: the name is a string that outlives the call. Code of the library runs, as it would at the first look-up of
+    // a name that makes the C library load it.
+    unsafe {
+        libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+    }
+    #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
+    let _ = name;
 }
 
 /// A signal that the processes of a command get when their parent thread exits (`PR_SET_PDEATHSIG(2const)`).

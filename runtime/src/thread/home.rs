@@ -314,21 +314,25 @@ impl Home {
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
-    /// `capabilities` are those that its lease began with. Its own code must have run to the end; its namespaces may
+    /// `capabilities` are those that its lease began with. A thread for views has its own files: they are restored, and
+    /// not compared. Its own code must have run to the end; its namespaces may
     /// still be on their way back.
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
         capabilities: Capabilities,
+        own_files: bool,
         calls: OptionalCalls,
     ) -> Result<(), Change> {
         let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
         match &self.sharing {
             Sharing::Compared if calls.has(Optional::Kcmp) => {
-                self.share(Resource::Fs, thread, Change::Filesystem)?;
+                if !own_files {
+                    self.share(Resource::Fs, thread, Change::Filesystem)?;
+                }
                 self.share(Resource::Files, thread, Change::FileTable)?;
             }
-            Sharing::Tried(trial) if thread == sys::current_tid() => trial.by_current_thread()?,
+            Sharing::Tried(trial) if thread == sys::current_tid() => trial.by_current_thread(own_files)?,
             _ => return Err(Change::Unknown),
         }
         match sys::capabilities_of(thread) {
@@ -414,19 +418,21 @@ impl Trial {
         sys::mark_descriptor_table(&marker)?;
         let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker };
         // What is true of the template must come out.
-        trial.by_current_thread().map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
+        trial.by_current_thread(false).map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
     }
 
     /// Tells whether the calling thread shares with the template.
     ///
     /// That its `fs_struct` is shared at all is taken for shared with the template. A body that unshared it, and
     /// started a thread that lives on, is not seen.
-    fn by_current_thread(&self) -> Result<(), Change> {
-        match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
-            Err(Errno::EINVAL) => {}
-            Ok(()) => return Err(Change::Filesystem),
-            // Without `CAP_SYS_CHROOT`.
-            Err(_) => return Err(Change::Unknown),
+    fn by_current_thread(&self, own_files: bool) -> Result<(), Change> {
+        if !own_files {
+            match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
+                Err(Errno::EINVAL) => {}
+                Ok(()) => return Err(Change::Filesystem),
+                // Without `CAP_SYS_CHROOT`.
+                Err(_) => return Err(Change::Unknown),
+            }
         }
         match sys::has_marked_descriptor_table(&self.marker) {
             Ok(true) => Ok(()),

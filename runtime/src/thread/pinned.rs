@@ -56,18 +56,21 @@
 //! ```
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::netns::mounts::{Entry, Mounts, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::{self, Capabilities, OptionalCalls};
 use crate::thread::Pool;
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
 use crate::thread::exit::ThreadExit;
+use crate::thread::files::OwnFiles;
 use crate::thread::home::{Change, Home, RestorePath};
 use crate::thread::pristine::Baseline;
 
@@ -109,6 +112,8 @@ pub struct PinnedThread {
     used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
+    /// Where it has entered a view: what it does not share with the process any more.
+    own_files: Option<OwnFiles>,
     /// What it has taken on for its lease.
     capabilities: Capabilities,
     /// The processes that it has started for callers. (A body's are the body's.)
@@ -134,6 +139,7 @@ impl PinnedThread {
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
+            own_files: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             children: Children::default(),
             poison: None,
@@ -205,7 +211,74 @@ impl PinnedThread {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
             return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
         }
-        as_target.setns()
+        match as_target.surroundings() {
+            None => as_target.setns(),
+            Some((surroundings, directory)) => self.enter_view(as_target, surroundings, directory),
+        }
+    }
+
+    /// Enters a view, with everything in its place. On an error the thread is at home, or poisoned.
+    fn enter_view(
+        &mut self,
+        target: Target<'_>,
+        surroundings: &Surroundings,
+        directory: Option<&CStr>,
+    ) -> Result<(), Error> {
+        /// More than one only where the files are replaced all the time.
+        const TRIES: u32 = 8;
+        self.take_own_files()?;
+        for _ in 0..TRIES {
+            let mounts = surroundings.current();
+            let entered = mounts
+                .enter(target.netns())
+                .and_then(|()| target.setns().map_err(|error| Entry { error, has_moved: true }));
+            match entered {
+                Ok(()) if mounts.are_in_place() => {
+                    // Where there is no such directory, the body begins at the root.
+                    let _ = directory.map(sys::files::change_directory);
+                    return Ok(());
+                }
+                Ok(()) => self.go_home_or_poison()?,
+                Err(Entry { error, has_moved: false }) => return Err(error),
+                Err(Entry { error, has_moved: true }) => {
+                    self.go_home_or_poison()?;
+                    return Err(error);
+                }
+            }
+            surroundings.renew(&mounts, |recipe| self.make_mounts(recipe))?;
+        }
+        let why = "its files are replaced faster than they can be mounted; call again";
+        Err(Error::new(ErrorKind::Busy, format!("enter the view of {}", target.netns()), why))
+    }
+
+    /// Makes the mounts of a view. The thread is at home, before and after.
+    pub(crate) fn make_mounts(&mut self, recipe: &Recipe) -> Result<Mounts, Error> {
+        self.take_own_files()?;
+        let made = recipe.make();
+        self.go_home_or_poison()?;
+        made
+    }
+
+    fn take_own_files(&mut self) -> Result<(), Error> {
+        if self.own_files.is_none() {
+            self.own_files = Some(OwnFiles::take()?);
+        }
+        Ok(())
+    }
+
+    /// Goes home in the middle of a lease.
+    fn go_home_or_poison(&mut self) -> Result<(), Error> {
+        self.go_home().inspect_err(|error| self.poison(error))
+    }
+
+    /// Goes home, whatever a body did.
+    fn go_home(&self) -> Result<(), Error> {
+        let files = self.own_files.as_ref().map_or(Ok(()), OwnFiles::restore);
+        let namespaces = match &self.restore_path {
+            Some(path) => self.home.restore_by(path),
+            None => self.home.restore(),
+        };
+        files.and(namespaces)
     }
 
     /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
@@ -244,8 +317,7 @@ impl PinnedThread {
         if inside {
             // As with a plain `setns`, the current privileges of the process decide whether the namespace may be
             // entered.
-            if let Err(error) = self.home.restore() {
-                self.poison(&error);
+            if let Err(error) = self.go_home_or_poison() {
                 return Some(Err(error));
             }
         }
@@ -306,10 +378,7 @@ impl PinnedThread {
     /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
-        let restored = match &self.restore_path {
-            Some(path) => self.home.restore_by(path),
-            None => self.home.restore(),
-        };
+        let restored = self.go_home();
         if let Err(error) = &restored {
             self.poison(error);
         }
@@ -362,7 +431,8 @@ impl PinnedThread {
             if self.state == LeaseState::HalfInspected {
                 return Ok(());
             }
-            match self.home.inspect_from_anywhere(self.id, self.capabilities, self.calls) {
+            let own_files = self.own_files.is_some();
+            match self.home.inspect_from_anywhere(self.id, self.capabilities, own_files, self.calls) {
                 // The thread began with the descriptor table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
                 found => found,

@@ -185,10 +185,11 @@ impl Lease {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
         // Before the job is posted: while the worker waited for it, each look at it would cost a trip to another CPU.
         allowance.into_iter().for_each(Allowance::look);
+        let own_files = worker.retired.role.has_own_files();
         let inspect = |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
-                home.inspect_from_anywhere(thread, capabilities, OptionalCalls::of_current_thread())
+                home.inspect_from_anywhere(thread, capabilities, own_files, OptionalCalls::of_current_thread())
             });
         };
         worker.side.run(job, inspect)

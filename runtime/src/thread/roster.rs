@@ -9,6 +9,7 @@ use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pool::Pool;
 use super::spin_policy::SpinLimit;
+use crate::netns::Place;
 use crate::sys;
 
 /// How long a side of a hand-over spins before it parks, where there are two CPUs or more: about 10 µs.
@@ -17,7 +18,7 @@ const SPIN: SpinLimit = SpinLimit(1000);
 /// What the pool, its workers and the template thread share.
 pub(crate) struct Roster {
     /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
-    idle: [Mutex<Vec<WorkerHandle>>; 2],
+    idle: [Mutex<Vec<WorkerHandle>>; Role::ALL.len()],
     home: OnceLock<Home>,
     spin: OnceLock<SpinLimit>,
     /// The kernel's ids of the pinned threads that are alive.
@@ -31,7 +32,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(super) fn new() -> Roster {
         Roster {
-            idle: [const { Mutex::new(Vec::new()) }; 2],
+            idle: [const { Mutex::new(Vec::new()) }; Role::ALL.len()],
             home: OnceLock::new(),
             spin: OnceLock::new(),
             registered: Mutex::new(Vec::new()),
@@ -190,16 +191,35 @@ pub(crate) enum Role {
     Bodies,
     /// It starts processes, and stays for as long as one of them runs.
     Spawner,
+    /// As `Bodies`, in views: root, working directory and umask are its own.
+    Views,
+    /// As `Spawner`, in views.
+    ViewSpawner,
 }
 
 impl Role {
-    const ALL: [Role; 2] = [Role::Bodies, Role::Spawner];
+    const ALL: [Role; 4] = [Role::Bodies, Role::Spawner, Role::Views, Role::ViewSpawner];
+
+    /// Whether such a worker has root, working directory and umask to itself.
+    pub(crate) fn has_own_files(self) -> bool {
+        matches!(self, Role::Views | Role::ViewSpawner)
+    }
+
+    /// Of the workers that run bodies in a place.
+    pub(crate) fn for_bodies_in(place: &Place) -> Role {
+        if place.needs_own_files() { Role::Views } else { Role::Bodies }
+    }
+
+    /// Of the workers that start processes in a place.
+    pub(crate) fn for_processes_in(place: &Place) -> Role {
+        if place.needs_own_files() { Role::ViewSpawner } else { Role::Spawner }
+    }
 }
 
 /// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.
 #[derive(Debug)]
 pub(super) struct Retired {
-    role: Role,
+    pub(super) role: Role,
     set: AtomicBool,
 }
 

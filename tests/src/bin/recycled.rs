@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::mpsc;
 
-use in_netns::{ErrorKind, NetNs, Worker};
+use in_netns::{ErrorKind, NetNs, View, Worker};
 use in_netns_tests::become_root_of_a_user_namespace;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -87,9 +87,12 @@ fn one_after_another(spaces: &[NetNs]) {
         let id = child.as_raw().unsigned_abs();
         assert_eq!(NetNs::from_pid(id).expect("it lives"), spaces[at]);
         assert_eq!(NetNs::from_pidfd(&pidfd).expect("it lives"), spaces[at]);
+        assert_eq!(View::of_process(id).expect("it lives").netns(), &spaces[at]);
         if let Some(before) = dead.get(&child) {
             again += 1;
             let error = NetNs::from_pidfd(before).expect_err("it is gone, and its id another's");
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            let error = View::of_process(before).expect_err("it is gone, and its id another's");
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         }
         end(child);
@@ -114,6 +117,10 @@ fn while_ids_are_used_again(spaces: &[NetNs]) {
         for (at, pidfd) in hear {
             match NetNs::from_pidfd(&pidfd) {
                 Ok(found) => assert_eq!(found, spaces[at], "another's"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+            }
+            match View::of_process(&pidfd) {
+                Ok(found) => assert_eq!(found.netns(), &spaces[at], "another's"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
             }
         }

@@ -25,7 +25,7 @@ use crate::call::create::new_with;
 use crate::call::dismantle::{is_gone, open_sentinel};
 use crate::error::Error;
 use crate::sys;
-use crate::thread::{Allowance, Lease, Pool};
+use crate::thread::{Allowance, Lease, Pool, Role};
 use crate::unwind::{Payload, catch, contain, discard};
 
 /// The first time between two looks for namespaces that are gone. It doubles with each look in vain.
@@ -75,7 +75,7 @@ struct Maker {
 impl Maker {
     /// Has a pinned thread run it.
     fn lease_thread(self) -> Result<(), (Error, Box<Maker>)> {
-        let lease: Lease = match Pool::of_process().lease() {
+        let lease: Lease = match Pool::of_process().lease(Role::Bodies) {
             Ok(lease) => lease.uncounted(),
             Err(error) => return Err((error, Box::new(self))),
         };

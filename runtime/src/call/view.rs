@@ -1,0 +1,402 @@
+//! Views: what `ip netns exec` and `nsenter` show, for code of this process.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Arc;
+
+use crate::call::{Call, Options, Outcome, execute};
+use crate::error::{Error, ErrorKind};
+use crate::netns::mounts::{Files, Mounts, ProcessNamespaces, Recipe, Surroundings};
+use crate::netns::{IntoNetNs, NetNs, Place};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::{Inspect, Role};
+
+/// A network namespace together with the files that go with it: what `ip netns exec NAME` shows a program, in this
+/// process.
+///
+/// | path | what a body in a view sees |
+/// |---|---|
+/// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too |
+/// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, or those that [`View::builder`] was given |
+/// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
+/// | everything else | as at home: it is the same filesystem |
+///
+/// A view is given wherever a namespace is: to [`with_netns`](crate::with_netns), [`Call::new`], `with_netns_async`,
+/// `#[in_netns(&view)]` and `#[in_netns(view = …)]`. Cloning is cheap, and clones share the mounts.
+///
+/// ```
+/// # in_netns::rootless!();
+/// use std::fs;
+/// use in_netns::NetNs;
+///
+/// let ns = NetNs::new()?;
+/// let view = ns.view()?;
+/// let devices = view.run(|| fs::read_dir("/sys/class/net").map(Iterator::count))??;
+/// assert_eq!(devices, 1); // loopback
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # How it works
+///
+/// The view has a mount namespace of its own, a copy of home's, which is made once (about a millisecond) and kept by a
+/// descriptor. What is mounted in it never shows at home; what is mounted at home later shows in it. Bodies run on
+/// pinned threads of a second kind, which have root, working directory and umask to themselves.
+///
+/// - The **working directory** is the caller's, where a directory of that path is there, and `/` otherwise. The
+///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
+///   restored.
+/// - **Mounts** that a body makes stay in the view, for its later bodies.
+/// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away. So
+///   before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
+///   holds for files that are added to, removed from or replaced in the directory of the view.
+/// - **A thread started inside** is in the view, and stays there.
+/// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's files.
+/// - The view keeps its network namespace alive, as a [`NetNs`] does. Its mounts do not.
+/// - It takes `CAP_SYS_CHROOT` besides `CAP_SYS_ADMIN`, and works in a user namespace that has a mount namespace of its
+///   own, such as that of [`rootless!`](crate::rootless!).
+///
+/// `/proc/net` is a link to the network of the process's main thread, which is not in the view; the
+/// thread's own is `/proc/thread-self/net`.
+///
+/// # References
+///
+/// `ip-netns(8)`, `nsenter(1)`, `mount_namespaces(7)`, `nsswitch.conf(5)`, `sysfs(5)`.
+#[derive(Clone)]
+pub struct View {
+    net: NetNs,
+    surroundings: Arc<Surroundings>,
+}
+
+impl NetNs {
+    /// A view of this namespace, as `ip netns exec` has it: see [`View`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ViewBuilder::build`].
+    pub fn view(&self) -> Result<View, Error> {
+        View::builder(self).build()
+    }
+}
+
+impl View {
+    /// Begins a view of a namespace, with files other than those of `/etc/netns/NAME`.
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use std::net::ToSocketAddrs;
+    /// use in_netns::{NetNs, View};
+    ///
+    /// let ns = NetNs::new()?;
+    /// let view = View::builder(&ns).hosts("192.0.2.7 db.internal\n").build()?;
+    /// let address = view.run(|| ("db.internal", 5432).to_socket_addrs())??.next().unwrap();
+    /// assert_eq!(address.ip().to_string(), "192.0.2.7");
+    /// assert!(("db.internal", 5432).to_socket_addrs().is_err()); // at home
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(ns: &NetNs) -> ViewBuilder {
+        ViewBuilder {
+            net: ns.clone(),
+            etc: Etc::OfName,
+            resolv_conf: None,
+            hosts: None,
+            services: Some("files dns".to_owned()),
+            sys: true,
+        }
+    }
+
+    /// The view that a process has: its mounts, and its network, UTS, IPC and cgroup namespaces, as
+    /// `nsenter --target PID --mount --net --uts --ipc --cgroup` enters them.
+    ///
+    /// The process is given by its id, by a process descriptor (`pidfd_open(2)`) or as a [`Child`]. What it has at this
+    /// moment is taken, and kept when it exits or moves on. An id is looked up once: between the moment when the caller
+    /// learnt it and this call it may have come to mean another process, which a descriptor excludes.
+    ///
+    /// The root is that of the mount namespace, also where the process has called `chroot(2)`. Modules for look-ups of
+    /// names are those of home, loaded before: none is loaded from the files of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where it
+    /// may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// # use std::process::{Command, Stdio};
+    /// use in_netns::View;
+    ///
+    /// # let script = "mount -t tmpfs tmpfs /mnt && echo here > /mnt/file && echo ready && cat";
+    /// # let mut container = Command::new("unshare").args(["--mount", "--uts", "sh", "-c", script])
+    /// #     .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// # std::io::BufRead::read_line(&mut std::io::BufReader::new(container.stdout.as_mut().unwrap()), &mut String::new())?;
+    /// let view = View::of_process(container.id())?;
+    /// assert_eq!(view.run(|| std::fs::read_to_string("/mnt/file"))??, "here\n");
+    /// # container.kill()?;
+    /// # container.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// `nsenter(1)`, `setns(2)`.
+    pub fn of_process(process: impl ProcessRef) -> Result<View, Error> {
+        let namespaces = process.namespaces()?;
+        let net = namespaces.netns().clone();
+        let mounts = on_thread_for_views(|_| namespaces.into_mounts())?;
+        Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, None)) })
+    }
+
+    /// The network namespace.
+    #[must_use]
+    pub fn netns(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Where bodies in the view run.
+    pub(crate) fn place(&self) -> Place {
+        Place::with_surroundings(self.net.clone(), Arc::clone(&self.surroundings))
+    }
+
+    /// Runs a closure in the view: [`with_netns`](crate::with_netns), with a view.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_netns`](crate::with_netns), and as [`ViewBuilder::build`] where the mounts are made anew. In each case
+    /// the closure was never called.
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`](crate::with_netns).
+    pub fn run<F, R>(&self, f: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        Call::new(self).run(f)
+    }
+
+    /// Like [`View::run`], for a closure that returns a `Result`: see [`try_with_netns`](crate::try_with_netns).
+    ///
+    /// # Errors
+    ///
+    /// The closure's error, or one as of [`View::run`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_netns`](crate::with_netns).
+    pub fn try_run<F, T, E>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        Call::new(self).try_run(f)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "View({})", self.net)
+    }
+}
+
+/// For calls, the view. [`IntoNetNs::into_netns`] returns the network namespace alone.
+impl IntoNetNs for &View {
+    fn into_netns(self) -> Result<NetNs, Error> {
+        Ok(self.net.clone())
+    }
+
+    fn into_place(self) -> Result<Place, Error> {
+        Ok(self.place())
+    }
+}
+
+/// As `&View`.
+impl IntoNetNs for View {
+    fn into_netns(self) -> Result<NetNs, Error> {
+        Ok(self.net)
+    }
+
+    fn into_place(self) -> Result<Place, Error> {
+        Ok(Place::with_surroundings(self.net, self.surroundings))
+    }
+}
+
+/// Runs what makes a view, on a pinned thread that goes home afterwards.
+fn on_thread_for_views(make: impl FnOnce(&mut PinnedThread) -> Result<Mounts, Error> + Send) -> Result<Mounts, Error> {
+    execute(None, Role::Views, &Options::default(), Inspect::Later, make).map(Outcome::into_value)?
+}
+
+/// How to make a [`View`]: see [`View::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a view is made by `build`"]
+pub struct ViewBuilder {
+    net: NetNs,
+    etc: Etc,
+    resolv_conf: Option<String>,
+    hosts: Option<String>,
+    services: Option<String>,
+    sys: bool,
+}
+
+/// Which directory is shown over `/etc`.
+#[derive(Clone, Debug)]
+enum Etc {
+    /// `/etc/netns/NAME`, if the namespace has such a name.
+    OfName,
+    At(PathBuf),
+    None,
+}
+
+impl ViewBuilder {
+    /// Shows each entry of a directory over the entry of `/etc` of the same name, in place of those of
+    /// `/etc/netns/NAME`.
+    pub fn etc(mut self, directory: impl Into<PathBuf>) -> ViewBuilder {
+        self.etc = Etc::At(directory.into());
+        self
+    }
+
+    /// Shows no directory over `/etc`, also where there is an `/etc/netns/NAME`.
+    pub fn without_etc(mut self) -> ViewBuilder {
+        self.etc = Etc::None;
+        self
+    }
+
+    /// Shows a text as `/etc/resolv.conf`.
+    ///
+    /// Where that is a link, the file that it leads to is covered as well.
+    pub fn resolv_conf(mut self, text: impl Into<String>) -> ViewBuilder {
+        self.resolv_conf = Some(text.into());
+        self
+    }
+
+    /// Shows a text as `/etc/hosts`.
+    pub fn hosts(mut self, text: impl Into<String>) -> ViewBuilder {
+        self.hosts = Some(text.into());
+        self
+    }
+
+    /// Sets where names of hosts are looked up, in the words of `nsswitch.conf(5)`: `files dns` unless set.
+    ///
+    /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
+    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word.
+    pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
+        self.services = Some(services.into());
+        self
+    }
+
+    /// Leaves `nsswitch.conf` and the sockets of programs that look up names as they are at home. Such a program answers
+    /// from the network that *it* is in.
+    pub fn names_as_at_home(mut self) -> ViewBuilder {
+        self.services = None;
+        self
+    }
+
+    /// Leaves `/sys` as it is at home: `/sys/class/net` shows home's interfaces. For where the kernel does not let sysfs
+    /// be mounted.
+    pub fn without_sys(mut self) -> ViewBuilder {
+        self.sys = false;
+        self
+    }
+
+    /// Makes the view.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, or where home's mount namespace
+    ///   belongs to a user namespace above.
+    /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
+    ///   where the namespace has several names with a directory in `/etc/netns`.
+    /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over.
+    /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
+    ///
+    /// Nothing is left behind on an error.
+    pub fn build(self) -> Result<View, Error> {
+        let ViewBuilder { net, etc, resolv_conf, hosts, services, sys } = self;
+        let directory = match etc {
+            Etc::OfName => directory_of_name(&net)?,
+            Etc::At(directory) => Some(absolute(&net, &directory)?),
+            Etc::None => None,
+        };
+        let files = Files { directory, resolv_conf, hosts, services };
+        let recipe = Recipe { net: net.clone(), files, sys };
+        let mounts = on_thread_for_views(|thread| thread.make_mounts(&recipe))?;
+        Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, Some(recipe))) })
+    }
+}
+
+/// The directory of a namespace's name in `/etc/netns`.
+fn directory_of_name(net: &NetNs) -> Result<Option<PathBuf>, Error> {
+    const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
+    let mut found: Vec<PathBuf> = net
+        .names()?
+        .into_iter()
+        .filter(|name| {
+            name.parent().is_some_and(|parent| DIRECTORIES.into_iter().any(|known| parent == Path::new(known)))
+        })
+        .filter_map(|name| Some(Path::new("/etc/netns").join(name.file_name()?)))
+        .filter(|directory| directory.is_dir())
+        .collect();
+    found.dedup();
+    if found.len() > 1 {
+        let list: Vec<_> = found.iter().map(|directory| directory.display().to_string()).collect();
+        let why =
+            format!("it has several names, with {}; choose one with `View::builder(&ns).etc(…)`", list.join(" and "));
+        return Err(Error::new(ErrorKind::Unsupported, format!("make a view of {net}"), why));
+    }
+    Ok(found.pop())
+}
+
+fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(directory).map_err(|source| {
+        let operation = format!("make a view of {net}: find {}", directory.display());
+        Error::from_io(ErrorKind::NotFound, operation, source)
+    })
+}
+
+/// What [`View::of_process`] takes for a process: an id (`u32`), a process descriptor (`OwnedFd`, `&OwnedFd`,
+/// `BorrowedFd`), or a `&Child`.
+pub trait ProcessRef: sealed::Process {}
+
+impl<P: sealed::Process> ProcessRef for P {}
+
+mod sealed {
+    use super::{AsFd, BorrowedFd, Child, Error, OwnedFd, ProcessNamespaces};
+
+    pub trait Process {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error>;
+    }
+
+    impl Process for u32 {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error> {
+            ProcessNamespaces::of_pid(self)
+        }
+    }
+
+    impl Process for &Child {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error> {
+            ProcessNamespaces::of_pid(self.id())
+        }
+    }
+
+    impl Process for BorrowedFd<'_> {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error> {
+            ProcessNamespaces::of_pidfd(self)
+        }
+    }
+
+    impl Process for &OwnedFd {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error> {
+            ProcessNamespaces::of_pidfd(self.as_fd())
+        }
+    }
+
+    impl Process for OwnedFd {
+        fn namespaces(self) -> Result<ProcessNamespaces, Error> {
+            ProcessNamespaces::of_pidfd(self.as_fd())
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The surroundings of a view: a mount namespace of its own, and for the view of a process other namespaces too.
+//!
+//! **Promised:** what a view shows in place of home's files is there when a body begins, or the body does not run; and
+//! no mount of a view shows at home, at no time.
+//!
+//! **Why a cached mount namespace:** to make one copies every mount of home, and takes most of a millisecond. To enter
+//! one takes microseconds, and any number of threads may be in it. A descriptor keeps it; the last one to go takes the
+//! mounts with it, also where the process is killed.
+//!
+//! **Why it is looked at before each use:** a file that is mounted over another one goes with that other one. Programs
+//! replace `/etc/resolv.conf` by renaming a new file to it, which takes the mount off in every mount namespace: from
+//! then on the view would show home's file. A `stat(2)` of each such path tells.
+//!
+//! **What breaks otherwise:** look-ups for one tenant go to the name server of another, or of the machine.
+
+mod etc;
+mod process;
+mod recipe;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, os::unix::fs::MetadataExt};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use crate::error::{Error, ErrorKind};
+use crate::netns::NetNs;
+use crate::privileges::{has_capability, may_administer};
+use crate::sys::{self, Kind};
+
+pub(crate) use etc::Files;
+pub(crate) use process::ProcessNamespaces;
+pub(crate) use recipe::Recipe;
+
+/// What a view has besides its network namespace. Clones of the view share it.
+pub(crate) struct Surroundings {
+    /// `None` where the mounts are another process's, and are what they are.
+    recipe: Option<Recipe>,
+    current: Mutex<Arc<Mounts>>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(mounts: Mounts, recipe: Option<Recipe>) -> Surroundings {
+        Surroundings { recipe, current: Mutex::new(Arc::new(mounts)) }
+    }
+
+    /// The mounts to enter.
+    pub(crate) fn current(&self) -> Arc<Mounts> {
+        Arc::clone(&self.locked())
+    }
+
+    /// Makes the mounts anew, if they are still those that were found stale. `make` runs on the calling thread.
+    pub(crate) fn renew(
+        &self,
+        stale: &Arc<Mounts>,
+        make: impl FnOnce(&Recipe) -> Result<Mounts, Error>,
+    ) -> Result<(), Error> {
+        let Some(recipe) = &self.recipe else { return Ok(()) };
+        let mut current = self.locked();
+        if Arc::ptr_eq(&current, stale) {
+            *current = Arc::new(make(recipe)?);
+        }
+        Ok(())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Arc<Mounts>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A mount namespace with what it must show, and other namespaces that go with it.
+pub(crate) struct Mounts {
+    namespace: OwnedFd,
+    /// Device and inode of the namespace.
+    identity: (u64, u64),
+    /// The root to have there, where that is not the root of the namespace.
+    root: Option<OwnedFd>,
+    umask: Option<Mode>,
+    /// Namespaces of other kinds.
+    others: Vec<(Kind, OwnedFd)>,
+    expected: Vec<Expected>,
+}
+
+impl Mounts {
+    /// Moves the calling thread there, which has root and working directory to itself. It is at the root then. On an
+    /// error of the first step nothing has changed.
+    pub(crate) fn enter(&self, netns: &NetNs) -> Result<(), Entry> {
+        let failed = |what: &str, errno| Error::from_errno(format!("enter the view of {netns}: {what}"), errno);
+        sys::setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| {
+            let error = failed("its mount namespace (setns)", errno).explain(explain_entering_mounts);
+            Entry { error, has_moved: false }
+        })?;
+        let moved = |error| Entry { error, has_moved: true };
+        for (kind, namespace) in &self.others {
+            sys::setns(namespace, kind.flag()).map_err(|errno| {
+                let what = format!("its {} namespace (setns)", kind.file());
+                moved(failed(&what, errno).explain_entering(std::os::fd::AsFd::as_fd(namespace)))
+            })?;
+        }
+        if let Some(root) = &self.root {
+            sys::files::change_root(root).map_err(|errno| moved(failed("its root (chroot)", errno)))?;
+        }
+        if let Some(umask) = self.umask {
+            sys::files::set_umask(umask);
+        }
+        Ok(())
+    }
+
+    /// On a thread that is there: whether everything is in its place.
+    pub(crate) fn are_in_place(&self) -> bool {
+        self.expected.iter().all(Expected::is_met)
+    }
+
+    /// Whether the descriptor's number is this mount namespace's on the calling thread too.
+    pub(crate) fn is_of_this_table(&self) -> bool {
+        sys::identity(&self.namespace) == Ok(self.identity)
+    }
+}
+
+/// A mount namespace, by device and inode, for as long as a thread is in it.
+#[cfg(feature = "tokio")]
+pub(crate) struct MountNamespace((u64, u64));
+
+#[cfg(feature = "tokio")]
+impl MountNamespace {
+    const FILE: &str = "/proc/thread-self/ns/mnt";
+
+    /// The calling thread's.
+    pub(crate) fn of_current() -> Result<MountNamespace, Error> {
+        let found = sys::identity_of(Path::new(MountNamespace::FILE));
+        found.map(MountNamespace).map_err(|errno| Error::from_errno(format!("look at {}", MountNamespace::FILE), errno))
+    }
+
+    /// Whether the calling thread is in it.
+    pub(crate) fn is_current(&self) -> bool {
+        sys::identity_of(Path::new(MountNamespace::FILE)) == Ok(self.0)
+    }
+}
+
+/// Why a thread is not in a view.
+pub(crate) struct Entry {
+    pub(crate) error: Error,
+    /// Whether it is not at home either.
+    pub(crate) has_moved: bool,
+}
+
+/// `EPERM` from entering a mount namespace, which takes two capabilities, and one of them in two places.
+pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
+    (kind == ErrorKind::PermissionDenied).then(|| {
+        let missing: Vec<_> =
+            [("CAP_SYS_ADMIN", may_administer()), ("CAP_SYS_CHROOT", has_capability(sys::CAP_SYS_CHROOT))]
+                .into_iter()
+                .filter_map(|(name, there)| (!there).then_some(name))
+                .collect();
+        if missing.is_empty() {
+            "the mount namespace belongs to a user namespace above this thread's own; a process that is in a mount \
+             namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
+                .into()
+        } else {
+            format!(
+                "this thread lacks {}; entering a mount namespace takes CAP_SYS_ADMIN and CAP_SYS_CHROOT",
+                missing.join(" and ")
+            )
+        }
+    })
+}
+
+/// What a path must lead to in a view.
+struct Expected {
+    path: PathBuf,
+    found: Option<Found>,
+}
+
+/// A file, by device and inode; and of a directory, the time of its last change.
+#[derive(PartialEq, Eq)]
+struct Found {
+    device: u64,
+    inode: u64,
+    changed: Option<(i64, i64)>,
+}
+
+impl Expected {
+    /// What is there now. A directory is expected not to change.
+    fn now(path: impl Into<PathBuf>) -> Expected {
+        let path = path.into();
+        let found = Found::at(&path);
+        Expected { path, found }
+    }
+
+    /// What a descriptor is on.
+    fn file(path: impl Into<PathBuf>, file: &OwnedFd) -> nix::Result<Expected> {
+        let (device, inode) = sys::identity(file)?;
+        Ok(Expected { path: path.into(), found: Some(Found { device, inode, changed: None }) })
+    }
+
+    fn is_met(&self) -> bool {
+        match (&self.found, Found::at(&self.path)) {
+            (Some(expected), Some(found)) => {
+                (expected.device, expected.inode) == (found.device, found.inode)
+                    && expected.changed.is_none_or(|changed| Some(changed) == found.changed)
+            }
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Found {
+    fn at(path: &Path) -> Option<Found> {
+        let found = fs::metadata(path).ok()?;
+        let changed = found.is_dir().then(|| (found.mtime(), found.mtime_nsec()));
+        Some(Found { device: found.dev(), inode: found.ino(), changed })
+    }
+}
+
+/// Names the step of making a view that failed.
+fn step(netns: &NetNs, what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    let operation = format!("make a view of {netns}: {}", what.into());
+    move |errno| Error::from_errno(operation, errno)
+}

@@ -1,0 +1,90 @@
+//! The namespaces of a process, by its directory in `/proc`, which stays that process's when its id is used again.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::{Mounts, etc};
+use crate::error::{Error, ErrorKind};
+use crate::netns::NetNs;
+use crate::netns::pidfd;
+use crate::sys::{self, Kind, ProcTask};
+
+/// What `nsenter --target PID --net --mount --uts --ipc --cgroup` enters.
+pub struct ProcessNamespaces {
+    net: NetNs,
+    mount: OwnedFd,
+    others: Vec<(Kind, OwnedFd)>,
+}
+
+impl ProcessNamespaces {
+    /// Of the process with an id, as it is now.
+    pub(crate) fn of_pid(pid: u32) -> Result<ProcessNamespaces, Error> {
+        let operation = || format!("open the namespaces of process {pid}");
+        let task = pidfd::task_of_pid(pid, &operation)?;
+        ProcessNamespaces::open(&task, &operation)
+    }
+
+    /// Of the process, or thread, of a descriptor.
+    pub(crate) fn of_pidfd(process: BorrowedFd<'_>) -> Result<ProcessNamespaces, Error> {
+        let operation = || "open the namespaces of a process by its descriptor".to_owned();
+        if !sys::is_pidfd(process) {
+            let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
+            return Err(Error::new(ErrorKind::NotFound, operation(), why));
+        }
+        let task = pidfd::task_of_pidfd(process, &operation)?;
+        ProcessNamespaces::open(&task, &operation)
+    }
+
+    fn open(task: &pidfd::Task, operation: &dyn Fn() -> String) -> Result<ProcessNamespaces, Error> {
+        let net = NetNs::checked(task.open(Kind::Net, operation)?, operation)?;
+        let mount = task.open(Kind::Mount, operation)?;
+        let mut others = Vec::new();
+        for kind in [Kind::Uts, Kind::Ipc, Kind::Cgroup] {
+            match task.open(kind, operation) {
+                Ok(namespace) => others.push((kind, namespace)),
+                // A kernel without this kind.
+                Err(error) if error.kind() == ErrorKind::NotFound && !kind.exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ProcessNamespaces { net, mount, others })
+    }
+
+    pub(crate) fn netns(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// On a thread at home: what there is to enter from there.
+    pub(crate) fn into_mounts(self) -> Result<Mounts, Error> {
+        let ProcessNamespaces { net, mount, others } = self;
+        let failed =
+            |errno| Error::from_errno(format!("compare the namespaces of a process with home's ({net})"), errno);
+        load_name_services();
+        let mut elsewhere = Vec::new();
+        for (kind, namespace) in others {
+            let home = sys::identity_of(&ProcTask::Me.proc_path().join("ns").join(kind.file())).map_err(failed)?;
+            // To enter one that the thread is in may be refused: it may be a parent user namespace's.
+            if sys::identity(namespace.as_fd()).map_err(failed)? != home {
+                elsewhere.push((kind, namespace));
+            }
+        }
+        let identity = sys::identity(&mount).map_err(failed)?;
+        let umask = sys::files::umask_of_process();
+        Ok(Mounts { namespace: mount, identity, root: None, umask, others: elsewhere, expected: Vec::new() })
+    }
+}
+
+/// Loads home's modules for look-ups of names. Otherwise the C library would load the files of these names from the
+/// root of a process that may be anyone's.
+fn load_name_services() {
+    let text = fs::read_to_string(Path::new("/etc/nsswitch.conf")).unwrap_or_default();
+    for service in etc::services_of(&text).unwrap_or_default().split_ascii_whitespace() {
+        // An action, such as [NOTFOUND=return], is no service.
+        if service.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            if let Ok(library) = std::ffi::CString::new(format!("libnss_{service}.so.2")) {
+                sys::keep_library_loaded(&library);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How the mounts of a view are made, on a thread that goes home afterwards.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use super::{Files, Mounts, explain_entering_mounts, step};
+use crate::error::{Error, ErrorKind};
+use crate::netns::NetNs;
+use crate::sys;
+
+/// What a view of a network namespace is made from, the first time and again.
+pub(crate) struct Recipe {
+    pub(crate) net: NetNs,
+    pub(crate) files: Files,
+    /// Whether `/sys` is to be that of the network namespace.
+    pub(crate) sys: bool,
+}
+
+const SYS: &str = "/sys";
+
+impl Recipe {
+    /// On a thread at home that has root and working directory to itself. It is elsewhere afterwards.
+    pub(crate) fn make(&self) -> Result<Mounts, Error> {
+        let net = &self.net;
+        let umask = sys::files::umask_of_process();
+        sys::unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare())?;
+        let namespace = sys::files::mount_namespace().map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
+        let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
+        // Before anything is mounted.
+        let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
+            step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain(explain_entering_mounts)
+        })?;
+        let expected = self.files.mount(net)?;
+        if self.sys {
+            net.as_target().setns()?;
+            self.mount_sys()?;
+        }
+        Ok(Mounts { namespace, identity, root, umask, others: Vec::new(), expected })
+    }
+
+    /// Shows the devices of the network namespace, which the thread is in, in `/sys`, and there what was mounted there.
+    fn mount_sys(&self) -> Result<(), Error> {
+        let net = &self.net;
+        let path = Path::new(SYS);
+        let failed = |errno| {
+            let error = step(net, format!("mount sysfs on {SYS}"))(errno);
+            let kind = match errno {
+                // The capabilities were enough for the mount namespace, and for the network namespace.
+                Errno::EPERM | Errno::ENODEV => ErrorKind::Unsupported,
+                _ => error.kind(),
+            };
+            error.with_kind(kind).explain(|_| explain_sys(errno))
+        };
+        let old = sys::files::open_for_lookup(path).map_err(failed)?;
+        let read_only = sys::files::is_read_only(path).map_err(failed)?;
+        let submounts = submounts(&old).map_err(failed)?;
+        sys::files::mount_virtual("sysfs", path, read_only, None).map_err(failed)?;
+        for (path, mount) in submounts {
+            let failed = |errno| step(net, format!("show {} there as at home", path.display()))(errno);
+            let target = sys::files::open_for_lookup(&path).map_err(failed)?;
+            sys::bind_mount(&mount, &target).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is mounted on the mount that a directory is the root of.
+fn submounts(root: &OwnedFd) -> nix::Result<Vec<(std::path::PathBuf, OwnedFd)>> {
+    let errno_of = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let paths = sys::files::mounts_on(sys::mount_of(root).map_err(errno_of)?).map_err(errno_of)?;
+    paths.into_iter().map(|path| sys::files::open_for_lookup(&path).map(|mount| (path, mount))).collect()
+}
+
+fn explain_sys(errno: Errno) -> Option<String> {
+    let what = match errno {
+        Errno::EPERM => {
+            "the kernel refuses it where parts of /sys are covered or read-only, as in a container, or where the network \
+             namespace belongs to another user namespace"
+        }
+        Errno::ENOENT => "there is no /sys",
+        Errno::ENODEV => "this kernel has no sysfs",
+        _ => return None,
+    };
+    Some(format!("{what}; `View::builder(&ns).without_sys()` makes a view that shows home's devices there"))
+}

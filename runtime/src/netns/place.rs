@@ -1,0 +1,123 @@
+//! The place where a body runs: a network namespace, and what it sees of the rest of the system there.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use nix::sched::CloneFlags;
+
+use super::NetNs;
+use super::mounts::Surroundings;
+use crate::error::Error;
+use crate::sys;
+
+/// Where a call runs its body. Made from what was given for a namespace.
+#[derive(Clone)]
+pub struct Place {
+    net: NetNs,
+    /// Of a view.
+    surroundings: Option<Arc<Surroundings>>,
+    /// The caller's working directory, which a body in a view begins in.
+    directory: Option<CString>,
+}
+
+impl Place {
+    /// Of a view.
+    pub(crate) fn with_surroundings(net: NetNs, surroundings: Arc<Surroundings>) -> Place {
+        Place { net, surroundings: Some(surroundings), directory: None }
+    }
+
+    /// The network namespace.
+    pub(crate) fn netns(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Whether a thread needs root, working directory and umask of its own there.
+    pub(crate) fn needs_own_files(&self) -> bool {
+        self.surroundings.is_some()
+    }
+
+    /// On the caller's thread, when the call begins.
+    pub(crate) fn prepare(&mut self) {
+        if self.needs_own_files() {
+            self.directory = sys::files::working_directory();
+        }
+    }
+
+    /// The way in.
+    pub(crate) fn as_target(&self) -> Target<'_> {
+        let surroundings = self.surroundings.as_deref().map(|surroundings| (surroundings, self.directory.as_deref()));
+        Target { surroundings, ..self.net.as_target() }
+    }
+}
+
+impl From<NetNs> for Place {
+    fn from(net: NetNs) -> Place {
+        Place { net, surroundings: None, directory: None }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.needs_own_files() { "View" } else { "NetNs" };
+        write!(out, "{name}({})", self.net)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = if self.needs_own_files() { "a view of " } else { "" };
+        write!(out, "{before}{}", self.net)
+    }
+}
+
+/// The way into a namespace: its descriptor, found beforehand.
+///
+/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at
+/// every call.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'n> {
+    pub(super) fd: BorrowedFd<'n>,
+    pub(super) ns: &'n NetNs,
+    /// Of a view, with the working directory to begin in.
+    pub(super) surroundings: Option<(&'n Surroundings, Option<&'n CStr>)>,
+}
+
+impl<'n> Target<'n> {
+    /// Moves the calling thread into the network namespace. The one way, for pinned threads and for [`NetNs::join`].
+    pub(crate) fn setns(self) -> Result<(), Error> {
+        let Target { fd, ns, .. } = self;
+        sys::setns(fd, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
+    }
+
+    /// Moves the calling thread in, which no lease takes home.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn enter_for_good(self) -> Result<(), Error> {
+        if let Some((surroundings, directory)) = self.surroundings {
+            let operation = || format!("enter the view of {}: stop sharing root and working directory", self.ns);
+            sys::unshare(CloneFlags::CLONE_FS).map_err(|errno| Error::from_errno(operation(), errno))?;
+            surroundings.current().enter(self.ns).map_err(|entry| entry.error)?;
+            let _ = directory.map(sys::files::change_directory);
+        }
+        self.setns()
+    }
+
+    /// What there is besides, for a thread that has root, working directory and umask to itself.
+    pub(crate) fn surroundings(self) -> Option<(&'n Surroundings, Option<&'n CStr>)> {
+        self.surroundings
+    }
+
+    /// Whether the descriptors' numbers are the namespace's on the calling thread too: they are where threads share
+    /// their table of descriptors.
+    pub(crate) fn is_of_this_table(&self) -> bool {
+        sys::identity(self.fd) == Ok((self.ns.id().device(), self.ns.id().inode()))
+            && self.surroundings.is_none_or(|(surroundings, _)| surroundings.current().is_of_this_table())
+    }
+
+    /// The namespace that it leads to.
+    pub(crate) fn netns(&self) -> &NetNs {
+        self.ns
+    }
+}

@@ -1,0 +1,116 @@
+//! What a thread has to itself after `unshare(2)` with `CLONE_FS`: root, working directory and umask; and the mounts of
+//! the mount namespace that it is in.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{self, OFlag};
+use nix::mount::{self, MsFlags};
+use nix::sched::CloneFlags;
+use nix::sys::stat::{self, Mode};
+use nix::sys::statvfs::{self, FsFlags};
+use nix::unistd;
+
+use super::{Kind, ProcTask, identity, mount_of, restarted, setns, unescaped_path};
+
+/// A descriptor for look-ups (`O_PATH`) of what a path leads to, links followed.
+pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
+    restarted(|| fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
+/// The calling thread's working directory, where it can be reached from its root.
+pub(crate) fn working_directory() -> Option<CString> {
+    let path = unistd::getcwd().ok()?;
+    // Where it cannot be reached, the kernel puts a word before it.
+    if path.is_absolute() { CString::new(path.into_os_string().into_vec()).ok() } else { None }
+}
+
+/// Changes the calling thread's working directory.
+pub(crate) fn change_directory(path: &CStr) -> nix::Result<()> {
+    restarted(|| unistd::chdir(path))
+}
+
+/// Makes a directory the calling thread's root and working directory. It takes `CAP_SYS_CHROOT`.
+pub(crate) fn change_root(directory: impl AsFd) -> nix::Result<()> {
+    restarted(|| unistd::fchdir(directory.as_fd()))?;
+    restarted(|| unistd::chroot(c"."))
+}
+
+/// Sets the calling thread's umask, and returns the earlier one.
+pub(crate) fn set_umask(umask: Mode) -> Mode {
+    stat::umask(umask)
+}
+
+/// The umask of the process, as its leader has it.
+pub(crate) fn umask_of_process() -> Option<Mode> {
+    let status = fs::read_to_string(ProcTask::Leader.proc_path().join("status")).ok()?;
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(umask.trim(), 8).ok().map(Mode::from_bits_truncate)
+}
+
+/// Whether two descriptors are on the same file of the same mount.
+fn is_same_place(one: &OwnedFd, other: &OwnedFd) -> bool {
+    matches!((mount_of(one), mount_of(other)), (Ok(one), Ok(other)) if one == other) && identity(one) == identity(other)
+}
+
+/// Takes the calling thread into the mount namespace that it is in already, whose root is then its root, and calls
+/// `act` there. Afterwards it has its earlier root again, which is returned where it is another one (`chroot(2)`).
+pub(crate) fn at_root_of_mounts<E: From<nix::Error>>(
+    namespace: &OwnedFd,
+    act: impl FnOnce() -> Result<(), E>,
+) -> Result<Option<OwnedFd>, E> {
+    let before = open_for_lookup(Path::new("/"))?;
+    setns(namespace, CloneFlags::CLONE_NEWNS)?;
+    act()?;
+    let now = open_for_lookup(Path::new("/"))?;
+    if is_same_place(&before, &now) {
+        return Ok(None);
+    }
+    change_root(&before)?;
+    Ok(Some(before))
+}
+
+/// The calling thread's mount namespace.
+pub(crate) fn mount_namespace() -> nix::Result<OwnedFd> {
+    Kind::Mount.open(ProcTask::Me)
+}
+
+/// Has no mount below the calling thread's root show in another mount namespace. What is mounted elsewhere shows here
+/// as before.
+pub(crate) fn make_mounts_slaves() -> nix::Result<()> {
+    let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+    restarted(|| mount::mount(Some(""), "/", Some("none"), flags, None::<&str>))
+}
+
+/// Mounts a filesystem that has no device: nothing in it is a device, or runs, or gives privileges.
+pub(crate) fn mount_virtual(kind: &str, target: &Path, read_only: bool, options: Option<&str>) -> nix::Result<()> {
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    restarted(|| mount::mount(Some(kind), target, Some(kind), flags, options))
+}
+
+/// Whether the mount that a directory is on is read-only.
+pub(crate) fn is_read_only(directory: &Path) -> nix::Result<bool> {
+    restarted(|| statvfs::statvfs(directory)).map(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// The paths of the mounts on one mount, by its id, as `mountinfo` lists them: where there are several at one path, the
+/// last is the visible one.
+pub(crate) fn mounts_on(mount: u64) -> io::Result<Vec<PathBuf>> {
+    let table = fs::read("/proc/thread-self/mountinfo")?;
+    let parent = mount.to_string();
+    let lines = table.split(|byte| *byte == b'\n');
+    let mut paths: Vec<_> = lines
+        .filter_map(|line| {
+            // ID PARENT MAJOR:MINOR ROOT POINT …
+            let mut fields = line.split(|byte| *byte == b' ').skip(1);
+            (fields.next()? == parent.as_bytes()).then(|| fields.nth(2).map(unescaped_path))?
+        })
+        .collect();
+    paths.dedup();
+    Ok(paths)
+}

@@ -1,0 +1,68 @@
+//! Root, working directory and umask of a thread that has them to itself, for views.
+//!
+//! **Why:** Linux lets a thread change its mount namespace only while it shares its `fs_struct` with no other thread
+//! (`setns(2)`). A thread that has stopped sharing it once may go from one mount namespace to another for ever; it can
+//! never share it again. So bodies in views run on workers of their own.
+//!
+//! **Promised:** after [`OwnFiles::restore`] the thread is in home's mount namespace, with the root that the process
+//! had, at that root, and with the umask that it began with, whatever a body did to any of these. It holds no directory
+//! but that root.
+//!
+//! **What breaks otherwise:** a thread that a body starts shares the `fs_struct` of the body's thread. The kernel then
+//! refuses to take that thread back to home's mount namespace alone; together with other namespaces it does not refuse,
+//! and takes root and working directory of the body's thread *and of the other one* home. So the `fs_struct` is left to
+//! the other thread first.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use crate::error::Error;
+use crate::netns::mounts::explain_entering_mounts;
+use crate::sys;
+
+/// See the [module's documentation](self).
+pub(super) struct OwnFiles {
+    /// Home's.
+    mount_namespace: OwnedFd,
+    /// The root at home, where that is not the root of the mount namespace.
+    root: Option<OwnedFd>,
+    umask: Mode,
+}
+
+impl OwnFiles {
+    /// Has the calling thread, which is at home, stop sharing. Fails where it could not come back from a view.
+    pub(super) fn take() -> Result<OwnFiles, Error> {
+        let failed = |what: &str, errno| Error::from_errno(format!("prepare a thread for views: {what}"), errno);
+        sys::unshare(CloneFlags::CLONE_FS)
+            .map_err(|errno| failed("stop sharing root and working directory (unshare)", errno))?;
+        let mount_namespace =
+            sys::files::mount_namespace().map_err(|errno| failed("open /proc/thread-self/ns/mnt", errno))?;
+        let root = sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()))
+            .map_err(|errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts))?;
+        let umask = sys::files::set_umask(Mode::empty());
+        sys::files::set_umask(umask);
+        Ok(OwnFiles { mount_namespace, root, umask })
+    }
+
+    /// Takes the calling thread back.
+    pub(super) fn restore(&self) -> Result<(), Error> {
+        let back = || {
+            match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
+                // A thread that the body started shares it, and keeps it.
+                Err(Errno::EINVAL) => {
+                    sys::unshare(CloneFlags::CLONE_FS)?;
+                    sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS)?;
+                }
+                result => result?,
+            }
+            self.root.as_ref().map_or(Ok(()), sys::files::change_root)
+        };
+        sys::files::set_umask(self.umask);
+        back().map_err(|errno| {
+            Error::from_errno("go back to home's mount namespace (setns)", errno).explain(explain_entering_mounts)
+        })
+    }
+}

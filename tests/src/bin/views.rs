@@ -1,0 +1,346 @@
+//! Views where `/etc` and `/run` are this program's own. The argument selects the case.
+//!
+//! - `named`: `/etc/netns/NAME`, as `ip netns exec` shows it
+//! - `replaced`: `/etc/resolv.conf` is a link, and is replaced at home
+//! - `missing`: `/etc/resolv.conf` is not there, or leads nowhere
+//! - `services`: programs that answer for names listen on their sockets
+//! - `covered`: a part of `/sys` is covered, as in a container
+//! - `chroot`: the process has called `chroot(2)`
+//! - `foreign-mounts`: home's mount namespace belongs to the parent user namespace
+//! - `loop`: makes views and calls without end, where the process is
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind as Io;
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use in_netns::{ErrorKind, NetNs, View};
+use in_netns_examples::dns;
+use in_netns_tests::become_root_of_a_user_namespace;
+use nix::mount::{MsFlags, mount};
+use nix::sched::CloneFlags;
+
+fn main() {
+    let case = std::env::args().nth(1).unwrap_or_default();
+    match case.as_str() {
+        "loop" => without_end(),
+        "foreign-mounts" => {
+            become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
+            foreign_mounts();
+        }
+        "covered" => {
+            become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
+            make_private();
+            mount_tmpfs("/sys/kernel");
+            // What was mounted before belongs to the parent, and cannot be taken off.
+            become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
+            covered();
+        }
+        case => {
+            become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
+            make_private();
+            mount_tmpfs("/run");
+            own_etc();
+            match case {
+                "named" => named(),
+                "replaced" => replaced(),
+                "missing" => missing(),
+                "services" => services(),
+                "chroot" => chrooted(),
+                other => panic!("what is {other:?}?"),
+            }
+        }
+    }
+}
+
+fn make_private() {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("a mount namespace of its own");
+}
+
+fn mount_tmpfs(place: &str) {
+    mount(Some("own"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a tmpfs");
+}
+
+/// An `/etc` with the files that matter here.
+fn own_etc() {
+    let kept = ["ld.so.cache", "passwd"].map(|name| (name, fs::read(Path::new("/etc").join(name)).unwrap_or_default()));
+    mount_tmpfs("/etc");
+    for (name, content) in kept {
+        fs::write(Path::new("/etc").join(name), content).expect("a file");
+    }
+    for name in ["resolv.conf", "hosts"] {
+        fs::write(Path::new("/etc").join(name), "# home's\n").expect("a file");
+    }
+    fs::write("/etc/nsswitch.conf", "passwd: files\nhosts: files dns\n").expect("a file");
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).expect("a file")
+}
+
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").expect("sysfs");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("ASCII")).collect()
+}
+
+/// Gives a file a new content, as programs do that must not be seen half-way.
+fn replace(path: &str, text: &str) {
+    let new = format!("{path}.new");
+    fs::write(&new, text).expect("a file");
+    fs::rename(new, path).expect("a file");
+}
+
+fn named() {
+    fs::create_dir_all("/etc/netns/blue").expect("a directory");
+    fs::write("/etc/netns/blue/resolv.conf", "# blue's\n").expect("a file");
+    fs::write("/etc/netns/blue/hosts", "192.0.2.1 blue.test\n").expect("a file");
+    let ns = NetNs::create_named("blue").expect("root of this user namespace");
+    ns.run(|| in_netns_examples::netlink::Netlink::connect()?.add_veth("blue0", (&ns, "blue1")))
+        .expect("it is there")
+        .expect("a pair");
+    let view = NetNs::from_name("blue").and_then(|ns| ns.view()).expect("a view");
+    let seen = || (interfaces(), read("/etc/resolv.conf"), read("/etc/hosts"));
+    let in_view = view.run(seen).expect("the view");
+    assert_eq!(in_view.0, ["blue0", "blue1", "lo"].map(str::to_owned).into());
+    assert_eq!((in_view.1.as_str(), in_view.2.as_str()), ("# blue's\n", "192.0.2.1 blue.test\n"));
+    assert_eq!((read("/etc/resolv.conf").as_str(), read("/etc/hosts").as_str()), ("# home's\n", "# home's\n"));
+    // The same as `ip netns exec` shows.
+    let script = "ls /sys/class/net; cat /etc/resolv.conf /etc/hosts; cut -d: -f1 /proc/net/dev | tail -n +3 | sort";
+    let ours = view.run(|| Command::new("sh").args(["-c", script]).output().expect("sh")).expect("the view");
+    match Command::new("ip").args(["netns", "exec", "blue", "sh", "-c", script]).output() {
+        Ok(theirs) => {
+            assert!(theirs.status.success(), "{theirs:?}");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert_eq!(text(&ours.stdout), text(&theirs.stdout));
+        }
+        Err(error) => assert!(error.kind() == Io::NotFound && std::env::var_os("CI").is_none(), "ip: {error}"),
+    }
+    // The thread's own network is in /proc too.
+    let own = view.run(|| read("/proc/thread-self/net/dev")).expect("the view");
+    assert!(own.contains("blue0:") && !read("/proc/thread-self/net/dev").contains("blue0:"), "{own}");
+    // A file that is added is there from then on.
+    fs::write("/etc/netns/blue/passwd", "# blue's\n").expect("a file");
+    assert_eq!(view.run(|| read("/etc/passwd")).expect("the view"), "# blue's\n");
+
+    // Of two names with a directory each, none is preferred.
+    ns.persist("azure").expect("a name");
+    assert_eq!(ns.view().expect("one of them has a directory").run(seen).expect("the view").1, "# blue's\n");
+    fs::create_dir("/etc/netns/azure").expect("a directory");
+    let error = ns.view().expect_err("two directories");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("/etc/netns/azure and /etc/netns/blue"), "{error}");
+    let chosen = View::builder(&ns).etc("/etc/netns/azure").build().expect("a view");
+    assert_eq!(chosen.run(|| read("/etc/resolv.conf")).expect("the view"), "# home's\n");
+    let none = View::builder(&ns).without_etc().build().expect("a view");
+    assert_eq!(none.run(|| read("/etc/hosts")).expect("the view"), "# home's\n");
+}
+
+fn replaced() {
+    fs::create_dir("/run/stub").expect("a directory");
+    fs::write("/run/stub/resolv.conf", "# stub\n").expect("a file");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    symlink("../run/stub/resolv.conf", "/etc/resolv.conf").expect("a link");
+    let ns = NetNs::new().expect("root of this user namespace");
+    let view = View::builder(&ns).resolv_conf("# the view's\n").build().expect("a view");
+    let check = |what: &str| {
+        assert_eq!(view.run(|| read("/etc/resolv.conf")).expect("the view"), "# the view's\n", "{what}");
+        assert_eq!(view.run(|| read("/etc/nsswitch.conf")).expect("the view"), "passwd: files\nhosts: files dns\n");
+    };
+    check("over a link");
+    assert_eq!(read("/etc/resolv.conf"), "# stub\n");
+    replace("/run/stub/resolv.conf", "# new stub\n");
+    check("the file that the link leads to was replaced");
+    fs::write("/run/other", "# other\n").expect("a file");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    symlink("/run/other", "/etc/resolv.conf").expect("a link");
+    check("the link leads elsewhere");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    fs::write("/etc/resolv.conf", "# a file\n").expect("a file");
+    check("it is a file");
+    for _ in 0..100 {
+        replace("/etc/resolv.conf", "# again\n");
+        replace("/etc/nsswitch.conf", "passwd: files\nhosts: dns files\n");
+        check("again and again");
+    }
+    assert_eq!(read("/etc/resolv.conf"), "# again\n");
+    // Beside bodies, with several threads: no body sees home's file.
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        // A file that is replaced all the time is an error, and not home's.
+                        match view.run(|| fs::read_to_string("/etc/hosts")) {
+                            Ok(hosts) => assert_eq!(hosts.expect("a file"), "# home's\n"),
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let replacer = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                replace("/etc/resolv.conf", "# again\n");
+                thread::yield_now();
+            }
+        });
+        for caller in callers {
+            caller.join().expect("no panic");
+        }
+        stop.store(true, Ordering::Relaxed);
+        replacer.join().expect("no panic");
+    });
+    check("in the end");
+}
+
+fn missing() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    for what in ["is not there", "leads nowhere"] {
+        let error = View::builder(&ns).resolv_conf("").build().expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("there is no /etc/resolv.conf to mount it over"), "{error}");
+        let _ = symlink("/run/nowhere", "/etc/resolv.conf");
+    }
+    // Nor is it made behind the caller's back.
+    assert!(Path::new("/etc/resolv.conf").is_symlink() && !Path::new("/run/nowhere").exists());
+    ns.view().expect("without a resolv.conf of its own");
+    // Without nsswitch.conf there is none to be had, and nothing else is lost.
+    fs::remove_file("/etc/nsswitch.conf").expect("it is there");
+    let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
+    assert_eq!(view.run(|| read("/etc/hosts")).expect("the view"), "# the view's\n");
+}
+
+/// How many connections have arrived.
+fn connections(listener: &UnixListener) -> usize {
+    listener.set_nonblocking(true).expect("a socket");
+    std::iter::from_fn(|| listener.accept().ok()).count()
+}
+
+fn services() {
+    let listen = |path: &str| {
+        fs::create_dir_all(Path::new(path).parent().expect("a directory")).expect("a directory");
+        UnixListener::bind(path).expect("a socket")
+    };
+    let ns = NetNs::new().expect("root of this user namespace");
+    let conf = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+    let at_home = UdpSocket::bind("127.0.0.1:53").expect("a network of its own");
+    let inside = ns.udp_bind("127.0.0.1:53").expect("a socket");
+    let heard = AtomicUsize::new(0);
+    fs::write("/etc/nsswitch.conf", "passwd: files\nhosts: files resolve mdns4_minimal [NOTFOUND=return] sss dns\n")
+        .expect("a file");
+    let sockets = ["/run/systemd/resolve/io.systemd.Resolve", "/run/avahi-daemon/socket"];
+    let listeners = sockets.map(listen);
+    let late = View::builder(&ns).resolv_conf(conf).build().expect("a view");
+    assert!(!late.run(|| Path::new("/run/nscd").exists()).expect("the view"));
+    // nscd starts after the view was made.
+    let nscd = listen("/run/nscd/socket");
+    let view = View::builder(&ns).resolv_conf(conf).build().expect("a view");
+    thread::scope(|scope| {
+        let address = Ipv4Addr::new(192, 0, 2, 53);
+        let (inside, heard) = (&inside, &heard);
+        scope.spawn(move || {
+            // It ends when there is nothing to answer any more.
+            inside.set_read_timeout(Some(std::time::Duration::from_secs(2))).expect("a socket");
+            let _ = dns::answer(inside, address, heard);
+        });
+        for view in [&late, &view] {
+            let look_up = || ("asked.in-netns.test", 80).to_socket_addrs().map(|mut found| found.next());
+            let found = view.run(look_up).expect("the view").expect("its name server answers").expect("an address");
+            assert_eq!(found.ip(), IpAddr::V4(address));
+            assert_eq!(view.run(|| read("/etc/nsswitch.conf")).expect("the view"), "passwd: files\nhosts: files dns\n");
+            // Nor does a library that asks these programs itself reach one.
+            for path in sockets.into_iter().chain(["/run/nscd/socket"]) {
+                let connect = || std::os::unix::net::UnixStream::connect(path).expect_err("it is covered").kind();
+                let refused = view.run(connect).expect("the view");
+                assert!(matches!(refused, Io::ConnectionRefused | Io::NotFound), "{path}: {refused}");
+            }
+        }
+        assert!(heard.load(Ordering::SeqCst) > 0);
+        at_home.set_nonblocking(true).expect("a socket");
+        assert!(at_home.recv(&mut [0; 512]).is_err(), "a question was heard at home");
+        assert_eq!(connections(&nscd), 0);
+        assert_eq!(listeners.each_ref().map(connections), [0, 0]);
+        // What is wanted is not covered. nscd always is.
+        let chosen = View::builder(&ns).names("files resolve").build().expect("a view");
+        assert!(chosen.run(|| read("/etc/nsswitch.conf")).expect("the view").ends_with("\nhosts: files resolve\n"));
+        let connect = |path: &'static str| move || std::os::unix::net::UnixStream::connect(path).is_ok();
+        assert!(chosen.run(connect(sockets[0])).expect("the view"));
+        assert!(!chosen.run(connect(sockets[1])).expect("the view"));
+        assert!(!chosen.run(connect("/run/nscd/socket")).expect("the view"));
+        let unchanged = View::builder(&ns).names_as_at_home().build().expect("a view");
+        assert!(unchanged.run(connect("/run/nscd/socket")).expect("the view"));
+        assert!(unchanged.run(|| read("/etc/nsswitch.conf")).expect("the view").contains("mdns4_minimal"));
+        // Without a view the C library asks nscd, which answers from its own network.
+        connections(&nscd);
+        let _ = ns.run(|| ("plain.in-netns.test", 80).to_socket_addrs().map(|mut found| found.next()));
+        if cfg!(target_env = "gnu") {
+            assert!(connections(&nscd) > 0, "it is for this that a view covers it");
+        }
+    });
+}
+
+fn covered() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    let before = fs::read_to_string("/proc/self/mountinfo").expect("/proc");
+    let error = ns.view().expect_err("/sys/kernel is covered");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let message = error.to_string();
+    assert!(message.contains("mount sysfs on /sys") && message.contains("without_sys()"), "{message}");
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("/proc"), before);
+    let view = View::builder(&ns).without_sys().hosts("# the view's\n").build().expect("a view");
+    assert_eq!(view.run(|| read("/etc/hosts")).expect("the view"), "# the view's\n");
+    assert!(view.run(|| view.netns().is_current()).expect("the view").expect("/proc"));
+}
+
+fn chrooted() {
+    fs::create_dir("/run/root").expect("a directory");
+    mount(Some("/"), "/run/root", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("a mount");
+    mount_tmpfs("/run/root/mnt");
+    fs::write("/run/root/mnt/marker", "").expect("a file");
+    assert!(!Path::new("/mnt/marker").exists());
+    nix::unistd::chroot("/run/root").expect("root of this user namespace");
+    nix::unistd::chdir("/mnt").expect("a directory");
+    let root = fs::read_link("/proc/self/root").expect("/proc");
+    let ns = NetNs::new().expect("root of this user namespace");
+    let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
+    for _ in 0..3 {
+        let (marker, hosts, directory, interfaces) = view
+            .run(|| (Path::new("/mnt/marker").exists(), read("/etc/hosts"), std::env::current_dir(), interfaces()))
+            .expect("the view");
+        assert!(marker, "its root is the root of the process");
+        assert_eq!((hosts.as_str(), directory.expect("it is there").as_path()), ("# the view's\n", Path::new("/mnt")));
+        assert_eq!(interfaces, ["lo".to_owned()].into());
+        for task in fs::read_dir("/proc/self/task").expect("/proc") {
+            let task = task.expect("a thread").path();
+            assert_eq!(fs::read_link(task.join("root")).expect("/proc"), root);
+        }
+    }
+}
+
+fn foreign_mounts() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    let error = ns.view().expect_err("there is no way back to home's mounts");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert!(error.to_string().contains("belongs to a user namespace above"), "{error}");
+    assert!(ns.run(|| ns.is_current()).expect("calls work").expect("/proc"));
+    assert_eq!(in_netns::pool_stats().poisoned_total, 0);
+}
+
+fn without_end() {
+    in_netns::rootless::enter().expect("user namespaces are allowed");
+    let ns = NetNs::new().expect("root");
+    loop {
+        let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
+        view.run(|| mount_tmpfs("/mnt")).expect("the view");
+        println!("again");
+    }
+}
