@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::panic;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
 use crate::error::Error;
-use crate::thread::{Allowance, Inspect, wake_elsewhere};
+use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 use crate::unwind::{Payload, catch, contain, discard};
 
 /// Makes and polls a body, and returns its value or its panic. A panic of the body's destructor is the body's, too.
@@ -63,7 +64,7 @@ where
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    let task = Arc::new(Task::default());
+    let task = Arc::new(Task::new());
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(ns, options)| {
         let launch =
@@ -92,7 +93,7 @@ where
             (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(repr))), (session_end, lease))
         }
     };
-    std::mem::forget(host_guard);
+    mem::forget(host_guard);
     task.finish(outcome, Some(ended));
 }
 
@@ -131,7 +132,7 @@ where
     });
     if task.is_detached() {
         // No one awaits the output: it is dropped inside, as the body was.
-        let unwanted = std::mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
+        let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
         session.drive(async { contain(|| drop(unwanted)) });
     }
     (outcome, session.end())
@@ -152,7 +153,7 @@ where
     }
     let mut task = AbortOnDrop(spawn(call, body));
     match (&mut task.0).await {
-        Ok(value) => Ok((value, std::mem::take(&mut task.0.strays))),
+        Ok(value) => Ok((value, mem::take(&mut task.0.strays))),
         Err(JoinError(Repr::Entry(error))) => Err(error),
         Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -163,6 +164,9 @@ where
 
 /// A body on its way, seen from both sides.
 struct Task<R> {
+    /// Of the process that began it. A child process has a copy of the task, and not of its thread. There nothing of it
+    /// is touched: its lock may be held by that thread.
+    pool: &'static Pool,
     state: Mutex<State<R>>,
     aborted: AtomicBool,
 }
@@ -177,14 +181,12 @@ struct State<R> {
     finished: bool,
 }
 
-impl<R> Default for Task<R> {
-    fn default() -> Task<R> {
-        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
-        Task { state: Mutex::new(state), aborted: AtomicBool::new(false) }
-    }
-}
-
 impl<R> Task<R> {
+    fn new() -> Task<R> {
+        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
+        Task { pool: Pool::of_process(), state: Mutex::new(state), aborted: AtomicBool::new(false) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,6 +257,9 @@ trait Abort: Send + Sync {
 
 impl<R: Send> Abort for Task<R> {
     fn abort(&self) {
+        if !self.pool.is_of_this_process() {
+            return;
+        }
         self.aborted.store(true, Ordering::Release);
         // One wake is enough: the host sees that it is aborted, and polls no more.
         let host = self.state().host.take();
@@ -264,6 +269,9 @@ impl<R: Send> Abort for Task<R> {
     }
 
     fn is_finished(&self) -> bool {
+        if !self.pool.is_of_this_process() {
+            return true;
+        }
         let state = self.state();
         state.finished || state.outcome.is_some()
     }
@@ -303,7 +311,7 @@ impl<R> JoinHandle<R> {
         AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>) }
     }
 
-    /// Whether everything has ended.
+    /// Whether everything has ended. In a child process of the one that started the body: yes.
     #[must_use]
     pub fn is_finished(&self) -> bool
     where
@@ -321,6 +329,10 @@ impl<R> Future for JoinHandle<R> {
     /// Where it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
+        if !task.pool.is_of_this_process() {
+            mem::forget(self.task.take());
+            return Poll::Ready(Err(JoinError(Repr::Entry(Error::of_other_process("await an async body")))));
+        }
         // Cloning and dropping wakers is foreign code: it does not run under the lock.
         let mut waker = cx.waker().clone();
         let mut state = task.state();
@@ -355,6 +367,10 @@ impl<R> Future for JoinHandle<R> {
 impl<R> Drop for JoinHandle<R> {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
+        if !task.pool.is_of_this_process() {
+            mem::forget(task);
+            return;
+        }
         let mut state = task.state();
         state.detached = true;
         let (outcome, joiner) = (state.outcome.take(), state.joiner.take());
