@@ -147,6 +147,14 @@ impl Error {
         }))
     }
 
+    /// Something that a parent process began, and that this process was forked with (`fork(2)`).
+    #[cfg(feature = "tokio")]
+    pub(crate) fn of_other_process(operation: impl Into<String>) -> Error {
+        let why = "it was begun in the parent process (fork(2)), whose threads this process does not have; begin another \
+                   one here";
+        Error::new(ErrorKind::Unsupported, operation, why)
+    }
+
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {

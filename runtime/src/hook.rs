@@ -3,12 +3,13 @@
 //!
 //! **Promised:** a hook runs on a thread that is fit for user code: that of a caller, or one at home that does nothing
 //! else ([`run_detached`](crate::thread::run_detached)). It runs under no lock, and a panic in it goes no further than
-//! its message.
+//! its message. A child process inherits the hook.
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use crate::sys::inherited::Inherited;
 use crate::unwind::contain;
 
 /// What a hook is called for.
@@ -19,24 +20,21 @@ pub(crate) trait Event: Display {
 }
 
 /// What to call for a `T`.
-pub(crate) struct Hook<T>(RwLock<Option<Callback<T>>>);
+pub(crate) struct Hook<T>(Inherited<Callback<T>>);
 
 type Callback<T> = Arc<dyn Fn(&T) + Send + Sync>;
 
 impl<T: Event> Hook<T> {
     pub(crate) const fn new() -> Hook<T> {
-        Hook(RwLock::new(None))
+        Hook(Inherited::new())
     }
 
     pub(crate) fn set(&self, hook: impl Fn(&T) + Send + Sync + 'static) {
-        let hook: Callback<T> = Arc::new(hook);
-        let before = self.0.write().unwrap_or_else(PoisonError::into_inner).replace(hook);
-        // The destructor of a hook is foreign code: it does not run under the lock.
-        drop(before);
+        self.0.replace(Arc::new(hook));
     }
 
     pub(crate) fn notify(&self, event: &T) {
-        let hook = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let hook = self.0.get();
         // The call has a value or a panic to return, and neither a subscriber nor the hook may replace it.
         #[cfg(feature = "tracing")]
         contain(|| event.emit());

@@ -7,13 +7,13 @@ pub(crate) mod explain;
 use std::fmt;
 use std::fs;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 use std::thread::Builder;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::sys::before_main::{self, Refusal, State, Step};
+use crate::sys::inherited::Inherited;
 use crate::sys::{self, Kind, ProcTask};
 
 /// What the calling thread may do with network namespaces: see [`privileges`].
@@ -365,8 +365,12 @@ fn probe() -> Privileges {
 
 /// The probed, made once for all messages: an error is no occasion to start a process each time.
 fn cached_probe() -> Result<(), Refusal> {
-    static PROBE: OnceLock<Result<(), Refusal>> = OnceLock::new();
-    *PROBE.get_or_init(before_main::try_user_namespace)
+    static PROBE: Inherited<Result<(), Refusal>> = Inherited::new();
+    PROBE.get().unwrap_or_else(|| {
+        let probed = before_main::try_user_namespace();
+        PROBE.replace(probed);
+        probed
+    })
 }
 
 /// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.

@@ -2,7 +2,7 @@
 //!
 //! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone.
 //! [`raw`] holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet,
-//! [`process_local`] what a child process does not inherit: with them the only `unsafe` of this layer.
+//! [`process_local`] what a child process does not inherit, [`inherited`] what it inherits.
 
 #[allow(unsafe_code)] // What is noted before `main`: see the module's documentation.
 pub(crate) mod at_start;
@@ -12,6 +12,8 @@ pub(crate) mod attributes;
 pub(crate) mod before_main;
 pub(crate) mod children;
 pub(crate) mod files;
+#[allow(unsafe_code)] // A value without a lock: see the module's documentation.
+pub(crate) mod inherited;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.

@@ -7,11 +7,11 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use in_netns::{Call, NetNs, in_netns};
-use in_netns_tests::{alone, tid, wait_until};
+use in_netns::{Call, NetNs, in_netns, with_netns_async};
+use in_netns_tests::{BOUND, alone, tid, wait_until};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 in_netns::rootless!();
 
@@ -74,4 +74,33 @@ fn the_clock_that_a_caller_paused_is_not_that_of_an_async_body() {
     }
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     assert!(runtime.block_on(sleeps()) >= PAUSE);
+}
+
+/// So a body that waits for a task, a timer or a socket of that runtime never ends.
+#[test]
+fn a_synchronous_call_stops_a_current_thread_runtime_and_an_async_one_does_not() {
+    let ns = NetNs::new().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut task = tokio::spawn(async {});
+        let is_polled_inside = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            (ns.is_current().unwrap(), task.is_finished())
+        };
+        assert_eq!(ns.run(|| Handle::current().block_on(is_polled_inside)).unwrap(), (true, false));
+        with_netns_async(&ns, || async { (&mut task).await }).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn block_in_place_lets_a_synchronous_call_wait_for_the_callers_runtime() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ns = NetNs::new().unwrap();
+    let waits_inside = move || Handle::current().block_on(tokio::spawn(async { tid() })).unwrap();
+    let call = async move { tokio::task::block_in_place(|| ns.run(waits_inside)).unwrap() };
+    let (ended, wait) = std::sync::mpsc::channel();
+    runtime.spawn(async move { ended.send(call.await) });
+    assert_ne!(wait.recv_timeout(BOUND).unwrap(), tid());
 }

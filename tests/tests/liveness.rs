@@ -1,6 +1,7 @@
 //! No use of the safe API hangs a call or ends the process. Each scenario is a separate program, with a bound.
 #![allow(missing_docs)]
 
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -22,16 +23,23 @@ fn passes_in_time(program: &str, scenario: &str) {
     // The program has its own process group, so that its children can be killed with it.
     let mut child = Command::new(program).arg(scenario).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let group = Pid::from_raw(child.id().try_into().unwrap());
+    // Read all the time: the program must not wait for room in the pipe.
+    let mut stderr = child.stderr.take().unwrap();
+    let reader = thread::spawn(move || {
+        let mut printed = Vec::new();
+        stderr.read_to_end(&mut printed).map(|_| printed)
+    });
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() && start.elapsed() < BOUND {
         thread::sleep(Duration::from_millis(1));
     }
     // The kill fails if all processes of the group have ended, which is the expected case.
     let _ = killpg(group, Signal::SIGKILL);
-    let output = child.wait_with_output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stderr);
-    let how = if output.status.signal() == Some(nix::libc::SIGKILL) { "it hangs" } else { "it fails" };
-    assert!(output.status.success(), "{scenario}: {how}: {}\n{printed}", output.status);
+    let status = child.wait().unwrap();
+    let printed = reader.join().unwrap().unwrap();
+    let printed = String::from_utf8_lossy(&printed);
+    let how = if status.signal() == Some(nix::libc::SIGKILL) { "it hangs" } else { "it fails" };
+    assert!(status.success(), "{scenario}: {how}: {status}\n{printed}");
 }
 
 #[track_caller]
@@ -66,6 +74,12 @@ fn a_captured_span_whose_subscriber_panics_makes_a_refused_call_panic() {
 fn a_subscriber_that_panics_does_not_hide_the_panic_of_the_body() {
     user_panic("span-of-the-caller");
     user_panic("span-exit");
+}
+
+#[test]
+fn a_subscriber_that_panics_does_not_hide_the_end_of_an_async_body() {
+    user_panic("span-async");
+    user_panic("span-async-refused");
 }
 
 #[test]
@@ -121,6 +135,23 @@ fn a_child_that_is_forked_in_a_body_ends_when_the_body_returns() {
 #[test]
 fn children_that_are_forked_beside_calls_make_calls() {
     child_process("beside-calls");
+}
+
+#[test]
+fn async_calls_and_runtimes_of_the_parent_are_errors_in_a_child() {
+    child_process("async-call");
+    child_process("async-handle");
+    child_process("runtime");
+}
+
+#[test]
+fn async_calls_and_runtimes_of_the_parent_are_dropped_in_a_child() {
+    child_process("dropped-there");
+}
+
+#[test]
+fn children_set_hooks_and_report_to_them_while_the_parent_sets_hooks() {
+    child_process("beside-hooks");
 }
 
 /// Runs `body` on a new thread, and fails if it does not return.

@@ -1,14 +1,16 @@
 //! The borrowed form: each poll of the call's future is handed over to the body's thread, and waited for.
 
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use super::body::catch_panics;
 use super::launch::Launch;
-use super::poll_rendezvous::{self, Detached, Ended, Finished, PendingHost, PollBudget, Poller};
+use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
 use crate::call::Outcome;
 use crate::call::context::Context;
@@ -34,6 +36,7 @@ where
     Fut: Future<Output = R>,
     R: Send,
 {
+    let pool = Pool::of_process();
     let brought = Arc::new(Mutex::new(None));
     let (poller, pending_host) = {
         let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
@@ -41,7 +44,7 @@ where
             let value = catch_panics(context, body).await;
             *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         };
-        poll_rendezvous::pair(Pool::of_process().roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
+        poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
     };
     // The call holds no reference to the namespace when it returns: its thread gets this one.
     let launch = Launch {
@@ -56,8 +59,9 @@ where
         poller.reclaim(pending_host);
         return Err(error);
     }
-    let mut running = Running { poller };
-    let finished = poll_fn(|cx| running.poller.poll(cx.waker())).await;
+    let mut running = Running { poller: Some(poller), pool };
+    let finished = poll_fn(|cx| running.poll(cx.waker())).await;
+    let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
     let Ok(Finished { end: mut session_end, thrown }) = finished else {
         panic!("the thread of an async call was lost")
     };
@@ -98,13 +102,35 @@ fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<Se
 }
 
 /// A call under way. Dropping it cancels the body.
+///
+/// A child process has a copy of it, and not of its thread. There nothing of the call is touched: its locks may be held
+/// by that thread. The copy of the body leaks.
 struct Running<F, Fut> {
-    poller: Poller<F, Fut, SessionEnd>,
+    /// There until this is dropped.
+    poller: Option<Poller<F, Fut, SessionEnd>>,
+    /// Of the process that began the call.
+    pool: &'static Pool,
+}
+
+impl<F, Fut> Running<F, Fut> {
+    /// `None`: this process did not begin the call.
+    fn poll(&mut self, waker: &Waker) -> Poll<Option<Result<Finished<SessionEnd>, HostLost>>> {
+        match &mut self.poller {
+            Some(poller) if self.pool.is_of_this_process() => poller.poll(waker).map(Some),
+            _ => Poll::Ready(None),
+        }
+    }
 }
 
 impl<F, Fut> Drop for Running<F, Fut> {
     fn drop(&mut self) {
-        let Detached { ended, thrown } = self.poller.leave();
+        let Some(mut poller) = self.poller.take() else { return };
+        if !self.pool.is_of_this_process() {
+            mem::forget(poller);
+            return;
+        }
+        let Detached { ended, thrown } = poller.leave();
+        drop(poller);
         if let Some(session_end) = ended {
             session_end.report();
         }

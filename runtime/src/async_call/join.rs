@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +14,14 @@ use super::local::LastSeen;
 use super::session::{HeldLease, SessionEnd};
 use crate::call::audit::Stray;
 use crate::error::Error;
-use crate::thread::wake_elsewhere;
+use crate::thread::{Pool, wake_elsewhere};
 use crate::unwind::{Payload, contain};
 
 /// A body under way, as its host and its handle see it.
 pub(super) struct Task<R> {
+    /// Of the process that began it. A child process has a copy of the task, and not of its thread. There nothing of it
+    /// is touched: its lock may be held by that thread.
+    pool: &'static Pool,
     state: Mutex<State<R>>,
     aborted: AtomicBool,
 }
@@ -32,14 +36,12 @@ struct State<R> {
     finished: bool,
 }
 
-impl<R> Default for Task<R> {
-    fn default() -> Task<R> {
-        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
-        Task { state: Mutex::new(state), aborted: AtomicBool::new(false) }
-    }
-}
-
 impl<R> Task<R> {
+    pub(super) fn new() -> Task<R> {
+        let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
+        Task { pool: Pool::of_process(), state: Mutex::new(state), aborted: AtomicBool::new(false) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,6 +112,9 @@ trait Abort: Send + Sync {
 
 impl<R: Send> Abort for Task<R> {
     fn abort(&self) {
+        if !self.pool.is_of_this_process() {
+            return;
+        }
         self.aborted.store(true, Ordering::Release);
         // One wake is enough: the host sees that it is aborted, and polls no more.
         let host = self.state().host.take();
@@ -119,6 +124,9 @@ impl<R: Send> Abort for Task<R> {
     }
 
     fn is_finished(&self) -> bool {
+        if !self.pool.is_of_this_process() {
+            return true;
+        }
         let state = self.state();
         state.finished || state.outcome.is_some()
     }
@@ -162,7 +170,7 @@ impl<R> JoinHandle<R> {
         AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>) }
     }
 
-    /// Whether everything has ended.
+    /// Whether everything has ended. In a child process of the one that started the body: yes.
     #[must_use]
     pub fn is_finished(&self) -> bool
     where
@@ -180,6 +188,10 @@ impl<R> Future for JoinHandle<R> {
     /// Where it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
+        if !task.pool.is_of_this_process() {
+            mem::forget(self.task.take());
+            return Poll::Ready(Err(JoinError(Repr::Entry(Error::of_other_process("await an async body")))));
+        }
         // Cloning and dropping wakers is foreign code: it does not run under the lock.
         let mut waker = cx.waker().clone();
         let mut state = task.state();
@@ -214,6 +226,10 @@ impl<R> Future for JoinHandle<R> {
 impl<R> Drop for JoinHandle<R> {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
+        if !task.pool.is_of_this_process() {
+            mem::forget(task);
+            return;
+        }
         let mut state = task.state();
         state.detached = true;
         let (outcome, joiner) = (state.outcome.take(), state.joiner.take());

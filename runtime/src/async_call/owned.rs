@@ -1,6 +1,7 @@
 //! The owned form: a body that borrows nothing, driven by its own thread at its own pace.
 
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::panic;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
@@ -24,7 +25,7 @@ where
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    let task = Arc::new(Task::default());
+    let task = Arc::new(Task::new());
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(place, options)| {
         let launch =
@@ -53,7 +54,7 @@ where
             (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(repr))), (session_end, lease))
         }
     };
-    std::mem::forget(host_guard);
+    mem::forget(host_guard);
     task.finish(outcome, Some(ended));
 }
 
@@ -92,7 +93,7 @@ where
     });
     if task.is_detached() {
         // No one awaits the output: it is dropped inside, as the body was.
-        let unwanted = std::mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
+        let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
         session.drive(async { contain(|| drop(unwanted)) });
     }
     (outcome, session.end())
@@ -113,7 +114,7 @@ where
     }
     let mut task = AbortOnDrop(spawn(call, body));
     match (&mut task.0).await {
-        Ok(value) => Ok((value, std::mem::take(&mut task.0.strays))),
+        Ok(value) => Ok((value, mem::take(&mut task.0.strays))),
         Err(JoinError(Repr::Entry(error))) => Err(error),
         Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))

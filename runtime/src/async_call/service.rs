@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{io, panic, thread};
+use std::{fmt, io, mem, panic, thread};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use super::runtime::{enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
+use crate::thread::Pool;
 use crate::unwind::{Payload, catch};
 
 impl NetNs {
@@ -132,7 +133,7 @@ impl RuntimeBuilder {
         });
         let runtime = runtime?.map_err(failed)?;
         let workers = runtime.metrics().num_workers();
-        let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime) };
+        let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), pool: Pool::of_process() };
         // Dropped on an error: with the service, all of its threads go.
         wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(failed)?;
         Ok(service)
@@ -275,11 +276,15 @@ fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and blocking
 /// closures that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is
 /// for that.
-#[derive(Debug)]
+///
+/// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an error,
+/// what is spawned does not run, and a shutdown waits for nothing.
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.
     runtime: Option<Runtime>,
+    /// Of the process that built it.
+    pool: &'static Pool,
 }
 
 impl NetNsRuntime {
@@ -324,7 +329,8 @@ impl NetNsRuntime {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns). The future was then never polled.
+    /// As [`with_netns`](crate::with_netns). [`Unsupported`](ErrorKind::Unsupported) in a child process of the one that
+    /// built the runtime. The future was then never polled.
     ///
     /// # Panics
     ///
@@ -334,18 +340,43 @@ impl NetNsRuntime {
         F: Future + Send,
         F::Output: Send,
     {
+        if !self.pool.is_of_this_process() {
+            return Err(Error::of_other_process(format!("block on a runtime in {}", self.ns)));
+        }
         self.ns.run(|| self.handle().block_on(future))
     }
 
     /// Shuts down, and waits for blocking closures for so long.
     pub fn shutdown_timeout(mut self, duration: Duration) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.take_running() {
             runtime.shutdown_timeout(duration);
         }
+    }
+
+    /// The runtime, to be shut down. In a child process it leaks: the shutdown would wait for the parent's threads.
+    fn take_running(&mut self) -> Option<Runtime> {
+        let runtime = self.runtime.take();
+        if self.pool.is_of_this_process() {
+            return runtime;
+        }
+        mem::forget(runtime);
+        None
     }
 
     /// Shuts down without waiting: from async code, for instance.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
+    }
+}
+
+impl Drop for NetNsRuntime {
+    fn drop(&mut self) {
+        drop(self.take_running());
+    }
+}
+
+impl fmt::Debug for NetNsRuntime {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NetNsRuntime").field("ns", &self.ns).field("runtime", &self.runtime).finish_non_exhaustive()
     }
 }

@@ -5,10 +5,10 @@
 //! **Why a file handle:** an inode number is used again, and a descriptor keeps the namespace alive. The file handle
 //! of a namespace has the number that the kernel never gives to another one.
 
+use crate::sys::inherited::Inherited;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
@@ -177,9 +177,9 @@ fn own_user_namespace() -> Option<UserNamespace> {
 }
 
 fn boot_id() -> Option<BootId> {
-    static BOOT: OnceLock<BootId> = OnceLock::new();
+    static BOOT: Inherited<BootId> = Inherited::new();
     if let Some(boot) = BOOT.get() {
-        return Some(*boot);
+        return Some(boot);
     }
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let mut digits = text.trim().chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit.to_le_bytes()[0]);
@@ -187,5 +187,6 @@ fn boot_id() -> Option<BootId> {
     for byte in &mut boot {
         *byte = digits.next()? << 4 | digits.next()?;
     }
-    Some(*BOOT.get_or_init(|| boot))
+    BOOT.replace(boot);
+    Some(boot)
 }

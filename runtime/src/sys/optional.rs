@@ -6,7 +6,7 @@
 //! not list. `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each
 //! call once; it has the filter of the thread that asks, and the kernel ends the child in place of the process.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
@@ -64,13 +64,26 @@ impl OptionalCalls {
     ///
     /// Threads with a filter are taken to have the same one.
     pub(crate) fn of_current_thread() -> OptionalCalls {
-        static UNDER_FILTER: OnceLock<OptionalCalls> = OnceLock::new();
         match readings::seccomp_mode() {
             // `EINVAL`: a kernel without seccomp.
             Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => OptionalCalls::ALL,
-            Ok(_) => *UNDER_FILTER.get_or_init(OptionalCalls::try_in_child),
+            Ok(_) => OptionalCalls::under_filter(),
             Err(_) => OptionalCalls::NONE,
         }
+    }
+
+    /// Child processes inherit the filter, and what was found. Several threads may try at once: no lock is taken, which
+    /// a child process might find locked.
+    fn under_filter() -> OptionalCalls {
+        const KNOWN: u32 = 1 << 31;
+        static FOUND: AtomicU32 = AtomicU32::new(0);
+        let found = FOUND.load(Ordering::Relaxed);
+        if found != 0 {
+            return OptionalCalls(found & !KNOWN);
+        }
+        let tried = OptionalCalls::try_in_child();
+        FOUND.store(tried.0 | KNOWN, Ordering::Relaxed);
+        tried
     }
 
     /// Whether a call is harmless. The kernel may refuse it all the same.

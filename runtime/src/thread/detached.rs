@@ -5,20 +5,36 @@
 //! thread can be had, [`run_detached`] keeps the job until the next lease. No thread waits for jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::pool::{Lease, Pool};
 use super::roster::Role;
+use crate::sys::process_local::ProcessLocal;
 use crate::unwind::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The jobs that found no thread.
-static PENDING: Mutex<Vec<Job>> = Mutex::new(Vec::new());
+/// Those of a parent process are the parent's to run, and its lock may be held by a thread that a child does not have.
+static PENDING: ProcessLocal<Pending> = ProcessLocal::new();
 
-/// Whether there are any. A lease looks at this first.
-static HAS_PENDING: AtomicBool = AtomicBool::new(false);
+#[derive(Default)]
+struct Pending {
+    /// The jobs that found no thread.
+    jobs: Mutex<Vec<Job>>,
+    /// Whether there are any. A lease looks at this first.
+    is_any: AtomicBool,
+}
+
+impl Pending {
+    fn of_process() -> &'static Pending {
+        PENDING.get_or_init(Pending::default)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Runs a job on another thread, at home, and does not wait. If there is no thread, the next lease starts it.
 pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
@@ -44,15 +60,16 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
 
 /// Starts what found no thread earlier. Called for each lease.
 pub(super) fn start_pending() {
-    if HAS_PENDING.load(Ordering::Relaxed) {
-        retry();
+    let pending = Pending::of_process();
+    if pending.is_any.load(Ordering::Relaxed) {
+        retry(pending);
     }
 }
 
 #[cold]
-fn retry() {
-    HAS_PENDING.store(false, Ordering::Relaxed);
-    let jobs = std::mem::take(&mut *PENDING.lock().unwrap_or_else(PoisonError::into_inner));
+fn retry(pending: &Pending) {
+    pending.is_any.store(false, Ordering::Relaxed);
+    let jobs = std::mem::take(&mut *pending.jobs());
     for job in jobs {
         if let Err(job) = start(job) {
             keep(job);
@@ -61,8 +78,9 @@ fn retry() {
 }
 
 fn keep(job: Job) {
-    PENDING.lock().unwrap_or_else(PoisonError::into_inner).push(job);
-    HAS_PENDING.store(true, Ordering::Relaxed);
+    let pending = Pending::of_process();
+    pending.jobs().push(job);
+    pending.is_any.store(true, Ordering::Relaxed);
 }
 
 fn start(job: Job) -> Result<(), Job> {

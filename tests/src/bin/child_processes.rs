@@ -4,16 +4,25 @@
 //! Argument: the kind of child.
 #![allow(unsafe_code)]
 
+use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use in_netns::{NetNs, Worker, pool_stats, retire_current_thread, set_keep_alive, with_netns};
-use in_netns_tests::{here, key, tid, wait_until};
+use futures::executor::block_on;
+use in_netns::{
+    ErrorKind, NetNs, Worker, pool_stats, retire_current_thread, set_keep_alive, set_poison_hook, set_stray_hook,
+    with_netns, with_netns_async,
+};
+use in_netns_tests::{give_up_sys_admin, here, key, tid, wait_until};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use tokio::sync::Notify;
 
 in_netns::rootless!();
 
@@ -89,6 +98,11 @@ fn main() {
             succeeded(Pid::from_raw(child));
         }
         "beside-calls" => beside_calls(&ns),
+        "beside-hooks" => beside_hooks(&ns),
+        "async-call" => async_call(&ns),
+        "async-handle" => async_handle(&ns),
+        "runtime" => runtime(&ns),
+        "dropped-there" => dropped_there(&ns),
         other => panic!("no scenario {other}"),
     }
     inside();
@@ -207,5 +221,109 @@ fn beside_calls(ns: &NetNs) {
             in_child(libc_fork, || assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id())));
         }
         stop.store(true, Ordering::SeqCst);
+    });
+}
+
+/// Children set hooks, and report to them, while other threads of the parent set hooks.
+fn beside_hooks(ns: &NetNs) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    set_poison_hook(|_| {});
+                    set_stray_hook(|_| {});
+                }
+            });
+        }
+        for make in [libc_fork, raw_clone].repeat(40) {
+            in_child(make, || {
+                let reported = Arc::new(AtomicBool::new(false));
+                set_poison_hook({
+                    let reported = Arc::clone(&reported);
+                    move |_| reported.store(true, Ordering::SeqCst)
+                });
+                with_netns(ns, give_up_sys_admin).expect("a call");
+                assert!(reported.load(Ordering::SeqCst));
+            });
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// The parent's call is under way, or has not begun.
+fn async_call(ns: &NetNs) {
+    let notify = Notify::new();
+    let mut call = Box::pin(with_netns_async(ns, || async {
+        notify.notified().await;
+        here()
+    }));
+    let mut not_begun = Box::pin(with_netns_async(ns, || async { here() }));
+    assert!(poll(&mut call).is_pending());
+    for make in [libc_fork, raw_clone] {
+        in_child(make, || {
+            let Poll::Ready(Err(error)) = poll(&mut call) else { panic!("it is an error") };
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("parent process"), "{error}");
+            assert_eq!(block_on(&mut not_begun).expect("it begins in the child"), key(ns.id()));
+            let own = with_netns_async(ns, || async { here() });
+            assert_eq!(block_on(own).expect("a call of the child"), key(ns.id()));
+        });
+    }
+    notify.notify_one();
+    assert_eq!(block_on(call).expect("the parent's call goes on"), key(ns.id()));
+    assert_eq!(block_on(not_begun).expect("a call"), key(ns.id()));
+}
+
+fn async_handle(ns: &NetNs) {
+    let notify = Arc::new(Notify::new());
+    let body = {
+        let notify = Arc::clone(&notify);
+        move || async move {
+            notify.notified().await;
+            here()
+        }
+    };
+    let mut handle = ns.spawn_async(body);
+    let aborts = handle.abort_handle();
+    in_child(libc_fork, || {
+        aborts.abort();
+        assert!(handle.is_finished() && aborts.is_finished(), "nothing goes on in the child");
+        let Poll::Ready(Err(error)) = poll(&mut handle) else { panic!("it is an error") };
+        assert_eq!(error.entry().expect("an error of this crate").kind(), ErrorKind::Unsupported);
+        assert_eq!(block_on(ns.spawn_async(|| async { here() })).expect("a body of the child"), key(ns.id()));
+    });
+    assert!(!handle.is_finished(), "the child did not abort it");
+    notify.notify_one();
+    assert_eq!(block_on(handle).expect("the parent's body goes on"), key(ns.id()));
+}
+
+fn runtime(ns: &NetNs) {
+    let runtime = ns.tokio_builder().worker_threads(1).enable_all().build().expect("a runtime");
+    in_child(libc_fork, || {
+        let error = runtime.block_on(async { here() }).expect_err("its threads are the parent's");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let own = ns.tokio_builder().worker_threads(1).build().expect("a runtime of the child");
+        assert_eq!(own.block_on(async { here() }).expect("a future"), key(ns.id()));
+    });
+    assert_eq!(runtime.block_on(async { here() }).expect("a future"), key(ns.id()));
+}
+
+/// The child owns copies, and drops them.
+fn dropped_there(ns: &NetNs) {
+    let mut call = Box::pin(with_netns_async(ns, std::future::pending::<()>));
+    assert!(poll(&mut call).is_pending());
+    let handle = ns.spawn_async(std::future::pending::<()>);
+    let build = || ns.tokio_builder().worker_threads(1).build().expect("a runtime");
+    let (runtime, other) = (build(), build());
+    in_child(libc_fork, move || {
+        drop(call);
+        drop(handle);
+        drop(runtime);
+        other.shutdown_timeout(std::time::Duration::from_secs(3600));
     });
 }

@@ -3,10 +3,13 @@
 //!
 //! Argument: the code that panics.
 
+use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 
-use in_netns::{Call, Error, NetNs, pinned, set_poison_hook, with_netns};
+use futures::executor::block_on;
+use in_netns::{Call, Error, JoinHandle, NetNs, pinned, set_poison_hook, with_netns, with_netns_async};
 use in_netns_tests::{become_root_of_a_user_namespace, give_up_sys_admin, here, key};
 use nix::sched::CloneFlags;
 
@@ -69,6 +72,16 @@ fn main() {
             let worker = ns.worker();
             assert_eq!(panic_of(|| worker.run(|| panic::panic_any("body"))), "body");
         }
+        "span-async" => async_bodies(&ns),
+        "span-async-refused" => {
+            subscribe("try_close");
+            let span = tracing::info_span!("captured");
+            let call = with_netns_async(&parents, move || async move { drop(span) });
+            assert_eq!(panic_of(|| block_on(call)), "try_close");
+            let span = tracing::info_span!("captured");
+            let handle = parents.spawn_async(move || async move { drop(span) });
+            assert_eq!(panic_of_body(handle), "try_close");
+        }
         "span-enter" => {
             std::mem::forget(caller_span_then("enter"));
             assert_eq!(panic_of(|| with_netns(&ns, || unreachable!("the body ran"))), "enter");
@@ -92,6 +105,47 @@ fn main() {
     assert_eq!(with_netns(&ns, here).expect("the next call works"), key(ns.id()));
     let refused: Result<(), Error> = with_netns(&parents, || unreachable!("the body ran"));
     refused.expect_err("it belongs to the parent");
+}
+
+/// The subscriber panics when the span of the caller ends, and when a span ends that the body owns.
+fn async_bodies(ns: &NetNs) {
+    subscribe("try_close");
+    std::mem::forget(tracing::info_span!("callers").entered());
+    assert_eq!(block_on(with_netns_async(ns, || async { 7 })).expect("the value arrives"), 7);
+    assert_eq!(block_on(ns.spawn_async(|| async { 7 })).expect("the value arrives"), 7);
+    let panics = || async { panic::panic_any("body") };
+    assert_eq!(panic_of(|| block_on(with_netns_async(ns, panics))), "body");
+    assert_eq!(panic_of_body(ns.spawn_async(panics)), "body");
+
+    let span = tracing::info_span!("captured");
+    let call = with_netns_async(ns, move || async move { drop(span) });
+    assert_eq!(panic_of(|| block_on(call)), "try_close");
+    let span = tracing::info_span!("captured");
+    assert_eq!(panic_of_body(ns.spawn_async(move || async move { drop(span) })), "try_close");
+
+    // The body is dropped at its `await`.
+    let span = tracing::info_span!("captured");
+    let mut call = Box::pin(with_netns_async(ns, move || async move {
+        std::future::pending::<()>().await;
+        drop(span);
+    }));
+    let is_pending = call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(is_pending);
+    assert_eq!(panic_of(|| drop(call)), "try_close");
+    let span = tracing::info_span!("captured");
+    let handle = ns.spawn_async(move || async move {
+        std::future::pending::<()>().await;
+        drop(span);
+    });
+    handle.abort();
+    assert_eq!(panic_of_body(handle), "try_close");
+}
+
+/// Returns the payload with which an async body panicked.
+fn panic_of_body<R: Send>(handle: JoinHandle<R>) -> &'static str {
+    let error = block_on(handle).err().expect("the body panics");
+    let payload = error.try_into_panic().expect("it is a panic");
+    *payload.downcast::<&'static str>().expect("the payload is the original one")
 }
 
 /// Makes a span current for the rest of the process. Its subscriber panics in one of its methods from now on.
