@@ -10,10 +10,11 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::atomic::AtomicBool;
+/// A number that no other memory depends on.
+pub(crate) use std::sync::atomic::AtomicU32 as Hint;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(feature = "tokio")]
 pub(crate) use std::time::Instant;
 
 /// `std`'s cell with the methods of loom's, which sees each access.

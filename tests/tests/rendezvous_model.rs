@@ -8,6 +8,9 @@
 #[path = "../../runtime/src/thread/rendezvous.rs"]
 mod rendezvous;
 
+#[path = "../../runtime/src/thread/spin_policy.rs"]
+mod spin_policy;
+
 mod sync {
     use std::ops::Deref;
     use std::sync::Mutex;
@@ -17,6 +20,66 @@ mod sync {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+    /// Not a part of the protocol.
+    pub(crate) use std::sync::atomic::AtomicU32 as Hint;
+
+    /// Time does not pass in a model.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Instant(Duration);
+
+    impl Instant {
+        pub(crate) fn now() -> Instant {
+            Instant(Duration::ZERO)
+        }
+
+        pub(crate) fn elapsed(self) -> Duration {
+            self.0
+        }
+
+        pub(crate) fn saturating_duration_since(self, earlier: Instant) -> Duration {
+            self.0.saturating_sub(earlier.0)
+        }
+
+        pub(crate) fn checked_add(self, time: Duration) -> Option<Instant> {
+            self.0.checked_add(time).map(Instant)
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Cpus {
+        Only(u32),
+        AllBut(u32),
+    }
+
+    thread_local! {
+        // Loom runs the threads of a model on one.
+        static IS_CONFINED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    /// Never the same, so that a callee that sleeps is always moved.
+    pub(crate) fn current_cpu() -> u32 {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn current_thread() -> u32 {
+        1
+    }
+
+    pub(crate) fn confine(thread: u32, _: Cpus) -> bool {
+        assert_eq!(thread, 1, "the callee has introduced itself");
+        IS_CONFINED.set(true);
+        true
+    }
+
+    pub(crate) fn release() -> bool {
+        IS_CONFINED.set(false);
+        true
+    }
+
+    pub(crate) fn is_confined() -> bool {
+        IS_CONFINED.get()
+    }
 
     /// Loom reports a missing wake as a deadlock.
     pub(crate) struct Futex {
@@ -62,7 +125,8 @@ mod sync {
 
 use std::time::Duration;
 
-use rendezvous::{AssistPoint, Callee, Order, Rejected, SpinLimit, mailbox};
+use rendezvous::{AssistPoint, Callee, Caller, Order, Rejected, mailbox_with};
+use spin_policy::{SpinLimit, SpinPolicy};
 
 /// A callee that runs `jobs` jobs, sums the values that it receives, and then sees the end.
 fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
@@ -78,8 +142,17 @@ fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
     sum
 }
 
+/// Two sides that sleep at once; or that spin, with a limit. The callee may be moved.
+fn mailbox<A>(limit: SpinLimit) -> (Caller<A>, Callee<A>) {
+    let policy = if limit.0 == 0 { SpinPolicy::new(limit) } else { SpinPolicy::apart(limit) };
+    mailbox_with(policy, limit, true)
+}
+
+/// Explores every interleaving with up to four preemptions, as the model of the poll rendezvous does.
 fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
-    loom::model(move || test(SpinLimit(limit)));
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(4);
+    model.check(move || test(SpinLimit(limit)));
 }
 
 fn borrows_twice(limit: SpinLimit) {
@@ -90,6 +163,7 @@ fn borrows_twice(limit: SpinLimit) {
         let seen = loom::cell::Cell::new(0);
         let borrowed = SendRef(&seen);
         let job = move |sum: &mut u32, _: &AssistPoint<'_>| {
+            assert!(!sync::is_confined(), "the callee releases itself first");
             borrowed.cell().set(turn);
             *sum += turn;
         };
@@ -245,7 +319,7 @@ fn submits_then_runs(limit: SpinLimit) {
         *sum.expect("it is not rejected") += 1;
         send.send(caller).unwrap();
     });
-    let mut caller: rendezvous::Caller<u32> = receive.recv().unwrap();
+    let mut caller: Caller<u32> = receive.recv().unwrap();
     // The callee may still be on its way out of the job.
     assert!(caller.run(|sum: &mut u32, _: &AssistPoint<'_>| *sum += 2, |_| ()).is_ok());
     drop(caller);

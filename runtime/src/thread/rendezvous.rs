@@ -34,11 +34,12 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::spin_policy::{Asleep, SpinLimit, SpinPolicy, Wake};
 use crate::sync::{
-    Arc, AtomicU32, Cpus, Futex, Ordering, UnsafeCell, confine, current_cpu, current_thread, release, spin_loop,
+    Arc, AtomicU32, Cpus, Futex, Hint, Instant, Ordering, UnsafeCell, confine, current_cpu, current_thread, release,
+    spin_loop,
 };
 
 /// What the callee runs, with the `A` that it keeps. It does not unwind.
@@ -76,9 +77,9 @@ struct RequestSlot<A> {
     order: Futex,
     request: UnsafeCell<Option<(Request<A>, Manner)>>,
     /// The processor that the callee sleeps or slept on. A hint.
-    cpu: AtomicU32,
+    cpu: Hint,
     /// The thread id of a callee that may be woken on other processors than that, and zero of others.
-    thread: AtomicU32,
+    thread: Hint,
 }
 
 /// How the callee wakes, and how it waits after the request.
@@ -167,8 +168,8 @@ pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bo
         request: CachePadded(RequestSlot {
             order: Futex::new(NONE),
             request: UnsafeCell::new(None),
-            cpu: AtomicU32::new(NO_CPU),
-            thread: AtomicU32::new(0),
+            cpu: Hint::new(NO_CPU),
+            thread: Hint::new(0),
         }),
         response: CachePadded(ResponseSlot { answer: Futex::new(PENDING), offer: AtomicU32::new(NONE) }),
     });

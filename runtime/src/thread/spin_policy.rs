@@ -24,7 +24,9 @@
 //! On one processor, or with a quota of one, nothing spins. The clock is read once a call in `Together`, where a call
 //! takes 6 µs, and not in `Apart`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::Instant;
 
 /// Calls are close that begin within this time of each other.
 const CLOSE: Duration = Duration::from_micros(25);
@@ -33,10 +35,10 @@ const CLOSE: Duration = Duration::from_micros(25);
 const STREAK: u32 = 20;
 
 /// What an answer in time saves.
-const GAIN: Duration = Duration::from_micros(4);
+const GAIN: Duration = Duration::from_micros(3);
 
-/// What it costs to move the callee away and back.
-const MOVES: Duration = Duration::from_micros(100);
+/// What it costs to wake the callee on another processor.
+const WAKE_UP: Duration = Duration::from_micros(50);
 
 /// How much longer than else a caller spins for a callee that wakes on another processor.
 const WAKING: u32 = 10;
@@ -100,7 +102,7 @@ impl SpinPolicy {
             last: None,
             streak: 0,
             in_time: 0,
-            apart: Backoff::new(64..=8192),
+            apart: Backoff::new(32..=8192),
             together: Backoff::new(4..=1024),
             woken_on: None,
         }
@@ -133,18 +135,24 @@ impl SpinPolicy {
         if self.state == State::Together && on_this_cpu() { 0 } else { self.limit }
     }
 
-    /// The callee is asleep. Returns where to wake it, for how many turns the caller spins, and whether the callee is to
-    /// spin after the call.
+    /// The callee is asleep. Returns where to wake it, for how many turns the caller spins, and whether the callee is
+    /// to spin after the call.
     pub(crate) fn asleep(&mut self, callee: Asleep) -> (Wake, u32, bool) {
         let Asleep { cpu, callers, can_move } = callee;
         let is_here = cpu == callers;
+        match self.state {
+            State::Apart if is_here && !can_move => self.leave(),
+            State::Apart => self.miss(WAKE_UP),
+            State::Together if is_here && !can_move => {}
+            State::Together => {
+                if self.streak >= STREAK && self.apart.is_over() {
+                    self.state = State::Apart;
+                    self.in_time = 0;
+                    self.woken_on = None;
+                }
+            }
+        }
         if self.state == State::Apart {
-            self.leave(Duration::ZERO);
-        } else if self.streak >= STREAK && self.apart.is_over() && (can_move || !is_here) {
-            self.state = State::Apart;
-            self.streak = 0;
-            self.in_time = 0;
-            self.woken_on = None;
             let wake = if is_here { Wake::Elsewhere } else { Wake::Anywhere };
             return (wake, self.limit.saturating_mul(WAKING), true);
         }
@@ -153,10 +161,8 @@ impl SpinPolicy {
         } else if self.woken_on == Some(callers) {
             self.together.punish();
         }
-        let brought = !is_here && can_move && {
-            self.together.pass();
-            self.together.is_over()
-        };
+        let brought = !is_here && can_move && self.together.is_over();
+        self.together.pass();
         self.woken_on = (is_here || brought).then_some(callers);
         (if brought { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
@@ -169,18 +175,24 @@ impl SpinPolicy {
     /// The answer did not come while the caller spun, and it slept for so long.
     pub(crate) fn late(&mut self, slept: Duration) {
         if self.state == State::Apart {
-            self.leave(slept);
+            self.miss(slept);
         }
     }
 
-    fn leave(&mut self, slept: Duration) {
+    /// Goes on in `Apart` if the answers in time since the last miss were worth what this one costs.
+    fn miss(&mut self, cost: Duration) {
+        if GAIN.saturating_mul(self.in_time) < cost {
+            return self.leave();
+        }
+        self.in_time = 0;
+        self.apart.reward();
+    }
+
+    fn leave(&mut self) {
         self.state = State::Together;
         self.last = None;
-        if GAIN.saturating_mul(self.in_time) > MOVES + slept {
-            self.apart.reward();
-        } else {
-            self.apart.punish();
-        }
+        self.streak = 0;
+        self.apart.punish();
     }
 }
 

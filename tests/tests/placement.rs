@@ -1,0 +1,101 @@
+//! The crate moves its threads between processors, and no body sees that.
+#![allow(missing_docs)]
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use in_netns::{NetNs, Worker, with_netns};
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+
+in_netns::rootless!();
+
+fn affinity() -> Vec<usize> {
+    let affinity = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap()).collect()
+}
+
+/// Has the calling thread run on one processor alone.
+fn stay_on(cpu: usize) {
+    let mut one = CpuSet::new();
+    one.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+}
+
+/// Calls from each processor in turn, until a body has run beside its caller on each. Each pause has the thread sleep.
+fn calls_from_each_cpu(cpus: &[usize], pause: Duration, call: impl Fn(&dyn Fn(usize)) + Sync) {
+    let seen = std::sync::Mutex::new(Vec::new());
+    for _ in 0..200 {
+        for cpu in cpus {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    stay_on(*cpu);
+                    for _ in 0..3 {
+                        thread::sleep(pause);
+                        call(&|body| {
+                            if body == *cpu {
+                                seen.lock().unwrap().push(body);
+                            }
+                        });
+                    }
+                });
+            });
+        }
+        if cpus.iter().all(|cpu| seen.lock().unwrap().contains(cpu)) {
+            return;
+        }
+    }
+    panic!("bodies ran beside their callers on {:?} of {cpus:?} alone", seen.lock().unwrap());
+}
+
+#[test]
+fn bodies_and_what_they_start_have_the_affinity_of_the_process_wherever_their_threads_wake() {
+    let ns = NetNs::new().unwrap();
+    with_netns(&ns, || ()).unwrap();
+    let cpus = affinity();
+    calls_from_each_cpu(&cpus, Duration::from_millis(1), |report| {
+        let (cpu, mine, of_thread, of_child) = with_netns(&ns, || {
+            let mine = affinity();
+            let of_thread = thread::spawn(affinity).join().unwrap();
+            let status = Command::new("cat").arg("/proc/self/status").output().unwrap();
+            let status = String::from_utf8(status.stdout).unwrap();
+            let of_child = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).map(str::to_owned);
+            (sched_getcpu().unwrap(), mine, of_thread, of_child)
+        })
+        .unwrap();
+        assert_eq!((&mine, &of_thread), (&cpus, &cpus));
+        assert_eq!(of_child, allowed_list());
+        // The body may have been moved while it waited for its child.
+        report(cpu);
+    });
+}
+
+/// Of the main thread.
+fn allowed_list() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).map(str::to_owned)
+}
+
+#[test]
+fn a_sleeping_thread_wakes_on_the_processor_of_its_caller() {
+    let ns = NetNs::new().unwrap();
+    let worker: Worker = ns.worker();
+    worker.run(|| ()).unwrap();
+    let cpus = affinity();
+    calls_from_each_cpu(&cpus, Duration::from_millis(1), |report| {
+        report(worker.run(|| sched_getcpu().unwrap()).unwrap());
+    });
+}
+
+#[test]
+fn back_to_back_bodies_have_the_affinity_of_the_process() {
+    let ns = NetNs::new().unwrap();
+    let cpus = affinity();
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(1));
+        for _ in 0..100 {
+            assert_eq!(with_netns(&ns, affinity).unwrap(), cpus);
+        }
+    }
+}
