@@ -98,19 +98,28 @@ pub(crate) fn is_read_only(directory: &Path) -> nix::Result<bool> {
     restarted(|| statvfs::statvfs(directory)).map(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// The paths of the mounts on one mount, by its id, as `mountinfo` lists them: where there are several at one path, the
-/// last is the visible one.
-pub(crate) fn mounts_on(mount: u64) -> io::Result<Vec<PathBuf>> {
+/// The mounts on the mount that a directory is the root of, as far as they can be seen: where each is, and a descriptor
+/// of its root. Of several at one place this is the topmost.
+pub(crate) fn submounts(root: &OwnedFd) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let parent = mount_of(root)?;
     let table = fs::read("/proc/thread-self/mountinfo")?;
-    let parent = mount.to_string();
-    let lines = table.split(|byte| *byte == b'\n');
-    let mut paths: Vec<_> = lines
+    let number = |field: &[u8]| std::str::from_utf8(field).ok().and_then(|digits| digits.parse::<u64>().ok());
+    let mounts: Vec<(u64, u64, PathBuf)> = table
+        .split(|byte| *byte == b'\n')
         .filter_map(|line| {
             // ID PARENT MAJOR:MINOR ROOT POINT …
-            let mut fields = line.split(|byte| *byte == b' ').skip(1);
-            (fields.next()? == parent.as_bytes()).then(|| fields.nth(2).map(unescaped_path))?
+            let mut fields = line.split(|byte| *byte == b' ');
+            Some((number(fields.next()?)?, number(fields.next()?)?, unescaped_path(fields.nth(2)?)))
         })
         .collect();
-    paths.dedup();
-    Ok(paths)
+    let mut seen = Vec::new();
+    for (_, _, path) in mounts.iter().filter(|(_, on, _)| *on == parent) {
+        // A mount may be covered by another one, on a directory above it: the path then leads elsewhere.
+        let Ok(found) = open_for_lookup(path) else { continue };
+        let at = mount_of(&found)?;
+        if mounts.iter().any(|(id, _, point)| *id == at && point == path) {
+            seen.push((path.clone(), found));
+        }
+    }
+    Ok(seen)
 }

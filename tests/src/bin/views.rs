@@ -192,10 +192,9 @@ fn replaced() {
                 thread::yield_now();
             }
         });
-        for caller in callers {
-            caller.join().expect("no panic");
-        }
+        let ended: Vec<_> = callers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
         replacer.join().expect("no panic");
     });
     check("in the end");
@@ -279,12 +278,6 @@ fn services() {
         let unchanged = View::builder(&ns).names_as_at_home().build().expect("a view");
         assert!(unchanged.run(connect("/run/nscd/socket")).expect("the view"));
         assert!(unchanged.run(|| read("/etc/nsswitch.conf")).expect("the view").contains("mdns4_minimal"));
-        // Without a view the C library asks nscd, which answers from its own network.
-        connections(&nscd);
-        let _ = ns.run(|| ("plain.in-netns.test", 80).to_socket_addrs().map(|mut found| found.next()));
-        if cfg!(target_env = "gnu") {
-            assert!(connections(&nscd) > 0, "it is for this that a view covers it");
-        }
     });
 }
 

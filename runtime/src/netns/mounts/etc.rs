@@ -136,11 +136,19 @@ fn errno_of(error: &io::Error) -> Errno {
 
 /// Mounts one file or directory over another, links followed. What failed is told with the error.
 fn bind(source: &Path, target: &Path) -> Result<Expected, (String, Errno)> {
+    /// More than one only where the target is replaced all the time.
+    const TRIES: u32 = 16;
     let what = |errno| (format!("mount {} over {}", source.display(), target.display()), errno);
     let from = sys::files::open_for_lookup(source).map_err(what)?;
-    let onto = sys::files::open_for_lookup(target).map_err(what)?;
-    sys::bind_mount(&from, &onto).map_err(what)?;
-    Expected::file(target, &from).map_err(what)
+    for _ in 0..TRIES {
+        let onto = sys::files::open_for_lookup(target).map_err(what)?;
+        match sys::bind_mount(&from, &onto) {
+            // It was replaced after it was opened.
+            Err(Errno::ENOENT) => {}
+            mounted => return mounted.and_then(|()| Expected::file(target, &from)).map_err(what),
+        }
+    }
+    Err(what(Errno::EBUSY))
 }
 
 /// The text of an `nsswitch.conf` with these sources of names of hosts.

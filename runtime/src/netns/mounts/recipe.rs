@@ -1,6 +1,5 @@
 //! How the mounts of a view are made, on a thread that goes home afterwards.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -57,7 +56,8 @@ impl Recipe {
         };
         let old = sys::files::open_for_lookup(path).map_err(failed)?;
         let read_only = sys::files::is_read_only(path).map_err(failed)?;
-        let submounts = submounts(&old).map_err(failed)?;
+        let submounts = sys::files::submounts(&old)
+            .map_err(|error| failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
         sys::files::mount_virtual("sysfs", path, read_only, None).map_err(failed)?;
         for (path, mount) in submounts {
             let failed = |errno| step(net, format!("show {} there as at home", path.display()))(errno);
@@ -66,13 +66,6 @@ impl Recipe {
         }
         Ok(())
     }
-}
-
-/// What is mounted on the mount that a directory is the root of.
-fn submounts(root: &OwnedFd) -> nix::Result<Vec<(std::path::PathBuf, OwnedFd)>> {
-    let errno_of = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let paths = sys::files::mounts_on(sys::mount_of(root).map_err(errno_of)?).map_err(errno_of)?;
-    paths.into_iter().map(|path| sys::files::open_for_lookup(&path).map(|mount| (path, mount))).collect()
 }
 
 fn explain_sys(errno: Errno) -> Option<String> {
