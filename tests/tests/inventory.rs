@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use in_netns::{ErrorKind, Found, Holder, Inventory, NetNs, NetNsId, WatchEvent};
 use in_netns_tests::{BOUND, Scratch, alone, descriptors, limited, wait_until};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 in_netns::rootless!();
 
@@ -286,4 +288,138 @@ fn a_watch_is_a_stream() {
     });
     // The registration with the last runtime is of no use any more.
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// Whether `ip` is here. The README promises that the tests do without it. `.ci/run` installs it.
+fn has_ip() -> bool {
+    match Command::new("ip").arg("-V").output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => false,
+        output => output.unwrap().status.success(),
+    }
+}
+
+/// Watches the directory, as watchers of other libraries do (nlink's `NamespaceWatcher`, pyroute2's `NetNS` manager).
+fn inotify() -> Inotify {
+    fs::create_dir_all("/run/netns").unwrap();
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    inotify.add_watch("/run/netns", AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE).unwrap();
+    inotify
+}
+
+/// What the directory tells of each name is told too early. What the watch tells is there.
+#[test]
+fn what_three_processes_add_and_delete_opens_when_it_is_told() {
+    const EACH: usize = 334;
+    let _alone = alone();
+    if !has_ip() {
+        return;
+    }
+    let prefix = format!("in-netns-three-{}-", std::process::id());
+    let last = format!("{prefix}last");
+    let inotify = inotify();
+    let (names, mut watch) = NetNs::watch().unwrap();
+    assert!(names.iter().all(|(name, _)| !name.starts_with(&prefix)));
+    // A name is deleted two turns later, and used again after ten.
+    let script = "n=0; while [ $n -lt $2 ]; do ip netns add $1$((n % 10)) || exit 1
+        [ $n -lt 2 ] || ip netns del $1$(((n - 2) % 10)) || exit 1; n=$((n + 1)); done";
+    let mut workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let arguments = ["-c", script, "sh", &format!("{prefix}{worker}-"), &EACH.to_string()];
+            Command::new("sh").args(arguments).spawn().unwrap()
+        })
+        .collect();
+
+    let (mut told, mut known, mut too_early, mut in_time) = (0, BTreeMap::new(), 0, 0);
+    let mut take = |event: WatchEvent, known: &mut BTreeMap<String, NetNs>| match event {
+        WatchEvent::Created { name, netns, .. } if name.starts_with(&prefix) => {
+            assert!(netns.run(|| netns.is_current()).unwrap().unwrap());
+            // The one before was told to be gone.
+            assert!(known.insert(name.clone(), netns).is_none(), "{name}");
+            told += 1;
+        }
+        WatchEvent::Deleted { name, .. } if name.starts_with(&prefix) => {
+            assert!(known.remove(&name).is_some(), "{name}");
+        }
+        WatchEvent::Renamed { .. } => panic!("{event:?}"),
+        _ => {}
+    };
+    while workers.iter_mut().any(|worker| worker.try_wait().unwrap().is_none()) {
+        match inotify.read_events() {
+            Ok(events) => {
+                let created = events.into_iter().filter(|event| event.mask.contains(AddWatchFlags::IN_CREATE));
+                for name in created.filter_map(|event| event.name?.into_string().ok()) {
+                    match NetNs::from_name(&name) {
+                        Ok(_) => in_time += 1,
+                        Err(error) if error.kind() == ErrorKind::NotANetNs => too_early += 1,
+                        // Deleted again.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+                    }
+                }
+            }
+            Err(errno) => assert_eq!(errno, Errno::EAGAIN),
+        }
+        if let Some(event) = watch.next_within(Duration::from_millis(1)).unwrap() {
+            take(event, &mut known);
+        }
+    }
+    assert!(workers.iter_mut().all(|worker| worker.wait().unwrap().success()));
+    NetNs::create_named(&last).unwrap();
+    while !known.contains_key(&last) {
+        take(watch.next_within(BOUND).unwrap().expect("the last one is told of"), &mut known);
+    }
+    let there = |name: &String| name.starts_with(&prefix);
+    let there: BTreeMap<String, NetNs> = NetNs::list_named()
+        .unwrap()
+        .into_iter()
+        .filter(there)
+        .map(|name| (name.clone(), NetNs::from_name(&name).unwrap()))
+        .collect();
+    assert_eq!(known, there);
+    assert_eq!(there.len(), 3 * 2 + 1);
+    there.keys().for_each(|name| NetNs::delete_named(name).unwrap());
+    assert!(told > EACH, "{told} of {}", 3 * EACH);
+    // The counterexample.
+    assert!(too_early > 0, "the directory told of {in_time} names when they could be opened");
+}
+
+/// A queue of events would be full. There is none: the names are compared.
+#[test]
+fn more_changes_than_a_queue_holds_are_told_as_what_there_is() {
+    let _alone = alone();
+    let prefix = format!("in-netns-many-{}-", std::process::id());
+    let [old, new] = ["old", "new"].map(|what| format!("{prefix}{what}"));
+    NetNs::create_named(&old).unwrap();
+    let inotify = inotify();
+    let (_, mut watch) = NetNs::watch().unwrap();
+
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let file = format!("/run/netns/{prefix}file");
+    for _ in 0..=limit / 2 {
+        fs::write(&file, "").unwrap();
+        fs::remove_file(&file).unwrap();
+    }
+    // And as many changes of the mount table as fit in a moment.
+    for _ in 0..100 {
+        NetNs::current().unwrap().persist(&new).unwrap();
+        NetNs::delete_named(&new).unwrap();
+    }
+    NetNs::delete_named(&old).unwrap();
+    let created = NetNs::create_named(&new).unwrap();
+
+    // The counterexample has lost events. (Its queue is read to the end.)
+    let mut is_overflow = false;
+    while let Ok(events) = inotify.read_events() {
+        is_overflow |= events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+    }
+    assert!(is_overflow);
+    let mut told = Vec::new();
+    while let Some(event) = watch.try_next().unwrap() {
+        match event {
+            WatchEvent::Created { name, netns, .. } if name.starts_with(&prefix) => told.push((name, Some(netns))),
+            WatchEvent::Deleted { name, .. } if name.starts_with(&prefix) => told.push((name, None)),
+            _ => {}
+        }
+    }
+    NetNs::delete_named(&new).unwrap();
+    assert_eq!(told, [(old, None), (new, Some(created))]);
 }

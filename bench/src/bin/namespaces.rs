@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::hint::black_box;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         None => having_one(),
         Some("all") => finding_all(count(1, 10_000)),
+        Some("new") => parts_of_new(count(1, 500)),
         Some(other) => panic!("not known: {other}"),
     }
 }
@@ -109,6 +111,54 @@ fn having_one() {
         assert_eq!(timed(&mut times, || weak.upgrade().expect("it")), None);
     }
     row("`WeakNetNs::upgrade`, gone", times);
+}
+
+/// What `NetNs::new` does, step by step on a thread of this benchmark, and then the whole.
+fn parts_of_new(count: usize) {
+    println!("| what | times | median | 99 % | in all |\n|---|---:|---:|---:|---:|");
+    let steps = || {
+        let [mut unshare, mut loopback, mut open, mut back] = [const { Vec::new() }; 4];
+        let home = NetNs::current().expect("home");
+        for _ in 0..count {
+            timed(&mut unshare, || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)).expect("root");
+            timed(&mut loopback, loopback_up);
+            let ns = timed(&mut open, || NetNs::current().expect("it"));
+            timed(&mut back, || nix::sched::setns(&home, nix::sched::CloneFlags::CLONE_NEWNET)).expect("root");
+            drop(ns);
+        }
+        [("`unshare`", unshare), ("loopback up", loopback), ("open and check", open), ("`setns` home", back)]
+    };
+    let steps = thread::spawn(steps).join().expect("root may make namespaces");
+    for (what, times) in steps {
+        row(what, times);
+    }
+    drop(NetNs::new().expect("a namespace"));
+    let mut times = Vec::new();
+    for _ in 0..count {
+        timed(&mut times, || NetNs::new().expect("a namespace"));
+    }
+    row("`NetNs::new`", times);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let ns = NetNs::new().expect("a namespace");
+        timed(&mut times, || drop(ns));
+    }
+    row("drop of a `NetNs`", times);
+}
+
+/// As the library does it: `SIOCSIFFLAGS` for `lo`.
+#[allow(unsafe_code)]
+fn loopback_up() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // SAFETY: all zeros are a valid request.
+    let mut request: nix::libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as nix::libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = nix::libc::IFF_UP as nix::libc::c_short;
+    // SAFETY: the kernel reads the request, which outlives the call.
+    let result = unsafe { nix::libc::ioctl(socket.as_raw_fd(), nix::libc::SIOCSIFFLAGS, &raw const request) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// In KiB.
