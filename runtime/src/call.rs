@@ -427,7 +427,7 @@ where
 {
     let audit = target.filter(|_| options.audit).map(Audit::begin);
     let context = Context::of_caller();
-    // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
+    // Decided here: the pinned thread then reads nothing of the caller's, which another processor's cache would have.
     let (context, is_bare) = (&context, context.is_empty());
     let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
     let task = CallTask { as_target: target.map(NetNs::as_target), body, inspect, audit: audit.as_ref() };

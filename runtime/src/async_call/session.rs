@@ -77,8 +77,8 @@ pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
     }
 }
 
-/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it
-/// starts takes no work, which is left to another thread, or cancelled at the runtime's end.
+/// Ends a runtime's new thread that could not enter. tokio has no other interface for this: a thread that panics
+/// when it starts takes no work. The work is left to another thread, or cancelled at the runtime's end.
 pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
     if let Err(error) = entered {
         panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");
@@ -107,7 +107,7 @@ pub(super) enum LeaseGuard {
 
 /// The lease of a session that has ended. Dropping it returns the lease, if the thread is fit for another.
 ///
-/// **Why it is kept until the owner was told:** the owner is told by its waker, which is foreign code on the pinned
+/// **Why it is kept until the owner was woken:** the owner's waker is foreign code, and runs on the pinned
 /// thread. A thread that runs it is not idle: a call that leased it would wait for that code, or be made by that very
 /// code and wait for itself.
 pub(super) struct HeldLease {

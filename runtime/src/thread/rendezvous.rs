@@ -392,16 +392,16 @@ pub(crate) struct SpinLimit(pub(crate) u32);
 /// Spinning before sleeping, for as long as that has lately been worth it.
 struct Spin {
     limit: u32,
-    /// How many times in a row spinning has been in vain.
+    /// How many times in a row spinning has ended without a result.
     misses: u32,
 }
 
 impl Spin {
-    /// Misses before spinning is throttled, …
+    /// Misses before spinning is throttled.
     const MAX_MISSES: u32 = 4;
-    /// … and then one time in so many is for the full length, so that a change is noticed, …
+    /// While it is throttled, one spin of this number has the full length, so that a change is noticed.
     const RETRY_INTERVAL: u32 = 32;
-    /// … and the others are short.
+    /// The length of the others.
     const MIN_SPINS: u32 = 4;
 
     fn new(SpinLimit(limit): SpinLimit) -> Spin {
