@@ -412,7 +412,7 @@ where
 {
     let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
-    // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
+    // Decided here: the pinned thread then reads nothing of the caller's, which another processor's cache would have.
     let (context, is_bare) = (&context, context.is_empty());
     let body = move |thread: &mut PinnedThread| {
         if is_bare {

@@ -150,8 +150,8 @@ impl Error {
     /// Something that a parent process began, and that this process was forked with (`fork(2)`).
     #[cfg(feature = "tokio")]
     pub(crate) fn of_other_process(operation: impl Into<String>) -> Error {
-        let why = "it was begun in the parent process (fork(2)), whose threads this process does not have; begin another \
-                   one here";
+        let why = "it was begun in the parent process (fork(2)), whose threads this process does not have; begin \
+                   another one here";
         Error::new(ErrorKind::Unsupported, operation, why)
     }
 

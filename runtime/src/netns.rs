@@ -178,7 +178,7 @@ impl NetNs {
         Ok(here == (self.id().device, self.id().inode))
     }
 
-    /// Opens a file and checks it, with the reader told what an ordinary file in its place means.
+    /// Opens a file and checks it. The error says what an ordinary file in its place means.
     fn open<O: Into<String>>(path: &Path, operation: impl Fn() -> O) -> Result<NetNs, Error> {
         let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
             // A socket, or a device without a driver, cannot be opened; and it is there.

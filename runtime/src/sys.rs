@@ -165,8 +165,8 @@ pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
     id.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
 }
 
-/// Whether what is mounted and unmounted on the mount of a descriptor is so on others too. `true` where it cannot be
-/// told.
+/// Whether what is mounted and unmounted on the mount of a descriptor is so on others too. `true` where the
+/// kernel does not say.
 pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
     let (Ok(mount), Ok(table)) = (mount_of(fd), fs::read_to_string("/proc/thread-self/mountinfo")) else { return true };
     let mount = mount.to_string();

@@ -158,7 +158,7 @@ fn sendable<T: Send>(future: T) -> T {
 }
 
 #[test]
-fn free_functions() {
+fn free_functions_run_inside() {
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
     assert_eq!(block_on(sendable(free(&ns))), inside);
@@ -174,7 +174,7 @@ fn free_functions() {
 }
 
 #[test]
-fn errors() {
+fn errors_are_returned() {
     assert_eq!(block_on(fallible("no-such-name", false)).unwrap_err().kind(), io::ErrorKind::NotFound);
     let name = &format!("in-netns-async-attribute-{}", std::process::id());
     let ns = NetNs::create_named(name).unwrap();
@@ -186,7 +186,7 @@ fn errors() {
 }
 
 #[test]
-fn methods() {
+fn methods_run_inside() {
     let mut pod = Pod { ns: NetNs::new().unwrap(), count: 1 };
     let inside = key(pod.ns.id());
     assert_eq!(block_on(sendable(pod.by_ref())).1, inside);
@@ -195,7 +195,7 @@ fn methods() {
 }
 
 #[test]
-fn traits() {
+fn trait_methods_run_inside() {
     let mut pod = Pod { ns: NetNs::new().unwrap(), count: 1 };
     let inside = key(pod.ns.id());
     assert_eq!(block_on(sendable(Native::probe(&pod, "text"))), (inside, 4));
@@ -209,19 +209,19 @@ fn traits() {
 
 #[tokio::test]
 #[in_netns(new)]
-async fn above() {
+async fn a_test_attribute_may_stand_above() {
     everywhere().await;
 }
 
 #[in_netns(new)]
 #[tokio::test]
-async fn below() {
+async fn a_test_attribute_may_stand_below() {
     assert_ne!(everywhere().await, in_netns_tests::home());
 }
 
 #[in_netns(new)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn below_with_a_result() -> io::Result<()> {
+async fn a_test_that_returns_a_result_runs_inside() -> io::Result<()> {
     assert_ne!(everywhere().await, in_netns_tests::home());
     Ok(())
 }

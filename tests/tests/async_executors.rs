@@ -32,7 +32,7 @@ async fn checked(ns: NetNs) -> (u64, u64) {
 }
 
 #[test]
-fn under_every_executor() {
+fn calls_work_under_every_executor() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());

@@ -371,7 +371,7 @@ mod attribute {
     }
 
     #[test]
-    fn on_by_default_in_tests() {
+    fn the_audit_is_on_by_default_in_tests() {
         told();
         let ns = NetNs::new().unwrap();
         for (stayer, wanted) in [(by_default(&ns), true), (off(&ns), false), (on(&ns), true)] {

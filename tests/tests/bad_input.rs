@@ -129,7 +129,7 @@ fn case_14_what_is_no_network_namespace_is_reported_as_such() {
 }
 
 #[test]
-fn case_14_a_descriptor_of_something_else() {
+fn case_14_a_descriptor_of_something_else_is_refused() {
     let file = File::open("/etc/passwd").unwrap();
     assert_eq!(refused(file.as_fd()).kind(), ErrorKind::NotANetNs);
     assert_eq!(refused(OwnedFd::from(file)).kind(), ErrorKind::NotANetNs);

@@ -167,7 +167,7 @@ fn case_5_a_fresh_thread_started_inside_is_home_after_the_call() {
 }
 
 #[test]
-fn case_6_two_hundred_callers_over_eight_namespaces() {
+fn case_6_two_hundred_callers_are_inside_eight_namespaces() {
     const CALLERS: usize = 200;
     const CALLS: usize = 1000;
     let _alone = alone();

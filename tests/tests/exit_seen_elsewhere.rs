@@ -55,17 +55,17 @@ fn is_waited_for(hide: fn()) {
 }
 
 #[test]
-fn a_body_without_proc() {
+fn the_exit_is_waited_for_after_a_body_without_proc() {
     is_waited_for(|| umount2("/proc", MntFlags::MNT_DETACH).unwrap_or_else(|_| cover_proc()));
 }
 
 #[test]
-fn a_body_with_a_directory_in_place_of_proc() {
+fn the_exit_is_waited_for_after_a_body_with_a_directory_in_place_of_proc() {
     is_waited_for(cover_proc);
 }
 
 #[test]
-fn a_body_in_another_root() {
+fn the_exit_is_waited_for_after_a_body_in_another_root() {
     is_waited_for(|| {
         mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
         nix::unistd::chroot("/tmp").unwrap();

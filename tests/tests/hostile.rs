@@ -63,7 +63,7 @@ struct Load {
     poisonings: AtomicU64,
     calls: AtomicU64,
     stop: AtomicBool,
-    /// Whether rings of io_uring are available: a container or a sysctl may forbid them.
+    /// Whether rings of `io_uring` are available: a container or a sysctl may forbid them.
     rings: bool,
 }
 

@@ -64,27 +64,27 @@ fn restored_or_retired(fate: &ThreadFate) -> bool {
 }
 
 #[test]
-fn case_18_an_unshared_mount_namespace() {
+fn case_18_an_unshared_mount_namespace_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
 }
 
 #[test]
-fn case_18_an_unshared_uts_namespace() {
+fn case_18_an_unshared_uts_namespace_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
 }
 
 #[test]
-fn case_18_an_unshared_ipc_namespace() {
+fn case_18_an_unshared_ipc_namespace_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
 }
 
 #[test]
-fn case_18_an_unshared_cgroup_namespace() {
+fn case_18_an_unshared_cgroup_namespace_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
 }
 
 #[test]
-fn case_18_an_unshared_pid_namespace_for_children() {
+fn case_18_an_unshared_pid_namespace_for_children_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
 }
 
@@ -94,12 +94,12 @@ fn case_18_an_unshared_network_namespace_is_left_like_any_other() {
 }
 
 #[test]
-fn case_18_an_unshared_file_table() {
+fn case_18_an_unshared_file_table_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
 }
 
 #[test]
-fn case_18_a_directory_and_umask_changed_after_unsharing() {
+fn case_18_a_directory_and_umask_that_are_unshared_are_not_left_to_a_later_call() {
     no_later_call_sees(
         || {
             unshare(CloneFlags::CLONE_FS).unwrap();
@@ -111,12 +111,12 @@ fn case_18_a_directory_and_umask_changed_after_unsharing() {
 }
 
 #[test]
-fn case_18_a_dropped_capability() {
+fn case_18_a_dropped_capability_is_not_left_to_a_later_call() {
     no_later_call_sees(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
 }
 
 #[test]
-fn case_18_a_dropped_permitted_capability() {
+fn case_18_a_dropped_permitted_capability_is_not_left_to_a_later_call() {
     no_later_call_sees(
         || {
             drop_effective(caps::Capability::CAP_NET_RAW);

@@ -33,7 +33,7 @@ fn leaves_nothing(what: &str, times: usize, work: impl Fn()) {
 }
 
 #[test]
-fn case_17_ten_thousand_successes() {
+fn case_17_ten_thousand_successes_leave_nothing() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     leaves_nothing("pooled", 10_000, || with_netns(&ns, || ()).unwrap());
@@ -83,7 +83,7 @@ fn case_17_ten_thousand_async_calls() {
 }
 
 #[test]
-fn case_17_ten_thousand_failures_of_each_kind() {
+fn case_17_ten_thousand_failures_of_each_kind_leave_nothing() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let fails = |ns: &dyn Fn() -> Result<NetNs, Error>| drop(with_netns_result(ns()).unwrap_err());

@@ -84,23 +84,23 @@ fn no_later_body_meets(body: fn()) {
 }
 
 #[test]
-fn a_signal_mask() {
+fn a_signal_mask_is_not_left_to_a_later_body() {
     no_later_body_meets(|| nix::sys::signal::SigSet::all().thread_block().unwrap());
 }
 
 #[test]
-fn no_new_privs() {
+fn no_new_privs_is_not_left_to_a_later_body() {
     no_later_body_meets(|| set(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0]));
 }
 
 #[test]
-fn securebits_and_keepcaps() {
+fn securebits_and_keepcaps_are_not_left_to_a_later_body() {
     no_later_body_meets(|| set(libc::PR_SET_KEEPCAPS, [1, 0, 0, 0]));
     no_later_body_meets(|| set(libc::PR_SET_SECUREBITS, [0x4, 0, 0, 0]));
 }
 
 #[test]
-fn a_seccomp_filter() {
+fn a_seccomp_filter_is_not_left_to_a_later_body() {
     no_later_body_meets(|| {
         let arch = std::env::consts::ARCH.try_into().unwrap();
         let rules = std::collections::BTreeMap::from([(libc::SYS_acct, vec![])]);
@@ -116,17 +116,17 @@ fn a_seccomp_filter() {
 }
 
 #[test]
-fn a_timer_slack() {
+fn a_timer_slack_is_not_left_to_a_later_body() {
     no_later_body_meets(|| set(libc::PR_SET_TIMERSLACK, [123_456, 0, 0, 0]));
 }
 
 #[test]
-fn a_nice_value() {
+fn a_nice_value_is_not_left_to_a_later_body() {
     no_later_body_meets(|| call(libc::SYS_setpriority, [0, 0, 7, 0, 0]));
 }
 
 #[test]
-fn a_scheduling_policy() {
+fn a_scheduling_policy_is_not_left_to_a_later_body() {
     no_later_body_meets(|| {
         let parameters = libc::sched_param { sched_priority: 0 };
         // SAFETY: the parameters outlive the call.
@@ -137,7 +137,7 @@ fn a_scheduling_policy() {
 }
 
 #[test]
-fn an_affinity() {
+fn an_affinity_is_not_left_to_a_later_body() {
     let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
     if (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).count() < 2 {
         eprintln!("one CPU: no other affinity is possible");
@@ -153,19 +153,19 @@ fn an_affinity() {
 }
 
 #[test]
-fn an_io_priority() {
+fn an_io_priority_is_not_left_to_a_later_body() {
     // The class "best effort", level 7.
     no_later_body_meets(|| call(libc::SYS_ioprio_set, [1, 0, 2 << 13 | 7, 0, 0]));
 }
 
 #[test]
-fn a_personality() {
+fn a_personality_is_not_left_to_a_later_body() {
     // ADDR_NO_RANDOMIZE
     no_later_body_meets(|| call(libc::SYS_personality, [0x004_0000, 0, 0, 0, 0]));
 }
 
 #[test]
-fn a_memory_policy() {
+fn a_memory_policy_is_not_left_to_a_later_body() {
     // MPOL_LOCAL. `state` cannot show it: a policy has no line in the status file.
     let policy = || {
         let mut mode = -1;
@@ -183,12 +183,12 @@ fn a_memory_policy() {
 }
 
 #[test]
-fn a_session_keyring() {
+fn a_session_keyring_is_not_left_to_a_later_body() {
     no_later_body_meets(|| call(libc::SYS_keyctl, [1, 0, 0, 0, 0]));
 }
 
 #[test]
-fn a_thread_keyring() {
+fn a_thread_keyring_is_not_left_to_a_later_body() {
     let has_one = || {
         // SAFETY: it takes only numbers.
         #[allow(unsafe_code)]
@@ -201,12 +201,12 @@ fn a_thread_keyring() {
 }
 
 #[test]
-fn the_keyring_for_requested_keys() {
+fn the_keyring_for_requested_keys_is_not_left_to_a_later_body() {
     no_later_body_meets(|| call(libc::SYS_keyctl, [14, 3, 0, 0, 0]));
 }
 
 #[test]
-fn user_ids_of_the_thread_alone() {
+fn user_ids_of_the_thread_alone_are_not_left_to_a_later_body() {
     if !is_mapped(1234) {
         eprintln!("a user namespace with one id: no other is available");
         return;
@@ -233,7 +233,7 @@ fn is_mapped(id: u32) -> bool {
 }
 
 #[test]
-fn an_ambient_and_inheritable_capability() {
+fn an_ambient_and_inheritable_capability_is_not_left_to_a_later_body() {
     no_later_body_meets(|| {
         caps::raise(None, caps::CapSet::Inheritable, caps::Capability::CAP_NET_RAW).unwrap();
         caps::raise(None, caps::CapSet::Ambient, caps::Capability::CAP_NET_RAW).unwrap();
@@ -242,7 +242,7 @@ fn an_ambient_and_inheritable_capability() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_rounding_mode() {
+fn a_rounding_mode_is_not_left_to_a_later_body() {
     no_later_body_meets(|| {
         let up: u32 = 0x1f80 | 0x4000;
         // SAFETY: the control word is valid; it makes the arithmetic of this thread round upwards.
@@ -255,7 +255,7 @@ fn a_rounding_mode() {
 }
 
 #[test]
-fn a_parent_death_signal() {
+fn a_parent_death_signal_is_not_left_to_a_later_body() {
     let signal = || {
         let mut signal = -1;
         // SAFETY: the number outlives the call.
@@ -269,7 +269,7 @@ fn a_parent_death_signal() {
 }
 
 #[test]
-fn an_alternate_signal_stack() {
+fn an_alternate_signal_stack_is_not_left_to_a_later_body() {
     let stack = || {
         // SAFETY: all zeros are a valid description of a stack.
         #[allow(unsafe_code)]
@@ -291,7 +291,7 @@ fn an_alternate_signal_stack() {
 }
 
 #[test]
-fn a_speculation_control() {
+fn a_speculation_control_is_not_left_to_a_later_body() {
     let control = || prctl(libc::PR_GET_SPECULATION_CTRL, [1, 0, 0, 0]);
     let before = pinned(|_| control()).unwrap();
     if before & 1 == 0 {

@@ -42,7 +42,7 @@ fn with_everything_there_is_no_cause() {
 
 /// Case 16.
 #[test]
-fn no_capability() {
+fn a_missing_capability_is_named() {
     let scratch = Scratch::new();
     let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))));
     let facts = facts(&output);

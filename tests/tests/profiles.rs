@@ -14,27 +14,27 @@ fn passes(arguments: &[&str]) {
 }
 
 #[test]
-fn without_a_profile() {
+fn calls_work_without_a_profile() {
     passes(&["none"]);
 }
 
 #[test]
-fn under_mobys_profile() {
+fn calls_work_under_mobys_profile() {
     passes(&["moby"]);
 }
 
 #[test]
-fn under_containerds_profile() {
+fn calls_work_under_containerds_profile() {
     passes(&["containerd"]);
 }
 
 #[test]
-fn under_podmans_profile() {
+fn calls_work_under_podmans_profile() {
     passes(&["podman"]);
 }
 
 #[test]
-fn under_a_filter_that_kills_for_what_is_not_a_system_service() {
+fn calls_work_under_a_filter_that_kills_for_what_is_not_a_system_service() {
     passes(&["system-service"]);
 }
 
@@ -51,17 +51,17 @@ fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
 }
 
 #[test]
-fn in_a_pid_namespace_with_its_own_proc() {
+fn calls_work_in_a_pid_namespace_with_its_own_proc() {
     passes_in_a_pid_namespace(&["--mount-proc"], "true");
 }
 
 #[test]
-fn in_a_pid_namespace_with_the_proc_of_the_host() {
+fn calls_work_in_a_pid_namespace_with_the_proc_of_the_host() {
     passes_in_a_pid_namespace(&[], "true");
 }
 
 #[test]
-fn with_hidepid() {
+fn calls_work_with_hidepid() {
     passes_in_a_pid_namespace(&["--mount-proc"], "mount -o remount,hidepid=2 /proc");
 }
 
@@ -74,7 +74,7 @@ fn without_proc_an_error_says_so() {
 }
 
 #[test]
-fn without_the_files_of_some_kinds_of_namespace() {
+fn calls_work_without_the_files_of_some_kinds_of_namespace() {
     for arguments in [&[][..], &["pidfd"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_fewer_kinds")).args(arguments).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
@@ -84,7 +84,7 @@ fn without_the_files_of_some_kinds_of_namespace() {
 
 /// The library makes no optional call that a filter kills for.
 #[test]
-fn under_filters_that_kill_for_one_optional_system_call() {
+fn calls_work_under_filters_that_kill_for_one_optional_system_call() {
     for call in
         ["kcmp", "listmount", "pidfd_open", "keyctl", "get_mempolicy", "ioprio_get", "personality", "sched_getattr"]
     {

@@ -120,7 +120,7 @@ fn a_weak_handle_of_anothers_namespace_is_denied() {
 }
 
 #[test]
-fn the_id_in_another_namespace() {
+fn the_id_in_another_namespace_is_the_kernels() {
     let (one, other) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     assert_eq!(other.nsid().unwrap(), None);
     let set = |id: &str| {

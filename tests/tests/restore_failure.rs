@@ -17,7 +17,7 @@ fn is_poisoned(fate: &ThreadFate) -> bool {
 }
 
 #[test]
-fn case_8a_a_process_in_a_user_namespace_that_kept_its_parents_network() {
+fn case_8a_a_process_in_a_user_namespace_that_kept_its_parents_network_can_make_calls() {
     let _alone = alone();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_foreign_home")).output().unwrap();
     assert!(output.status.success(), "{output:?}");

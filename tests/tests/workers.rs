@@ -125,7 +125,7 @@ fn an_entry_that_fails_is_an_error_of_the_run() {
 }
 
 #[test]
-fn first_come_first_served() {
+fn callers_are_served_in_their_order() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let worker = ns.worker();

@@ -118,8 +118,8 @@ pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
     }
 }
 
-/// Ends a runtime's new thread that could not enter. tokio has no other way to be told: a thread that panics when it
-/// starts takes no work, which is left to another thread, or cancelled at the runtime's end.
+/// Ends a runtime's new thread that could not enter. tokio has no other interface for this: a thread that panics
+/// when it starts takes no work. The work is left to another thread, or cancelled at the runtime's end.
 pub(super) fn panic_unless_entered(ns: &NetNs, entered: Result<(), Error>) {
     if let Err(error) = entered {
         panic!("a thread of the runtime in {ns} could not get there, and runs nothing: {error}");

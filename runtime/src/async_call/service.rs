@@ -197,7 +197,7 @@ impl Gate {
 /// What the threads of a runtime report when they start: their id, and whether they are in the namespace.
 type Arrivals = mpsc::Receiver<(u32, Result<(), Error>)>;
 
-/// Waits until so many workers have arrived. The inner error: some were not started.
+/// Waits until all workers have arrived. The inner error: some were not started.
 ///
 /// tokio starts its workers on its blocking pool, which goes on with fewer threads where the system gives no more.
 /// Workers for which there is no thread then wait in its queue, and nothing says so. But a thread that was started is
@@ -277,8 +277,8 @@ fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// closures that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is
 /// for that.
 ///
-/// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an error,
-/// what is spawned does not run, and a shutdown waits for nothing.
+/// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
+/// error, what is spawned does not run, and a shutdown waits for nothing.
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.

@@ -38,7 +38,7 @@ pub(super) enum LeaseGuard {
 
 /// The lease of a session that has ended. Dropping it returns the lease, if the thread is fit for another.
 ///
-/// **Why it is kept until the owner was told:** the owner is told by its waker, which is foreign code on the pinned
+/// **Why it is kept until the owner was woken:** the owner's waker is foreign code, and runs on the pinned
 /// thread. A thread that runs it is not idle: a call that leased it would wait for that code, or be made by that very
 /// code and wait for itself.
 pub(super) struct HeldLease {

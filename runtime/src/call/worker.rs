@@ -1,4 +1,4 @@
-//! A worker: a pinned thread that stays in one namespace, for the caller who goes there all day.
+//! A worker: a pinned thread that stays in one namespace, for callers that use the namespace often.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -17,7 +17,7 @@ use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors
 /// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased
 /// by the first [`Worker::run`]. Dropping the worker takes the thread home and gives it back.
 ///
-/// Between two runs nothing is restored: what one closure changes of its thread, the next one meets. A closure that
+/// Between two runs nothing is restored: what one closure changes of its thread, the next one finds. A closure that
 /// changed something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another
 /// thread.
 ///
@@ -86,8 +86,8 @@ impl Worker {
     {
         let seat = self.seat();
         if seat.run.is_current() {
-            let why = "this call is part of a run of the same worker, for whose end it would wait; make another worker, \
-                       or a call";
+            let why = "this call is part of a run of the same worker, for whose end it would wait; make another \
+                       worker, or a call";
             return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
         }
         let turn = seat.tickets.queue();
@@ -239,9 +239,9 @@ impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
         let mut tickets = self.0.tickets();
         tickets.served += 1;
-        let somebody_waits = tickets.next != tickets.served;
+        let has_waiters = tickets.next != tickets.served;
         drop(tickets);
-        if somebody_waits {
+        if has_waiters {
             self.0.moved.notify_all();
         }
     }

@@ -1,7 +1,7 @@
 //! Names that come and go.
 //!
 //! **Promised:** from the list that [`NetNs::watch`] returns, the events lead to what there is, one after another:
-//! nothing is missed between the list and the watch, and a name is told when its namespace can be opened, not when
+//! nothing is missed between the list and the watch, and a name is reported when its namespace can be opened, not when
 //! its empty file appears.
 //!
 //! **How:** the kernel tells a reader of `mountinfo` of each change of the mount table, by `POLLPRI`. The names are
@@ -51,7 +51,7 @@ pub enum WatchEvent {
 /// shows them.
 ///
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
-/// not told.
+/// not reported.
 ///
 /// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
 /// then take what there is with [`try_next`](Watch::try_next).
@@ -113,7 +113,7 @@ impl NetNs {
     ///
     /// `proc_pid_mountinfo(5)`, `ip-netns(8)` (`ip netns monitor`).
     pub fn watch() -> Result<(Vec<(String, NetNs)>, Watch), Error> {
-        // Opened before the names are listed: a change in between is told by the first poll.
+        // Opened before the names are listed: the first poll reports a change in between.
         let mount_table = File::open("/proc/thread-self/mountinfo")
             .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
         let names = open_all()?;
@@ -134,7 +134,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// As [`NetNs::watch`]. The changes are then told by a later call.
+    /// As [`NetNs::watch`]. A later call then reports the changes.
     pub fn try_next(&mut self) -> Result<Option<WatchEvent>, Error> {
         self.next_within(Duration::ZERO)
     }
@@ -163,8 +163,8 @@ impl Watch {
     /// The next change, without waiting for it.
     pub(crate) fn look(&mut self) -> Result<Option<WatchEvent>, Error> {
         if self.pending.is_empty() {
-            // A change that the caller was told of, by waiting for the descriptor, is told once: so look in any case,
-            // and only then wait. One that comes during the look is told by the next wait.
+            // The kernel reports a change once, and the caller may have seen that by waiting for the descriptor: so
+            // look in any case, and only then wait. The next wait reports a change that comes during the look.
             self.wait(Some(Instant::now()))?;
             self.compare()?;
         }

@@ -1,7 +1,7 @@
 //! What the process began with: the namespaces of its main thread, and that thread's timer slack, noted before `main`.
 //!
-//! **Why:** a main thread that is in another namespace for a moment cannot be told from one that has moved for good by
-//! how things are at that moment. Where it began tells.
+//! **Why:** the state at one moment does not distinguish a main thread that is in another namespace for a short time
+//! from one that has moved permanently. The namespaces that it began in do.
 //!
 //! **How:** a function in the section `.init_array`, which makes eight system calls and starts nothing. In a library
 //! that is loaded later it notes what the main thread has then, and nothing if another thread loads it.

@@ -174,7 +174,7 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
 /// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the
 /// child.
 ///
-/// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for just any child does not meet it.
+/// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for any child does not return it.
 /// Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
 pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;

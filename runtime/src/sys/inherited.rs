@@ -1,7 +1,7 @@
 //! A value that any thread can replace, and that child processes inherit.
 //!
-//! **Promised:** a child process has the value that its parent had when the child was made, however it was made. No lock
-//! is taken, so that no process waits for a thread that it does not have.
+//! **Promised:** a child process has the value that its parent had when the child was made, however it was made. No
+//! lock is taken, so that no process waits for a thread that it does not have.
 //!
 //! **Why this mechanism:** a lock of `std` that another thread held at the fork stays locked in the child. Here each
 //! reader is counted while it clones the value, and a replaced value is freed once there is no reader. In a child that

@@ -125,7 +125,7 @@ pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
 /// more.
 pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
     let length = c_int::try_from(room.len()).unwrap_or(c_int::MAX);
-    // SAFETY: the kernel writes at most as many ids as it is told that there is room for.
+    // SAFETY: the kernel writes at most as many ids as the length that is passed.
     let found = Errno::result(unsafe { libc::syscall(libc::SYS_getgroups, length, room.as_mut_ptr()) })?;
     Ok(usize::try_from(found).unwrap_or(0))
 }
@@ -189,7 +189,7 @@ pub(crate) fn io_priority() -> nix::Result<i32> {
 /// utilization clamps.
 pub(crate) fn scheduling() -> nix::Result<[u64; 7]> {
     let mut attributes = [0_u64; 7];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the size that is passed.
     let result = unsafe {
         libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0 as c_uint)
     };
@@ -205,7 +205,7 @@ pub(crate) fn online_cpus() -> Option<usize> {
 /// The processors that the calling thread may run on (`sched_getaffinity(2)`), of the first 1024.
 pub(crate) fn affinity() -> nix::Result<[u64; 16]> {
     let mut mask = [0_u64; 16];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the size that is passed.
     let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
     Errno::result(result).map(|_| mask)
 }

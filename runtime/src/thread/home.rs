@@ -2,7 +2,7 @@
 //!
 //! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's
 //! UTS, IPC, cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
-//! both inspections call pristine cannot be told from the template thread by anything that `Change` names.
+//! both inspections call pristine does not differ from the template thread in anything that `Change` names.
 //!
 //! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
 //! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle

@@ -40,7 +40,7 @@ impl Pool {
     }
 
     /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads
-    /// there, and a lock of it may be held for ever by one that there is not.
+    /// there, and one of them may have held a lock of it.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
         std::ptr::eq(self, Pool::of_process())
     }

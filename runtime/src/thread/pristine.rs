@@ -114,7 +114,7 @@ impl Baseline {
         }
     }
 
-    /// Whether a body has used `io_uring(7)`. Asked before its owner is told, and so on its path: 0.3 µs.
+    /// Whether a body has used `io_uring(7)`. Asked before its owner is notified, and so on its path: 0.3 µs.
     pub(super) fn has_used_io_uring(&self) -> bool {
         // With a filter that the body added the call may not be harmless any more.
         self.tells_of_io_uring && seccomp() == self.seccomp && readings::has_used_io_uring() == Ok(true)

@@ -1,4 +1,4 @@
-//! The end of a lease, from the thread's last steps in it to what its owner is told.
+//! The end of a lease, from the thread's last steps in it to the report to its owner.
 
 use super::exit::ThreadExit;
 use super::pool::Lease;
@@ -13,9 +13,9 @@ use crate::thread::rendezvous::AssistPoint;
 /// When to inspect the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inspect {
-    /// Before the owner is told: it wants to know.
+    /// Before the owner is notified, which reports the result.
     Now,
-    /// When the owner has been told, or by the owner while it waits.
+    /// After the owner was notified, or by the owner while it waits.
     Later,
 }
 
@@ -100,7 +100,7 @@ impl LeaseEnd {
         }
     }
 
-    /// On the owner's thread: the namespace is let go of, and then the bad news told, before anything is returned.
+    /// On the owner's thread: waits until the thread has left the namespace, then reports a failed restore.
     pub(crate) fn report(mut self) -> ThreadFate {
         if let Some(exit) = self.exit.take() {
             exit.wait();

@@ -9,7 +9,7 @@ use in_netns::{NetNs, in_netns};
 use super::Caller;
 
 #[test]
-fn mutable() {
+fn mutable_arguments_are_moved_in() {
     #[in_netns(new)]
     fn f(caller: Caller, mut list: Vec<u8>, mut count: usize) -> (Vec<u8>, usize) {
         caller.is_elsewhere();
@@ -21,7 +21,7 @@ fn mutable() {
 }
 
 #[test]
-fn reassigned() {
+fn an_argument_is_reassigned() {
     #[in_netns(new)]
     fn f(caller: Caller, mut text: &str) -> &str {
         caller.is_elsewhere();
@@ -35,7 +35,7 @@ fn reassigned() {
 }
 
 #[test]
-fn patterns() {
+fn patterns_are_bound() {
     struct Point {
         x: u8,
         y: u8,
@@ -59,7 +59,7 @@ fn patterns() {
 }
 
 #[test]
-fn a_pattern_through_a_reference() {
+fn a_pattern_binds_through_a_reference() {
     #[in_netns(new)]
     fn f(caller: Caller, (text, list): &mut (String, Vec<u8>)) -> usize {
         caller.is_elsewhere();
@@ -73,7 +73,7 @@ fn a_pattern_through_a_reference() {
 }
 
 #[test]
-fn unnamed() {
+fn unnamed_arguments_are_accepted() {
     #[in_netns(new)]
     fn f(caller: Caller, _: u8, _: &str, _: Vec<u8>) {
         caller.is_elsewhere();
@@ -82,7 +82,7 @@ fn unnamed() {
 }
 
 #[test]
-fn underscored() {
+fn underscored_arguments_are_accepted() {
     #[in_netns(new)]
     fn f(caller: Caller, _first: u8, _: u8, _third: String) {
         caller.is_elsewhere();
@@ -91,7 +91,7 @@ fn underscored() {
 }
 
 #[test]
-fn configured_out() {
+fn configured_out_arguments_are_absent() {
     #[in_netns(new)]
     fn f(
         caller: Caller,
@@ -107,7 +107,7 @@ fn configured_out() {
 }
 
 #[test]
-fn with_lint_attributes() {
+fn lint_attributes_are_kept() {
     #[deny(unused_variables, non_snake_case)]
     #[in_netns(new)]
     fn f(
@@ -123,7 +123,7 @@ fn with_lint_attributes() {
 }
 
 #[test]
-fn many() {
+fn many_arguments_are_passed() {
     #[in_netns(new)]
     #[allow(clippy::too_many_arguments, clippy::many_single_char_names)]
     fn f(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8, m: u8) -> u8 {
@@ -133,7 +133,7 @@ fn many() {
 }
 
 #[test]
-fn named_like_what_the_expansion_uses() {
+fn arguments_may_be_named_like_what_the_expansion_uses() {
     #[allow(non_snake_case, clippy::too_many_arguments)]
     #[in_netns(ns)]
     fn f(ns: &NetNs, body: u8, options: u8, arg0: u8, _: u8, arg4: u8, R: u8, core: u8, argument: u8) -> u8 {
@@ -146,7 +146,7 @@ fn named_like_what_the_expansion_uses() {
 }
 
 #[test]
-fn raw_names() {
+fn raw_names_are_accepted() {
     #[in_netns(new)]
     fn r#type(r#fn: u8, mut r#mod: u8, (r#use, _): (u8, u8)) -> u8 {
         r#mod += r#fn;
@@ -156,7 +156,7 @@ fn raw_names() {
 }
 
 #[test]
-fn borrowed_and_written_through() {
+fn borrowed_arguments_are_written_through() {
     #[in_netns(new)]
     fn f(caller: Caller, count: &mut u32, shared: &Mutex<u32>) {
         caller.is_elsewhere();
@@ -192,7 +192,7 @@ impl Pair {
 }
 
 #[test]
-fn dropped_inside_in_the_order_of_a_function() {
+fn arguments_are_dropped_inside_in_the_order_of_a_function() {
     #[allow(unused_variables, clippy::needless_pass_by_value)]
     fn plain(a: Dropped, _: Dropped, pair: Pair, Pair { used, .. }: Pair, mut z: Dropped) {
         let local = Dropped("local", a.1.clone());

@@ -11,13 +11,13 @@ mod test {
 
     #[test]
     #[in_netns(new)]
-    fn above() {
+    fn it_stands_above() {
         not_on_the_thread_of_the_test();
     }
 
     #[in_netns(new)]
     #[test]
-    fn below() {
+    fn it_stands_below() {
         not_on_the_thread_of_the_test();
     }
 
@@ -29,7 +29,7 @@ mod test {
 
     #[test]
     #[in_netns(new)]
-    fn that_returns_a_result() -> io::Result<()> {
+    fn a_test_returns_a_result() -> io::Result<()> {
         let number: u8 = "1".parse().map_err(io::Error::other)?;
         assert_eq!(number, 1);
         Ok(())
@@ -38,33 +38,33 @@ mod test {
     #[test]
     #[should_panic(expected = "left == right")]
     #[in_netns(new)]
-    fn that_should_panic() {
+    fn a_test_should_panic() {
         assert_eq!(1, 2, "left == right");
     }
 
     #[in_netns(new)]
     #[test]
     #[should_panic(expected = "from below")]
-    fn that_should_panic_below() {
+    fn a_test_should_panic_below() {
         panic!("from below");
     }
 
     #[test]
     #[should_panic(expected = "in-netns-shapes-no-such-namespace")]
     #[in_netns("in-netns-shapes-no-such-namespace")]
-    fn whose_namespace_is_missing() {}
+    fn a_missing_namespace_fails_the_test() {}
 
     #[test]
     #[ignore = "shows that the attribute is kept"]
     #[in_netns(new)]
-    fn ignored() {
+    fn ignore_is_kept() {
         unreachable!("`#[ignore]` was lost, or ignored tests were asked for");
     }
 
     #[in_netns(new)]
     #[test]
     #[ignore = "shows that the attribute is kept"]
-    fn ignored_below() {
+    fn ignore_is_kept_below() {
         unreachable!("`#[ignore]` was lost, or ignored tests were asked for");
     }
 }
@@ -74,7 +74,7 @@ mod tokio_test {
 
     #[tokio::test]
     #[in_netns(new)]
-    async fn above() {
+    async fn it_stands_above() {
         tokio::task::yield_now().await;
         let here = Caller::here();
         tokio::spawn(async move { here.is_here() }).await.unwrap();
@@ -82,7 +82,7 @@ mod tokio_test {
 
     #[tokio::test]
     #[in_netns(new)]
-    async fn above_a_result() -> io::Result<()> {
+    async fn it_stands_above_a_result() -> io::Result<()> {
         tokio::task::yield_now().await;
         Ok(())
     }
@@ -118,7 +118,7 @@ mod tracing_instrument {
     }
 
     #[test]
-    fn above_and_below() {
+    fn it_works_above_and_below() {
         let pod = Pod(NetNs::new().unwrap());
         assert_eq!(above(Caller::here(), 1, "ab").unwrap(), 3);
         assert_eq!(below(Caller::here(), 1, (2, 0)).unwrap(), 3);
@@ -158,7 +158,7 @@ mod async_trait_impl {
     }
 
     #[tokio::test]
-    async fn synchronous_methods() {
+    async fn synchronous_methods_run_inside() {
         let pod = Pod(NetNs::new().unwrap());
         assert_eq!(pod.asynchronous().await, 2);
         assert_eq!(pod.provided(Caller::here()), 1);
@@ -178,20 +178,20 @@ mod rstest_cases {
     #[case(1, 3)]
     #[case::named(2, 4)]
     #[in_netns(new)]
-    fn above(#[case] number: u8, step: u8, #[case] expected: u8) {
+    fn it_stands_above(#[case] number: u8, step: u8, #[case] expected: u8) {
         assert_eq!(number + step, expected);
     }
 
     #[in_netns(new)]
     #[rstest]
     #[case((1, 2))]
-    fn below(#[case] (left, right): (u8, u8), step: u8) {
+    fn it_stands_below(#[case] (left, right): (u8, u8), step: u8) {
         assert_eq!(left + right, step + 1);
     }
 
     #[rstest]
     #[in_netns(new)]
-    fn values(#[values("1", "2")] number: &str) -> io::Result<()> {
+    fn values_are_passed(#[values("1", "2")] number: &str) -> io::Result<()> {
         let number: u8 = number.parse().map_err(io::Error::other)?;
         assert!(number < 3);
         Ok(())
@@ -205,17 +205,17 @@ mod serial {
     #[test]
     #[serial]
     #[in_netns(new)]
-    fn above() -> io::Result<()> {
+    fn it_stands_above() -> io::Result<()> {
         Ok(())
     }
 
     #[in_netns(new)]
     #[test]
     #[serial(key)]
-    fn below() {}
+    fn it_stands_below() {}
 
     #[test]
     #[in_netns(new)]
     #[serial(key)]
-    fn between() {}
+    fn it_stands_between() {}
 }

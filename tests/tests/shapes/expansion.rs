@@ -49,7 +49,7 @@ mod shadowed {
 }
 
 #[test]
-fn in_a_module_that_shadows_the_prelude() {
+fn it_compiles_in_a_module_that_shadows_the_prelude() {
     assert_eq!(shadowed::value(Caller::here(), 0, 1), 2);
     assert!(shadowed::fails().is_err());
 }

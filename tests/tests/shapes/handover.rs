@@ -39,12 +39,12 @@ impl Crew {
 }
 
 #[test]
-fn methods_and_closures_of_the_name() {
+fn methods_and_closures_of_the_name_are_accepted() {
     assert_eq!(Crew(1).hires(), 10);
 }
 
 #[test]
-fn functions_and_modules_of_the_name() {
+fn functions_and_modules_of_the_name_are_accepted() {
     #[in_netns(new)]
     fn f() -> u32 {
         mod rayon {
@@ -79,7 +79,7 @@ struct Fields {
 }
 
 #[test]
-fn fields_and_variables_of_the_name() {
+fn fields_and_variables_of_the_name_are_accepted() {
     #[in_netns(new)]
     fn f(fields: &Fields) -> usize {
         let rayon = fields.rayon;
@@ -92,7 +92,7 @@ fn fields_and_variables_of_the_name() {
 }
 
 #[test]
-fn what_else_the_executors_offer() {
+fn what_else_the_executors_offer_is_accepted() {
     #[in_netns(new)]
     fn f() -> u32 {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -107,7 +107,7 @@ fn what_else_the_executors_offer() {
 }
 
 #[test]
-fn the_runtime_that_the_body_makes() {
+fn the_runtime_that_the_body_makes_is_inside() {
     #[in_netns(new)]
     fn f() -> u32 {
         use tokio::runtime;
@@ -196,7 +196,7 @@ mod in_async_functions {
 }
 
 #[test]
-fn overridden() {
+fn the_check_is_overridden() {
     #[in_netns(new, allow(handover))]
     fn f() -> usize {
         rayon::max_num_threads()
@@ -205,7 +205,7 @@ fn overridden() {
 }
 
 #[test]
-fn paths_in_attributes_and_text() {
+fn paths_in_attributes_and_text_are_accepted() {
     #[in_netns(new)]
     fn f() -> &'static str {
         /// A local function with the name of `rayon::join`.

@@ -531,7 +531,7 @@ macro_rules! with_fragments {
 }
 
 #[test]
-fn inside_macro_rules() {
+fn it_works_inside_macro_rules() {
     struct Target(NetNs);
 
     with_fragments!(blocks, NetNs::new().unwrap(), Option<u8>, { Some(1) }, ::in_netns);

@@ -6,7 +6,7 @@ use std::process::Command;
 use in_netns::in_netns;
 
 #[test]
-fn paths_of_the_threads_network() {
+fn paths_of_the_threads_network_are_accepted() {
     #[in_netns(new)]
     fn f() -> usize {
         let id = std::process::id();
@@ -22,7 +22,7 @@ fn paths_of_the_threads_network() {
 }
 
 #[test]
-fn paths_that_begin_alike() {
+fn paths_that_begin_alike_are_accepted() {
     #[in_netns(new)]
     fn f() -> usize {
         let paths = [
@@ -52,7 +52,7 @@ fn paths_that_begin_alike() {
 }
 
 #[test]
-fn documentation_and_other_attributes() {
+fn documentation_and_other_attributes_are_accepted() {
     #[in_netns(new)]
     fn f() -> &'static str {
         /// /proc/net/dev
@@ -77,7 +77,7 @@ fn documentation_and_other_attributes() {
 
 /// The compiler reads these files, so they are read at home.
 #[test]
-fn paths_of_compile_time() {
+fn paths_of_compile_time_are_accepted() {
     #[in_netns(new)]
     fn f() -> usize {
         include_str!("/proc/net/protocols").len() + std::include_bytes!("/proc/self/net/protocols").len()
@@ -87,7 +87,7 @@ fn paths_of_compile_time() {
 
 /// The leader of a child process was started inside, and `/proc/self` in the child refers to the child.
 #[test]
-fn arguments_of_a_child_process() {
+fn arguments_of_a_child_process_are_accepted() {
     #[in_netns(new)]
     fn f() -> String {
         let one = Command::new("cat").arg("/proc/net/dev").output().unwrap().stdout;
@@ -100,7 +100,7 @@ fn arguments_of_a_child_process() {
 }
 
 #[test]
-fn overridden() {
+fn the_check_is_overridden() {
     #[in_netns(new, allow(process_network))]
     fn f() -> bool {
         fs::exists("/proc/net/dev").unwrap()
@@ -115,7 +115,7 @@ fn overridden() {
 
 /// Only the body is checked.
 #[test]
-fn outside_of_the_body() {
+fn paths_outside_of_the_body_are_accepted() {
     struct Label<const LENGTH: usize>;
 
     #[in_netns(labelled("/proc/net/dev"))]

@@ -99,49 +99,49 @@ impl Pod {
 }
 
 #[test]
-fn by_reference() {
+fn self_is_taken_by_reference() {
     let pod = Pod::new("a");
     assert_eq!(pod.by_reference(Caller::here()), "a");
     assert_eq!(pod.by_method(Caller::here()), 2);
 }
 
 #[test]
-fn by_mutable_reference() {
+fn self_is_taken_by_mutable_reference() {
     let mut pod = Pod::new("a");
     pod.by_mutable_reference(Caller::here(), "b").push('c');
     assert_eq!(pod.name, "abc");
 }
 
 #[test]
-fn by_value() {
+fn self_is_taken_by_value() {
     assert_eq!(Pod::new("a").by_value(Caller::here()), "a");
     assert_eq!(Pod::new("a").by_mutable_value(Caller::here()).name, "a!");
 }
 
 #[test]
-fn by_smart_pointer() {
+fn self_is_taken_by_smart_pointer() {
     let pod = Arc::new(Pod::new("a"));
     assert!(Arc::ptr_eq(&Arc::clone(&pod).by_arc(Caller::here()), &pod));
     assert_eq!(Box::new(Pod::new("b")).by_box(Caller::here()), "b");
 }
 
 #[test]
-fn by_typed_reference() {
+fn self_is_taken_by_typed_reference() {
     assert_eq!(Pod::new("a").by_typed_reference(Caller::here()), "a");
 }
 
 #[test]
-fn without_a_receiver() {
+fn a_receiver_may_be_missing() {
     assert_eq!(Pod::without(Caller::here(), &Pod::new("a")).name, "A");
 }
 
 #[test]
-fn inside_a_macro_call() {
+fn self_is_used_inside_a_macro_call() {
     assert_eq!(Pod::new("a").inside_a_macro_call(Caller::here()), "a-A");
 }
 
 #[test]
-fn in_a_closure() {
+fn self_is_used_in_a_closure() {
     assert_eq!(Pod::new("a").in_a_closure(Caller::here()), ["a0", "a1"]);
 }
 
@@ -188,12 +188,12 @@ impl Probe for Pod {
 }
 
 #[test]
-fn trait_impl() {
+fn a_trait_impl_runs_inside() {
     assert_eq!(Pod::new("a").probe(Caller::here()), "a");
 }
 
 #[test]
-fn trait_default_methods() {
+fn trait_default_methods_run_inside() {
     let pod = Pod::new("a");
     pod.default_method(Caller::here()).is_elsewhere();
     pod.default_method_that_leaves_self(Caller::here());
@@ -201,7 +201,7 @@ fn trait_default_methods() {
 }
 
 #[test]
-fn through_a_trait_object() {
+fn a_trait_object_is_called() {
     let pod: Box<dyn Probe> = Box::new(Pod::new("a"));
     assert_eq!(pod.probe(Caller::here()), "a");
     pod.default_method_that_leaves_self(Caller::here());
@@ -233,7 +233,7 @@ impl Unshared {
 }
 
 #[test]
-fn a_receiver_that_is_not_sync() {
+fn a_receiver_may_be_not_sync() {
     let mut unshared = Unshared { ns: NetNs::new().unwrap(), cell: 4.into() };
     unshared.body_without_self(Caller::here());
     assert_eq!(*unshared.sent_by_mutable_reference(Caller::here()), 4);
@@ -256,7 +256,7 @@ impl<'a, T: Sync + PartialEq, const N: usize> Wrapper<'a, T, N> {
 }
 
 #[test]
-fn a_generic_impl() {
+fn a_generic_impl_runs_inside() {
     let list = ["a".to_owned(), "b".to_owned()];
     let wrapper = Wrapper([&list[0], &list[1]], NetNs::new().unwrap());
     assert_eq!(wrapper.find(Caller::here(), "b"), Some(&list[1]));

@@ -8,7 +8,7 @@ use in_netns::in_netns;
 use super::Caller;
 
 #[test]
-fn nothing() {
+fn nothing_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, seen: &mut bool) {
         caller.is_elsewhere();
@@ -20,7 +20,7 @@ fn nothing() {
 }
 
 #[test]
-fn unit_spelt_out() {
+fn a_unit_that_is_spelt_out_is_returned() {
     #[allow(clippy::unused_unit)]
     #[in_netns(new)]
     fn f(caller: Caller) -> () {
@@ -30,7 +30,7 @@ fn unit_spelt_out() {
 }
 
 #[test]
-fn a_value() {
+fn a_value_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller) -> String {
         caller.is_elsewhere();
@@ -40,7 +40,7 @@ fn a_value() {
 }
 
 #[test]
-fn a_result_with_question_mark_and_early_return() {
+fn a_result_is_returned_by_question_mark_and_early_return() {
     #[in_netns(new)]
     fn f(caller: Caller, text: &str) -> io::Result<i32> {
         caller.is_elsewhere();
@@ -57,7 +57,7 @@ fn a_result_with_question_mark_and_early_return() {
 }
 
 #[test]
-fn a_nested_result() {
+fn a_nested_result_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, number: u8) -> Result<Result<u8, String>, in_netns::Error> {
         caller.is_elsewhere();
@@ -71,7 +71,7 @@ fn a_nested_result() {
 }
 
 #[test]
-fn an_option_with_question_mark() {
+fn an_option_is_returned_by_question_mark() {
     #[in_netns(new)]
     fn f(caller: Caller, list: &[u8]) -> Option<u8> {
         caller.is_elsewhere();
@@ -84,7 +84,7 @@ fn an_option_with_question_mark() {
 
 #[test]
 #[should_panic(expected = "never came back")]
-fn never() {
+fn a_function_may_never_return() {
     #[in_netns(new)]
     fn f(caller: Caller) -> ! {
         caller.is_elsewhere();
@@ -94,7 +94,7 @@ fn never() {
 }
 
 #[test]
-fn never_in_one_arm() {
+fn one_arm_may_never_return() {
     #[in_netns(new)]
     fn f() -> ! {
         std::panic::resume_unwind(Box::new("payload"))
@@ -104,7 +104,7 @@ fn never_in_one_arm() {
 }
 
 #[test]
-fn no_final_expression() {
+fn a_final_expression_may_be_missing() {
     #[in_netns(new)]
     fn f(caller: Caller, mut number: u32) -> u32 {
         caller.is_elsewhere();
@@ -125,7 +125,7 @@ fn no_final_expression() {
 }
 
 #[test]
-fn an_impl_trait() {
+fn an_impl_trait_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, end: u8) -> impl Iterator<Item = u8> + Clone {
         caller.is_elsewhere();
@@ -137,7 +137,7 @@ fn an_impl_trait() {
 }
 
 #[test]
-fn an_impl_trait_that_borrows() {
+fn an_impl_trait_that_borrows_is_returned() {
     #[in_netns(new)]
     fn f<'a>(caller: Caller, list: &'a [u8]) -> impl Iterator<Item = &'a u8> {
         caller.is_elsewhere();
@@ -147,7 +147,7 @@ fn an_impl_trait_that_borrows() {
 }
 
 #[test]
-fn an_impl_trait_inside_a_result() {
+fn an_impl_trait_inside_a_result_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, end: u8) -> io::Result<impl Iterator<Item = u8>> {
         caller.is_elsewhere();
@@ -161,7 +161,7 @@ fn an_impl_trait_inside_a_result() {
 }
 
 #[test]
-fn impl_traits_in_a_tuple_and_a_box() {
+fn impl_traits_in_a_tuple_and_a_box_are_returned() {
     #[in_netns(new)]
     #[allow(clippy::type_complexity)]
     fn f(caller: Caller) -> (impl fmt::Display, Box<dyn Iterator<Item = impl fmt::Debug> + Send>) {
@@ -174,7 +174,7 @@ fn impl_traits_in_a_tuple_and_a_box() {
 }
 
 #[test]
-fn a_boxed_trait_by_coercion() {
+fn a_boxed_trait_is_returned_by_coercion() {
     #[in_netns(new)]
     fn f(caller: Caller, loud: bool) -> Box<dyn fmt::Display + Send> {
         caller.is_elsewhere();
@@ -188,7 +188,7 @@ fn a_boxed_trait_by_coercion() {
 }
 
 #[test]
-fn a_boxed_error_by_question_mark() {
+fn a_boxed_error_is_returned_by_question_mark() {
     #[in_netns(new)]
     fn f(caller: Caller, text: &str) -> Result<u8, Box<dyn std::error::Error + Send + Sync>> {
         caller.is_elsewhere();
@@ -199,7 +199,7 @@ fn a_boxed_error_by_question_mark() {
 }
 
 #[test]
-fn a_borrow_of_an_argument() {
+fn a_borrow_of_an_argument_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, text: &str) -> &str {
         caller.is_elsewhere();
@@ -210,7 +210,7 @@ fn a_borrow_of_an_argument() {
 }
 
 #[test]
-fn a_mutable_borrow_of_an_argument() {
+fn a_mutable_borrow_of_an_argument_is_returned() {
     #[allow(clippy::ptr_arg)]
     #[in_netns(new)]
     fn f(caller: Caller, list: &mut Vec<u8>) -> Option<&mut u8> {
@@ -223,7 +223,7 @@ fn a_mutable_borrow_of_an_argument() {
 }
 
 #[test]
-fn a_closure() {
+fn a_closure_is_returned() {
     #[in_netns(new)]
     fn f(caller: Caller, step: u8) -> impl Fn(u8) -> u8 {
         caller.is_elsewhere();

@@ -7,7 +7,7 @@ use in_netns::{NetNs, in_netns};
 use super::Caller;
 
 #[test]
-fn type_parameters_and_where_clause() {
+fn type_parameters_and_a_where_clause_are_kept() {
     #[in_netns(new)]
     fn f<R, F>(caller: Caller, body: F, value: R) -> Vec<R>
     where
@@ -22,7 +22,7 @@ fn type_parameters_and_where_clause() {
 }
 
 #[test]
-fn lifetime_parameters() {
+fn lifetime_parameters_are_kept() {
     #[in_netns(new)]
     fn f<'a, 'b: 'a>(caller: Caller, short: &'a str, long: &'b str) -> (&'a str, &'b str) {
         caller.is_elsewhere();
@@ -32,7 +32,7 @@ fn lifetime_parameters() {
 }
 
 #[test]
-fn const_parameters() {
+fn const_parameters_are_kept() {
     #[in_netns(new)]
     fn f<const N: usize>(caller: Caller, list: [u8; N]) -> [u8; N] {
         caller.is_elsewhere();
@@ -46,7 +46,7 @@ fn const_parameters() {
 }
 
 #[test]
-fn impl_trait_arguments() {
+fn impl_trait_arguments_are_accepted() {
     #[in_netns(new)]
     fn f(caller: Caller, mut next: impl FnMut() -> u8 + Send, shown: &(impl Display + Sync)) -> String {
         caller.is_elsewhere();
@@ -61,7 +61,7 @@ fn impl_trait_arguments() {
 }
 
 #[test]
-fn trait_objects() {
+fn trait_objects_are_accepted() {
     #[in_netns(new)]
     fn f(caller: Caller, shown: &(dyn Debug + Sync), make: Box<dyn FnOnce() -> u8 + Send>) -> String {
         caller.is_elsewhere();
@@ -86,7 +86,7 @@ unsafe fn at(caller: Caller, list: &[u8], index: usize) -> u8 {
 
 #[test]
 #[allow(unsafe_code)]
-fn unsafe_functions() {
+fn unsafe_functions_are_accepted() {
     let _: unsafe fn(Caller, &[u8], usize) -> u8 = at;
     // SAFETY: one is less than two.
     assert_eq!(unsafe { at(Caller::here(), &[1, 2], 1) }, 2);
@@ -106,7 +106,7 @@ fn the_body_of_an_unsafe_function_is_an_unsafe_context() {
 }
 
 #[test]
-fn extern_functions() {
+fn extern_functions_are_accepted() {
     #[allow(improper_ctypes_definitions)]
     #[in_netns(new)]
     extern "C" fn f(caller: Caller, number: u32) -> u32 {
@@ -118,7 +118,7 @@ fn extern_functions() {
 }
 
 #[test]
-fn nested_functions_and_closures() {
+fn nested_functions_and_closures_are_accepted() {
     #[in_netns(new)]
     fn f(caller: Caller, list: Vec<u8>) -> u8 {
         const STEP: u8 = 2;
@@ -146,7 +146,7 @@ fn nested_functions_and_closures() {
 }
 
 #[test]
-fn recursion() {
+fn a_function_calls_itself() {
     #[in_netns(ns)]
     fn f(ns: &NetNs, outer: Caller, depth: u32) -> u32 {
         outer.is_elsewhere();
@@ -180,7 +180,7 @@ mod visible {
 }
 
 #[test]
-fn visibility() {
+fn visibility_is_kept() {
     visible::scoped(Caller::here());
     visible::parent(Caller::here());
 }
@@ -202,7 +202,7 @@ fn attributes_are_kept() {
 }
 
 #[test]
-fn inner_attributes_of_the_body() {
+fn inner_attributes_of_the_body_are_kept() {
     #[in_netns(new)]
     fn f(caller: Caller, Number: u8) -> u8 {
         #![allow(non_snake_case)]
@@ -216,7 +216,7 @@ fn inner_attributes_of_the_body() {
 }
 
 #[test]
-fn as_a_function_pointer_and_a_value() {
+fn a_function_is_used_as_a_pointer_and_a_value() {
     #[in_netns(new)]
     fn f(number: u8) -> u8 {
         number + 1

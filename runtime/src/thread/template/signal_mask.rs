@@ -99,7 +99,7 @@ enum Look {
     Awake(Mask),
     /// It sleeps in a system call that has put its mask aside.
     Replaced,
-    /// It cannot be told.
+    /// It cannot be determined.
     Unclear,
 }
 
