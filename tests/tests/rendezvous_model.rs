@@ -45,6 +45,7 @@ mod sync {
         }
     }
 
+    #[allow(dead_code)] // There are no processors in a model.
     #[derive(Clone, Copy, Debug)]
     pub(crate) enum Cpus {
         Only(u32),
@@ -144,8 +145,7 @@ fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
 
 /// Two sides that sleep at once; or that spin, with a limit. The callee may be moved.
 fn mailbox<A>(limit: SpinLimit) -> (Caller<A>, Callee<A>) {
-    let policy = if limit.0 == 0 { SpinPolicy::new(limit) } else { SpinPolicy::apart(limit) };
-    mailbox_with(policy, limit, true)
+    if limit.0 == 0 { rendezvous::mailbox(limit, true) } else { mailbox_with(SpinPolicy::apart(limit), limit, true) }
 }
 
 /// Explores every interleaving with up to four preemptions, as the model of the poll rendezvous does.

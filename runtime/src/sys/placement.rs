@@ -31,34 +31,43 @@ pub(crate) fn current_thread() -> u32 {
     super::current_tid().as_raw().unsigned_abs()
 }
 
+/// The affinity of threads that may be confined.
+static WHOLE: OnceLock<CpuSet> = OnceLock::new();
+
 /// Whether a thread with the affinity of the calling thread may be confined.
 ///
 /// Only where that is every processor. A smaller one is the user's or that of a cgroup, and the two cannot be told
 /// apart: set again by [`release`], the affinity of a cgroup would outlast a change of the cgroup.
 pub(crate) fn may_be_confined() -> bool {
-    OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
-        && sched_getaffinity(Tid::from_raw(0)).is_ok_and(|affinity| {
-            let cpus = (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap_or(false)).count();
-            cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online)
-        })
+    if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity) {
+        return false;
+    }
+    let Ok(affinity) = sched_getaffinity(Tid::from_raw(0)) else { return false };
+    let cpus = (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap_or(false)).count();
+    let is_whole = cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online);
+    is_whole && *WHOLE.get_or_init(|| affinity) == affinity
 }
 
-/// Has another thread, which sleeps, wake on some of the processors. Returns whether it will.
+/// Has another thread, which sleeps, wake on some of the processors. Returns whether it will: not where its affinity
+/// has been changed from outside, as by taskset(1).
 pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
-    let narrowed = match cpus {
-        Cpus::Only(cpu) => {
-            let mut one = CpuSet::new();
-            one.set(cpu as usize).map(|()| one)
-        }
-        Cpus::AllBut(cpu) => {
-            let mut others = *all();
-            others.unset(cpu as usize).map(|()| others)
-        }
+    let (Some(mut narrowed), Ok(thread)) = (WHOLE.get().copied(), thread.try_into().map(Tid::from_raw)) else {
+        return false;
     };
-    let (Ok(narrowed), Ok(thread)) = (narrowed, thread.try_into()) else { return false };
     // The caller's filter need not be that of the thread.
-    OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
-        && sched_setaffinity(Tid::from_raw(thread), &narrowed).is_ok()
+    if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
+        || sched_getaffinity(thread).ok() != Some(narrowed)
+    {
+        return false;
+    }
+    let is_narrowed = match cpus {
+        Cpus::Only(cpu) => {
+            narrowed = CpuSet::new();
+            narrowed.set(cpu as usize)
+        }
+        Cpus::AllBut(cpu) => narrowed.unset(cpu as usize),
+    };
+    is_narrowed.is_ok() && sched_setaffinity(thread, &narrowed).is_ok()
 }
 
 /// Lets the calling thread run on every processor again. Returns whether it may.
@@ -71,8 +80,10 @@ fn all() -> &'static CpuSet {
     static ALL: OnceLock<CpuSet> = OnceLock::new();
     ALL.get_or_init(|| {
         let mut all = CpuSet::new();
-        // It fails beyond the last one alone.
-        (0..CpuSet::count()).for_each(|cpu| all.set(cpu).unwrap_or_default());
+        for cpu in 0..CpuSet::count() {
+            // It fails beyond the last one alone.
+            let _ = all.set(cpu);
+        }
         all
     })
 }

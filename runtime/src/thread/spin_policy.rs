@@ -62,8 +62,10 @@ pub(crate) struct SpinPolicy {
     apart: Backoff,
     /// Of wake-ups on the caller's processor, in calls.
     together: Backoff,
-    /// Where the callee woke last.
+    /// Where the callee woke last, if that is on the caller's processor.
     woken_on: Option<u32>,
+    /// Whether it had to be brought there.
+    was_brought: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +105,9 @@ impl SpinPolicy {
             streak: 0,
             in_time: 0,
             apart: Backoff::new(32..=8192),
-            together: Backoff::new(4..=1024),
+            together: Backoff::new(1..=1024),
             woken_on: None,
+            was_brought: false,
         }
     }
 
@@ -156,14 +159,15 @@ impl SpinPolicy {
             let wake = if is_here { Wake::Elsewhere } else { Wake::Anywhere };
             return (wake, self.limit.saturating_mul(WAKING), true);
         }
-        if is_here {
-            self.together.reward();
-        } else if self.woken_on == Some(callers) {
-            self.together.punish();
+        match self.woken_on {
+            Some(last) if last == callers && !is_here => self.together.punish(),
+            Some(last) if last == callers && !self.was_brought => self.together.reward(),
+            _ => {}
         }
-        let brought = !is_here && can_move && self.together.is_over();
         self.together.pass();
+        let brought = !is_here && can_move && self.together.is_over();
         self.woken_on = (is_here || brought).then_some(callers);
+        self.was_brought = brought;
         (if brought { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
 
