@@ -262,7 +262,8 @@ impl Options {
 }
 
 impl Call {
-    /// Creates a call into a namespace, or into a [`View`](crate::View) of one. If the namespace cannot be found, [`Call::run`] and [`Call::outcome`] fail.
+    /// Creates a call into a namespace, or into a [`View`](crate::View) of one. If the namespace cannot be found,
+    /// [`Call::run`] and [`Call::outcome`] fail.
     pub fn new(ns: impl IntoNetNs) -> Call {
         Call { target: ns.into_place(), options: Options::default() }
     }
