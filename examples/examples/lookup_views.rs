@@ -52,6 +52,7 @@ impl Site {
     }
 
     /// How many queries the server of this namespace heard.
+    #[must_use]
     pub fn heard(&self) -> usize {
         self.heard.load(Ordering::SeqCst)
     }

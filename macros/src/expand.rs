@@ -29,9 +29,9 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 ///     fn __in_netns_body_probe<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
 ///         __body()
 ///     }
-///     let __place = ::in_netns::IntoNetNs::into_place(&self.netns);
+///     let __ns = ::in_netns::IntoNetNs::into_place(&self.netns);
 ///     ::in_netns::__private::or_return(::in_netns::__private::call(
-///         __place,
+///         __ns,
 ///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
 ///         move || {
 ///             __in_netns_body_probe(move || -> io::Result<Report> {
@@ -76,9 +76,9 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// // Output, without what is as above:
 /// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
 ///     ::std::boxed::Box::pin(async move {
-///         let __place = …;
+///         let __ns = …;
 ///         ::in_netns::__private::or_panic(::in_netns::__private::call_async(
-///             __place,
+///             __ns,
 ///             …,
 ///             move || {
 ///                 __in_netns_body_probe(async move || -> u8 {
@@ -141,7 +141,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     // The compiler points here when something other than an argument may not go into the closure.
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
-    let arguments = quote_spanned!(site=> __place, #options, #closure);
+    let arguments = quote_spanned!(site=> __ns, #options, #closure);
     let place = place_of_value(args, &sig);
     let at_value = |name, arguments| call_at(place, &krate, name, arguments);
     let mut work = at_value(asyncness.runtime_fn(args.owned.is_some()), arguments);
@@ -157,7 +157,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         work = finish_by_type(&work, can_be_skipped, place, &krate);
     }
     work = quote_spanned! {site=>
-        let __place = #target;
+        let __ns = #target;
         #work
     };
     match asyncness {

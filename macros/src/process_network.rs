@@ -26,7 +26,7 @@ struct Tree {
 }
 
 /// Which namespace a path shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Shows {
     /// That of the main thread of the process.
     MainThread,
@@ -42,18 +42,19 @@ const TREES: [Tree; 5] = [
     Tree { path: "/sys/devices/virtual/net", shows: Shows::Mount, instead: "/proc/thread-self/net/dev" },
 ];
 
-/// Refuses each such path at its own literal.
-pub(crate) fn validate(body: &TokenStream, errors: &mut Errors) {
-    scan(body, Place::Body, errors);
+/// Refuses each such path at its own literal. In a view the sysfs is that of the namespace.
+pub(crate) fn validate(body: &TokenStream, in_view: bool, errors: &mut Errors) {
+    scan(body, Place { in_view, in_child_arguments: false }, errors);
 }
 
 /// Where the tokens of a group are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Body,
+#[derive(Clone, Copy)]
+struct Place {
+    /// The body is `view = …`.
+    in_view: bool,
     /// In the arguments that a method passes on to a child process. That child is inside, and `/proc/self` is the
     /// child.
-    ChildArguments,
+    in_child_arguments: bool,
 }
 
 fn scan(tokens: &TokenStream, place: Place, errors: &mut Errors) {
@@ -82,7 +83,7 @@ fn scan(tokens: &TokenStream, place: Place, errors: &mut Errors) {
                     continue;
                 }
                 let place = match method_name(before).as_deref() {
-                    Some("arg" | "args") => Place::ChildArguments,
+                    Some("arg" | "args") => Place { in_child_arguments: true, ..place },
                     _ => place,
                 };
                 scan(&group.stream(), place, errors);
@@ -94,7 +95,11 @@ fn scan(tokens: &TokenStream, place: Place, errors: &mut Errors) {
 
 fn check(text: &str, tokens: TokenStream, place: Place, errors: &mut Errors) {
     let Some(tree) = TREES.iter().find(|tree| tree.contains(text)) else { return };
-    if place == Place::ChildArguments && tree.shows == Shows::MainThread {
+    let is_right = match tree.shows {
+        Shows::MainThread => place.in_child_arguments,
+        Shows::Mount => place.in_view,
+    };
+    if is_right {
         return;
     }
     errors.push(Error::new_spanned(tokens, tree.message()));

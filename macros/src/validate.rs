@@ -3,10 +3,9 @@
 use syn::visit::Visit;
 use syn::{Error, ReturnType, TraitBound};
 
-use crate::args::{Allow, Args};
+use crate::args::{Allow, Args, Target};
 use crate::errors::Errors;
 use crate::model::{Asyncness, Function, last_segment_is};
-use crate::{handover, process_network};
 
 const FUTURE: &str = if cfg!(feature = "tokio") {
     "`#[in_netns]` does not take a function that returns a future in this form: the future would be polled outside the \
@@ -20,7 +19,7 @@ const FUTURE: &str = if cfg!(feature = "tokio") {
 pub(crate) fn validate(args: Option<&Args>, function: &Function, errors: &mut Errors) {
     validate_signature(args, function, errors);
     if let Some(args) = args {
-        validate_body(args.allow, function, errors);
+        validate_body(args, function, errors);
     }
 }
 
@@ -60,13 +59,14 @@ fn validate_signature(args: Option<&Args>, function: &Function, errors: &mut Err
     }
 }
 
-fn validate_body(allow: Allow, function: &Function, errors: &mut Errors) {
-    if !allow.handover {
+fn validate_body(args: &Args, function: &Function, errors: &mut Errors) {
+    let Allow { handover, process_network } = args.allow;
+    if !handover {
         let contained = function.asyncness() != Asyncness::Sync;
-        handover::validate(&function.statements, contained, errors);
+        crate::handover::validate(&function.statements, contained, errors);
     }
-    if !allow.process_network {
-        process_network::validate(&function.statements, errors);
+    if !process_network {
+        crate::process_network::validate(&function.statements, matches!(args.target, Target::View(_)), errors);
     }
 }
 

@@ -118,7 +118,7 @@
 //! | `/proc/thread-self/ns/net` | the calling thread | **right** |
 //! | `/proc/self/ns/net` | the main thread of the process | home's |
 //! | `/proc/sys/net/…` | the calling thread | **right**, for reading and for writing |
-//! | `/sys/class/net/…`, `/sys/devices/virtual/net/…` | the thread that mounted this sysfs, when it did | mostly the host's, or the container's |
+//! | `/sys/class/net/…`, `/sys/devices/virtual/net/…` | the thread that mounted this sysfs, when it did | mostly the host's, or the container's; **right** in a [`View`](crate::View) |
 //! | any of these in a child process | the same, seen from the child; its main thread is inside | **right**, but for `/sys` |
 //! | a netlink socket, an ioctl on a socket | the thread that made the socket, when it did | **right**, if the socket was made inside |
 //!

@@ -1,4 +1,5 @@
-//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers. Documentation without code.
+//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers, and what views show.
+//! Documentation without code.
 
 #[doc = include_str!("guide/agents.md")]
 pub mod agents {}
@@ -14,3 +15,6 @@ pub mod guards_and_await {}
 
 #[doc = include_str!("guide/tests.md")]
 pub mod tests {}
+
+#[doc = include_str!("guide/views.md")]
+pub mod views {}

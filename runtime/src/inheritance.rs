@@ -24,7 +24,7 @@
 //! | attribute | what becomes of it | looked at by |
 //! |---|---|---|
 //! | network, UTS, IPC and cgroup namespace | **set**: home, see below | `ns/` |
-//! | mount namespace, root, working directory, umask (`fs_struct`) | **refused** if the caller and the main thread do not share them | `kcmp(2)`, and `ns/mnt`, `cwd`, `root` |
+//! | mount namespace, root, working directory, umask (`fs_struct`) | **refused** if the caller and the main thread do not share them; in a [`View`](crate::View) the view's, with the caller's working directory | `kcmp(2)`, and `ns/mnt`, `cwd`, `root` |
 //! | file descriptor table | **refused** if the caller and the main thread do not share it | `kcmp(2)` |
 //! | pid namespace for children | **refused**: a thread that changed it cannot start threads | `clone(2)` |
 //! | time namespace for children | **refused** | `ns/time_for_children` |

@@ -183,6 +183,8 @@ fn by_attribute(view: &View) -> BTreeSet<String> {
 
 #[in_netns(view = view)]
 fn by_option(view: &View) -> BTreeSet<String> {
+    // The sysfs of a view is that of the namespace, so that its paths are accepted.
+    assert!(Path::new("/sys/class/net/forms").exists());
     interfaces()
 }
 

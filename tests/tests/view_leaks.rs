@@ -257,3 +257,24 @@ fn current_umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:\t")).unwrap();
     u32::from_str_radix(line, 8).unwrap()
 }
+
+/// The mounts of a view are a copy of home's, with the names that there were.
+#[test]
+fn a_view_does_not_keep_a_namespace_whose_name_is_deleted() {
+    let _alone = alone();
+    let name = format!("in-netns-view-{}", std::process::id());
+    let named = NetNs::create_named(&name).unwrap();
+    let weak = named.downgrade().unwrap();
+    let view = NetNs::new().unwrap().view().unwrap();
+    let seen = || NetNs::from_name(&name).map(|ns| ns.id());
+    assert_eq!(view.run(seen).unwrap().unwrap(), named.id());
+    drop(named);
+    NetNs::delete_named(&name).unwrap();
+    wait_until("the namespace is gone", || weak.upgrade().unwrap().is_none());
+    assert_eq!(view.run(seen).unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    // And a name that is made later is there.
+    let later = NetNs::create_named(&name).unwrap();
+    let found = view.run(seen).unwrap();
+    NetNs::delete_named(&name).unwrap();
+    assert_eq!(found.unwrap(), later.id());
+}

@@ -20,7 +20,7 @@ struct Container(Child);
 impl Container {
     fn start(name: &str) -> Container {
         let script = format!(
-            "mount -t tmpfs tmpfs /mnt && echo {name} > /mnt/file && echo {name} > /proc/sys/kernel/hostname &&
+            "mount -t tmpfs tmpfs /mnt && echo {name} > /mnt/file && hostname {name} &&
              mount -t sysfs sysfs /sys && ip link add {name} type veth peer name peer && echo ready && cat"
         );
         let arguments = ["--mount", "--uts", "--ipc", "--cgroup", "--net", "sh", "-c", &script];

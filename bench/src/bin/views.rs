@@ -61,5 +61,6 @@ fn main() {
     println!("\n| ratio | |\n|---|---:|");
     println!("| view : with_netns, empty body | {:.2} |", of("view, empty body") / of("with_netns, empty body"));
     println!("| view : with_netns, one stat | {:.2} |", of("view, one stat") / of("with_netns, one stat"));
+    println!("| ip netns exec : view, empty body | {:.0} |", of("ip netns exec NAME true") / of("view, empty body"));
     println!("| ip netns exec : view, one stat | {:.0} |", of("ip netns exec NAME true") / of("view, one stat"));
 }

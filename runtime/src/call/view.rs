@@ -48,11 +48,12 @@ use crate::thread::{Inspect, Role};
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
-/// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away. So
-///   before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
+/// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
+///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
 ///   holds for files that are added to, removed from or replaced in the directory of the view.
 /// - **A thread started inside** is in the view, and stays there.
-/// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's files.
+/// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's
+///   files.
 /// - The view keeps its network namespace alive, as a [`NetNs`] does. Its mounts do not.
 /// - It takes `CAP_SYS_CHROOT` besides `CAP_SYS_ADMIN`, and works in a user namespace that has a mount namespace of its
 ///   own, such as that of [`rootless!`](crate::rootless!).
@@ -118,8 +119,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where it
-    /// may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over.
+    /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where
+    /// it may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over.
     ///
     /// # Examples
     ///
@@ -131,7 +132,8 @@ impl View {
     /// # let script = "mount -t tmpfs tmpfs /mnt && echo here > /mnt/file && echo ready && cat";
     /// # let mut container = Command::new("unshare").args(["--mount", "--uts", "sh", "-c", script])
     /// #     .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    /// # std::io::BufRead::read_line(&mut std::io::BufReader::new(container.stdout.as_mut().unwrap()), &mut String::new())?;
+    /// # let mut ready = std::io::BufReader::new(container.stdout.as_mut().unwrap());
+    /// # std::io::BufRead::read_line(&mut ready, &mut String::new())?;
     /// let view = View::of_process(container.id())?;
     /// assert_eq!(view.run(|| std::fs::read_to_string("/mnt/file"))??, "here\n");
     /// # container.kill()?;
@@ -288,15 +290,15 @@ impl ViewBuilder {
         self
     }
 
-    /// Leaves `nsswitch.conf` and the sockets of programs that look up names as they are at home. Such a program answers
-    /// from the network that *it* is in.
+    /// Leaves `nsswitch.conf` and the sockets of programs that look up names as they are at home. Such a program
+    /// answers from the network that *it* is in.
     pub fn names_as_at_home(mut self) -> ViewBuilder {
         self.services = None;
         self
     }
 
-    /// Leaves `/sys` as it is at home: `/sys/class/net` shows home's interfaces. For where the kernel does not let sysfs
-    /// be mounted.
+    /// Leaves `/sys` as it is at home: `/sys/class/net` shows home's interfaces. For where the kernel does not let
+    /// sysfs be mounted.
     pub fn without_sys(mut self) -> ViewBuilder {
         self.sys = false;
         self

@@ -362,8 +362,8 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
 /// Loads a shared library into the process, for good. A program that is linked statically loads none.
 pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) {
     #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
-    // SAFETY: the name is a string that outlives the call. Code of the library runs, as it would at the first look-up of
-    // a name that makes the C library load it.
+    // SAFETY: the name is a string that outlives the call. Code of the library runs, as it would at the first look-up
+    // of a name that makes the C library load it.
     unsafe {
         libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
     }

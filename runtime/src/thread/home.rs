@@ -12,6 +12,8 @@
 //!
 //! **What breaks otherwise:** a restore of the network namespace alone leaks the mount namespace that a callback
 //! unshared to the next user of the thread (container-libs #1109).
+//!
+//! Threads for views have root, working directory and umask to themselves: see [`files`](super::files).
 
 use std::fmt;
 use std::io;
@@ -84,6 +86,7 @@ pub(crate) enum RestorePath {
 /// | network, UTS, IPC, cgroup and pid-for-children namespace | restored; compared where home's user namespace cannot restore it | – |
 /// | mount namespace | compared | 0.4 |
 /// | root, working directory, umask; table of file descriptors | compared, whether shared | 0.5 |
+/// | of a body in a [`View`](crate::View): mount namespace, root, working directory, umask | restored | – |
 /// | effective, permitted, inheritable capabilities | compared | 0.4 |
 /// | ambient capabilities | compared, where the inheritable set is not empty | – |
 /// | securebits, keep-capabilities flag | compared | 0.2 |

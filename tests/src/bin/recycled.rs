@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
 
 use in_netns::{ErrorKind, NetNs, View, Worker};
@@ -87,7 +87,10 @@ fn one_after_another(spaces: &[NetNs]) {
         let id = child.as_raw().unsigned_abs();
         assert_eq!(NetNs::from_pid(id).expect("it lives"), spaces[at]);
         assert_eq!(NetNs::from_pidfd(&pidfd).expect("it lives"), spaces[at]);
-        assert_eq!(View::of_process(id).expect("it lives").netns(), &spaces[at]);
+        // A view takes longer.
+        if number % 10 == 0 {
+            assert_eq!(View::of_process(id).expect("it lives").netns(), &spaces[at]);
+        }
         if let Some(before) = dead.get(&child) {
             again += 1;
             let error = NetNs::from_pidfd(before).expect_err("it is gone, and its id another's");
@@ -119,9 +122,11 @@ fn while_ids_are_used_again(spaces: &[NetNs]) {
                 Ok(found) => assert_eq!(found, spaces[at], "another's"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
             }
-            match View::of_process(&pidfd) {
-                Ok(found) => assert_eq!(found.netns(), &spaces[at], "another's"),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+            if pidfd.as_raw_fd() % 2 == 0 {
+                match View::of_process(&pidfd) {
+                    Ok(found) => assert_eq!(found.netns(), &spaces[at], "another's"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+                }
             }
         }
     });

@@ -1,8 +1,8 @@
 //! The files of `/etc` that a view has for itself, and how names are looked up in it.
 //!
 //! **Why the sources of names are limited:** the C library asks programs on the machine for names, by sockets with a
-//! path: nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a view
-//! has an `nsswitch.conf(5)` of its own, and what is at those paths is covered.
+//! path: nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a
+//! view has an `nsswitch.conf(5)` of its own, and what is at those paths is covered.
 
 use std::fs;
 use std::io;

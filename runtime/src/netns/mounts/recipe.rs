@@ -71,8 +71,8 @@ impl Recipe {
 fn explain_sys(errno: Errno) -> Option<String> {
     let what = match errno {
         Errno::EPERM => {
-            "the kernel refuses it where parts of /sys are covered or read-only, as in a container, or where the network \
-             namespace belongs to another user namespace"
+            "the kernel refuses it where parts of /sys are covered or read-only, as in a container, or where the \
+             network namespace belongs to another user namespace"
         }
         Errno::ENOENT => "there is no /sys",
         Errno::ENODEV => "this kernel has no sysfs",
