@@ -1,4 +1,5 @@
-//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers. Documentation without code.
+//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers, and with other libraries.
+//! Documentation without code.
 
 #[doc = include_str!("guide/agents.md")]
 pub mod agents {}
@@ -11,6 +12,10 @@ pub mod containers {}
 
 #[doc = include_str!("guide/guards_and_await.md")]
 pub mod guards_and_await {}
+
+#[cfg(feature = "tokio")]
+#[doc = include_str!("guide/made_inside.md")]
+pub mod made_inside {}
 
 #[doc = include_str!("guide/tests.md")]
 pub mod tests {}
