@@ -130,6 +130,8 @@ impl std::net::ToSocketAddrs for Meddler {
 /// A subscriber that does so when a span is entered on another thread than the caller's.
 struct MeddlingSubscriber {
     caller: u32,
+    /// Of the only span.
+    metadata: std::sync::OnceLock<&'static tracing::Metadata<'static>>,
 }
 
 impl tracing::Subscriber for MeddlingSubscriber {
@@ -137,8 +139,14 @@ impl tracing::Subscriber for MeddlingSubscriber {
         true
     }
 
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        self.metadata.set(span.metadata()).expect("one span");
         tracing::span::Id::from_u64(1)
+    }
+
+    fn current_span(&self) -> tracing_core::span::Current {
+        let current = |metadata| tracing_core::span::Current::new(tracing::span::Id::from_u64(1), metadata);
+        self.metadata.get().map_or_else(tracing_core::span::Current::none, |metadata| current(metadata))
     }
 
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
@@ -163,17 +171,17 @@ fn user_code_beside_a_socket_is_inspected() {
         let before = in_netns::pool_stats().retired_total;
         meddle();
         wait_until("the thread is retired", || in_netns::pool_stats().retired_total > before);
-        for _ in 0..3 {
-            assert!(!ns.run(|| nix::sys::prctl::get_no_new_privs().unwrap()).unwrap());
-        }
     };
     retires_a_thread(&|| drop(ns.udp_bind(Meddler("127.0.0.1:0".parse().unwrap())).unwrap()));
-    let subscriber = MeddlingSubscriber { caller: in_netns_tests::tid() };
+    let subscriber = MeddlingSubscriber { caller: in_netns_tests::tid(), metadata: std::sync::OnceLock::new() };
     tracing::subscriber::with_default(subscriber, || {
         tracing::info_span!("outer").in_scope(|| {
             retires_a_thread(&|| drop(ns.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap()));
         });
     });
+    for _ in 0..3 {
+        assert!(!ns.run(|| nix::sys::prctl::get_no_new_privs().unwrap()).unwrap());
+    }
 }
 
 #[test]
