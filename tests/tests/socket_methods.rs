@@ -115,6 +115,75 @@ fn an_address_that_does_not_answer_is_overtaken_by_one_of_the_other_family() {
     drop(hole);
 }
 
+/// An address whose look-up changes what no restore undoes.
+struct Meddler(SocketAddr);
+
+impl std::net::ToSocketAddrs for Meddler {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> std::io::Result<Self::Iter> {
+        nix::sys::prctl::set_no_new_privs()?;
+        Ok(Some(self.0).into_iter())
+    }
+}
+
+/// A subscriber that does so when a span is entered on another thread than the caller's.
+struct MeddlingSubscriber {
+    caller: u32,
+    /// Of the only span.
+    metadata: std::sync::OnceLock<&'static tracing::Metadata<'static>>,
+}
+
+impl tracing::Subscriber for MeddlingSubscriber {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        self.metadata.set(span.metadata()).expect("one span");
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn current_span(&self) -> tracing_core::span::Current {
+        let current = |metadata| tracing_core::span::Current::new(tracing::span::Id::from_u64(1), metadata);
+        self.metadata.get().map_or_else(tracing_core::span::Current::none, |metadata| current(metadata))
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &tracing::span::Id) {
+        if in_netns_tests::tid() != self.caller {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+        }
+    }
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn user_code_beside_a_socket_is_inspected() {
+    let ns = NetNs::new().unwrap();
+    let retires_a_thread = |meddle: &dyn Fn()| {
+        let before = in_netns::pool_stats().retired_total;
+        meddle();
+        wait_until("the thread is retired", || in_netns::pool_stats().retired_total > before);
+    };
+    retires_a_thread(&|| drop(ns.udp_bind(Meddler("127.0.0.1:0".parse().unwrap())).unwrap()));
+    let subscriber = MeddlingSubscriber { caller: in_netns_tests::tid(), metadata: std::sync::OnceLock::new() };
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("outer").in_scope(|| {
+            retires_a_thread(&|| drop(ns.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap()));
+        });
+    });
+    for _ in 0..3 {
+        assert!(!ns.run(|| nix::sys::prctl::get_no_new_privs().unwrap()).unwrap());
+    }
+}
+
 #[test]
 fn an_interface_in_an_address_is_one_of_the_namespace() {
     let ns = NetNs::new().unwrap();
