@@ -334,8 +334,15 @@ fn taking_in_async_code_does_not_block_the_executor() {
 fn a_future_that_is_dropped_loses_no_namespace() {
     use std::task::{Context, Waker};
     let _alone = alone();
-    let pool = NetNsPool::builder().ready(0).at_most(1).build().unwrap();
-    for _ in 0..5 {
+    let made = Arc::new(AtomicUsize::new(0));
+    let prepare = {
+        let made = Arc::clone(&made);
+        move |_: &NetNs| {
+            made.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let pool = NetNsPool::builder().ready(0).at_most(1).prepare(prepare).build().unwrap();
+    for round in 1..=5 {
         let mut context = Context::from_waker(Waker::noop());
         let mut waiting = Box::pin(pool.take_async());
         assert!(waiting.as_mut().poll(&mut context).is_pending());
@@ -343,6 +350,7 @@ fn a_future_that_is_dropped_loses_no_namespace() {
         wait_until("it is given", || pool.stats().waiting == 0);
         drop(waiting);
         let ns = pool.take().unwrap();
+        assert_eq!(made.load(Ordering::SeqCst), round);
         let mut waiting = Box::pin(pool.take_async());
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         drop(waiting);

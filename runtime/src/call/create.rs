@@ -1,5 +1,7 @@
 //! Creates namespaces on pinned threads: the caller's own thread never moves, not even for that.
 
+use std::os::fd::OwnedFd;
+
 use nix::sched::CloneFlags;
 
 use crate::call::pinned;
@@ -114,8 +116,11 @@ pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(Ne
         sys::unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
         // Any socket can carry the request. This one needs no address family except IPv4.
-        loopback_up().map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
-        Ok((NetNs::current()?, inside()))
+        let socket = loopback_up()
+            .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
+        // The socket knows its namespace, and takes half the time that the file in `/proc` takes.
+        let netns = NetNs::of_socket(socket).or_else(|_| NetNs::current())?;
+        Ok((netns, inside()))
         // The end of the lease returns the thread home.
     })?
 }
@@ -127,9 +132,10 @@ fn create(reserved: Reserved) -> Result<NetNs, Error> {
     Ok(netns)
 }
 
-/// Brings up the loopback in the calling thread's namespace.
-fn loopback_up() -> nix::Result<()> {
+/// Brings up the loopback in the calling thread's namespace, by the socket that is returned.
+fn loopback_up() -> nix::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let carrier = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    sys::bring_loopback_up(carrier)
+    sys::bring_loopback_up(&carrier)?;
+    Ok(carrier)
 }
