@@ -17,6 +17,9 @@ use nix::unistd::Pid;
 
 in_netns::rootless!();
 
+/// The bound for a program. It makes many calls, and `AddressSanitizer` makes a fork slow.
+const PROGRAM_BOUND: Duration = BOUND.saturating_mul(3);
+
 /// Runs a helper program, which checks itself. Panics if it fails or does not end.
 #[track_caller]
 fn passes_in_time(program: &str, scenario: &str) {
@@ -30,7 +33,7 @@ fn passes_in_time(program: &str, scenario: &str) {
         stderr.read_to_end(&mut printed).map(|_| printed)
     });
     let start = Instant::now();
-    while child.try_wait().unwrap().is_none() && start.elapsed() < BOUND {
+    while child.try_wait().unwrap().is_none() && start.elapsed() < PROGRAM_BOUND {
         thread::sleep(Duration::from_millis(1));
     }
     // The kill fails if all processes of the group have ended, which is the expected case.
