@@ -136,6 +136,18 @@ fn a_view_follows_the_files_of_its_directory() {
     assert_eq!(view.run(read).unwrap(), read());
 }
 
+/// What the C library compares to find out whether `resolv.conf` is another one than before. The device is not part of
+/// it.
+#[test]
+fn the_c_library_can_tell_the_files_of_views_apart() {
+    let identity = || fs::metadata("/etc/hosts").map(|file| (file.size(), file.ino(), file.mtime(), file.mtime_nsec()));
+    let ns = NetNs::new().unwrap();
+    let builder = View::builder(&ns).hosts("192.0.2.1 name\n");
+    let views: Vec<_> = (0..50).map(|_| builder.clone().build().unwrap()).collect();
+    let found: BTreeSet<_> = views.iter().map(|view| view.run(identity).unwrap().unwrap()).collect();
+    assert_eq!(found.len(), views.len());
+}
+
 #[test]
 fn views_are_entered_from_many_threads_at_once() {
     let views: Vec<_> = (0..4)

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 
@@ -163,6 +165,20 @@ pub(super) fn services_of(text: &str) -> Option<String> {
     text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).map(|services| services.trim().to_owned())
 }
 
+/// A time of last change that no other file of a view has.
+///
+/// The C library keeps one `resolv.conf` for the whole process, and reads the file anew where its inode number, size or
+/// times differ: not where its device does. Two views made at the same tick of the clock would get the same name
+/// servers.
+fn unique_time() -> SystemTime {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_nanos()).unwrap_or(0);
+    let after = |last: u64| now.max(last.saturating_add(1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(after(last.unwrap_or_else(|last| last)))
+}
+
 /// A filesystem in memory, for files that are mounted elsewhere. It lives for as long as one of these mounts.
 struct Scratch {
     root: OwnedFd,
@@ -196,7 +212,8 @@ impl Scratch {
         let path = self.path.join(name);
         let write = || {
             fs::write(&path, text)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+            fs::File::options().write(true).open(&path)?.set_modified(unique_time())
         };
         write().map_err(|error| errno_of(&error)).map(|()| path)
     }
