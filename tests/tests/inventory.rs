@@ -376,7 +376,9 @@ fn what_three_processes_add_and_delete_opens_when_it_is_told() {
         .collect();
     assert_eq!(known, there);
     assert_eq!(there.len(), 3 * 2 + 1);
-    there.keys().for_each(|name| NetNs::delete_named(name).unwrap());
+    for name in there.keys() {
+        NetNs::delete_named(name).unwrap();
+    }
     assert!(told > EACH, "{told} of {}", 3 * EACH);
     // The counterexample.
     assert!(too_early > 0, "the directory told of {in_time} names when they could be opened");

@@ -225,7 +225,8 @@ impl Lease {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Pinned threads alive: idle, leased, fresh ones, and such as are about to exit. The template is not counted.
+    /// Pinned threads alive: idle, leased, fresh ones, that of each [`NetNsPool`](crate::NetNsPool), and such as are
+    /// about to exit. The template is not counted.
     pub threads: usize,
     /// Threads that wait for their next lease.
     pub idle: usize,
