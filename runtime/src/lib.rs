@@ -52,5 +52,4 @@ pub use privileges::{Cause, Privileges, privileges};
 pub use thread::fate::{Poisoning, RetireReason, ThreadFate, set_poison_hook};
 pub use thread::home::Change;
 pub use thread::pinned::{NetNsGuard, PinnedThread, retire_current_thread};
-pub use thread::template::init;
-pub use thread::{PoolStats, pool_stats, set_keep_alive};
+pub use thread::{PoolStats, init, pool_stats, set_keep_alive};

@@ -33,20 +33,22 @@ mod pristine;
 mod release;
 #[allow(unsafe_code)] // A borrowed closure runs on another thread: see the module's documentation.
 pub(crate) mod rendezvous;
+mod role;
 mod roster;
 pub(crate) mod spin_policy;
-pub(crate) mod template;
+mod template;
 mod worker;
 
 pub(crate) use allowance::Allowance;
 #[cfg(feature = "tokio")]
-pub(crate) use detached::{run_detached, wake_elsewhere};
+pub(crate) use detached::{run_detached, start_pending, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
 pub(crate) use pool::{Lease, Pool};
-pub use pool::{PoolStats, pool_stats, set_keep_alive};
+pub use pool::{PoolStats, init, pool_stats};
 pub(crate) use release::{Inspect, LeaseEnd};
+pub(crate) use role::Role;
 #[cfg(feature = "tokio")]
 pub(crate) use roster::CountGuard;
-pub(crate) use roster::Role;
+pub use roster::set_keep_alive;
 pub(crate) use worker::NAME as WORKER_NAME;

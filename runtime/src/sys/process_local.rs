@@ -115,3 +115,20 @@ impl<T> Slot<T> {
         unsafe { &(*current).value }
     }
 }
+
+/// Which process this is. No two processes that were forked from one another have the same mark.
+#[derive(Clone, Copy)]
+pub(crate) struct ProcessMark(&'static u8);
+
+static MARK: ProcessLocal<u8> = ProcessLocal::new();
+
+impl ProcessMark {
+    pub(crate) fn current() -> ProcessMark {
+        ProcessMark(MARK.get_or_init(|| 0))
+    }
+
+    /// Whether it is the mark of the process that asks.
+    pub(crate) fn is_current(self) -> bool {
+        ptr::eq(self.0, ProcessMark::current().0)
+    }
+}

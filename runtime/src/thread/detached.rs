@@ -2,14 +2,14 @@
 //! inline.
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
-//! thread can be had, [`run_detached`] keeps the job until the next lease. No thread waits for jobs.
+//! thread can be had, [`run_detached`] keeps the job until the next call. No thread waits for jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::pool::{Lease, Pool};
-use super::roster::Role;
+use super::role::Role;
 use crate::sys::process_local::ProcessLocal;
 use crate::unwind::contain;
 
@@ -22,7 +22,7 @@ static PENDING: ProcessLocal<Pending> = ProcessLocal::new();
 struct Pending {
     /// The jobs that found no thread.
     jobs: Mutex<Vec<Job>>,
-    /// Whether there are any. A lease looks at this first.
+    /// Whether there are any. A call looks at this first.
     is_any: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ impl Pending {
     }
 }
 
-/// Runs a job on another thread, at home, and does not wait. If there is no thread, the next lease starts it.
+/// Runs a job on another thread, at home, and does not wait. If there is no thread, the next call starts it.
 pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
     if let Err(job) = start(Box::new(job)) {
         keep(job);
@@ -58,8 +58,8 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     }
 }
 
-/// Starts what found no thread earlier. Called for each lease.
-pub(super) fn start_pending() {
+/// Starts what found no thread earlier. Called for each call.
+pub(crate) fn start_pending() {
     let pending = Pending::of_process();
     if pending.is_any.load(Ordering::Relaxed) {
         retry(pending);

@@ -2,10 +2,11 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pinned::PinnedThread;
 use super::rendezvous::Caller;
-use super::roster::Retired;
+use super::role::Role;
 
 /// Leases pass it from one owner to the next. Dropping it tells the worker to exit.
 pub(super) struct WorkerHandle {
@@ -23,3 +24,25 @@ impl WorkerHandle {
 
 // Each call moves a handle several times.
 const _: () = assert!(mem::size_of::<WorkerHandle>() <= 40);
+
+/// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) role: Role,
+    set: AtomicBool,
+}
+
+impl Retired {
+    pub(super) fn not_yet(role: Role) -> Retired {
+        Retired { role, set: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether this call set it.
+    pub(super) fn set(&self) -> bool {
+        !self.set.swap(true, Ordering::Relaxed)
+    }
+}

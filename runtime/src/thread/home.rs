@@ -25,7 +25,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::pristine;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::{self, Capabilities, Kind, Optional, OptionalCalls, ProcTask, Resource, Tid};
@@ -221,7 +220,7 @@ impl Home {
             sentinel_mount,
             unrestorable,
             sharing,
-            shortest_call: pristine::shortest_system_call(),
+            shortest_call: sys::readings::shortest_system_call(),
         })
     }
 

@@ -65,8 +65,8 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{Entry, Mounts, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
+use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Capabilities, OptionalCalls};
-use crate::thread::Pool;
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
 use crate::thread::exit::ThreadExit;
@@ -83,16 +83,16 @@ thread_local! {
 /// Marks a thread as pinned.
 #[derive(Clone, Copy)]
 struct Pin {
-    /// The pool that the thread belongs to. After a fork inside a body, the child has a copy of the thread, and that
+    /// The process that the thread belongs to. After a fork inside a body, the child has a copy of the thread, and that
     /// copy does not belong to the child's pool.
-    pool: &'static Pool,
+    process: ProcessMark,
     /// Whether retirement was requested.
     retiring: bool,
 }
 
 impl Pin {
     fn of_current() -> Option<Pin> {
-        PIN.get().filter(|pin| pin.pool.is_of_this_process())
+        PIN.get().filter(|pin| pin.process.is_current())
     }
 }
 
@@ -130,7 +130,7 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Marks the calling thread as pinned. Only for threads that this crate starts.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
-        PIN.set(Some(Pin { pool: Pool::of_process(), retiring: false }));
+        PIN.set(Some(Pin { process: ProcessMark::current(), retiring: false }));
         let id = sys::current_tid();
         let calls = OptionalCalls::of_current_thread();
         PinnedThread {

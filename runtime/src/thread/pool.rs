@@ -1,23 +1,18 @@
 //! The pool: leases of pinned threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::allowance::Allowance;
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
 use super::rendezvous::{AssistPoint, Rejected};
-use super::roster::{CountGuard, Role, Roster};
+use super::role::Role;
+use super::roster::{CountGuard, Roster};
 use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
 use crate::sys::{self, Capabilities, OptionalCalls};
-
-/// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked
-/// children.
-static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 /// A forked child has its parent's memory and none of its threads, so it starts with a new pool.
 static POOL: ProcessLocal<Pool> = ProcessLocal::new();
@@ -42,7 +37,7 @@ impl Pool {
     /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads
     /// there, and one of them may have held a lock of it.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
-        std::ptr::eq(self, Pool::of_process())
+        self.roster.is_of_this_process()
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
@@ -51,8 +46,6 @@ impl Pool {
             Some(worker) => worker,
             None => self.clone_worker(role)?,
         };
-        #[cfg(feature = "tokio")]
-        super::detached::start_pending();
         Ok(Lease { roster: &self.roster, worker: Some(worker), found: Ok(()), _count: Some(self.roster.count_lease()) })
     }
 
@@ -162,6 +155,40 @@ fn unfit() -> Error {
     Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
 }
 
+/// Settles what all pinned threads have, and starts the thread that they are cloned from.
+///
+/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters
+/// namespaces, it leaves nothing to be found out later. What the main thread has at that moment is then what every
+/// pinned thread has: its namespaces (home), its signal mask, its scheduling, and all else in the table of
+/// [`inheritance`](crate::inheritance). So a program that moves itself to another namespace, or blocks signals for all
+/// its threads, does that first.
+///
+/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles
+/// anything. From another thread than the main one it does what the first call does.
+///
+/// # Errors
+///
+/// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has
+/// changed an attribute that no thread can change back.
+///
+/// # Examples
+///
+/// ```
+/// # in_netns::rootless!();
+/// fn main() -> Result<(), in_netns::Error> {
+///     // First what is to hold for the whole process, such as a signal mask or `NetNs::join`; and then:
+///     in_netns::init()?;
+///     std::thread::spawn(|| in_netns::with_netns(in_netns::NetNs::new()?, || println!("inside"))).join().unwrap()
+/// }
+/// ```
+///
+/// # References
+///
+/// `clone(2)`, `pthreads(7)`.
+pub fn init() -> Result<(), Error> {
+    Pool::of_process().init()
+}
+
 /// The exclusive use of a worker. Dropping it without [`Lease::end`] ends the worker.
 pub(crate) struct Lease {
     roster: &'static Roster,
@@ -263,27 +290,4 @@ pub fn pool_stats() -> PoolStats {
         poisoned_total,
         retired_total,
     }
-}
-
-pub(super) fn keep_alive() -> Duration {
-    Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
-}
-
-/// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the
-/// finest.
-///
-/// A thread whose child processes run stays until they have ended: its exit would send them the parent-death signal
-/// (`PR_SET_PDEATHSIG`), if they asked for one.
-///
-/// Threads that are idle already go by the earlier value once more. Returns the earlier value.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// in_netns::set_keep_alive(Duration::from_secs(60));
-/// ```
-#[allow(clippy::must_use_candidate)] // Called for its effect.
-pub fn set_keep_alive(keep_alive: Duration) -> Duration {
-    let millis = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(KEEP_ALIVE_MILLIS.swap(millis, Ordering::Relaxed))
 }

@@ -12,8 +12,6 @@
 //!
 //! What the table does not name is in the documentation of [`Change`], with the reason.
 
-use std::time::{Duration, Instant};
-
 use nix::errno::Errno;
 
 use super::home::Change;
@@ -139,27 +137,6 @@ impl Baseline {
             (Reset(_), Err(_)) => Ok(()),
         })
     }
-}
-
-/// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the
-/// clock itself takes. The processor may run faster later.
-///
-/// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system
-/// call alone changes has not changed.
-pub(super) fn shortest_system_call() -> Duration {
-    const TRIES: u32 = 200;
-    let shortest = |work: fn()| {
-        let time = |_| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        };
-        (0..TRIES).map(time).min().unwrap_or_default()
-    };
-    let clock = shortest(|| ());
-    // The cheapest there is, and not answered by the C library.
-    let call = shortest(|| _ = sys::current_tid());
-    clock + call.saturating_sub(clock) / 2
 }
 
 /// The first words of a reading; the rest are zero.

@@ -1,22 +1,28 @@
 //! The list of this process's pinned threads: which are idle, which exist, and how many there were.
 
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use super::handle::WorkerHandle;
+use super::handle::{Retired, WorkerHandle};
 use super::home::{Change, Home};
-use super::pool::Pool;
+use super::role::Role;
 use super::spin_policy::SpinLimit;
-use crate::netns::Place;
 use crate::sys;
+use crate::sys::process_local::ProcessMark;
 
 /// How long a side of a hand-over spins before it parks, where there are two CPUs or more: about 10 µs.
 const SPIN: SpinLimit = SpinLimit(1000);
 
+/// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked
+/// children.
+static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
+
 /// What the pool, its workers and the template thread share.
 pub(crate) struct Roster {
+    /// A child of this process has a copy of the list, and none of the threads.
+    process: ProcessMark,
     /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
     idle: [Mutex<Vec<WorkerHandle>>; Role::ALL.len()],
     home: OnceLock<Home>,
@@ -32,6 +38,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(super) fn new() -> Roster {
         Roster {
+            process: ProcessMark::current(),
             idle: [const { Mutex::new(Vec::new()) }; Role::ALL.len()],
             home: OnceLock::new(),
             spin: OnceLock::new(),
@@ -136,9 +143,9 @@ impl Roster {
         drop(removed);
     }
 
-    /// Whether it lists threads of this process: see [`Pool::is_of_this_process`].
+    /// Whether it lists threads of this process.
     pub(super) fn is_of_this_process(&self) -> bool {
-        ptr::eq(self, &raw const Pool::of_process().roster)
+        self.process.is_current()
     }
 
     /// Registers the calling thread as a pinned one, until the result is dropped.
@@ -187,38 +194,6 @@ impl Roster {
     }
 }
 
-/// What a worker is for. It never changes: a thread that has run user code starts no processes of later callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// It runs user code.
-    Bodies,
-    /// It starts processes, and stays for as long as one of them runs.
-    Spawner,
-    /// As `Bodies`, in views: root, working directory and umask are its own.
-    Views,
-    /// As `Spawner`, in views.
-    ViewSpawner,
-}
-
-impl Role {
-    const ALL: [Role; 4] = [Role::Bodies, Role::Spawner, Role::Views, Role::ViewSpawner];
-
-    /// Whether such a worker has root, working directory and umask to itself.
-    pub(crate) fn has_own_files(self) -> bool {
-        matches!(self, Role::Views | Role::ViewSpawner)
-    }
-
-    /// Of the workers that run bodies in a place.
-    pub(crate) fn for_bodies_in(place: &Place) -> Role {
-        if place.needs_own_files() { Role::Views } else { Role::Bodies }
-    }
-
-    /// Of the workers that start processes in a place.
-    pub(crate) fn for_processes_in(place: &Place) -> Role {
-        if place.needs_own_files() { Role::ViewSpawner } else { Role::Spawner }
-    }
-}
-
 /// What became of a worker that was to be taken off the list of idle ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
@@ -227,28 +202,6 @@ pub(super) enum Removal {
     Last,
     /// It is not on the list: it is leased, or about to be put there.
     Leased,
-}
-
-/// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.
-#[derive(Debug)]
-pub(super) struct Retired {
-    pub(super) role: Role,
-    set: AtomicBool,
-}
-
-impl Retired {
-    pub(super) fn not_yet(role: Role) -> Retired {
-        Retired { role, set: AtomicBool::new(false) }
-    }
-
-    fn is_set(&self) -> bool {
-        self.set.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether this call set it.
-    fn set(&self) -> bool {
-        !self.set.swap(true, Ordering::Relaxed)
-    }
 }
 
 /// A count that goes down again when this is dropped.
@@ -273,4 +226,27 @@ impl Drop for Registration {
             self.roster.registered().retain(|id| *id != self.id);
         }
     }
+}
+
+pub(super) fn keep_alive() -> Duration {
+    Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
+}
+
+/// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the
+/// finest.
+///
+/// A thread whose child processes run stays until they have ended: its exit would send them the parent-death signal
+/// (`PR_SET_PDEATHSIG`), if they asked for one.
+///
+/// Threads that are idle already go by the earlier value once more. Returns the earlier value.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// in_netns::set_keep_alive(Duration::from_secs(60));
+/// ```
+#[allow(clippy::must_use_candidate)] // Called for its effect.
+pub fn set_keep_alive(keep_alive: Duration) -> Duration {
+    let millis = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(KEEP_ALIVE_MILLIS.swap(millis, Ordering::Relaxed))
 }

@@ -8,7 +8,7 @@
 //! The first caller starts the template, so the template begins with that thread's attributes. The table in
 //! [`inheritance`](crate::inheritance) says of each one what becomes of it: it is set to what the main thread has, or
 //! the call is refused, and the next caller tries again. Where the main thread makes the first call, everything is
-//! right by birth, but for the namespaces that it may be visiting. [`init`] says that it is not.
+//! right by birth, but for the namespaces that it may be visiting. [`init`](crate::init) says that it is not.
 //!
 //! **Promised:** what a body gets from its thread is what the process has, whatever the first caller and the main
 //! thread are doing at that instant ([`signal_mask`], [`namespaces`]).
@@ -30,45 +30,11 @@ use nix::errno::Errno;
 use super::handle::WorkerHandle;
 use super::home::Home;
 use super::oneshot;
-use super::pool::Pool;
-use super::roster::{Role, Roster};
+use super::role::Role;
+use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
-
-/// Settles what all pinned threads have, and starts the thread that they are cloned from.
-///
-/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters
-/// namespaces, it leaves nothing to be found out later. What the main thread has at that moment is then what every
-/// pinned thread has: its namespaces (home), its signal mask, its scheduling, and all else in the table of
-/// [`inheritance`](crate::inheritance). So a program that moves itself to another namespace, or blocks signals for all
-/// its threads, does that first.
-///
-/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles
-/// anything. From another thread than the main one it does what the first call does.
-///
-/// # Errors
-///
-/// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has
-/// changed an attribute that no thread can change back.
-///
-/// # Examples
-///
-/// ```
-/// # in_netns::rootless!();
-/// fn main() -> Result<(), in_netns::Error> {
-///     // First what is to hold for the whole process, such as a signal mask or `NetNs::join`; and then:
-///     in_netns::init()?;
-///     std::thread::spawn(|| in_netns::with_netns(in_netns::NetNs::new()?, || println!("inside"))).join().unwrap()
-/// }
-/// ```
-///
-/// # References
-///
-/// `clone(2)`, `pthreads(7)`.
-pub fn init() -> Result<(), Error> {
-    Pool::of_process().init()
-}
 
 /// How the template's namespaces are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
-use super::handle::WorkerHandle;
+use super::handle::{Retired, WorkerHandle};
 use super::pinned::{LeaseState, PinnedThread};
-use super::pool::keep_alive;
 use super::rendezvous::{Callee, Order, mailbox};
-use super::roster::{Removal, Retired, Role, Roster};
+use super::role::Role;
+use super::roster::{Removal, Roster, keep_alive};
 use crate::error::Error;
 use crate::sys::placement;
 
