@@ -1,6 +1,6 @@
 //! The processor that a sleeping thread is woken on.
 //!
-//! **Promised:** a thread that [`confine`] has narrowed has the affinity of before when [`release`] has returned `true`.
+//! **Promised:** a thread that [`confine`] has narrowed has its former affinity when [`release`] has returned `true`.
 //!
 //! **Why this mechanism:** the kernel wakes a thread where it ran last, or on another processor that it knows to be
 //! idle. A processor of a virtual machine that has nothing to run it does not know to be idle. An affinity is the one

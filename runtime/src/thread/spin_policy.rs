@@ -18,8 +18,8 @@
 //! - A stretch in `Apart` that gained less than the moves and the last wait cost puts off the next one. Beside busy
 //!   processors, and for calls that take long, there is soon none.
 //! - A callee that is not where it was woken last time has been moved by the kernel, which knew of an idle processor:
-//!   where this happens again and again, the kernel is left alone. So it is on most machines that are not virtual, where
-//!   such a wake-up takes 3 µs.
+//!   where this happens again and again, the kernel is left alone. So it is on most machines that are not virtual,
+//!   where such a wake-up takes 3 µs.
 //!
 //! On one processor, or with a quota of one, nothing spins. The clock is read once a call in `Together`, where a call
 //! takes 6 µs, and not in `Apart`.
