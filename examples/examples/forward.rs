@@ -7,21 +7,15 @@
 use std::io;
 use std::net::SocketAddr;
 
-use in_netns::{NetNs, in_netns};
+use in_netns::NetNs;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connects from inside. The socket stays in the namespace, whichever thread uses it. As a `std` socket it can leave
-/// the call's runtime.
-#[in_netns(ns)]
-async fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<std::net::TcpStream> {
-    TcpStream::connect(to).await?.into_std()
-}
-
 async fn serve(mut client: TcpStream, ns: NetNs, to: SocketAddr) -> io::Result<()> {
-    let mut server = TcpStream::from_std(connect(&ns, to).await?)?;
+    // The socket is created inside, and stays in the namespace. This runtime connects and serves it.
+    let mut server = ns.tcp_connect_async(to).await?;
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 

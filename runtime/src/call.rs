@@ -431,6 +431,13 @@ impl Call {
     }
 }
 
+/// Makes a call whose body is a part of this crate. The body records the time that it has user code run:
+/// [`PinnedThread::user_code_took`].
+pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) -> R + Send) -> Result<R, Error> {
+    let place = Place::from(ns.clone());
+    execute(Some(&place), Role::Bodies, &Options::default(), Inspect::Later, body).map(Outcome::into_value)
+}
+
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
 fn execute<F, R>(
     target: Option<&Place>,
@@ -447,7 +454,15 @@ where
     let context = Context::of_caller();
     // Decided here: the pinned thread then reads nothing of the caller's, which would come from another processor's cache.
     let (context, is_bare) = (&context, context.is_empty());
-    let body = move |thread: &mut PinnedThread| if is_bare { body(thread) } else { context.within(|| body(thread)) };
+    let body = move |thread: &mut PinnedThread| {
+        if is_bare {
+            return body(thread);
+        }
+        let value = context.within(|| body(thread));
+        // Making the context current may run a subscriber.
+        thread.user_code_took(None);
+        value
+    };
     let task = CallTask { as_target: target.map(Place::as_target), body, inspect, audit: audit.as_ref() };
     let (result, lease_end) =
         if options.needs_fresh_thread() || descriptors::are_apart(Pool::of_process().home_or_init()?) {

@@ -1,4 +1,5 @@
-//! Guides: how to use the crate in a CNI plugin, in an agent, in tests and in containers, and what views show.
+//! Guides: how to use the crate in a CNI plugin, in an agent, in tests, in containers and with other libraries, and
+//! what views show.
 //! Documentation without code.
 
 #[doc = include_str!("guide/agents.md")]
@@ -12,6 +13,10 @@ pub mod containers {}
 
 #[doc = include_str!("guide/guards_and_await.md")]
 pub mod guards_and_await {}
+
+#[cfg(feature = "tokio")]
+#[doc = include_str!("guide/made_inside.md")]
+pub mod made_inside {}
 
 #[doc = include_str!("guide/tests.md")]
 pub mod tests {}

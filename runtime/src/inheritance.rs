@@ -103,6 +103,12 @@
 //! threads at once (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the capabilities that the process
 //! had when the worker took its thread.
 //!
+//! # Processes
+//!
+//! A process that [`NetNs::command`](crate::NetNs::command) starts inherits from a pinned thread what a process inherits
+//! from the thread that starts it, and so it has what this page says, with the capabilities that the process has now.
+//! `std` unblocks all signals in it.
+//!
 //! # References
 //!
 //! `clone(2)`, `credentials(7)`, `capabilities(7)`, `sched(7)`, `namespaces(7)`, `keyrings(7)`, `seccomp(2)`,

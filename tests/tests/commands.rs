@@ -204,7 +204,9 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::process::Command::new("chmod").arg("755").arg(&script).status().unwrap();
     let not_executable = [(data.as_path(), ErrorKind::PermissionDenied)];
-    let missing = ["/no/such/program", "no-such-program"].map(|program| (Path::new(program), ErrorKind::NotFound));
+    // A directory of `PATH` that is closed to this user makes it another kind.
+    let missing = ["/no/such/program", "no-such-program"]
+        .map(|program| (Path::new(program), std::process::Command::new(program).spawn().unwrap_err().kind()));
     for (program, kind) in missing.into_iter().chain(not_executable).chain([(&*script, ErrorKind::NotFound)]) {
         // With and without something to be done between fork and exec.
         for mut command in [ns.command(program), {

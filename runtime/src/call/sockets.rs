@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::call::run_own;
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 
@@ -46,7 +47,7 @@ impl NetNs {
     ///
     /// `socket(2)`.
     pub fn socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
-        self.try_run(|| socket::create(domain, kind, protocol))
+        self.create_socket(|| socket::create(domain, kind, protocol))
     }
 
     /// Listens for TCP connections in this namespace, as [`TcpListener::bind`] does in the caller's.
@@ -158,7 +159,15 @@ impl NetNs {
 
     /// A socket for an address, created in this namespace.
     pub(crate) fn socket_for(&self, address: SocketAddr, transport: Transport, mode: Blocking) -> io::Result<OwnedFd> {
-        self.try_run(|| socket::create_for(address, transport, mode))
+        self.create_socket(|| socket::create_for(address, transport, mode))
+    }
+
+    /// Has a pinned thread make the system call that creates a socket.
+    fn create_socket(&self, create: impl FnOnce() -> io::Result<OwnedFd> + Send) -> io::Result<OwnedFd> {
+        run_own(self, |thread| {
+            thread.user_code_took(Some(Duration::ZERO));
+            create()
+        })?
     }
 
     /// In one call: looks the addresses up, puts them into order, and creates a socket for the first of them.
@@ -172,11 +181,14 @@ impl NetNs {
         A: ToSocketAddrs + Send,
         O: FnOnce(Vec<SocketAddr>) -> Vec<SocketAddr> + Send,
     {
-        self.try_run(|| {
-            let addresses = order(resolve(address)?);
+        run_own(self, |thread| {
+            let start = Instant::now();
+            let addresses = resolve(address);
+            thread.user_code_took(Some(start.elapsed()));
+            let addresses = order(addresses?);
             let first = socket::create_for(addresses[0], transport, Blocking::Yes)?;
             Ok((addresses, first))
-        })
+        })?
     }
 
     /// Prepares a socket for one address after another, until that succeeds.

@@ -108,6 +108,8 @@ pub struct PinnedThread {
     baseline: Baseline,
     /// Whether the body of this lease was too short to have made a system call.
     untouched: bool,
+    /// The time that user code took, where the body is a part of this crate and called some.
+    user_code: Option<Duration>,
     /// Whether a body has used `io_uring`. This is never reset.
     used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
@@ -136,6 +138,7 @@ impl PinnedThread {
             calls,
             baseline: Baseline::of_current_thread(calls),
             untouched: false,
+            user_code: None,
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
@@ -368,11 +371,21 @@ impl PinnedThread {
     pub(crate) fn begin(&mut self) {
         self.state = LeaseState::Leased;
         self.untouched = false;
+        self.user_code = None;
     }
 
     /// Records the time that all user code of this lease took. It is not called if some of the user code was not timed.
     pub(crate) fn body_took(&mut self, time: Duration) {
-        self.untouched = time < self.home.shortest_call();
+        self.untouched = self.user_code.unwrap_or(time) < self.home.shortest_call();
+    }
+
+    /// Records, from within a body that is a part of this crate, the time that it had user code run. `None`: there was
+    /// user code around it.
+    ///
+    /// **Why:** the body itself makes system calls that change nothing of the thread, such as `socket(2)`, and the next
+    /// call would wait for an inspection: 6 µs, twice the price of the call.
+    pub(crate) fn user_code_took(&mut self, time: Option<Duration>) {
+        self.user_code = time;
     }
 
     /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).

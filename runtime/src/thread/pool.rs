@@ -274,6 +274,9 @@ pub(super) fn keep_alive() -> Duration {
 /// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the
 /// finest.
 ///
+/// A thread whose child processes run stays until they have ended: its exit would send them the parent-death signal
+/// (`PR_SET_PDEATHSIG`), if they asked for one.
+///
 /// Threads that are idle already go by the earlier value once more. Returns the earlier value.
 ///
 /// ```

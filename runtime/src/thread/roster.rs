@@ -112,13 +112,16 @@ impl Roster {
     }
 
     /// As [`Roster::remove_idle`], unless it is the last idle one of its role.
-    pub(super) fn remove_idle_beside_others(&self, worker: &Arc<Retired>) -> bool {
+    pub(super) fn remove_idle_beside_others(&self, worker: &Arc<Retired>) -> Removal {
         let mut idle = self.idle(worker.role);
-        let beside_others = idle.len() > 1;
-        let at = idle.iter().position(|other| beside_others && Arc::ptr_eq(&other.retired, worker));
-        let removed = at.map(|at| idle.remove(at));
+        let removed = match idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)) {
+            None => return Removal::Leased,
+            Some(_) if idle.len() == 1 => return Removal::Last,
+            Some(at) => idle.remove(at),
+        };
         drop(idle);
-        removed.is_some()
+        drop(removed);
+        Removal::Done
     }
 
     /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
@@ -214,6 +217,16 @@ impl Role {
     pub(crate) fn for_processes_in(place: &Place) -> Role {
         if place.needs_own_files() { Role::ViewSpawner } else { Role::Spawner }
     }
+}
+
+/// What became of a worker that was to be taken off the list of idle ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    Done,
+    /// It is the last idle one of its role, and stays.
+    Last,
+    /// It is not on the list: it is leased, or about to be put there.
+    Leased,
 }
 
 /// Set once a worker is known to be changed: its handle is not taken back, and the worker exits.

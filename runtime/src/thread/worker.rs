@@ -7,7 +7,7 @@ use super::handle::WorkerHandle;
 use super::pinned::{LeaseState, PinnedThread};
 use super::pool::keep_alive;
 use super::rendezvous::{Callee, Order, mailbox};
-use super::roster::{Retired, Role, Roster};
+use super::roster::{Removal, Retired, Role, Roster};
 use crate::error::Error;
 
 /// The name of pinned threads, in `/proc/PID/task/TID/comm` and in panic messages.
@@ -58,11 +58,14 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
                 let children = thread.running_children();
                 if !children.is_empty() {
                     // They may have asked for a signal when this thread exits. To look again later would wake it.
-                    if roster.remove_idle_beside_others(retired) {
-                        expired_with = Some(children);
-                        break;
+                    match roster.remove_idle_beside_others(retired) {
+                        Removal::Done => {
+                            expired_with = Some(children);
+                            break;
+                        }
+                        Removal::Last => stays = true,
+                        Removal::Leased => {}
                     }
-                    stays = true;
                 } else if roster.remove_idle(retired) {
                     break;
                 }

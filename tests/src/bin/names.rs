@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,6 +62,20 @@ async fn inside(ns: &NetNs, servers: &Servers) {
     service.shutdown_background();
     wait_until("the service's threads are gone", || threads_in(ns).is_empty());
     case("a task of a service").check(Ok(found));
+    case("NetNs::lookup_host").check(Ok(ns.lookup_host(NAME, 80).map(|found| is_loopback(&found))));
+    case("NetNs::lookup_host_async").check(Ok(ns.lookup_host_async(NAME, 80).await.map(|found| is_loopback(&found))));
+    case("NetNs::udp_bind").check(Ok(ns.udp_bind((NAME, 0)).map(drop)));
+    case("NetNs::udp_bind_async").check(Ok(ns.udp_bind_async((NAME, 0)).await.map(drop)));
+    Case { requests: [1, 0], ..case("NetNs::tcp_connect") }.check(Ok(ns.tcp_connect((NAME, 80)).and_then(ask)));
+    let connected = ns.tcp_connect_async((NAME, 80)).await.and_then(|stream| {
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        ask(stream)
+    });
+    Case { requests: [1, 0], ..case("NetNs::tcp_connect_async") }.check(Ok(connected));
+    case("NetNs::command").check(Ok(ns.command("getent").args(["hosts", NAME]).status().map(|status| {
+        assert!(status.success());
+    })));
     Case { requests: [1, 0], ..case("a client that looks up and spawns") }
         .check(with_netns_async(ns, || async { fetch().await.map(|place| assert_eq!(place, "inside")) }).await);
 }
@@ -82,6 +96,19 @@ fn outside(ns: &NetNs, servers: &Servers, runtime: &Runtime) {
 async fn look_up() -> io::Result<()> {
     let found: Vec<_> = tokio::net::lookup_host((NAME, 80)).await?.collect();
     assert_eq!(found, [(Ipv4Addr::LOCALHOST, 80).into()]);
+    Ok(())
+}
+
+fn is_loopback(found: &[SocketAddr]) {
+    assert_eq!(found, [(Ipv4Addr::LOCALHOST, 80).into()]);
+}
+
+/// Asks the web server at the other end for its place.
+fn ask(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    assert!(answer.contains("x-place: inside"), "{answer}");
     Ok(())
 }
 
