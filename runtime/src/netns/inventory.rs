@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use super::holders::{Collect, Holder, search};
@@ -122,6 +123,8 @@ impl Found {
 #[derive(Default)]
 struct All {
     found: BTreeMap<NetNsId, (NetNs, BTreeSet<Holder>)>,
+    /// The descriptors in `found`.
+    own: BTreeSet<u32>,
     /// By what links in `/proc` show. An inode number is a namespace's own while it is held, as those in `found` are.
     by_link: BTreeMap<String, NetNsId>,
     /// The first error of each process.
@@ -146,7 +149,10 @@ impl Collect for All {
             Ok(netns) if netns.to_string() != namespace => {}
             Ok(netns) => {
                 self.by_link.insert(namespace.to_owned(), netns.id());
-                let (_, holders) = self.found.entry(netns.id()).or_insert_with(|| (netns, BTreeSet::new()));
+                let (_, holders) = self.found.entry(netns.id()).or_insert_with(|| {
+                    self.own.insert(netns.as_fd().as_raw_fd().unsigned_abs());
+                    (netns, BTreeSet::new())
+                });
                 holders.insert(holder);
             }
             Err(error) if error.kind() == ErrorKind::LimitReached => {
@@ -174,7 +180,8 @@ impl Collect for All {
             .or_insert_with(|| Error::of_proc(operation(), error).explain_looking_at_process(Some(process)));
     }
 
-    fn is_own(&self, _: u32) -> bool {
-        false
+    /// A number that was listed, and was that of the listing itself, may be one of these by now.
+    fn is_own(&self, fd: u32) -> bool {
+        self.own.contains(&fd)
     }
 }
