@@ -37,7 +37,7 @@ impl Pool {
     /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads
     /// there, and one of them may have held a lock of it.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
-        self.roster.is_of_this_process()
+        std::ptr::eq(self, Pool::of_process())
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.

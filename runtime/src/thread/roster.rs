@@ -21,8 +21,6 @@ static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 /// What the pool, its workers and the template thread share.
 pub(crate) struct Roster {
-    /// A child of this process has a copy of the list, and none of the threads.
-    process: ProcessMark,
     /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
     idle: [Mutex<Vec<WorkerHandle>>; Role::ALL.len()],
     home: OnceLock<Home>,
@@ -38,7 +36,6 @@ pub(crate) struct Roster {
 impl Roster {
     pub(super) fn new() -> Roster {
         Roster {
-            process: ProcessMark::current(),
             idle: [const { Mutex::new(Vec::new()) }; Role::ALL.len()],
             home: OnceLock::new(),
             spin: OnceLock::new(),
@@ -143,17 +140,12 @@ impl Roster {
         drop(removed);
     }
 
-    /// Whether it lists threads of this process.
-    pub(super) fn is_of_this_process(&self) -> bool {
-        self.process.is_current()
-    }
-
     /// Registers the calling thread as a pinned one, until the result is dropped.
     pub(crate) fn register_current(&'static self) -> Registration {
         let id = sys::current_tid().as_raw().unsigned_abs();
         self.spawned_total.fetch_add(1, Ordering::Relaxed);
         self.registered().push(id);
-        Registration { roster: self, id }
+        Registration { roster: self, id, process: ProcessMark::current() }
     }
 
     /// Whether a thread is a pinned one.
@@ -217,12 +209,13 @@ impl Drop for CountGuard {
 pub(crate) struct Registration {
     roster: &'static Roster,
     id: u32,
+    process: ProcessMark,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         // Not in the child of a body that forked: the list is its parent's, and may be locked.
-        if self.roster.is_of_this_process() {
+        if self.process.is_current() {
             self.roster.registered().retain(|id| *id != self.id);
         }
     }

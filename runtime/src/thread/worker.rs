@@ -10,6 +10,7 @@ use super::role::Role;
 use super::roster::{Removal, Roster, keep_alive};
 use crate::error::Error;
 use crate::sys::placement;
+use crate::sys::process_local::ProcessMark;
 
 /// The name of pinned threads, in `/proc/PID/task/TID/comm` and in panic messages.
 pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
@@ -36,6 +37,8 @@ pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle,
 fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<PinnedThread>) {
     let Some(home) = roster.home() else { return };
     let mut thread = PinnedThread::pin_current(home);
+    // Not read from the roster: callers write to it, which would cost a trip to another CPU.
+    let process = ProcessMark::current();
     // Whether it stays idle without end.
     let mut stays = false;
     // What it waits for before it exits. Of a thread that exits for another reason: those that callers asked for.
@@ -72,7 +75,7 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
                 }
             }
         }
-        if !roster.is_of_this_process() {
+        if !process.is_current() {
             // A body forked, and its copy has returned in the child. That has no caller, and no other thread.
             break;
         }
