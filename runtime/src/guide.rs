@@ -1,6 +1,5 @@
-//! Guides: how to use the crate in a CNI plugin, in an agent, in tests, in containers and with other libraries, and what
-//! views show.
-//! Documentation without code.
+//! Guides: how to use the crate in a CNI plugin, in an agent, in tests, in containers and with other libraries, and
+//! what views show. Documentation without code.
 
 #[doc = include_str!("guide/agents.md")]
 pub mod agents {}

@@ -132,8 +132,8 @@ impl Drop for Witness<'_> {
     }
 }
 
-/// Makes a body wait in one way, again and again, in a call that is dropped when the body is woken. The body must be gone
-/// when the task is.
+/// Makes a body wait in one way, again and again, in a call that is dropped when the body is woken. The body must be
+/// gone when the task is.
 ///
 /// A wake within the first poll is for the body, which then waits again. A wake after it is for the task.
 fn dropped_where_it_is_woken<Fut: Future>(ns: &NetNs, wait: impl Fn() -> Fut + Sync + Send) -> (u32, u32) {

@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin pauses           # the table
-//! cargo run --release --manifest-path bench/Cargo.toml --bin pauses -- tight  # back to back, in ten processes started anew
+//! cargo run --release --manifest-path bench/Cargo.toml --bin pauses -- tight  # back to back, in ten new processes
 //! ```
 //!
 //! It takes root, and about a minute. Each cell is the median time of one call.

@@ -73,8 +73,8 @@ impl Watch {
     fn register(&self) -> Result<AsyncFd<std::os::fd::OwnedFd>, Error> {
         let operation = "wait for changes of the mount table (epoll)";
         if Handle::try_current().is_err() {
-            let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait for \
-                       its descriptor to have an exceptional condition, and call `try_next`";
+            let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait \
+                       for its descriptor to have an exceptional condition, and call `try_next`";
             return Err(Error::new(ErrorKind::Unsupported, operation, why));
         }
         // The warning is for descriptors that may be closed while they are registered. This one is owned.

@@ -41,8 +41,8 @@ impl Place {
         place.prepare();
         let pool = Pool::of_process();
         if descriptors::are_apart(pool.home_or_init()?) {
-            let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and \
-                       the thread that starts processes shares that of the process; use `std::process::Command` in a \
+            let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), \
+                       and the thread that starts processes shares that of the process; use `std::process::Command` in a \
                        `Call::fresh`";
             return Err(Error::new(ErrorKind::Unsupported, format!("start a process in {self}"), why));
         }
@@ -90,10 +90,10 @@ impl Place {
 /// # How it is started
 ///
 /// By a *spawner*, a pinned thread that does nothing else. What a process inherits from the thread that starts it is
-/// the spawner's, and so the process's, as [`inheritance`](crate::inheritance) says: its other namespaces, capabilities,
-/// scheduling, resource controls. What belongs to the process as a whole (working directory, umask, environment, open
-/// descriptors, limits) is as the caller has it. A caller that has stopped sharing its working directory
-/// (`CLONE_FS`) gets the one of the process.
+/// the spawner's, and so the process's, as [`inheritance`](crate::inheritance) says: its other namespaces,
+/// capabilities, scheduling, resource controls. What belongs to the process as a whole (working directory, umask,
+/// environment, open descriptors, limits) is as the caller has it. A caller that has stopped sharing its working
+/// directory (`CLONE_FS`) gets the one of the process.
 ///
 /// `std` uses `posix_spawn(3)`, which does not copy the page tables of this process and takes as long however much
 /// memory it has. Setting one of these makes it use `fork(2)`, whose time grows with the memory: [`Command::uid`],
@@ -104,8 +104,8 @@ impl Place {
 /// # The parent-death signal
 ///
 /// A process that asks for a signal on the exit of its parent (`PR_SET_PDEATHSIG`, `setpriv --pdeathsig`, bubblewrap's
-/// `--die-with-parent`) gets it when this process ends. The kernel sends it when the parent *thread* exits; so a spawner
-/// stays for as long as one of its processes runs, whatever becomes of the caller's thread.
+/// `--die-with-parent`) gets it when this process ends. The kernel sends it when the parent *thread* exits; so a
+/// spawner stays for as long as one of its processes runs, whatever becomes of the caller's thread.
 ///
 /// A spawner that could not return home is poisoned: it starts no more processes. It sleeps in the namespace until the
 /// processes that it started have ended, and exits.

@@ -385,8 +385,8 @@ impl Shared {
             "this process was forked from the one that built the pool, and has no thread that makes namespaces; build \
              a pool after the fork"
         } else if self.run.is_current() {
-            "this call is part of the closure given to `prepare`, or of a waker that the pool calls, and the pool would \
-             wait for itself; use `NetNs::new` here"
+            "this call is part of the closure given to `prepare`, or of a waker that the pool calls, and the pool \
+             would wait for itself; use `NetNs::new` here"
         } else if descriptors::are_apart(self.process.home_or_init()?) {
             OWN_DESCRIPTORS
         } else {

@@ -384,8 +384,8 @@ impl ParentDeathSignal {
     pub(crate) fn add_to(command: &mut Command, signal: c_int) -> Arc<ParentDeathSignal> {
         let asked = Arc::new(ParentDeathSignal { signal: AtomicI32::new(signal), parent: AtomicU32::new(0) });
         let in_child = Arc::clone(&asked);
-        // SAFETY: between fork and exec, the closure reads two atomics and makes three system calls: it takes no lock and
-        // allocates nothing.
+        // SAFETY: between fork and exec, the closure reads two atomics and makes three system calls: it takes no lock
+        // and allocates nothing.
         unsafe { command.pre_exec(move || in_child.set_in_child()) };
         asked
     }

@@ -98,8 +98,8 @@ impl Template {
     }
 }
 
-/// Has tokio make, at home, what it makes with the first runtime of the process and keeps for ever: a pair of sockets by
-/// which signals are told. Made by the runtime of a call, they would keep its namespace for ever.
+/// Has tokio make, at home, what it makes with the first runtime of the process and keeps for ever: a pair of sockets
+/// by which signals are told. Made by the runtime of a call, they would keep its namespace for ever.
 #[cfg(feature = "tokio")]
 fn settle_tokio() {
     // Where no runtime can be had at home, none can be had inside. That is an error of the calls that need one.
