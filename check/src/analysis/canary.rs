@@ -108,9 +108,9 @@ fn missed(paired: &Paired<'_>) -> anyhow::Error {
     let library = paired.library();
     anyhow::anyhow!(
         "the canary of `{}` was missed: `{}`, built with {library}, does not lead to that sink. The table does not \
-         know the call any more, and no body's verdict can be trusted. If a table of your own removes the sink, put it back \
-         and allow bodies instead; else the names in {library} have changed: add them in a table of your own (--sinks, \
-         --print-sinks), or report this",
+         know the call any more, and no body's verdict can be trusted. If a table of your own removes the sink, put it \
+         back and allow bodies instead; else the names in {library} have changed: add them in a table of your own \
+         (--sinks, --print-sinks), or report this",
         paired.canary.sink,
         paired.canary.code,
     )

@@ -42,8 +42,8 @@ impl Place {
         let pool = Pool::of_process();
         if descriptors::are_apart(pool.home_or_init()?) {
             let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), \
-                       and the thread that starts processes shares that of the process; use `std::process::Command` in a \
-                       `Call::fresh`";
+                       and the thread that starts processes shares that of the process; use `std::process::Command` in \
+                       a `Call::fresh`";
             return Err(Error::new(ErrorKind::Unsupported, format!("start a process in {self}"), why));
         }
         let context = Context::of_caller();
