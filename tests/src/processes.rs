@@ -91,6 +91,20 @@ impl Drop for Scratch {
     }
 }
 
+/// Runs a closure on a thread with a working directory of its own.
+///
+/// # Panics
+///
+/// If the closure panics.
+pub fn in_directory<R: Send>(directory: &Path, closure: impl FnOnce() -> R + Send) -> R {
+    let run = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).expect("a thread may have a directory of its own");
+        std::env::set_current_dir(directory).expect("the directory exists");
+        closure()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
+
 /// Makes a command run as an ordinary user without capabilities: as `nobody` if this process is root, and as the
 /// current user otherwise.
 pub fn as_ordinary_user(command: &mut Command) -> &mut Command {

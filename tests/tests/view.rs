@@ -11,7 +11,7 @@ use std::thread;
 
 use in_netns::{Call, ErrorKind, NetNs, View, in_netns, with_netns, with_netns_async};
 use in_netns_examples::netlink::Netlink;
-use in_netns_tests::{here, home, key, threads_in};
+use in_netns_tests::{Scratch, here, home, in_directory, key, threads_in};
 use nix::mount::{MsFlags, mount};
 
 in_netns::rootless!();
@@ -75,16 +75,20 @@ fn what_is_mounted_below_sys_at_home_is_there_in_a_view() {
 #[test]
 fn a_body_begins_in_the_directory_of_its_caller() {
     let view = NetNs::new().unwrap().view().unwrap();
-    let at_home = std::env::current_dir().unwrap();
-    assert!(at_home.components().count() > 2, "run it in the directory of its package");
-    assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), at_home);
-    let fresh = Call::new(&view).fresh().run(std::env::current_dir).unwrap().unwrap();
-    assert_eq!(fresh, at_home);
-    // Where the directory is not to be seen in the view, a body begins at the root.
-    let hidden = Path::new("/").join(at_home.components().nth(1).unwrap());
-    view.run(|| mount(Some("body"), &hidden, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap()).unwrap();
-    assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), Path::new("/"));
-    assert_eq!(std::env::current_dir().unwrap(), at_home);
+    let of_process = std::env::current_dir().unwrap();
+    let scratch = Scratch::new();
+    in_directory(scratch.path(), || {
+        let at_home = std::env::current_dir().unwrap();
+        assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), at_home);
+        let fresh = Call::new(&view).fresh().run(std::env::current_dir).unwrap().unwrap();
+        assert_eq!(fresh, at_home);
+        // Where the directory is not to be seen in the view, a body begins at the root.
+        let hidden = at_home.parent().unwrap();
+        view.run(|| mount(Some("body"), hidden, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap()).unwrap();
+        assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), Path::new("/"));
+        assert_eq!(std::env::current_dir().unwrap(), at_home);
+    });
+    assert_eq!(std::env::current_dir().unwrap(), of_process);
 }
 
 #[test]

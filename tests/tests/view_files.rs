@@ -7,8 +7,6 @@ use std::process::Command;
 use in_netns_tests::{Scratch, as_ordinary_user, output_of, start_until};
 use rstest::rstest;
 
-in_netns::rootless!();
-
 #[rstest]
 #[case::the_directory_of_a_name_is_shown_as_by_ip("named")]
 #[case::files_that_are_replaced_at_home_stay_covered("replaced")]
@@ -17,7 +15,7 @@ in_netns::rootless!();
 #[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
 #[case::the_root_of_the_process_is_kept("chroot")]
 #[case::without_a_way_back_there_is_no_view("foreign-mounts")]
-fn as_whoever_runs_the_tests_and_as_an_ordinary_user(#[case] case: &str) {
+fn views_work_as_the_user_of_the_tests_and_as_an_ordinary_user(#[case] case: &str) {
     let scratch = Scratch::new();
     let program = scratch.program(env!("CARGO_BIN_EXE_views"));
     output_of(Command::new(&program).arg(case));
