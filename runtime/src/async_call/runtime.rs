@@ -26,7 +26,7 @@ impl CallRuntime {
         let blocking = Arc::new(BlockingThreads::default());
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
-        let (starts, stops, inside) = (Arc::clone(&blocking), Arc::clone(&blocking), Inside::here(place)?);
+        let (starts, stops, inside) = (Arc::clone(&blocking), Arc::clone(&blocking), RuntimePlace::here(place)?);
         builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.on_stop());
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
@@ -70,7 +70,7 @@ struct BlockingThreads {
 impl BlockingThreads {
     /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
     /// the runtime can be carried anywhere.
-    fn on_start(&self, inside: &Inside) {
+    fn on_start(&self, inside: &RuntimePlace) {
         self.any.store(true, Ordering::Relaxed);
         panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
     }
@@ -88,17 +88,17 @@ impl BlockingThreads {
 }
 
 /// Where the threads of a call's runtime are to be.
-struct Inside {
+struct RuntimePlace {
     place: Place,
     /// Of a view: what the call's own thread has entered.
     mounts: Option<MountNamespace>,
 }
 
-impl Inside {
+impl RuntimePlace {
     /// On the pinned thread, which is inside.
-    fn here(place: &Place) -> Result<Inside, Error> {
+    fn here(place: &Place) -> Result<RuntimePlace, Error> {
         let mounts = if place.needs_own_files() { Some(MountNamespace::of_current()?) } else { None };
-        Ok(Inside { place: place.clone(), mounts })
+        Ok(RuntimePlace { place: place.clone(), mounts })
     }
 
     /// As the function of this name, for a view too.
