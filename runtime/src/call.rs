@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Inspect, Pool, Role};
+use crate::thread::{Inspect, Pool, Role, start_pending};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -424,6 +424,7 @@ where
         value
     };
     let task = CallTask { target: target.map(Place::as_target), body, inspect, audit: audit.as_ref() };
+    start_pending();
     let pool = Pool::of_process();
     let (result, lease_end) = match options.choose(pool)? {
         ThreadKind::Pooled => launch::on_leased_thread(pool, task, role, options)?,

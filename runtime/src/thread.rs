@@ -12,9 +12,8 @@
 //! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and
 //! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
 //! thread enters and restores to [`home`], of views with its own [`files`], with the capabilities of its [`allowance`];
-//! [`release`] ends the lease, with
-//! the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread that has it runs `detached`, on
-//! another.
+//! [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread
+//! that has it runs `detached`, on another.
 
 mod allowance;
 mod children;
@@ -52,3 +51,7 @@ pub(crate) use role::Role;
 pub(crate) use roster::CountGuard;
 pub use roster::set_keep_alive;
 pub(crate) use worker::NAME as WORKER_NAME;
+
+/// There is nothing that could have found no thread.
+#[cfg(not(feature = "tokio"))]
+pub(crate) fn start_pending() {}

@@ -99,7 +99,10 @@ fn sockets(ns: &NetNs) {
         Box::new(|| resident(&mut || timed(|| UdpSocket::bind("127.0.0.1:0").expect("a socket")).0)),
         Box::new(|| timed(|| ns.udp_bind("127.0.0.1:0").expect("a socket")).0),
     ];
-    println!("| | floor | `connect` at home | `connect` inside | `tcp_connect` | more, × floor | `bind` at home | `bind` inside | `udp_bind` | more, × floor |");
+    println!(
+        "| | floor | `connect` at home | `connect` inside | `tcp_connect` | more, × floor | `bind` at home \
+         | `bind` inside | `udp_bind` | more, × floor |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     let cases = [
         ("back to back", 10, 300, Duration::ZERO),
@@ -109,7 +112,8 @@ fn sockets(ns: &NetNs) {
     for (label, rounds, row, pause) in cases {
         let [floor, connect, connect_inside, ours, bind, bind_inside, our_bind] = medians(rounds, row, pause, &mut work);
         println!(
-            "| {label} | {floor:.2} µs | {connect:.1} µs | {connect_inside:.1} µs | {ours:.1} µs | {:.2} | {bind:.1} µs | {bind_inside:.1} µs | {our_bind:.1} µs | {:.2} |",
+            "| {label} | {floor:.2} µs | {connect:.1} µs | {connect_inside:.1} µs | {ours:.1} µs | {:.2} \
+             | {bind:.1} µs | {bind_inside:.1} µs | {our_bind:.1} µs | {:.2} |",
             (ours - connect) / floor,
             (our_bind - bind) / floor
         );

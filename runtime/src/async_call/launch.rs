@@ -9,7 +9,7 @@ use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, Role};
+use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 
 /// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
 /// the refusal.
@@ -31,6 +31,7 @@ where
     /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be
     /// started, the launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
+        start_pending();
         let pool = Pool::of_process();
         match self.options.choose(pool) {
             Ok(ThreadKind::Fresh) => self.on_fresh_thread(pool),

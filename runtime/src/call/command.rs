@@ -28,7 +28,7 @@ use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Place};
 use crate::sys::ParentDeathSignal;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors};
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors, start_pending};
 
 impl Place {
     /// Has a spawner run `start` inside. `id` tells the id of the process that was started.
@@ -39,6 +39,7 @@ impl Place {
     ) -> Result<io::Result<C>, Error> {
         let mut place = self.clone();
         place.prepare();
+        start_pending();
         let pool = Pool::of_process();
         if descriptors::are_apart(pool.home_or_init()?) {
             let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), \

@@ -15,8 +15,6 @@ use crate::netns::Target;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
-#[cfg(feature = "tokio")]
-use crate::thread::start_pending;
 use crate::thread::{Allowance, Pool, Role, descriptors};
 
 /// Which thread a call runs on.
@@ -53,8 +51,6 @@ impl Options {
     /// Chooses the thread of a call. It is a fresh one where the call asks for it, where it needs a stack of another
     /// size than that of pooled threads, and where the caller has a table of descriptors of its own.
     pub(crate) fn choose(&self, pool: &'static Pool) -> Result<ThreadKind, Error> {
-        #[cfg(feature = "tokio")]
-        start_pending();
         let is_fresh = self.asks_for_fresh_thread() || descriptors::are_apart(pool.home_or_init()?);
         Ok(if is_fresh { ThreadKind::Fresh } else { ThreadKind::Pooled })
     }

@@ -10,7 +10,7 @@ use crate::netns::NetNs;
 use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
-use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors};
+use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -149,6 +149,7 @@ fn inherited() -> MutexGuard<'static, InheritedSeats> {
 
 /// Leases a thread, and has it enter. It keeps the capabilities that the process has now.
 fn move_in(ns: &NetNs) -> Result<Lease, Error> {
+    start_pending();
     let pool = Pool::of_process();
     if descriptors::are_apart(pool.home_or_init()?) {
         let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \

@@ -2,7 +2,7 @@
 //! inline.
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
-//! thread can be had, [`run_detached`] keeps the job until the next call. No thread waits for jobs.
+//! thread can be had, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     }
 }
 
-/// Starts what found no thread earlier. Called for each call.
+/// Starts what found no thread earlier. Called for each call, worker and process.
 pub(crate) fn start_pending() {
     let pending = Pending::of_process();
     if pending.is_any.load(Ordering::Relaxed) {

@@ -241,15 +241,23 @@ impl Home {
 
     /// As [`Home::restore`], by the thread's own descriptors.
     pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
-        let failed = |errno| {
-            let operation = format!("go back home to {} (setns)", self.net);
-            Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
-        };
-        let restored = match path {
+        self.explain_restore(match path {
             RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
             RestorePath::Individual(handles) => {
                 handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
             }
+        })
+    }
+
+    /// As [`Home::restore`], for a thread that has changed its network namespace and no other.
+    pub(crate) fn restore_network(&self) -> Result<(), Error> {
+        self.explain_restore(sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET))
+    }
+
+    fn explain_restore(&self, restored: nix::Result<()>) -> Result<(), Error> {
+        let failed = |errno| {
+            let operation = format!("go back home to {} (setns)", self.net);
+            Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
         };
         match restored {
             // Without `CAP_SYS_ADMIN` the kernel refuses even where there is nothing to do.

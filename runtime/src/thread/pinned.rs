@@ -279,6 +279,8 @@ impl PinnedThread {
         let files = self.own_files.as_ref().map_or(Ok(()), OwnFiles::restore);
         let namespaces = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
+            // Without a system call no body has left another namespace than this crate had it enter.
+            None if self.untouched && self.own_files.is_none() => self.home.restore_network(),
             None => self.home.restore(),
         };
         files.and(namespaces)
