@@ -17,6 +17,9 @@ const LIMIT: u32 = 1000;
 const HERE: u32 = 0;
 const ELSEWHERE: u32 = 1;
 
+/// How long a call takes whose two sides sleep, in microseconds.
+const CALL: u64 = 5;
+
 /// A caller on processor [`HERE`], whose callee may be moved unless the test says otherwise.
 struct Caller {
     policy: SpinPolicy,
@@ -45,10 +48,20 @@ impl Caller {
         self.policy.begin(|| now)
     }
 
+    /// The answer has come, so long after the call began.
+    fn end(&mut self, micros: u64) {
+        self.now += Duration::from_micros(micros);
+        let now = self.now;
+        self.policy.end(|| now);
+    }
+
     /// A call so long after the one before, whose callee sleeps on a processor.
     fn call_asleep(&mut self, micros: u64, cpu: u32) -> Waits {
         self.begin(micros);
         let (wake, turns, callee_spins) = self.policy.asleep(Asleep { cpu, callers: HERE, can_move: self.can_move });
+        if !callee_spins {
+            self.end(CALL);
+        }
         Waits { wake, caller_spins: turns > 0, callee_spins }
     }
 
@@ -56,20 +69,29 @@ impl Caller {
     fn call_awake(&mut self, micros: u64, cpu: u32) -> Waits {
         let callee_spins = self.begin(micros);
         let turns = self.policy.awake(|| cpu == HERE);
+        if !callee_spins {
+            self.end(CALL);
+        }
         Waits { wake: Wake::Anywhere, caller_spins: turns > 0, callee_spins }
     }
 
     /// Close calls until the two sides are apart. Returns how many there were, or `None` after many.
     fn calls_until_apart(&mut self, cpu: u32) -> Option<u32> {
-        (0..20_000).find(|_| self.call_asleep(8, cpu).callee_spins)
+        (0..20_000).find(|_| self.call_asleep(1, cpu).callee_spins)
     }
 
     fn answers_in_time(&mut self, count: u32) {
-        for _ in 0..count {
-            let waits = self.call_awake(2, ELSEWHERE);
-            assert!(waits.caller_spins && waits.callee_spins);
+        assert_eq!(self.answers_until_together(count, 2), None);
+    }
+
+    /// Calls so long after each other that are answered in time, until the sides are together.
+    fn answers_until_together(&mut self, count: u32, micros: u64) -> Option<u32> {
+        (0..count).find(|_| {
+            let waits = self.call_awake(micros, ELSEWHERE);
+            assert!(waits.caller_spins);
             self.policy.in_time();
-        }
+            !waits.callee_spins
+        })
     }
 }
 
@@ -126,6 +148,18 @@ fn a_streak_of_close_calls_takes_the_sides_apart() {
     let calls = caller.calls_until_apart(HERE).unwrap();
     assert!((10..50).contains(&calls), "{calls}");
     caller.answers_in_time(10_000);
+}
+
+/// Each call wakes its two sides on one processor after the other.
+#[test]
+fn a_few_close_calls_that_take_long_are_a_streak() {
+    let mut caller = Caller::new(LIMIT);
+    let calls = (0..100).find(|_| {
+        let callee_spins = caller.call_asleep(1, ELSEWHERE).callee_spins;
+        caller.end(45);
+        callee_spins
+    });
+    assert!((2..6).contains(&calls.unwrap()), "{calls:?}");
 }
 
 #[test]
@@ -215,8 +249,47 @@ fn on_one_processor_nothing_spins_and_the_clock_is_not_read() {
 }
 
 #[test]
-fn the_clock_is_not_read_while_both_sides_spin() {
+fn the_clock_is_read_once_in_many_calls_while_both_sides_spin() {
     let mut caller = Caller::new(LIMIT);
     caller.calls_until_apart(HERE).unwrap();
-    assert!(caller.policy.begin(|| unreachable!("the clock")));
+    let mut reads = 0;
+    for _ in 0..1_000 {
+        caller.now += Duration::from_micros(2);
+        let now = caller.now;
+        let spins = caller.policy.begin(|| {
+            reads += 1;
+            now
+        });
+        assert!(spins);
+        caller.policy.in_time();
+    }
+    assert!((1..20).contains(&reads), "{reads}");
+}
+
+#[test]
+fn where_spinning_is_no_faster_it_ends_and_is_tried_ever_more_seldom() {
+    let mut caller = Caller::new(LIMIT);
+    let calls: Vec<u32> = (0..6)
+        .map(|_| {
+            let calls = caller.calls_until_apart(HERE).unwrap();
+            // As many as it takes to know.
+            assert!(caller.answers_until_together(200, 8).is_some());
+            calls
+        })
+        .collect();
+    assert!(calls.is_sorted() && calls[5] > 5_000, "{calls:?}");
+    // It is faster now.
+    caller.calls_until_apart(HERE).unwrap();
+    caller.answers_in_time(10_000);
+}
+
+#[test]
+fn a_pause_is_no_part_of_what_spinning_takes() {
+    let mut caller = Caller::new(LIMIT);
+    caller.calls_until_apart(HERE).unwrap();
+    for _ in 0..10 {
+        caller.answers_in_time(100);
+        assert!(caller.call_asleep(1_000, ELSEWHERE).callee_spins);
+        caller.policy.in_time();
+    }
 }

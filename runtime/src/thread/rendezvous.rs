@@ -223,6 +223,7 @@ impl<A> Caller<A> {
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
         let turns = self.post_borrowed(Request::Borrowed(job));
         self.await_answer(turns, assist);
+        self.policy.end(Instant::now);
         std::mem::forget(no_unwinding);
     }
 

@@ -34,7 +34,7 @@ fn prctl(option: libc::c_int, arguments: [libc::c_long; 4]) -> libc::c_long {
 
 fn of_status(name: &str) -> String {
     let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
-    status.lines().find_map(|line| line.strip_prefix(name)).expect("a line").trim().to_owned()
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
 
 fn memory_policy() -> String {
@@ -224,6 +224,10 @@ fn main() {
     let (change, read) = attribute(&name);
     if !is_real_root() && ["user", "filesystem-user", "groups"].contains(&name.as_str()) {
         eprintln!("this user namespace has no second id for the attribute `{name}`");
+        return;
+    }
+    if name == "speculation" && !of_status("SpeculationIndirectBranch:").starts_with("conditional") {
+        eprintln!("a processor or kernel where no thread has a control of its own");
         return;
     }
     let of_the_process = read();
