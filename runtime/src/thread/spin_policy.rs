@@ -6,7 +6,7 @@
 //!
 //! | state | the callee is found | it wakes on | the caller waits | then the callee waits | next state |
 //! |---|---|---|---|---|---|
-//! | `Together` | asleep | the caller's processor | asleep | asleep | `Together` |
+//! | `Together` | asleep | the caller's processor, unless another is faster | asleep | asleep | `Together` |
 //! | `Together`, and a streak of close calls | asleep | another processor | spinning | spinning | `Apart` |
 //! | `Together` | awake, on the caller's processor | | asleep | asleep | `Together` |
 //! | `Together` | awake, on another processor | | spinning, then asleep | asleep | `Together` |
@@ -20,9 +20,9 @@
 //!   measured, 2.6 µs where both sides spin and 6.5 µs where both sleep, and on another day 4.5 µs and 3.5 µs.
 //! - A stretch in `Apart` that gained less than the moves and the last wait cost puts off the next one. Beside busy
 //!   processors, and for calls that take long, there is soon none.
-//! - A callee that is not where it was woken last time has been moved by the kernel, which knew of an idle processor:
-//!   where this happens again and again, the kernel is left alone. So it is on most machines that are not virtual,
-//!   where such a wake-up takes 3 µs.
+//! - What a call in `Together` takes whose callee is confined to its caller's processor, and what one takes whose callee
+//!   wakes where the kernel wants. The kernel prefers a processor that it knows to be idle. On most machines that are
+//!   not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs.
 //!
 //! On one processor, or with a quota of one, nothing spins. The clock is read twice a call in `Together`, and once in
 //! [`SAMPLE`] calls in `Apart`.
@@ -34,13 +34,16 @@ use crate::sync::Instant;
 /// A call is close that begins within this time of the end of the one before.
 const CLOSE: Duration = Duration::from_micros(20);
 
+/// After a longer pause the processors have gone idle, and what the calls before it took tells nothing.
+const PAUSE: Duration = Duration::from_micros(250);
+
 /// Close calls in a row that took so long are a streak. They have cost by then what the move to another processor costs.
-const STREAK: Duration = Duration::from_micros(120);
+const STREAK: Duration = Duration::from_micros(150);
 
 /// A streak has so many close calls at least.
-const STREAK_CALLS: u32 = 3;
+const STREAK_CALLS: u32 = 10;
 
-/// What an answer in time saves, where it is not measured yet.
+/// What an answer in time saves, at most.
 const GAIN: Duration = Duration::from_micros(3);
 
 /// So many calls in `Apart` are measured together.
@@ -61,7 +64,9 @@ pub(crate) struct SpinLimit(pub(crate) u32);
 pub(crate) struct SpinPolicy {
     limit: u32,
     state: State,
-    /// When the last call in `Together` ended.
+    /// When the last call in `Together` began, if that was soon after the one before.
+    began: Option<Instant>,
+    /// When it ended.
     ended: Option<Instant>,
     /// How many close calls there were in a row.
     streak: u32,
@@ -78,12 +83,11 @@ pub(crate) struct SpinPolicy {
     gain: Duration,
     /// Of stretches in `Apart`, in close calls.
     apart: Backoff,
-    /// Of wake-ups on the caller's processor, in calls.
-    together: Backoff,
-    /// Where the callee woke last, if that is on the caller's processor.
-    woken_on: Option<u32>,
-    /// Whether it had to be brought there.
-    was_brought: bool,
+    /// Of calls in `Together` whose callee sleeps on the caller's processor, and of those whose callee sleeps elsewhere.
+    here: Wakings,
+    elsewhere: Wakings,
+    /// How the callee of this call was woken.
+    waking: Option<Waking>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +123,7 @@ impl SpinPolicy {
         SpinPolicy {
             limit,
             state: State::Together,
+            began: None,
             ended: None,
             streak: 0,
             streak_began: None,
@@ -128,9 +133,9 @@ impl SpinPolicy {
             sample: None,
             gain: GAIN,
             apart: Backoff::new(32..=8192),
-            together: Backoff::new(1..=1024),
-            woken_on: None,
-            was_brought: false,
+            here: Wakings { anywhere: Estimate::new(6_000), confined: Estimate::new(8_000) },
+            elsewhere: Wakings { anywhere: Estimate::new(40_000), confined: Estimate::new(8_000) },
+            waking: None,
         }
     }
 
@@ -145,13 +150,21 @@ impl SpinPolicy {
         match self.state {
             State::Together if self.limit > 0 => {
                 let now = now();
-                if self.ended.is_some_and(|ended| now.saturating_duration_since(ended) < CLOSE) {
-                    self.streak = self.streak.saturating_add(1);
-                    self.streak_took = now.saturating_duration_since(*self.streak_began.get_or_insert(now));
+                let pause = self.ended.map_or(Duration::MAX, |ended| now.saturating_duration_since(ended));
+                self.began = (pause < PAUSE).then_some(now);
+                if pause < CLOSE {
+                    match self.streak_began {
+                        Some(began) => {
+                            self.streak = self.streak.saturating_add(1);
+                            self.streak_took = now.saturating_duration_since(began);
+                        }
+                        None => self.streak_began = Some(now),
+                    }
                     self.apart.pass();
                 } else {
+                    // The call after a pause is not like those that follow it.
                     self.streak = 0;
-                    self.streak_began = Some(now);
+                    self.streak_began = None;
                 }
             }
             State::Together => {}
@@ -172,7 +185,7 @@ impl SpinPolicy {
                         self.apart.punish(8);
                         self.leave();
                     } else {
-                        self.gain = self.call_together - call_apart;
+                        self.gain = GAIN.min(self.call_together - call_apart);
                         self.apart.reward();
                     }
                 }
@@ -202,7 +215,6 @@ impl SpinPolicy {
                     self.state = State::Apart;
                     self.in_time = 0;
                     self.sample = None;
-                    self.woken_on = None;
                     self.call_together = self.streak_took / self.streak;
                 }
             }
@@ -211,22 +223,26 @@ impl SpinPolicy {
             let wake = if is_here { Wake::Elsewhere } else { Wake::Anywhere };
             return (wake, self.limit.saturating_mul(WAKING), true);
         }
-        match self.woken_on {
-            Some(last) if last == callers && !is_here => self.together.punish(2),
-            Some(last) if last == callers && !self.was_brought => self.together.reward(),
-            _ => {}
-        }
-        self.together.pass();
-        let brought = !is_here && can_move && self.together.is_over();
-        self.woken_on = (is_here || brought).then_some(callers);
-        self.was_brought = brought;
-        (if brought { Wake::Here } else { Wake::Anywhere }, 0, false)
+        let is_better = match self.began {
+            Some(_) if is_here => self.here.confined_is_better(),
+            Some(_) => self.elsewhere.confined_is_better(),
+            None => !is_here,
+        };
+        let is_confined = can_move && is_better;
+        self.waking = self.began.map(|began| Waking { began, is_here, is_confined });
+        (if is_confined { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
 
     /// The call has ended.
     pub(crate) fn end(&mut self, now: impl FnOnce() -> Instant) {
-        if self.state == State::Together && self.limit > 0 {
-            self.ended = Some(now());
+        if self.state == State::Apart || self.limit == 0 {
+            return;
+        }
+        let now = now();
+        self.ended = Some(now);
+        if let Some(Waking { began, is_here, is_confined }) = self.waking.take() {
+            let wakings = if is_here { &mut self.here } else { &mut self.elsewhere };
+            wakings.record(is_confined, now.saturating_duration_since(began));
         }
     }
 
@@ -259,6 +275,63 @@ impl SpinPolicy {
         self.ended = None;
         self.streak = 0;
         self.streak_began = None;
+    }
+}
+
+/// How a callee that slept was woken.
+#[derive(Clone, Copy, Debug)]
+struct Waking {
+    began: Instant,
+    /// It slept on the caller's processor.
+    is_here: bool,
+    /// It was confined to that.
+    is_confined: bool,
+}
+
+/// What calls take whose callee is woken where the kernel wants, and what those take whose callee is confined to the
+/// caller's processor.
+#[derive(Debug)]
+struct Wakings {
+    anywhere: Estimate,
+    confined: Estimate,
+}
+
+impl Wakings {
+    fn confined_is_better(&self) -> bool {
+        self.confined.nanos < self.anywhere.nanos
+    }
+
+    fn record(&mut self, was_confined: bool, took: Duration) {
+        let Wakings { anywhere, confined } = self;
+        let (used, other) = if was_confined { (confined, anywhere) } else { (anywhere, confined) };
+        used.record(took);
+        other.forget();
+    }
+}
+
+/// A mean, in nanoseconds, in which the last calls count most.
+#[derive(Debug)]
+struct Estimate {
+    nanos: u32,
+    /// Before the first call, and again after many calls of the other kind.
+    assumed: u32,
+}
+
+impl Estimate {
+    /// What takes longer has another reason than where the callee was woken.
+    const MOST: u32 = 64_000;
+
+    fn new(assumed: u32) -> Estimate {
+        Estimate { nanos: assumed, assumed }
+    }
+
+    fn record(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_nanos()).unwrap_or(Self::MOST).min(Self::MOST);
+        self.nanos = (self.nanos * 15 + took) / 16;
+    }
+
+    fn forget(&mut self) {
+        self.nanos = (self.nanos * 511 + self.assumed) / 512;
     }
 }
 
