@@ -227,7 +227,7 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
         .args(options.build_arguments())
         .args(profile.arguments())
         .env(WRAPPED, "1")
-        .env(DIRECTORY, &directory)
+        .env(DIRECTORY, std::path::absolute(&directory).context("find the path of the build directory")?)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
     if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
