@@ -272,7 +272,10 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
              the end. Select programs that use it: --tests, --examples, --bin NAME, --test NAME, --example NAME"
         );
     }
-    built.target = built.target.or_else(|| target_of(&built.directory, &built.programs));
+    built.target = built.target.or_else(|| {
+        let directory = fs::canonicalize(&built.directory).ok()?;
+        target_of(&directory, &fs::canonicalize(&built.programs.first()?.path).ok()?)
+    });
     // Cargo reports them as they are finished: the report has one order.
     built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
     let mut search: Vec<OsString> = built
@@ -365,10 +368,9 @@ fn refuse_other_architectures(target: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The target that Cargo's configuration names: its programs are in a folder of that name.
-fn target_of(directory: &Path, programs: &[Executable]) -> Option<String> {
-    let path = programs.first()?.path.strip_prefix(directory).ok()?;
-    let folder = path.iter().next()?.to_str()?;
+/// The target that Cargo's configuration names: a program for it is in a folder of that name.
+fn target_of(directory: &Path, program: &Path) -> Option<String> {
+    let folder = program.strip_prefix(directory).ok()?.iter().next()?.to_str()?;
     Architecture::of_triple(folder).map(|_| folder.to_owned())
 }
 
@@ -496,10 +498,7 @@ mod tests {
 
     #[test]
     fn a_configured_target_is_known_by_the_folder_of_its_programs() {
-        let of = |path: &str| {
-            let program = Executable { target: "app".to_owned(), kind: "bin".to_owned(), path: PathBuf::from(path) };
-            target_of(Path::new("/build"), &[program])
-        };
+        let of = |program: &str| target_of(Path::new("/build"), Path::new(program));
         assert_eq!(of("/build/aarch64-unknown-linux-gnu/debug/app").as_deref(), Some("aarch64-unknown-linux-gnu"));
         assert_eq!(of("/build/debug/app"), None);
     }
