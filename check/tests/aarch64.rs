@@ -84,7 +84,7 @@ fn a_small_program_has_the_same_verdicts_and_paths() {
 }
 
 #[test]
-#[ignore = "builds the real libraries for two architectures: needs what the test above needs, the registry, and minutes"]
+#[ignore = "builds the real libraries for two architectures: needs that linker, the registry, and minutes"]
 fn as_many_bodies_of_the_sample_as_reported_have_the_same_verdicts_and_paths() {
     let (here, there) = (judged("sample", "x86_64-unknown-linux-gnu"), judged("sample", TARGET));
     let pairs = paired(&here, &there);
