@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::BufReader;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +16,7 @@ use cargo_metadata::semver::Version;
 use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
 
 use crate::options::Options;
+use crate::program::architecture::Architecture;
 
 /// Set for the wrapped `rustc`.
 const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
@@ -23,6 +25,9 @@ const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
 
 /// Set for the wrapped `rustc` where the profile's optimisation is to be undone.
 const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
+
+/// The build directory, set for the wrapped `rustc`: it notes there which linker it was given.
+const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
 const COMPILE_FLAGS: [&str; 4] =
@@ -47,10 +52,36 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
         }
         if links_a_program(rest) {
             command.arg(LINK_FLAG);
+            if let Err(error) = note_linker(rest) {
+                return Some(Err(error));
+            }
         }
     }
     let error = command.exec();
     Some(Err(error).with_context(|| format!("run {}", program.display())))
+}
+
+/// Notes the linker for another target, which Cargo alone knows: the canaries are linked by it too.
+fn note_linker(arguments: &[OsString]) -> Result<()> {
+    let (Some(directory), Some(target)) = (std::env::var_os(DIRECTORY), value_of(arguments, "--target")) else {
+        return Ok(());
+    };
+    let note = linker_note(Path::new(&directory), target);
+    fs::write(&note, linker_of(arguments).unwrap_or_default()).with_context(|| format!("write {}", note.display()))
+}
+
+fn linker_note(directory: &Path, target: &OsStr) -> PathBuf {
+    // A target may be a file that describes it.
+    let name = Path::new(target).file_stem().unwrap_or(target);
+    directory.join(format!("linker-{}", name.display()))
+}
+
+/// The linker among the arguments of `rustc`.
+fn linker_of(arguments: &[OsString]) -> Option<&str> {
+    arguments.iter().rev().filter_map(|argument| argument.to_str()).find_map(|argument| {
+        let option = argument.strip_prefix("-C").unwrap_or(argument);
+        option.strip_prefix("linker=")
+    })
 }
 
 fn value_of<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a OsStr> {
@@ -74,6 +105,8 @@ pub(crate) struct Built {
     /// Where `rustc` finds libraries: Rust's, then native ones.
     pub search: Vec<OsString>,
     pub directory: PathBuf,
+    /// The target that Cargo was asked for; none: the host.
+    pub target: Option<String>,
 }
 
 /// A program to check.
@@ -147,7 +180,7 @@ impl Profile {
 /// Whether a profile is `release` or `bench`, or inherits one of them.
 fn inherits_release(name: &str, metadata: &Metadata) -> Result<bool> {
     let manifest = metadata.workspace_root.join("Cargo.toml");
-    let text = std::fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
+    let text = fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
     let manifest: toml::Table = toml::from_str(&text).with_context(|| format!("read {manifest}"))?;
     let mut name = name.to_owned();
     // Cargo itself refuses a circle.
@@ -178,7 +211,8 @@ pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
 
 /// Builds what the options select.
 pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -> Result<Built> {
-    refuse_other_architectures(options)?;
+    let target = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
+    refuse_other_architectures(target.as_deref())?;
     // A profile that optimises may do so for single packages too: the wrapper undoes all of it.
     let unoptimised = options.unoptimised || profile.optimises;
     let directory = options.target_dir.clone().unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
@@ -193,6 +227,7 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
         .args(options.build_arguments())
         .args(profile.arguments())
         .env(WRAPPED, "1")
+        .env(DIRECTORY, std::path::absolute(&directory).context("find the path of the build directory")?)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
     if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
@@ -204,7 +239,7 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
     let mut child = command.spawn().context("run `cargo build`")?;
     let output = child.stdout.take().context("read what `cargo build` says")?;
     let linked = linked_packages(metadata);
-    let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory };
+    let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory, target };
     let mut native: Vec<OsString> = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
     for message in Message::parse_stream(BufReader::new(output)) {
@@ -225,7 +260,8 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
     }
     let status = child.wait().context("wait for `cargo build`")?;
     if !status.success() {
-        bail!("the build failed ({status}): nothing was checked");
+        let missing = built.target.as_deref().and_then(|target| what_is_missing(target, &built.directory));
+        bail!("the build failed ({status}): nothing was checked{}", missing.unwrap_or_default());
     }
     if !unoptimised {
         refuse_optimised(&optimised)?;
@@ -236,6 +272,10 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
              the end. Select programs that use it: --tests, --examples, --bin NAME, --test NAME, --example NAME"
         );
     }
+    built.target = built.target.or_else(|| {
+        let directory = fs::canonicalize(&built.directory).ok()?;
+        target_of(&directory, &fs::canonicalize(&built.programs.first()?.path).ok()?)
+    });
     // Cargo reports them as they are finished: the report has one order.
     built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
     let mut search: Vec<OsString> = built
@@ -311,20 +351,56 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
     linked
 }
 
-fn refuse_other_architectures(options: &Options) -> Result<()> {
-    let triple = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
-    let triple = match triple {
-        Some(triple) => triple,
+fn refuse_other_architectures(target: Option<&str>) -> Result<()> {
+    let triple = match target {
+        Some(triple) => triple.to_owned(),
         None => host()?,
     };
-    if !triple.starts_with("x86_64-") || !triple.contains("-linux-") {
+    if Architecture::of_triple(&triple).is_none() || !triple.contains("-linux-") {
         bail!(
-            "the check does not read programs for {triple}: only x86_64 Linux is understood, because relocations and \
-             instructions differ by architecture. Check a build for x86_64-unknown-linux-gnu (--target); what a body \
-             reaches hardly differs between the two"
+            "the check does not read programs for {triple}: only Linux on {} is understood, because relocations and \
+             instructions differ by architecture. Check a build for {}-unknown-linux-gnu (--target); what a body \
+             reaches hardly differs",
+            Architecture::ALL.map(Architecture::name).join(" and "),
+            Architecture::X86_64.name()
         );
     }
     Ok(())
+}
+
+/// The target that Cargo's configuration names: a program for it is in a folder of that name.
+fn target_of(directory: &Path, program: &Path) -> Option<String> {
+    let folder = program.strip_prefix(directory).ok()?.iter().next()?.to_str()?;
+    Architecture::of_triple(folder).map(|_| folder.to_owned())
+}
+
+/// What a build for another target needs, and does not find.
+fn what_is_missing(target: &str, directory: &Path) -> Option<String> {
+    if host().is_ok_and(|host| host == target) {
+        return None;
+    }
+    let libraries = rustc().args(["--print", "target-libdir", "--target", target]).output().ok()?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&libraries.stdout).trim_end());
+    let mut files = fs::read_dir(&libraries).into_iter().flatten().flatten();
+    if !files.any(|file| file.file_name().as_encoded_bytes().starts_with(b"libstd-")) {
+        return Some(format!(
+            ". Rust's standard library for {target} is not installed: `rustup target add {target}`, or a package of \
+             the distribution"
+        ));
+    }
+    let linker = fs::read_to_string(linker_note(directory, OsStr::new(target))).unwrap_or_default();
+    linker.is_empty().then(|| {
+        format!(
+            ". If a program was not linked: no linker for {target} is named. Install one, with the C library for that \
+             target, and name it by {} or by `target.{target}.linker` in Cargo's configuration",
+            linker_variable(target)
+        )
+    })
+}
+
+/// The variable that names the linker to Cargo.
+fn linker_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"))
 }
 
 fn host() -> Result<String> {
@@ -355,12 +431,9 @@ fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
 }
 
 /// Builds a program of one file against libraries that are built already.
-pub(crate) fn compile(
-    source: &std::path::Path,
-    libraries: &[(String, PathBuf)],
-    built: &Built,
-    target: Option<&str>,
-) -> Result<PathBuf> {
+pub(crate) fn compile(source: &Path, libraries: &[(String, PathBuf)], built: &Built) -> Result<PathBuf> {
+    let linker = built.target.as_ref().map(|target| linker_note(&built.directory, OsStr::new(target)));
+    let linker = linker.and_then(|note| fs::read_to_string(note).ok()).filter(|linker| !linker.is_empty());
     let output = source.with_extension("");
     let run = |extra: &[&str]| {
         let mut command = rustc();
@@ -374,8 +447,11 @@ pub(crate) fn compile(
         for search in &built.search {
             command.arg("-L").arg(search);
         }
-        if let Some(target) = target {
+        if let Some(target) = &built.target {
             command.arg("--target").arg(target);
+        }
+        if let Some(linker) = &linker {
+            command.arg(format!("-Clinker={linker}"));
         }
         command.output().context("run rustc")
     };
@@ -407,6 +483,35 @@ mod tests {
         assert!(links_a_program(&arguments("--crate-name app src/lib.rs --test")));
         assert!(!compiles_for_the_program(&arguments("--crate-name build_script_build build.rs --crate-type bin")));
         assert!(!compiles_for_the_program(&arguments("-vV")));
+    }
+
+    #[test]
+    fn the_linker_is_the_one_that_was_named_last() {
+        assert_eq!(
+            linker_of(&arguments("--crate-name app -C linker=cc -C opt-level=0 -Clinker=/bin/ld")),
+            Some("/bin/ld")
+        );
+        assert_eq!(linker_of(&arguments("--crate-name app -C linker=cc")), Some("cc"));
+        assert_eq!(linker_of(&arguments("--crate-name app -C linker-flavor=gcc")), None);
+        assert_eq!(linker_variable("aarch64-unknown-linux-gnu"), "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER");
+    }
+
+    #[test]
+    fn a_configured_target_is_known_by_the_folder_of_its_programs() {
+        let of = |program: &str| target_of(Path::new("/build"), Path::new(program));
+        assert_eq!(of("/build/aarch64-unknown-linux-gnu/debug/app").as_deref(), Some("aarch64-unknown-linux-gnu"));
+        assert_eq!(of("/build/debug/app"), None);
+    }
+
+    #[test]
+    fn other_architectures_are_refused_by_name() {
+        for triple in ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-musl"] {
+            assert!(refuse_other_architectures(Some(triple)).is_ok(), "{triple}");
+        }
+        for triple in ["riscv64gc-unknown-linux-gnu", "aarch64-apple-darwin"] {
+            let message = refuse_other_architectures(Some(triple)).unwrap_err().to_string();
+            assert!(message.contains(triple) && message.contains("x86_64 and aarch64"), "{message}");
+        }
     }
 
     #[test]

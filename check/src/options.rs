@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     features: Features,
 
-    /// Build for this target (only Linux on `x86_64` is understood)
+    /// Build for this target (only Linux on `x86_64` and `aarch64` is understood)
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
 

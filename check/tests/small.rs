@@ -112,7 +112,7 @@ fn what_cannot_be_judged_is_refused() {
     for (arguments, words) in [
         (&["--profile", "optimised"][..], "has opt-level 1"),
         (&["--release", "--profile", "dev"], "cannot be used with"),
-        (&["--target", "aarch64-unknown-linux-gnu"], "does not read programs for aarch64-unknown-linux-gnu"),
+        (&["--target", "riscv64gc-unknown-linux-gnu"], "does not read programs for riscv64gc-unknown-linux-gnu"),
         (&["--sinks", "nowhere.toml"], "read the table of sinks nowhere.toml"),
     ] {
         let output = small(arguments);
@@ -120,6 +120,17 @@ fn what_cannot_be_judged_is_refused() {
         assert!(complaint(&output).contains(words), "{arguments:?}: {}", complaint(&output));
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_target_without_a_standard_library_is_named() {
+    // A target of the architecture that is read, and that hardly any toolchain has.
+    let target = "aarch64-unknown-linux-ohos";
+    let output = small(&["--target", target]);
+    assert_eq!(output.status.code(), Some(2));
+    let words = format!("Rust's standard library for {target} is not installed");
+    assert!(complaint(&output).contains(&words), "{}", complaint(&output));
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -29,17 +29,17 @@ struct Paired<'a> {
 }
 
 /// Builds the canaries and looks for every one of their calls. Says how many there were.
-pub(crate) fn check(table: &Table, built: &Built, target: Option<&str>) -> Result<usize> {
+pub(crate) fn check(table: &Table, built: &Built) -> Result<usize> {
     let pairs = pair(table, &built.libraries)?;
     // Of this run alone: another may go on at the same time.
     let folder = built.directory.join(format!("canaries-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
-    let found = look(table, built, target, &pairs, &folder.join("canaries.rs"));
+    let found = look(table, built, &pairs, &folder.join("canaries.rs"));
     fs::remove_dir_all(&folder).with_context(|| format!("remove the folder {}", folder.display()))?;
     found
 }
 
-fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>], source: &Path) -> Result<usize> {
+fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Result<usize> {
     fs::write(source, write(pairs)).with_context(|| format!("write {}", source.display()))?;
     let externs: BTreeSet<_> = pairs
         .iter()
@@ -47,7 +47,7 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
         .map(|(number, library)| (format!("canary_library_{number}"), library.rlib.clone()))
         .collect();
     let externs: Vec<_> = externs.into_iter().collect();
-    let path = build::compile(source, &externs, built, target).context(
+    let path = build::compile(source, &externs, built).context(
         "build the canaries: a library that the table of sinks knows has changed, so that nothing can be said about \
          calls of it. Add canaries for its new version in a table of your own (--sinks), or report this",
     )?;

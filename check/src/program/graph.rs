@@ -6,9 +6,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use object::elf::{self, RelocationType};
-
+use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
 use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
 
 /// One reference.
@@ -73,7 +71,7 @@ impl<'i, 'd> Graph<'i, 'd> {
         for relocation in self.image.all_relocations() {
             let possible = match relocation.symbol {
                 Symbol::Import(import) => targets.contains(&import),
-                Symbol::Address(_) => approximate_target(relocation).is_some_and(near),
+                Symbol::Address(_) => self.image.approximate_target(relocation).is_some_and(near),
             };
             if possible && let Some(caller) = self.image.function_at(relocation.at) {
                 callers.push(caller);
@@ -94,88 +92,70 @@ impl<'i, 'd> Graph<'i, 'd> {
 
     /// The constants in a function's instructions.
     pub(crate) fn constants(&self, node: Node) -> HashSet<u64> {
-        let mut decoder = Decoder::with_ip(64, self.image.bytes(node), self.image.address(node), DecoderOptions::NONE);
         let mut constants = HashSet::new();
-        for instruction in &mut decoder {
-            for operand in 0..instruction.op_count() {
-                if matches!(instruction.op_kind(operand), OpKind::Immediate32 | OpKind::Immediate32to64) {
-                    constants.insert(instruction.immediate(operand) & 0xffff_ffff);
-                }
-            }
-        }
+        self.image.architecture.constants(self.image.bytes(node), |constant| {
+            constants.insert(constant);
+        });
         constants
     }
 
     fn read_code(&self, node: Node) -> Edges {
         let relocations = self.image.relocations(node);
-        let bytes = self.image.bytes(node);
-        let mut decoder = Decoder::with_ip(64, bytes, self.image.address(node), DecoderOptions::NONE);
-        let mut instruction = Instruction::default();
         let mut edges = Edges::default();
         let mut held = Held::default();
         let mut next = 0;
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
+        self.image.architecture.decode(self.image.bytes(node), self.image.address(node), |instruction| {
             let before = edges.references.len();
             let mut resolved = false;
-            while let Some(relocation) =
-                relocations.get(next).filter(|relocation| relocation.at < instruction.next_ip())
-            {
+            while let Some(relocation) = relocations.get(next).filter(|relocation| relocation.at < instruction.next) {
                 next += 1;
                 resolved = true;
-                if let Some(to) = self.target_in_code(relocation, instruction.next_ip()) {
-                    let call = instruction.flow_control() != FlowControl::Next;
-                    edges.references.push(Edge { to, at: instruction.ip(), call });
+                if let Some(to) = self.target_in_code(relocation, instruction.next) {
+                    edges.references.push(Edge { to, at: instruction.at, call: instruction.flow != Flow::Next });
                 }
             }
             if !resolved {
-                if let Some(edge) = self.resolved_in_code(&instruction, node) {
+                if let Some(edge) = self.resolved_in_code(instruction, node) {
                     edges.references.push(edge);
-                } else if let Some(loaded) = held.called(&instruction) {
+                } else if let Some(loaded) = held.called(instruction) {
                     let loaded = &mut edges.references[loaded];
                     loaded.call = true;
-                    loaded.at = instruction.ip();
-                } else if calls_unknown(&instruction) {
-                    edges.indirect_calls.push(instruction.ip());
+                    loaded.at = instruction.at;
+                } else if matches!(instruction.flow, Flow::IndirectCall(_)) {
+                    edges.indirect_calls.push(instruction.at);
                 }
             }
-            held.follow(&instruction, (edges.references.len() > before).then_some(before));
-        }
+            held.follow(instruction, (edges.references.len() > before).then_some(before));
+        });
         edges
     }
 
     fn target_in_code(&self, relocation: &Relocation, next_instruction: u64) -> Option<Node> {
-        if is_thread_local(relocation.kind) {
+        let reference = self.image.architecture.reference(relocation.kind);
+        if reference == Reference::Nothing {
             return None;
         }
         let symbol = match relocation.symbol {
             Symbol::Import(import) => return Some(import),
             Symbol::Address(address) => address,
         };
-        let target = match relocation.kind {
-            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
-                // The processor counts from the end of the instruction, which is four bytes on, or more where an
-                // immediate follows.
+        let target = match reference {
+            Reference::FromNextInstruction => {
                 symbol.wrapping_add_signed(relocation.addend).wrapping_add(next_instruction - relocation.at)
             }
-            elf::R_X86_64_64 | elf::R_X86_64_32 | elf::R_X86_64_32S => symbol.wrapping_add_signed(relocation.addend),
-            // Through the table of addresses: the entry is the symbol's.
-            _ => symbol,
+            Reference::Address => symbol.wrapping_add_signed(relocation.addend),
+            Reference::Entry | Reference::Nothing => symbol,
         };
         self.image.node_at(target)
     }
 
     /// A call that the assembler resolved by itself, within one section: it leaves no relocation.
     fn resolved_in_code(&self, instruction: &Instruction, node: Node) -> Option<Edge> {
-        let branches = matches!(
-            instruction.flow_control(),
-            FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-        );
-        if !branches || instruction.op0_kind() != OpKind::NearBranch64 {
+        let (Flow::Call(Some(target)) | Flow::Jump(Some(target))) = instruction.flow else {
             return None;
-        }
-        let to = self.image.function_at(instruction.near_branch_target()).filter(|to| *to != node)?;
-        Some(Edge { to, at: instruction.ip(), call: true })
+        };
+        let to = self.image.function_at(target).filter(|to| *to != node)?;
+        Some(Edge { to, at: instruction.at, call: true })
     }
 
     fn read_data(&self, node: Node) -> Edges {
@@ -184,7 +164,7 @@ impl<'i, 'd> Graph<'i, 'd> {
             .relocations(node)
             .iter()
             // Tables of jumps hold differences: those are no references.
-            .filter(|relocation| relocation.kind == elf::R_X86_64_64)
+            .filter(|relocation| relocation.kind == self.image.architecture.word())
             .filter_map(|relocation| {
                 let to = match relocation.symbol {
                     Symbol::Import(import) => import,
@@ -203,92 +183,44 @@ impl<'i, 'd> Graph<'i, 'd> {
 /// target only the register knows.
 #[derive(Default)]
 struct Held {
-    registers: HashMap<Register, usize>,
-    slots: HashMap<(Register, u64), usize>,
+    registers: HashMap<Location, usize>,
+    slots: HashMap<Location, usize>,
 }
 
 impl Held {
+    fn get(&self, location: Location) -> Option<usize> {
+        let held = match location {
+            Location::Register(_) => &self.registers,
+            Location::Slot(..) => &self.slots,
+        };
+        held.get(&location).copied()
+    }
+
     /// The edge that loaded what this instruction calls.
     fn called(&self, instruction: &Instruction) -> Option<usize> {
-        let calls = matches!(instruction.flow_control(), FlowControl::IndirectCall | FlowControl::IndirectBranch);
-        match instruction.op0_kind() {
-            OpKind::Register if calls => self.registers.get(&instruction.op0_register()).copied(),
-            OpKind::Memory if calls => self.slots.get(&slot(instruction)?).copied(),
+        match instruction.flow {
+            Flow::IndirectCall(through) | Flow::IndirectJump(through) => self.get(through?),
             _ => None,
         }
     }
 
     fn follow(&mut self, instruction: &Instruction, loaded: Option<usize>) {
-        if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+        if matches!(instruction.flow, Flow::Call(_) | Flow::IndirectCall(_)) {
             self.registers.clear();
             return;
         }
-        let moves = instruction.mnemonic() == Mnemonic::Mov;
-        match instruction.op0_kind() {
-            OpKind::Register => {
-                let register = instruction.op0_register().full_register();
-                let from_slot = (moves && instruction.op1_kind() == OpKind::Memory)
-                    .then(|| slot(instruction).and_then(|slot| self.slots.get(&slot).copied()))
-                    .flatten();
-                let from_register = (moves && instruction.op1_kind() == OpKind::Register)
-                    .then(|| self.registers.get(&instruction.op1_register()).copied())
-                    .flatten();
-                match loaded.or(from_slot).or(from_register) {
-                    Some(edge) => self.registers.insert(register, edge),
-                    None => self.registers.remove(&register),
-                };
-            }
-            OpKind::Memory => {
-                let Some(slot) = slot(instruction) else {
-                    return;
-                };
-                match self.registers.get(&instruction.op1_register()) {
-                    Some(edge) if moves => self.slots.insert(slot, *edge),
-                    _ => self.slots.remove(&slot),
-                };
-            }
-            _ => {}
+        // An instruction reads its sources before it writes.
+        let copied = instruction.writes.map(|write| self.get(write?.from?));
+        for (write, copied) in instruction.writes.into_iter().zip(copied) {
+            let Some(Write { to, .. }) = write else { continue };
+            let (locations, edge) = match to {
+                Location::Register(_) => (&mut self.registers, loaded.or(copied)),
+                Location::Slot(..) => (&mut self.slots, copied),
+            };
+            match edge {
+                Some(edge) => locations.insert(to, edge),
+                None => locations.remove(&to),
+            };
         }
     }
-}
-
-/// The place on the stack that an instruction reads or writes.
-fn slot(instruction: &Instruction) -> Option<(Register, u64)> {
-    let base = instruction.memory_base();
-    let on_stack = matches!(base, Register::RSP | Register::RBP) && instruction.memory_index() == Register::None;
-    on_stack.then(|| (base, instruction.memory_displacement64()))
-}
-
-fn calls_unknown(instruction: &Instruction) -> bool {
-    instruction.flow_control() == FlowControl::IndirectCall
-        && (instruction.op0_kind() == OpKind::Register || instruction.memory_base() != Register::RIP)
-}
-
-fn is_thread_local(kind: RelocationType) -> bool {
-    matches!(
-        kind,
-        elf::R_X86_64_TLSGD
-            | elf::R_X86_64_TLSLD
-            | elf::R_X86_64_DTPOFF32
-            | elf::R_X86_64_DTPOFF64
-            | elf::R_X86_64_GOTTPOFF
-            | elf::R_X86_64_CODE_4_GOTTPOFF
-            | elf::R_X86_64_TPOFF32
-            | elf::R_X86_64_TPOFF64
-            | elf::R_X86_64_GOTPC32_TLSDESC
-            | elf::R_X86_64_CODE_4_GOTPC32_TLSDESC
-            | elf::R_X86_64_TLSDESC_CALL
-    )
-}
-
-/// Where a relocation leads, up to the length of an immediate.
-fn approximate_target(relocation: &Relocation) -> Option<u64> {
-    let Symbol::Address(symbol) = relocation.symbol else {
-        return None;
-    };
-    Some(match relocation.kind {
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => symbol.wrapping_add_signed(relocation.addend + 4),
-        elf::R_X86_64_64 => symbol.wrapping_add_signed(relocation.addend),
-        _ => symbol,
-    })
 }

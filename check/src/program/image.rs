@@ -13,6 +13,8 @@ use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{LittleEndian, SymbolIndex};
 
+use crate::program::architecture::{Architecture, Reference};
+
 /// The bytes of a program, read whole: every part of it is looked at.
 pub(crate) struct Program {
     pub path: PathBuf,
@@ -96,6 +98,7 @@ impl Section<'_> {
 }
 
 pub(crate) struct Image<'d> {
+    pub architecture: Architecture,
     raw: &'d [u8],
     sections: Vec<Section<'d>>,
     functions: Vec<Span<'d>>,
@@ -114,17 +117,19 @@ impl<'d> Image<'d> {
     fn parse(raw: &'d [u8]) -> Result<Self> {
         let header = Header::parse(raw).context("this is not a 64-bit ELF file")?;
         let machine = header.e_machine(ENDIAN);
-        if !header.is_little_endian() || machine != elf::EM_X86_64 {
+        let architecture = Architecture::of_machine(machine).filter(|_| header.is_little_endian());
+        let Some(architecture) = architecture else {
             bail!(
-                "its machine is ELF number {}, and only x86_64 is understood: the check reads \
-                 relocations and instructions, which differ by architecture. Check a build for \
-                 x86_64-unknown-linux-gnu instead; what a body reaches hardly differs between the \
-                 two",
-                machine.0
+                "its machine is ELF number {}, and only {} are understood: the check reads relocations and \
+                 instructions, which differ by architecture. Check a build for one of them instead; what a body \
+                 reaches hardly differs",
+                machine.0,
+                Architecture::ALL.map(Architecture::name).join(" and ")
             );
-        }
+        };
         let (sections, kept) = read_sections(header, raw)?;
         let mut image = Self {
+            architecture,
             raw,
             sections,
             functions: Vec::new(),
@@ -176,6 +181,7 @@ impl<'d> Image<'d> {
             let end = start + symbol.st_size(ENDIAN);
             let in_code = self.section_at(start).map(|section| section.code);
             match (symbol.st_type(), in_code) {
+                _ if self.architecture.is_mark(name) => {}
                 (elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE, Some(true)) if !name.is_empty() => {
                     self.functions.push(Span { start, end, name });
                 }
@@ -264,14 +270,7 @@ impl<'d> Image<'d> {
         let mut starts: Vec<u64> = self
             .relocations
             .iter()
-            .filter_map(|relocation| match relocation.symbol {
-                Symbol::Import(_) => None,
-                Symbol::Address(symbol) => {
-                    let beyond =
-                        if matches!(relocation.kind, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32) { 4 } else { 0 };
-                    Some(symbol.wrapping_add_signed(relocation.addend + beyond))
-                }
-            })
+            .filter_map(|relocation| self.approximate_target(relocation))
             .filter(|start| self.section_at(*start).is_some_and(|section| !section.code))
             .filter(|start| find(&self.data, *start).is_none())
             .collect();
@@ -288,6 +287,19 @@ impl<'d> Image<'d> {
         });
         self.data.extend(unnamed);
         tidy(&mut self.data);
+    }
+
+    /// Where a relocation leads, up to the length of an immediate.
+    pub(crate) fn approximate_target(&self, relocation: &Relocation) -> Option<u64> {
+        let Symbol::Address(symbol) = relocation.symbol else {
+            return None;
+        };
+        match self.architecture.reference(relocation.kind) {
+            Reference::FromNextInstruction => Some(symbol.wrapping_add_signed(relocation.addend + 4)),
+            Reference::Address => Some(symbol.wrapping_add_signed(relocation.addend)),
+            Reference::Entry => Some(symbol),
+            Reference::Nothing => None,
+        }
     }
 
     fn number_imports(&mut self) -> Result<()> {

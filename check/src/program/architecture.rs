@@ -1,0 +1,146 @@
+//! What differs by architecture: what a relocation refers to, and what an instruction does.
+
+use object::elf::{self, Machine, RelocationType};
+
+use crate::program::{aarch64, x86_64};
+
+/// An architecture whose programs are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Architecture {
+    X86_64,
+    Aarch64,
+}
+
+/// How the address that a relocation refers to is computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reference {
+    /// The symbol and the addend.
+    Address,
+    /// The symbol and the addend, which counts from the end of the instruction.
+    FromNextInstruction,
+    /// The symbol, by its entry in a table of addresses.
+    Entry,
+    /// No function and no data: a thread-local variable, or a part of an address that another relocation completes.
+    Nothing,
+}
+
+/// What the search needs to know of one instruction.
+pub(crate) struct Instruction {
+    pub at: u64,
+    /// The address after it.
+    pub next: u64,
+    pub flow: Flow,
+    /// What it writes.
+    pub writes: [Option<Write>; 3],
+}
+
+/// Where the program goes on after an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flow {
+    Next,
+    /// To an address in the instruction itself, where it has one.
+    Jump(Option<u64>),
+    Call(Option<u64>),
+    /// To the address that a register or a slot of the stack holds.
+    IndirectJump(Option<Location>),
+    IndirectCall(Option<Location>),
+    /// A return or a trap.
+    Other,
+}
+
+/// A place that can hold an address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Location {
+    Register(u16),
+    /// On the stack: the register that it is addressed by, and the distance.
+    Slot(u16, u64),
+}
+
+/// A change of one location.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Write {
+    pub to: Location,
+    /// The location that it copies; none: a value of another origin.
+    pub from: Option<Location>,
+}
+
+impl Architecture {
+    pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// The name, as the target triples begin with.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// The architecture of a target triple.
+    pub(crate) fn of_triple(triple: &str) -> Option<Self> {
+        let name = triple.split('-').next()?;
+        Self::ALL.into_iter().find(|architecture| architecture.name() == name)
+    }
+
+    pub(crate) fn of_machine(machine: Machine) -> Option<Self> {
+        match machine {
+            elf::EM_X86_64 => Some(Self::X86_64),
+            elf::EM_AARCH64 => Some(Self::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// Whether a symbol only marks where code and data begin within a section.
+    pub(crate) fn is_mark(self, symbol: &str) -> bool {
+        self == Self::Aarch64 && matches!(symbol.split('.').next(), Some("$x" | "$d"))
+    }
+
+    pub(crate) fn reference(self, kind: RelocationType) -> Reference {
+        match self {
+            Self::X86_64 => x86_64::reference(kind),
+            Self::Aarch64 => aarch64::reference(kind),
+        }
+    }
+
+    /// The relocation of a word of data that holds an address.
+    pub(crate) fn word(self) -> RelocationType {
+        match self {
+            Self::X86_64 => elf::R_X86_64_64,
+            Self::Aarch64 => elf::R_AARCH64_ABS64,
+        }
+    }
+
+    /// Decodes the instructions of a function at `address`, in their order.
+    pub(crate) fn decode(self, bytes: &[u8], address: u64, visit: impl FnMut(&Instruction)) {
+        match self {
+            Self::X86_64 => x86_64::decode(bytes, address, visit),
+            Self::Aarch64 => aarch64::decode(bytes, address, visit),
+        }
+    }
+
+    /// Visits the constants of 32 bits in a function's instructions.
+    pub(crate) fn constants(self, bytes: &[u8], visit: impl FnMut(u64)) {
+        match self {
+            Self::X86_64 => x86_64::constants(bytes, visit),
+            Self::Aarch64 => aarch64::constants(bytes, visit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_triple_names_its_architecture() {
+        assert_eq!(Architecture::of_triple("x86_64-unknown-linux-gnu"), Some(Architecture::X86_64));
+        assert_eq!(Architecture::of_triple("aarch64-unknown-linux-musl"), Some(Architecture::Aarch64));
+        assert_eq!(Architecture::of_triple("aarch64_be-unknown-linux-gnu"), None);
+        assert_eq!(Architecture::of_triple("riscv64gc-unknown-linux-gnu"), None);
+    }
+
+    #[test]
+    fn a_mark_is_no_function() {
+        assert!(Architecture::Aarch64.is_mark("$x") && Architecture::Aarch64.is_mark("$d.12"));
+        assert!(!Architecture::Aarch64.is_mark("$xyz") && !Architecture::X86_64.is_mark("$x"));
+    }
+}
