@@ -54,14 +54,18 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
     let program = Program::read(&path)?;
     let image = program.image()?;
     let graph = Graph::new(&image);
-    let functions = Functions::new(&graph);
+    let functions = Functions::new(&graph, table);
     let debug = Debug::new(&image)?;
     let context = Context::new(&graph, &functions, table, &debug);
     let wanted = Wanted { roots: Vec::new(), closures: Vec::new(), regions: false };
     let bodies = roots::find(&graph, &functions, table, &debug, &wanted).roots;
     let mut found = 0;
     for function in image.functions() {
-        let path = names::path(image.name(function));
+        let name = image.name(function);
+        if !name.contains(NAME) {
+            continue;
+        }
+        let path = names::path(name);
         let Some(number) = path.rsplit_once(NAME).and_then(|(_, number)| number.parse::<usize>().ok()) else {
             continue;
         };

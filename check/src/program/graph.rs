@@ -9,7 +9,7 @@ use std::rc::Rc;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf::{self, RelocationType};
 
-use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
+use crate::program::image::{Image, Kind, Node, NodeMap, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Edges {
 
 pub(crate) struct Graph<'i, 'd> {
     pub image: &'i Image<'d>,
-    known: RefCell<HashMap<Node, Rc<Edges>>>,
+    known: RefCell<NodeMap<Rc<Edges>>>,
 }
 
 impl<'i, 'd> Graph<'i, 'd> {

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
@@ -12,6 +13,7 @@ use regex::{Regex, RegexSet, bytes};
 use serde::Deserialize;
 
 use crate::program::names;
+use crate::rules::known::{Known, Names};
 use crate::rules::verdict::Verdict;
 
 const SINKS: &str = include_str!("../../data/sinks.toml");
@@ -156,8 +158,10 @@ pub(crate) struct Table {
     entry_patterns: RegexSet,
     adapters: Vec<Adapter>,
     adapter_patterns: RegexSet,
-    enters: Vec<Enter>,
     enter_patterns: RegexSet,
+    /// Parts of the mangled names of functions that enter, and of adapters.
+    enter_words: Regex,
+    adapter_words: Regex,
     guard_patterns: RegexSet,
     literal_patterns: bytes::RegexSet,
     literal_owner: Vec<usize>,
@@ -166,6 +170,15 @@ pub(crate) struct Table {
     owner: Vec<usize>,
     foreign_libraries: RegexSet,
     foreign_symbols: RegexSet,
+    names: Names,
+}
+
+/// A pattern that finds any of these texts.
+fn any_of<'w>(words: impl Iterator<Item = &'w String>) -> Result<Regex> {
+    let words: Vec<_> = words.map(|word| regex::escape(word)).collect();
+    // Without words it is the empty class, which matches nothing.
+    let pattern = if words.is_empty() { "[a&&b]".to_owned() } else { words.join("|") };
+    Regex::new(&pattern).context("compile the words of the table")
 }
 
 impl Table {
@@ -248,8 +261,10 @@ impl Table {
                 .context("compile the patterns of the table's guards")?,
             literal_patterns: bytes::RegexSet::new(literals).context("compile the literals of the table of sinks")?,
             literal_owner,
+            enter_words: any_of(enters.iter().map(|enter: &Enter| &enter.word))?,
+            adapter_words: any_of(adapters.iter().map(|adapter: &Adapter| &adapter.word))?,
+            names: Names::default(),
             adapters,
-            enters,
             foreign_libraries: RegexSet::new(foreign.libraries).context("compile the table's foreign libraries")?,
             foreign_symbols: RegexSet::new(foreign.symbols).context("compile the table's foreign symbols")?,
             sinks,
@@ -265,6 +280,11 @@ impl Table {
 
     pub(crate) fn sink(&self, index: usize) -> &Sink {
         &self.sinks[index]
+    }
+
+    /// What is known of a mangled name.
+    pub(crate) fn known(&self, mangled: &str) -> Rc<Known> {
+        self.names.get(mangled)
     }
 
     /// The sinks that a function of this path is.
@@ -299,10 +319,10 @@ impl Table {
 
     /// The project whose function takes a body, if a function of this mangled name is one.
     pub(crate) fn adapter(&self, mangled: &str) -> Option<(&str, Contained)> {
-        if !self.adapters.iter().any(|adapter| mangled.contains(&adapter.word)) {
+        if !self.adapter_words.is_match(mangled) {
             return None;
         }
-        self.adapter_of(&names::path(mangled))
+        self.adapter_of(self.known(mangled).path())
     }
 
     /// The project whose function takes a body, if a function of this path is one.
@@ -313,8 +333,7 @@ impl Table {
 
     /// Whether a function moves the calling thread to another namespace.
     pub(crate) fn enters(&self, mangled: &str) -> bool {
-        self.enters.iter().any(|enter| mangled.contains(&enter.word))
-            && self.enter_patterns.is_match(names::split(&names::path(mangled)).0)
+        self.enter_words.is_match(mangled) && self.enter_patterns.is_match(names::split(self.known(mangled).path()).0)
     }
 
     /// Whether a type, given by its path without generic arguments, is a known guard.
