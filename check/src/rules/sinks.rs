@@ -171,6 +171,7 @@ pub(crate) struct Table {
     foreign_libraries: RegexSet,
     foreign_symbols: RegexSet,
     names: Names,
+    additions: String,
 }
 
 /// A pattern that finds any of these texts.
@@ -189,9 +190,9 @@ impl Table {
             toml::from_str(CANARIES).context("read the built-in table of canaries")?,
             toml::from_str(ADAPTERS).context("read the built-in table of adapters")?,
         ];
+        let mut text = String::new();
         if let Some(path) = additions {
-            let text =
-                fs::read_to_string(path).with_context(|| format!("read the table of sinks {}", path.display()))?;
+            text = fs::read_to_string(path).with_context(|| format!("read the table of sinks {}", path.display()))?;
             let file = toml::from_str(&text).with_context(|| {
                 format!(
                     "read the table of sinks {}: it has the form of the built-in one (--print-sinks)",
@@ -200,7 +201,12 @@ impl Table {
             })?;
             files.push(file);
         }
-        Self::from_files(files)
+        Ok(Self { additions: text, ..Self::from_files(files)? })
+    }
+
+    /// The text of the user's own table.
+    pub(crate) fn additions(&self) -> &str {
+        &self.additions
     }
 
     /// The built-in table as text, for a user to start from.
@@ -264,6 +270,7 @@ impl Table {
             enter_words: any_of(enters.iter().map(|enter: &Enter| &enter.word))?,
             adapter_words: any_of(adapters.iter().map(|adapter: &Adapter| &adapter.word))?,
             names: Names::default(),
+            additions: String::new(),
             adapters,
             foreign_libraries: RegexSet::new(foreign.libraries).context("compile the table's foreign libraries")?,
             foreign_symbols: RegexSet::new(foreign.symbols).context("compile the table's foreign symbols")?,
