@@ -182,7 +182,7 @@ struct Case<'c, 'a, 'i, 'd, 'b> {
 
 impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn open(context: &'c Context<'a, 'i, 'd>, debug: &'c Debug<'b>, root: &'c Root, closed: &[Regex]) -> Self {
-        let limits = Limits { stops: true, closed, inside: root.contained.0 };
+        let limits = Limits { stops: true, closed, inside: root.contained.0, boxed: true };
         let case = Self { context, debug, root, reached: search(context, root, &limits) };
         if !root.contained.0 && case.uses_own_runtime_only() {
             let reached = search(context, root, &Limits { inside: true, ..limits });
@@ -218,7 +218,14 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn uses_current_runtime(&self) -> bool {
         let pattern = |pattern| Regex::new(pattern).expect("a pattern of the check's own");
         let closed = [pattern(r"^<tokio::runtime::(\w+::)*(Local)?Runtime>::block_on(::<|$)")];
-        let reached = search(self.context, self.root, &Limits { stops: true, closed: &closed, inside: false });
+        let limits = Limits { stops: true, closed: &closed, inside: false, boxed: false };
+        let mut reached = search(self.context, self.root, &limits);
+        // `#[tokio::test]` gives `block_on` a trait object. A future behind its vtable runs outside of `block_on` only
+        // if something there polls a trait object.
+        let future = Variable { name: String::new(), r#type: "dyn core::future::future::Future".to_owned() };
+        if reached.order.iter().any(|node| self.calls(*node, &future)) {
+            reached = search(self.context, self.root, &Limits { boxed: true, ..limits });
+        }
         reached.hits.iter().any(|(sink, _)| self.context.table.sink(*sink).ambient)
             || reached.any(self.context, &pattern(r"^<tokio::runtime::handle::Handle>::(try_)?current$"))
     }

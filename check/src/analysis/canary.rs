@@ -113,7 +113,8 @@ fn look(table: &Table, built: &Built, target: Option<&str>, pairs: &[Paired<'_>]
         } else {
             &itself
         };
-        let reached = search(&context, root, &Limits { stops: false, closed: &[], inside: root.contained.0 });
+        let reached =
+            search(&context, root, &Limits { stops: false, closed: &[], inside: root.contained.0, boxed: true });
         if !reached.hits.iter().any(|(sink, _)| table.sink(*sink).id == paired.canary.sink) {
             return Err(missed(paired));
         }

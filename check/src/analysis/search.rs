@@ -87,6 +87,12 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
 }
 
 impl Context<'_, '_, '_> {
+    fn is_vtable_of_future(&self, node: Node) -> bool {
+        let image = self.graph.image;
+        image.kind(node) == Kind::Data { vtable: true }
+            && self.graph.edges(node).references.iter().any(|edge| self.debug.polls(image.address(edge.to)))
+    }
+
     /// Whether the arguments of a function are such that it counts as this sink.
     fn takes_what_counts(&self, node: Node, path: &str, sink: usize) -> bool {
         let sink = self.table.sink(sink);
@@ -115,6 +121,8 @@ pub(crate) struct Limits<'l> {
     pub closed: &'l [Regex],
     /// What the body gives to a runtime runs inside.
     pub inside: bool,
+    /// Vtables of futures are entered.
+    pub boxed: bool,
 }
 
 /// Everything that was reached.
@@ -188,6 +196,9 @@ impl Search<'_, '_, '_, '_> {
             return;
         }
         let info = self.context.info(node);
+        if !self.limits.boxed && self.context.is_vtable_of_future(node) {
+            return;
+        }
         if self.limits.closed.iter().any(|closed| closed.is_match(info.path())) {
             return;
         }
