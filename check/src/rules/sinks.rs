@@ -428,6 +428,14 @@ mod tests {
     }
 
     #[test]
+    fn without_words_no_name_has_one() {
+        let none: [String; 0] = [];
+        assert!(!any_of(none.iter()).unwrap().is_match("_RNvCs1234_1a1b"));
+        assert!(any_of([String::from("a.b")].iter()).unwrap().is_match("xa.b"));
+        assert!(!any_of([String::from("a.b")].iter()).unwrap().is_match("acb"));
+    }
+
+    #[test]
     fn a_table_that_removes_what_is_not_there_is_refused() {
         let error = table("remove = [\"rayonn\"]").err().unwrap();
         assert!(error.to_string().contains("rayonn"), "{error}");
@@ -440,6 +448,9 @@ mod tests {
         assert_eq!(entry("in_netns::calls::with_netns::<&str, app::f::{closure#0}, ()>"), Some(false));
         assert_eq!(entry("<in_netns::call::Call<&str>>::outcome::<app::f::{closure#0}, ()>"), Some(false));
         assert_eq!(entry("<in_netns::netns::NetNs>::run_async::<app::f, app::g>"), Some(true));
+        assert_eq!(entry("<in_netns::call::view::View>::try_run::<app::f, (), app::Error>"), Some(false));
+        assert_eq!(entry("<in_netns::call::view::View>::spawn_async::<app::f, app::g, ()>"), Some(true));
+        assert_eq!(entry("in_netns::async_call::walk::walk_async::<app::I, app::f, app::g, ()>"), Some(true));
         assert_eq!(entry("in_netns::with_netns::<&str, app::f, ()>::{closure#0}"), None);
         assert_eq!(entry("std::scope::<in_netns::with_netns<&str, app::f, ()>::{closure#0}>"), None);
         assert_eq!(entry("in_netns::pool_stats"), None);
