@@ -75,7 +75,7 @@ fn main() {
     let nscd = UnixListener::bind(NSCD).ok();
 
     let view = ns.view().expect("a view");
-    let mut ip_exec = |command: Command| {
+    let ip_exec = |command: Command| {
         let arguments = ["netns", "exec", NAME].map(Into::into).into_iter();
         let program = arguments.chain([command.get_program().to_owned()]).chain(command.get_args().map(Into::into));
         Command::new("ip").args(program).output().expect("ip")
@@ -87,7 +87,7 @@ fn main() {
     let ours = |command: Command| view.command(command.get_program()).args(command.get_args()).output().expect("ours");
     let text = |row: [&'static str; ROWS.len()]| row.map(str::to_owned);
     let columns = [
-        ("`ip netns exec`", of_child(&mut ip_exec)),
+        ("`ip netns exec`", of_child(ip_exec)),
         ("nlink, `NetnsCommand`", of_child(nlink_command)),
         ("`View::command`", of_child(ours)),
         ("nlink, `execute_in`", text(namespace::execute_in(NAME, look).expect("nlink"))),

@@ -118,7 +118,9 @@ fn main() {
         }
         is_over.store(true, Ordering::Relaxed);
         println!("{} names were added and deleted.\n", 3 * EACH);
-        println!("| watcher | opened at once | not yet a namespace | gone again | deleted | out of order | left over |");
+        println!(
+            "| watcher | opened at once | not yet a namespace | gone again | deleted | out of order | left over |"
+        );
         println!("|---|---:|---:|---:|---:|---:|---:|");
         ours.join().expect("ours").row("`NetNs::watch`");
         nlinks.join().expect("nlink's").row("nlink's `NamespaceWatcher`");

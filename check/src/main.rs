@@ -122,7 +122,7 @@ fn analyze_program(
     let program = image::Program::read(&built.path)?;
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
-    let functions = Functions::new(&graph);
+    let functions = Functions::new(&graph, table);
     let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);

@@ -110,7 +110,8 @@ fn sockets(ns: &NetNs) {
         ("after 1 ms", 400, 1, Duration::from_millis(1)),
     ];
     for (label, rounds, row, pause) in cases {
-        let [floor, connect, connect_inside, ours, bind, bind_inside, our_bind] = medians(rounds, row, pause, &mut work);
+        let [floor, connect, connect_inside, ours, bind, bind_inside, our_bind] =
+            medians(rounds, row, pause, &mut work);
         println!(
             "| {label} | {floor:.2} µs | {connect:.1} µs | {connect_inside:.1} µs | {ours:.1} µs | {:.2} \
              | {bind:.1} µs | {bind_inside:.1} µs | {our_bind:.1} µs | {:.2} |",

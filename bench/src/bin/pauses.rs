@@ -116,7 +116,6 @@ fn table() {
         (milliseconds(1), "1 ms, beside a busy CPU", true, 100),
     ] {
         for burst in BURSTS {
-    
             let rounds = if burst == 1000 { rounds / 4 } else { rounds };
             let mut measure = || cell(&mut calls, burst, pause, rounds);
             let [ours, peer, floor] = if busy { beside_busy(measure) } else { measure() };

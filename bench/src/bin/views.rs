@@ -17,7 +17,8 @@ fn main() {
     let view = ns.view().expect("root");
     let with_texts = View::builder(&ns).resolv_conf("nameserver 127.0.0.1\n").hosts("").build().expect("root");
     let seen = |path: &'static str| move || std::fs::metadata(black_box(path)).is_ok();
-    let mut rows: Vec<(&str, u32, Box<dyn FnMut()>, Vec<Duration>)> = vec![
+    type Row<'r> = (&'static str, u32, Box<dyn FnMut() + 'r>, Vec<Duration>);
+    let mut rows: Vec<Row<'_>> = vec![
         ("with_netns, empty body", CALLS, Box::new(|| with_netns(&ns, || ()).unwrap()), Vec::new()),
         ("view, empty body", CALLS, Box::new(|| view.run(|| ()).unwrap()), Vec::new()),
         ("view with resolv.conf and hosts, empty body", CALLS, Box::new(|| with_texts.run(|| ()).unwrap()), Vec::new()),

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::net::UdpSocket;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 
 use in_netns::{in_netns, with_netns};
 
@@ -111,6 +113,28 @@ async fn runtime_inside() {
 #[in_netns(new)]
 async fn thread_in_runtime_inside() {
     drop(tokio::spawn(async { drop(std::thread::spawn(|| ())) }).await);
+}
+
+/// `#[tokio::test]` gives its runtime a trait object.
+#[in_netns(new)]
+pub fn runtime_for_trait_object() {
+    let future = std::pin::pin!(async { println!("{:?}", tokio::spawn(async { 1 }).await) });
+    let future: Pin<&mut dyn Future<Output = ()>> = future;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future);
+}
+
+/// Outside of `block_on` a trait object uses the caller's runtime.
+pub fn trait_object_of_caller() {
+    let done = with_netns("sample", || {
+        let mut future: Pin<Box<dyn Future<Output = ()>>> =
+            Box::pin(async { drop(tokio::spawn(async { 1 })) });
+        let mut context = Context::from_waker(Waker::noop());
+        println!("{:?}", future.as_mut().poll(&mut context));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(async { 2 }))
+    });
+    println!("{done:?}");
 }
 
 /// A runtime is made inside, and another is in reach.

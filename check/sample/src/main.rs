@@ -64,6 +64,8 @@ const BODIES: &[(&str, fn())] = bodies![
     kernel::logs,
     kernel::closure_over_tokio,
     kernel::closure_in_enum,
+    kernel::runtime_for_trait_object,
+    kernel::trait_object_of_caller,
     kernel::runtime_in_reach,
     kernel::runtime_in_static,
     kernel::runtime_of_caller,

@@ -105,7 +105,7 @@ pub(crate) fn analyze(
 /// The body that is a future which holds a guard across an await.
 pub(crate) fn future(context: &Context<'_, '_, '_>, debug: &Debug<'_>, held: &Held) -> Option<Root> {
     let poll = context.graph.image.function_at(held.poll)?;
-    let name = name_of_future(debug, held.poll, &context.info(poll).path);
+    let name = name_of_future(debug, held.poll, context.info(poll).path());
     Some(Root::of(&name, vec![poll], Contained(false), Origin::Future))
 }
 
@@ -124,7 +124,7 @@ fn awaits(context: &Context<'_, '_, '_>, held: &[&Held]) -> Option<Finding> {
     let mut sinks: Vec<_> = held.iter().map(|held| held.r#type.clone()).collect();
     sinks.sort();
     sinks.dedup();
-    let step = PathStep { function: context.info(poll).path.clone(), place: first.awaits.clone(), by: None };
+    let step = PathStep { function: context.info(poll).path().to_owned(), place: first.awaits.clone(), by: None };
     Some(Finding {
         verdict: Verdict::Await,
         sink: None,
@@ -182,7 +182,7 @@ struct Case<'c, 'a, 'i, 'd, 'b> {
 
 impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn open(context: &'c Context<'a, 'i, 'd>, debug: &'c Debug<'b>, root: &'c Root, closed: &[Regex]) -> Self {
-        let limits = Limits { stops: true, closed, inside: root.contained.0 };
+        let limits = Limits { stops: true, closed, inside: root.contained.0, boxed: true };
         let case = Self { context, debug, root, reached: search(context, root, &limits) };
         if !root.contained.0 && case.uses_own_runtime_only() {
             let reached = search(context, root, &Limits { inside: true, ..limits });
@@ -209,7 +209,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         // What another thread of the body does is on that thread's runtime, and the path does not tell which.
         let on_own_thread = ambient.iter().all(|(_, node)| {
             let steps = self.reached.path_to(*node);
-            !steps.iter().any(|step| self.context.info(step.node).path.starts_with("std::thread::"))
+            !steps.iter().any(|step| self.context.info(step.node).path().starts_with("std::thread::"))
         });
         makes_one && on_own_thread && !self.uses_current_runtime() && !self.is_given_runtime() && !self.finds_runtime()
     }
@@ -218,7 +218,14 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     fn uses_current_runtime(&self) -> bool {
         let pattern = |pattern| Regex::new(pattern).expect("a pattern of the check's own");
         let closed = [pattern(r"^<tokio::runtime::(\w+::)*(Local)?Runtime>::block_on(::<|$)")];
-        let reached = search(self.context, self.root, &Limits { stops: true, closed: &closed, inside: false });
+        let limits = Limits { stops: true, closed: &closed, inside: false, boxed: false };
+        let mut reached = search(self.context, self.root, &limits);
+        // `#[tokio::test]` gives `block_on` a trait object. A future behind its vtable runs outside of `block_on` only
+        // if something there polls a trait object.
+        let future = Variable { name: String::new(), r#type: "dyn core::future::future::Future".to_owned() };
+        if reached.order.iter().any(|node| self.calls(*node, &future)) {
+            reached = search(self.context, self.root, &Limits { boxed: true, ..limits });
+        }
         reached.hits.iter().any(|(sink, _)| self.context.table.sink(*sink).ambient)
             || reached.any(self.context, &pattern(r"^<tokio::runtime::handle::Handle>::(try_)?current$"))
     }
@@ -237,7 +244,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let statics: Vec<Node> =
             self.context.runtimes.get_or_init(search).iter().filter_map(|at| image.node_at(*at)).collect();
         self.reached.order.iter().any(|node| {
-            let path = &self.context.info(*node).path;
+            let info = self.context.info(*node);
+            let path = info.path();
             statics.contains(node)
                 || (path.contains("thread::local::LocalKey<") && RUNTIMES.iter().any(|runtime| path.contains(runtime)))
         })
@@ -344,7 +352,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         if self.context.graph.edges(node).indirect_calls.is_empty() {
             return false;
         }
-        let path = &self.context.info(node).path;
+        let info = self.context.info(node);
+        let path = info.path();
         // Dropping a value does not call it.
         if path.starts_with("core::ptr::drop_in_place") {
             return false;
@@ -379,7 +388,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let mut path: Vec<PathStep> = Vec::new();
         let mut through: Option<String> = None;
         for (index, step) in steps.iter().enumerate() {
-            let function = self.context.info(step.node).path.clone();
+            let function = self.context.info(step.node).path().to_owned();
             let leads_on = steps
                 .get(index + 1)
                 .and_then(|next| next.predecessor)
@@ -420,7 +429,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let predecessor = step.predecessor?;
         let image = self.context.graph.image;
         let rust = |node: Node| image.name(node).starts_with("_R") || image.name(node).starts_with("_ZN");
-        let path = &self.context.info(step.node).path;
+        let info = self.context.info(step.node);
+        let path = info.path();
         match predecessor.by {
             None => Some("given to it".to_owned()),
             Some(_) if path.starts_with("core::ptr::drop_in_place") => Some("by dropping".to_owned()),

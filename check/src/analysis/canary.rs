@@ -1,10 +1,14 @@
 //! The canaries: one function for each kind of call that the table knows, compiled against the very libraries of the
 //! program. If the search does not find the call in one of them, it would not have found it in a body either: then no
 //! verdict is given. The same goes for the calls that take a body: a body that is not found is never searched.
+//!
+//! A build of the canaries takes seconds. They were found before if neither the libraries nor the table, the compiler
+//! or the check itself changed since: a stamp beside the build says so.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -31,12 +35,42 @@ struct Paired<'a> {
 /// Builds the canaries and looks for every one of their calls. Says how many there were.
 pub(crate) fn check(table: &Table, built: &Built) -> Result<usize> {
     let pairs = pair(table, &built.libraries)?;
+    let stamp = built.directory.join("canaries");
+    // Without a stamp they are built: that is never wrong.
+    let current = fingerprint(table, built).ok().map(|fingerprint| format!("{fingerprint:016x}\n"));
+    if current.is_some() && fs::read_to_string(&stamp).ok() == current {
+        return Ok(pairs.len());
+    }
     // Of this run alone: another may go on at the same time.
     let folder = built.directory.join(format!("canaries-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
     let found = look(table, built, &pairs, &folder.join("canaries.rs"));
     fs::remove_dir_all(&folder).with_context(|| format!("remove the folder {}", folder.display()))?;
+    if let (Ok(_), Some(current)) = (&found, current) {
+        fs::write(&stamp, current).with_context(|| format!("write {}", stamp.display()))?;
+    }
     found
+}
+
+/// Of everything that decides whether the canaries are found.
+fn fingerprint(table: &Table, built: &Built) -> Result<u64> {
+    // Cargo names them in any order.
+    let mut libraries: Vec<_> = built.libraries.iter().collect();
+    libraries.sort_by_key(|library| &library.rlib);
+    let mut hasher = DefaultHasher::new();
+    // The check itself has the built-in table.
+    let check = std::env::current_exe()?;
+    for file in std::iter::once(&check).chain(libraries.iter().map(|library| &library.rlib)) {
+        let metadata = fs::metadata(file)?;
+        (file, metadata.len(), metadata.modified()?).hash(&mut hasher);
+    }
+    for library in libraries {
+        (&library.package, library.version.to_string(), &library.features).hash(&mut hasher);
+    }
+    // Cargo notes here which compiler it is.
+    fs::read(built.directory.join(".rustc_info.json"))?.hash(&mut hasher);
+    (table.additions(), &built.search, &built.target, std::env::var_os("RUSTC")).hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Result<usize> {
@@ -54,14 +88,18 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
     let program = Program::read(&path)?;
     let image = program.image()?;
     let graph = Graph::new(&image);
-    let functions = Functions::new(&graph);
+    let functions = Functions::new(&graph, table);
     let debug = Debug::new(&image)?;
     let context = Context::new(&graph, &functions, table, &debug);
     let wanted = Wanted { roots: Vec::new(), closures: Vec::new(), regions: false };
     let bodies = roots::find(&graph, &functions, table, &debug, &wanted).roots;
     let mut found = 0;
     for function in image.functions() {
-        let path = names::path(image.name(function));
+        let name = image.name(function);
+        if !name.contains(NAME) {
+            continue;
+        }
+        let path = names::path(name);
         let Some(number) = path.rsplit_once(NAME).and_then(|(_, number)| number.parse::<usize>().ok()) else {
             continue;
         };
@@ -75,7 +113,8 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
         } else {
             &itself
         };
-        let reached = search(&context, root, &Limits { stops: false, closed: &[], inside: root.contained.0 });
+        let reached =
+            search(&context, root, &Limits { stops: false, closed: &[], inside: root.contained.0, boxed: true });
         if !reached.hits.iter().any(|(sink, _)| table.sink(*sink).id == paired.canary.sink) {
             return Err(missed(paired));
         }

@@ -1,23 +1,26 @@
 //! The functions of a program, found by the types that name them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
 
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::names;
+use crate::rules::sinks::Table;
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
-    by_identity: BTreeMap<String, Vec<Node>>,
+    by_identity: BTreeMap<Rc<str>, Vec<Node>>,
 }
 
 impl Functions {
-    pub(crate) fn new(graph: &Graph<'_, '_>) -> Self {
-        let mut by_identity: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+    pub(crate) fn new(graph: &Graph<'_, '_>, table: &Table) -> Self {
+        let mut by_identity: BTreeMap<Rc<str>, Vec<Node>> = BTreeMap::new();
         for function in graph.image.functions() {
             let mangled = graph.image.name(function);
             if mangled.starts_with("_R") {
-                by_identity.entry(names::identity(mangled)).or_default().push(function);
+                by_identity.entry(Rc::clone(table.known(mangled).identity())).or_default().push(function);
             }
         }
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
@@ -33,14 +36,13 @@ impl Functions {
         Self { by_identity }
     }
 
-    /// The code of the closures, futures and functions among the generic arguments of a function.
-    pub(crate) fn given_to(&self, mangled: &str) -> Vec<Node> {
-        let identity = names::identity(mangled);
+    /// The code of the closures, futures and functions among the generic arguments of a function of this identity.
+    pub(crate) fn given_to(&self, identity: &str) -> Vec<Node> {
         let code = |argument: &&str| match self.named(argument) {
             [] => self.polled(argument),
             called => called,
         };
-        names::generic_arguments(&identity).iter().flat_map(code).copied().collect()
+        names::generic_arguments(identity).iter().flat_map(code).copied().collect()
     }
 
     /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
@@ -63,7 +65,7 @@ impl Functions {
     fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
         let r#impl = format!("<{type} as core");
         self.by_identity
-            .range(r#impl.clone()..)
+            .range::<str, _>((Bound::Included(r#impl.as_str()), Bound::Unbounded))
             .take_while(|(identity, _)| identity.starts_with(&r#impl))
             .find(|(identity, _)| is(&identity[r#impl.len()..]))
             .map_or(&[], |(_, nodes)| nodes.as_slice())

@@ -16,6 +16,7 @@ use crate::program::debug::Debug;
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::names;
+use crate::rules::known::Known;
 use crate::rules::sinks::{Contained, Table};
 
 /// The name of the function that the attribute nests in the user's function begins so.
@@ -80,18 +81,19 @@ pub(crate) fn find<'d>(
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
     let mut named = BTreeSet::new();
+    let library = memchr::memmem::Finder::new(LIBRARY);
     for function in graph.image.functions() {
         let mangled = graph.image.name(function);
         if !wanted.roots.is_empty() || !wanted.closures.is_empty() {
             note_wanted(graph, functions, function, wanted, &mut closures, &mut named);
         }
-        if mangled.contains(LIBRARY) {
-            let path = names::path(mangled);
-            if let Some(name) = annotated(&path) {
+        if library.find(mangled.as_bytes()).is_some() {
+            let known = table.known(mangled);
+            if let Some(name) = annotated(known.path()) {
                 note_annotated(graph, functions, function, name, &mut bodies);
                 continue;
             }
-            if let Some(contained) = table.entry(&path) {
+            if let Some(contained) = known.entry(table) {
                 for (identity, root) in entered(graph, functions, function, contained, &Origin::Call) {
                     closures.entry(identity).or_insert(root);
                 }
@@ -195,9 +197,9 @@ pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) 
     Ok(())
 }
 
-/// Whether a function of this path takes a body, which is found by itself.
-pub(crate) fn takes_body(path: &str, table: &Table) -> bool {
-    path.starts_with(PRIVATE) || table.entry(path).is_some()
+/// Whether a function of this name takes a body, which is found by itself.
+pub(crate) fn takes_body(name: &Known, table: &Table) -> bool {
+    name.path().starts_with(PRIVATE) || name.entry(table).is_some()
 }
 
 /// The bodies that one instance of a function of the library takes.
@@ -249,7 +251,7 @@ fn future(
     contained: Contained,
     origin: &Origin,
 ) -> Vec<(String, Root)> {
-    let polled = functions.given_to(graph.image.name(function));
+    let polled = functions.given_to(&names::identity(graph.image.name(function)));
     if polled.is_empty() {
         return Vec::new();
     }

@@ -6,7 +6,9 @@
 //! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its
 //! calls, and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
 
 use regex::Regex;
 
@@ -15,8 +17,9 @@ use crate::analysis::root::{LIBRARY, Root};
 use crate::analysis::roots;
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
-use crate::program::image::{Kind, Node};
+use crate::program::image::{Kind, Node, NodeMap};
 use crate::program::names;
+use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 use crate::rules::verdict::Verdict;
 
@@ -27,18 +30,24 @@ pub(crate) struct Context<'a, 'i, 'd> {
     pub table: &'a Table,
     pub debug: &'a Debug<'d>,
     /// The static variables that hold a runtime, once they were asked for.
-    pub runtimes: std::cell::OnceCell<HashSet<u64>>,
-    paths: std::cell::RefCell<HashMap<Node, std::rc::Rc<NodeInfo>>>,
+    pub runtimes: OnceCell<HashSet<u64>>,
+    paths: RefCell<NodeMap<Rc<NodeInfo>>>,
 }
 
 /// What a node is to the table.
 pub(crate) struct NodeInfo {
-    pub path: String,
+    pub name: Rc<Known>,
     pub sinks: Vec<usize>,
     /// The text of a constant that is a sink.
     pub literal: Option<String>,
     /// It belongs to the library.
     pub own: bool,
+}
+
+impl NodeInfo {
+    pub(crate) fn path(&self) -> &str {
+        self.name.path()
+    }
 }
 
 impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
@@ -48,20 +57,13 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
         table: &'a Table,
         debug: &'a Debug<'d>,
     ) -> Self {
-        Self {
-            graph,
-            functions,
-            table,
-            debug,
-            runtimes: std::cell::OnceCell::new(),
-            paths: std::cell::RefCell::default(),
-        }
+        Self { graph, functions, table, debug, runtimes: OnceCell::new(), paths: RefCell::default() }
     }
 
-    pub(crate) fn info(&self, node: Node) -> std::rc::Rc<NodeInfo> {
+    pub(crate) fn info(&self, node: Node) -> Rc<NodeInfo> {
         let mut paths = self.paths.borrow_mut();
         let info = paths.entry(node).or_insert_with(|| {
-            let path = names::path(self.graph.image.name(node));
+            let name = self.table.known(self.graph.image.name(node));
             let mut literal = None;
             let sinks = match self.graph.image.kind(node) {
                 Kind::Data { .. } => {
@@ -69,22 +71,28 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                     literal = found.first().map(|(_, text)| text.clone());
                     found.into_iter().map(|(sink, _)| sink).collect()
                 }
-                Kind::Import => self.table.sinks_of(&path),
+                Kind::Import => name.sinks(self.table).to_vec(),
                 Kind::Function => {
-                    let names = self.graph.image.names(node);
-                    let mut sinks: Vec<_> = names.flat_map(|name| self.table.sinks_of(&names::path(name))).collect();
-                    sinks.retain(|sink| self.takes_what_counts(node, &path, *sink));
+                    let names = self.graph.image.names(node).map(|name| self.table.known(name));
+                    let mut sinks: Vec<_> = names.flat_map(|name| name.sinks(self.table).to_vec()).collect();
+                    sinks.retain(|sink| self.takes_what_counts(node, name.path(), *sink));
                     sinks
                 }
             };
-            let own = names::krate(&path) == LIBRARY;
-            std::rc::Rc::new(NodeInfo { path, sinks, literal, own })
+            let own = names::krate(name.path()) == LIBRARY;
+            Rc::new(NodeInfo { name, sinks, literal, own })
         });
-        std::rc::Rc::clone(info)
+        Rc::clone(info)
     }
 }
 
 impl Context<'_, '_, '_> {
+    fn is_vtable_of_future(&self, node: Node) -> bool {
+        let image = self.graph.image;
+        image.kind(node) == Kind::Data { vtable: true }
+            && self.graph.edges(node).references.iter().any(|edge| self.debug.polls(image.address(edge.to)))
+    }
+
     /// Whether the arguments of a function are such that it counts as this sink.
     fn takes_what_counts(&self, node: Node, path: &str, sink: usize) -> bool {
         let sink = self.table.sink(sink);
@@ -113,11 +121,13 @@ pub(crate) struct Limits<'l> {
     pub closed: &'l [Regex],
     /// What the body gives to a runtime runs inside.
     pub inside: bool,
+    /// Vtables of futures are entered.
+    pub boxed: bool,
 }
 
 /// Everything that was reached.
 pub(crate) struct Reachable {
-    predecessor: HashMap<Node, Option<Predecessor>>,
+    predecessor: NodeMap<Option<Predecessor>>,
     /// In the order of distance.
     pub order: Vec<Node>,
     /// Sinks, nearest first.
@@ -136,7 +146,7 @@ pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits
         contained: limits.inside,
         own_crate: names::krate(&root.name).to_owned(),
         limits,
-        reached: Reachable { predecessor: HashMap::new(), order: Vec::new(), hits: Vec::new() },
+        reached: Reachable { predecessor: NodeMap::default(), order: Vec::new(), hits: Vec::new() },
         queue: VecDeque::new(),
         deferred: Vec::new(),
     };
@@ -186,7 +196,10 @@ impl Search<'_, '_, '_, '_> {
             return;
         }
         let info = self.context.info(node);
-        if self.limits.closed.iter().any(|closed| closed.is_match(&info.path)) {
+        if !self.limits.boxed && self.context.is_vtable_of_future(node) {
+            return;
+        }
+        if self.limits.closed.iter().any(|closed| closed.is_match(info.path())) {
             return;
         }
         self.reached.predecessor.insert(node, predecessor);
@@ -199,7 +212,7 @@ impl Search<'_, '_, '_, '_> {
         if info.sinks.is_empty() {
             if !info.own {
                 self.expand(node);
-            } else if !roots::takes_body(&info.path, self.context.table) {
+            } else if !roots::takes_body(&info.name, self.context.table) {
                 self.arrive_at_given(node);
             }
         }
@@ -232,11 +245,11 @@ impl Search<'_, '_, '_, '_> {
 
     fn is_called_by_own_crate(&self, node: Node) -> bool {
         let caller = self.reached.predecessor.get(&node).copied().flatten();
-        caller.is_some_and(|caller| names::krate(&self.context.info(caller.from).path) == self.own_crate)
+        caller.is_some_and(|caller| names::krate(self.context.info(caller.from).path()) == self.own_crate)
     }
 
     fn arrive_at_given(&mut self, node: Node) {
-        for given in self.context.functions.given_to(self.context.graph.image.name(node)) {
+        for given in self.context.functions.given_to(self.context.info(node).name.identity()) {
             self.arrive(given, Some(Predecessor { from: node, by: None }));
         }
     }
@@ -251,7 +264,7 @@ impl Search<'_, '_, '_, '_> {
 impl Reachable {
     /// Whether a function of such a path was reached.
     pub(crate) fn any(&self, context: &Context<'_, '_, '_>, path: &Regex) -> bool {
-        self.order.iter().any(|node| path.is_match(&context.info(*node).path))
+        self.order.iter().any(|node| path.is_match(context.info(*node).path()))
     }
 
     /// From the root to `node`.
@@ -270,7 +283,7 @@ impl Reachable {
 
 /// The way from a sink that stops to the function that makes a thread.
 pub(crate) fn path_to_spawn(context: &Context<'_, '_, '_>, from: Node) -> Vec<Step> {
-    let mut predecessor: HashMap<Node, Option<Predecessor>> = HashMap::from([(from, None)]);
+    let mut predecessor: NodeMap<Option<Predecessor>> = std::iter::once((from, None)).collect();
     let mut queue = VecDeque::from([from]);
     let mut met = HashSet::new();
     while let Some(node) = queue.pop_front() {

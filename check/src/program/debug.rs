@@ -133,6 +133,11 @@ impl<'d> Debug<'d> {
         })
     }
 
+    /// Whether a function polls a future of an `async` function or block.
+    pub(crate) fn polls(&self, function: u64) -> bool {
+        self.describe(function, |_, index, _| index.polls.iter().any(|(poll, _)| *poll == function))
+    }
+
     /// Whether what a function takes or returns has a part whose type's path satisfies `is`.
     pub(crate) fn passes(&self, function: u64, what: Passes, is: impl Fn(&str) -> bool) -> bool {
         self.describe(function, |unit, index, entry| {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
-use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
+use crate::program::image::{Image, Kind, Node, NodeMap, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Edges {
 
 pub(crate) struct Graph<'i, 'd> {
     pub image: &'i Image<'d>,
-    known: RefCell<HashMap<Node, Rc<Edges>>>,
+    known: RefCell<NodeMap<Rc<Edges>>>,
 }
 
 impl<'i, 'd> Graph<'i, 'd> {

@@ -5,8 +5,12 @@
 //! shows: the standard library, which comes compiled, and C.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
@@ -15,7 +19,7 @@ use object::{LittleEndian, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
 
-/// The bytes of a program, read whole: every part of it is looked at.
+/// The bytes of a program. Zeros stand for what the check does not use.
 pub(crate) struct Program {
     pub path: PathBuf,
     bytes: Vec<u8>,
@@ -23,13 +27,55 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| format!("read the program {}", path.display()))?;
+        let bytes = read_sparse(path).with_context(|| format!("read the program {}", path.display()))?;
         Ok(Self { path: path.to_owned(), bytes })
     }
 
     pub(crate) fn image(&self) -> Result<Image<'_>> {
         Image::parse(&self.bytes).with_context(|| format!("read the program {}", self.path.display()))
     }
+}
+
+/// Reads a file without the relocations of its debug information. They are about half of the file, and the linker has
+/// already applied them.
+fn read_sparse(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len())?;
+    // The kernel allocates no memory for pages that are never written.
+    let mut bytes = vec![0; length];
+    let mut start = 0;
+    for unused in unused_ranges(&file, &mut bytes).unwrap_or_default() {
+        if start < unused.start && unused.end <= length {
+            file.read_exact_at(&mut bytes[start..unused.start], start as u64)?;
+            start = unused.end;
+        }
+    }
+    file.read_exact_at(&mut bytes[start..], start as u64)?;
+    Ok(bytes)
+}
+
+/// The relocations of sections that are not in memory when the program runs, by position. None where the file is not
+/// understood.
+fn unused_ranges(file: &File, bytes: &mut [u8]) -> Option<Vec<Range<usize>>> {
+    file.read_exact_at(bytes.get_mut(..size_of::<Header>())?, 0).ok()?;
+    let header = Header::parse(&*bytes).ok()?;
+    let start = usize::try_from(header.e_shoff(ENDIAN)).ok()?;
+    let size = usize::from(header.e_shnum(ENDIAN)) * usize::from(header.e_shentsize(ENDIAN));
+    file.read_exact_at(bytes.get_mut(start..start + size)?, start as u64).ok()?;
+    let sections = Header::parse(&*bytes).ok()?.section_headers(ENDIAN, &*bytes).ok()?;
+    let unused = sections.iter().filter(|section| {
+        let target = sections.get(section.sh_info(ENDIAN) as usize);
+        section.sh_type(ENDIAN) == elf::SHT_RELA
+            && target.is_some_and(|target| !target.sh_flags(ENDIAN).contains(elf::SHF_ALLOC))
+    });
+    let mut ranges: Vec<Range<usize>> = unused
+        .filter_map(|section| {
+            let start = usize::try_from(section.sh_offset(ENDIAN)).ok()?;
+            Some(start..start.checked_add(usize::try_from(section.sh_size(ENDIAN)).ok()?)?)
+        })
+        .collect();
+    ranges.sort_by_key(|range| range.start);
+    Some(ranges)
 }
 
 /// A function, a piece of data, or a symbol that another file defines.
@@ -39,6 +85,29 @@ pub(crate) struct Node(u32);
 impl Node {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// A map by node. Nodes are small numbers, which need no protection from collisions.
+pub(crate) type NodeMap<T> = HashMap<Node, T, BuildHasherDefault<NodeHasher>>;
+
+#[derive(Default)]
+pub(crate) struct NodeHasher(u64);
+
+impl Hasher for NodeHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio: the map uses the highest and the lowest bits.
+        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub(crate) mod allow;
 pub(crate) mod baseline;
+pub(crate) mod known;
 pub(crate) mod sinks;
 pub(crate) mod verdict;

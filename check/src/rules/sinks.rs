@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
@@ -12,6 +13,7 @@ use regex::{Regex, RegexSet, bytes};
 use serde::Deserialize;
 
 use crate::program::names;
+use crate::rules::known::{Known, Names};
 use crate::rules::verdict::Verdict;
 
 const SINKS: &str = include_str!("../../data/sinks.toml");
@@ -156,8 +158,10 @@ pub(crate) struct Table {
     entry_patterns: RegexSet,
     adapters: Vec<Adapter>,
     adapter_patterns: RegexSet,
-    enters: Vec<Enter>,
     enter_patterns: RegexSet,
+    /// Parts of the mangled names of functions that enter, and of adapters.
+    enter_words: Regex,
+    adapter_words: Regex,
     guard_patterns: RegexSet,
     literal_patterns: bytes::RegexSet,
     literal_owner: Vec<usize>,
@@ -166,6 +170,16 @@ pub(crate) struct Table {
     owner: Vec<usize>,
     foreign_libraries: RegexSet,
     foreign_symbols: RegexSet,
+    names: Names,
+    additions: String,
+}
+
+/// A pattern that finds any of these texts.
+fn any_of<'w>(words: impl Iterator<Item = &'w String>) -> Result<Regex> {
+    let words: Vec<_> = words.map(|word| regex::escape(word)).collect();
+    // Without words it is the empty class, which matches nothing.
+    let pattern = if words.is_empty() { "[a&&b]".to_owned() } else { words.join("|") };
+    Regex::new(&pattern).context("compile the words of the table")
 }
 
 impl Table {
@@ -176,9 +190,9 @@ impl Table {
             toml::from_str(CANARIES).context("read the built-in table of canaries")?,
             toml::from_str(ADAPTERS).context("read the built-in table of adapters")?,
         ];
+        let mut text = String::new();
         if let Some(path) = additions {
-            let text =
-                fs::read_to_string(path).with_context(|| format!("read the table of sinks {}", path.display()))?;
+            text = fs::read_to_string(path).with_context(|| format!("read the table of sinks {}", path.display()))?;
             let file = toml::from_str(&text).with_context(|| {
                 format!(
                     "read the table of sinks {}: it has the form of the built-in one (--print-sinks)",
@@ -187,7 +201,12 @@ impl Table {
             })?;
             files.push(file);
         }
-        Self::from_files(files)
+        Ok(Self { additions: text, ..Self::from_files(files)? })
+    }
+
+    /// The text of the user's own table.
+    pub(crate) fn additions(&self) -> &str {
+        &self.additions
     }
 
     /// The built-in table as text, for a user to start from.
@@ -248,8 +267,11 @@ impl Table {
                 .context("compile the patterns of the table's guards")?,
             literal_patterns: bytes::RegexSet::new(literals).context("compile the literals of the table of sinks")?,
             literal_owner,
+            enter_words: any_of(enters.iter().map(|enter: &Enter| &enter.word))?,
+            adapter_words: any_of(adapters.iter().map(|adapter: &Adapter| &adapter.word))?,
+            names: Names::default(),
+            additions: String::new(),
             adapters,
-            enters,
             foreign_libraries: RegexSet::new(foreign.libraries).context("compile the table's foreign libraries")?,
             foreign_symbols: RegexSet::new(foreign.symbols).context("compile the table's foreign symbols")?,
             sinks,
@@ -265,6 +287,11 @@ impl Table {
 
     pub(crate) fn sink(&self, index: usize) -> &Sink {
         &self.sinks[index]
+    }
+
+    /// What is known of a mangled name.
+    pub(crate) fn known(&self, mangled: &str) -> Rc<Known> {
+        self.names.get(mangled)
     }
 
     /// The sinks that a function of this path is.
@@ -299,10 +326,10 @@ impl Table {
 
     /// The project whose function takes a body, if a function of this mangled name is one.
     pub(crate) fn adapter(&self, mangled: &str) -> Option<(&str, Contained)> {
-        if !self.adapters.iter().any(|adapter| mangled.contains(&adapter.word)) {
+        if !self.adapter_words.is_match(mangled) {
             return None;
         }
-        self.adapter_of(&names::path(mangled))
+        self.adapter_of(self.known(mangled).path())
     }
 
     /// The project whose function takes a body, if a function of this path is one.
@@ -313,8 +340,7 @@ impl Table {
 
     /// Whether a function moves the calling thread to another namespace.
     pub(crate) fn enters(&self, mangled: &str) -> bool {
-        self.enters.iter().any(|enter| mangled.contains(&enter.word))
-            && self.enter_patterns.is_match(names::split(&names::path(mangled)).0)
+        self.enter_words.is_match(mangled) && self.enter_patterns.is_match(names::split(self.known(mangled).path()).0)
     }
 
     /// Whether a type, given by its path without generic arguments, is a known guard.
@@ -402,6 +428,14 @@ mod tests {
     }
 
     #[test]
+    fn without_words_no_name_has_one() {
+        let none: [String; 0] = [];
+        assert!(!any_of(none.iter()).unwrap().is_match("_RNvCs1234_1a1b"));
+        assert!(any_of([String::from("a.b")].iter()).unwrap().is_match("xa.b"));
+        assert!(!any_of([String::from("a.b")].iter()).unwrap().is_match("acb"));
+    }
+
+    #[test]
     fn a_table_that_removes_what_is_not_there_is_refused() {
         let error = table("remove = [\"rayonn\"]").err().unwrap();
         assert!(error.to_string().contains("rayonn"), "{error}");
@@ -414,6 +448,9 @@ mod tests {
         assert_eq!(entry("in_netns::calls::with_netns::<&str, app::f::{closure#0}, ()>"), Some(false));
         assert_eq!(entry("<in_netns::call::Call<&str>>::outcome::<app::f::{closure#0}, ()>"), Some(false));
         assert_eq!(entry("<in_netns::netns::NetNs>::run_async::<app::f, app::g>"), Some(true));
+        assert_eq!(entry("<in_netns::call::view::View>::try_run::<app::f, (), app::Error>"), Some(false));
+        assert_eq!(entry("<in_netns::call::view::View>::spawn_async::<app::f, app::g, ()>"), Some(true));
+        assert_eq!(entry("in_netns::async_call::walk::walk_async::<app::I, app::f, app::g, ()>"), Some(true));
         assert_eq!(entry("in_netns::with_netns::<&str, app::f, ()>::{closure#0}"), None);
         assert_eq!(entry("std::scope::<in_netns::with_netns<&str, app::f, ()>::{closure#0}>"), None);
         assert_eq!(entry("in_netns::pool_stats"), None);

@@ -1,0 +1,62 @@
+//! What is known of a name, found out once: the programs of one run share most of their functions.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::program::names;
+use crate::rules::sinks::{Contained, Table};
+
+/// What a mangled name means.
+pub(crate) struct Known {
+    mangled: Rc<str>,
+    path: OnceCell<String>,
+    identity: OnceCell<Rc<str>>,
+    sinks: OnceCell<Vec<usize>>,
+    entry: OnceCell<Option<Contained>>,
+}
+
+impl Known {
+    /// See [`names::path`].
+    pub(crate) fn path(&self) -> &str {
+        self.path.get_or_init(|| names::path(&self.mangled))
+    }
+
+    /// See [`names::identity`].
+    pub(crate) fn identity(&self) -> &Rc<str> {
+        self.identity.get_or_init(|| names::identity(&self.mangled).into())
+    }
+
+    /// The sinks that a function of this name is.
+    pub(crate) fn sinks(&self, table: &Table) -> &[usize] {
+        self.sinks.get_or_init(|| table.sinks_of(self.path()))
+    }
+
+    /// Whether a function of this name takes a body, and then whether it contains what the body spawns.
+    pub(crate) fn entry(&self, table: &Table) -> Option<Contained> {
+        *self.entry.get_or_init(|| table.entry(self.path()))
+    }
+}
+
+/// Every name that was asked for.
+#[derive(Default)]
+pub(crate) struct Names(RefCell<HashMap<Rc<str>, Rc<Known>>>);
+
+impl Names {
+    pub(crate) fn get(&self, mangled: &str) -> Rc<Known> {
+        let mut names = self.0.borrow_mut();
+        if let Some(known) = names.get(mangled) {
+            return Rc::clone(known);
+        }
+        let mangled: Rc<str> = mangled.into();
+        let known = Rc::new(Known {
+            mangled: Rc::clone(&mangled),
+            path: OnceCell::new(),
+            identity: OnceCell::new(),
+            sinks: OnceCell::new(),
+            entry: OnceCell::new(),
+        });
+        names.insert(mangled, Rc::clone(&known));
+        known
+    }
+}
