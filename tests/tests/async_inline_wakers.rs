@@ -257,12 +257,10 @@ fn a_call_dropped_when_its_body_yields_is_gone_before_the_scope_ends() {
         })
     });
     dropped_where_it_is_woken(&ns, || {
-        let mut is_first = true;
         poll_fn(move |cx| {
-            if std::mem::replace(&mut is_first, false) {
-                let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake());
-            }
+            // A wake that comes while the poll is under way is for the body, which then waits for another.
+            let waker = cx.waker().clone();
+            thread::spawn(move || waker.wake());
             Poll::<()>::Pending
         })
     });
