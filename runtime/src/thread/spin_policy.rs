@@ -68,10 +68,11 @@ pub(crate) struct SpinPolicy {
     began: Option<Instant>,
     /// When it ended.
     ended: Option<Instant>,
-    /// How many close calls there were in a row.
+    /// How many close calls there were in a row, after the first.
     streak: u32,
-    /// When the call before them began, and how long ago that is.
+    /// When the first of them began.
     streak_began: Option<Instant>,
+    /// How long ago that is.
     streak_took: Duration,
     /// What a call of the last streak took, with the time to the next.
     call_together: Duration,
@@ -272,6 +273,7 @@ impl SpinPolicy {
 
     fn leave(&mut self) {
         self.state = State::Together;
+        self.began = None;
         self.ended = None;
         self.streak = 0;
         self.streak_began = None;
