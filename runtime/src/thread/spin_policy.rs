@@ -186,7 +186,7 @@ impl SpinPolicy {
                         self.apart.punish(8);
                         self.leave();
                     } else {
-                        self.gain = GAIN.min(self.call_together - call_apart);
+                        self.gain = GAIN.min(self.call_together.saturating_sub(call_apart));
                         self.apart.reward();
                     }
                 }
