@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -296,18 +296,24 @@ fn namespaces_are_prepared_at_home() {
 
 #[test]
 fn prepare_cannot_take_from_its_own_pool() {
-    static POOL: OnceLock<NetNsPool> = OnceLock::new();
     let _alone = alone();
+    // Emptied at the end: the closure keeps its own pool alive, and the pool its closure.
+    let own_pool: Arc<Mutex<Option<Arc<NetNsPool>>>> = Arc::default();
+    let in_prepare = Arc::clone(&own_pool);
     let (told, results) = mpsc::channel();
     let prepare = move |ns: &NetNs| {
-        let Some(pool) = POOL.get() else { return };
+        let Some(pool) = in_prepare.lock().unwrap().clone() else { return };
         let inside = ns.run(|| pool.take()).unwrap();
         let results = [pool.take().map(drop), pool.try_take().map(drop), inside.map(drop)];
         told.send(results.map(|result| result.unwrap_err().kind())).unwrap();
     };
-    let pool = POOL.get_or_init(|| NetNsPool::builder().ready(0).prepare(prepare).build().unwrap());
+    let pool = Arc::new(NetNsPool::builder().ready(0).prepare(prepare).build().unwrap());
+    *own_pool.lock().unwrap() = Some(Arc::clone(&pool));
     pool.take().unwrap();
     assert_eq!(results.recv_timeout(BOUND).unwrap(), [ErrorKind::Unsupported; 3]);
+    *own_pool.lock().unwrap() = None;
+    drop(pool);
+    wait_until("the thread has ended", || makers() == 0);
 }
 
 #[test]
