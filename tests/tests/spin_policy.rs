@@ -57,12 +57,23 @@ impl Caller {
 
     /// A call so long after the one before, whose callee sleeps on a processor.
     fn call_asleep(&mut self, micros: u64, cpu: u32) -> Waits {
+        self.call_asleep_taking(micros, cpu, |_| CALL)
+    }
+
+    /// As [`Caller::call_asleep`], where the call takes so long if both sides sleep.
+    fn call_asleep_taking(&mut self, micros: u64, cpu: u32, took: impl FnOnce(Wake) -> u64) -> Waits {
         self.begin(micros);
         let (wake, turns, callee_spins) = self.policy.asleep(Asleep { cpu, callers: HERE, can_move: self.can_move });
         if !callee_spins {
-            self.end(CALL);
+            self.end(took(wake));
         }
         Waits { wake, caller_spins: turns > 0, callee_spins }
+    }
+
+    /// A call that is not close, of a callee that sleeps on a processor. Returns whether it was confined.
+    fn is_confined(&mut self, cpu: u32, anywhere: u64, confined: u64) -> bool {
+        let took = |wake| if wake == Wake::Here { confined } else { anywhere };
+        self.call_asleep_taking(100, cpu, took).wake == Wake::Here
     }
 
     /// As [`Caller::call_asleep`], with a callee that is awake. It is not woken.
@@ -123,19 +134,13 @@ fn a_callee_that_sleeps_elsewhere_wakes_on_the_callers_processor() {
     assert_eq!(caller.call_asleep(1_000, 7), Waits { wake: Wake::Here, ..BOTH_SLEEP });
 }
 
-/// Calls that are not close, of a callee that sleeps on a processor. Returns how many of the last hundred confined it.
+/// Of many calls, how many of the last hundred confined the callee.
 fn confined(cpu: u32, anywhere: u64, confined: u64) -> usize {
     let mut caller = Caller::new(LIMIT);
-    let mut is_confined = || {
-        caller.begin(100);
-        let (wake, ..) = caller.policy.asleep(Asleep { cpu, callers: HERE, can_move: true });
-        caller.end(if wake == Wake::Here { confined } else { anywhere });
-        wake == Wake::Here
-    };
     for _ in 0..1_000 {
-        is_confined();
+        caller.is_confined(cpu, anywhere, confined);
     }
-    (0..100).filter(|_| is_confined()).count()
+    (0..100).filter(|_| caller.is_confined(cpu, anywhere, confined)).count()
 }
 
 #[test]
@@ -152,14 +157,8 @@ fn a_callee_is_confined_where_calls_are_faster_then() {
 #[test]
 fn what_is_faster_is_found_out_again() {
     let mut caller = Caller::new(LIMIT);
-    let mut is_confined = |anywhere| {
-        caller.begin(100);
-        let (wake, ..) = caller.policy.asleep(Asleep { cpu: HERE, callers: HERE, can_move: true });
-        caller.end(if wake == Wake::Here { 7 } else { anywhere });
-        wake == Wake::Here
-    };
-    assert!((0..100).any(|_| is_confined(45)));
-    assert!((0..5_000).any(|_| !is_confined(5)));
+    assert!((0..100).any(|_| caller.is_confined(HERE, 45, 7)));
+    assert!((0..5_000).any(|_| !caller.is_confined(HERE, 5, 7)));
 }
 
 #[test]
@@ -174,11 +173,7 @@ fn a_streak_of_close_calls_takes_the_sides_apart() {
 #[test]
 fn a_few_close_calls_that_take_long_are_a_streak() {
     let mut caller = Caller::new(LIMIT);
-    let calls = (0..100).find(|_| {
-        let callee_spins = caller.call_asleep(1, ELSEWHERE).callee_spins;
-        caller.end(45);
-        callee_spins
-    });
+    let calls = (0..100).find(|_| caller.call_asleep_taking(1, ELSEWHERE, |_| 45).callee_spins);
     assert!((5..15).contains(&calls.unwrap()), "{calls:?}");
 }
 

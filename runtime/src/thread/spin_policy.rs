@@ -72,8 +72,6 @@ pub(crate) struct SpinPolicy {
     streak: u32,
     /// When the first of them began.
     streak_began: Option<Instant>,
-    /// How long ago that is.
-    streak_took: Duration,
     /// What a call of the last streak took, with the time to the next.
     call_together: Duration,
     /// How many answers in this stretch of `Apart` came in time, since the last that did not.
@@ -87,7 +85,7 @@ pub(crate) struct SpinPolicy {
     /// Of calls in `Together` whose callee sleeps on the caller's processor, and of those whose callee sleeps elsewhere.
     here: Wakings,
     elsewhere: Wakings,
-    /// How the callee of this call was woken.
+    /// How the callee of this call was woken, where it slept.
     waking: Option<Waking>,
 }
 
@@ -128,7 +126,6 @@ impl SpinPolicy {
             ended: None,
             streak: 0,
             streak_began: None,
-            streak_took: Duration::ZERO,
             call_together: Duration::ZERO,
             in_time: 0,
             sample: None,
@@ -155,10 +152,7 @@ impl SpinPolicy {
                 self.began = (pause < PAUSE).then_some(now);
                 if pause < CLOSE {
                     match self.streak_began {
-                        Some(began) => {
-                            self.streak = self.streak.saturating_add(1);
-                            self.streak_took = now.saturating_duration_since(began);
-                        }
+                        Some(_) => self.streak = self.streak.saturating_add(1),
                         None => self.streak_began = Some(now),
                     }
                     self.apart.pass();
@@ -183,8 +177,7 @@ impl SpinPolicy {
                 if let Some((began, calls)) = sample.replace((now, 1)) {
                     let call_apart = now.saturating_duration_since(began) / calls;
                     if self.call_together < call_apart + call_apart / 16 {
-                        self.apart.punish(8);
-                        self.leave();
+                        self.leave(8);
                     } else {
                         self.gain = GAIN.min(self.call_together.saturating_sub(call_apart));
                         self.apart.reward();
@@ -205,18 +198,16 @@ impl SpinPolicy {
         let Asleep { cpu, callers, can_move } = callee;
         let is_here = cpu == callers;
         match self.state {
-            State::Apart if is_here && !can_move => {
-                self.apart.punish(2);
-                self.leave();
-            }
+            State::Apart if is_here && !can_move => self.leave(2),
             State::Apart => self.miss(WAKE_UP),
             State::Together if is_here && !can_move => {}
             State::Together => {
-                if self.streak >= STREAK_CALLS && self.streak_took >= STREAK && self.apart.is_over() {
+                let took = self.streak_took();
+                if self.streak >= STREAK_CALLS && took >= STREAK && self.apart.is_over() {
                     self.state = State::Apart;
                     self.in_time = 0;
                     self.sample = None;
-                    self.call_together = self.streak_took / self.streak;
+                    self.call_together = took / self.streak;
                 }
             }
         }
@@ -225,12 +216,11 @@ impl SpinPolicy {
             return (wake, self.limit.saturating_mul(WAKING), true);
         }
         let is_better = match self.began {
-            Some(_) if is_here => self.here.confined_is_better(),
-            Some(_) => self.elsewhere.confined_is_better(),
+            Some(_) => self.wakings(is_here).confined_is_better(),
             None => !is_here,
         };
         let is_confined = can_move && is_better;
-        self.waking = self.began.map(|began| Waking { began, is_here, is_confined });
+        self.waking = Some(Waking { is_here, is_confined });
         (if is_confined { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
 
@@ -241,9 +231,20 @@ impl SpinPolicy {
         }
         let now = now();
         self.ended = Some(now);
-        if let Some(Waking { began, is_here, is_confined }) = self.waking.take() {
-            let wakings = if is_here { &mut self.here } else { &mut self.elsewhere };
-            wakings.record(is_confined, now.saturating_duration_since(began));
+        if let (Some(Waking { is_here, is_confined }), Some(began)) = (self.waking.take(), self.began) {
+            self.wakings(is_here).record(is_confined, now.saturating_duration_since(began));
+        }
+    }
+
+    fn wakings(&mut self, is_here: bool) -> &mut Wakings {
+        if is_here { &mut self.here } else { &mut self.elsewhere }
+    }
+
+    /// From the beginning of the first close call in a row to that of this one.
+    fn streak_took(&self) -> Duration {
+        match (self.streak_began, self.began) {
+            (Some(first), Some(this)) => this.saturating_duration_since(first),
+            _ => Duration::ZERO,
         }
     }
 
@@ -262,8 +263,7 @@ impl SpinPolicy {
     /// Goes on in `Apart` if the answers in time since the last miss were worth what this one costs.
     fn miss(&mut self, cost: Duration) {
         if self.gain.saturating_mul(self.in_time) < cost {
-            self.apart.punish(2);
-            return self.leave();
+            return self.leave(2);
         }
         self.in_time = 0;
         // A pause is no part of a sample.
@@ -271,7 +271,9 @@ impl SpinPolicy {
         self.apart.reward();
     }
 
-    fn leave(&mut self) {
+    /// The next stretch is put off for so many times as long as this one was.
+    fn leave(&mut self, factor: u32) {
+        self.apart.punish(factor);
         self.state = State::Together;
         self.began = None;
         self.ended = None;
@@ -283,7 +285,6 @@ impl SpinPolicy {
 /// How a callee that slept was woken.
 #[derive(Clone, Copy, Debug)]
 struct Waking {
-    began: Instant,
     /// It slept on the caller's processor.
     is_here: bool,
     /// It was confined to that.

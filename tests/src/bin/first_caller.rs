@@ -32,9 +32,13 @@ fn prctl(option: libc::c_int, arguments: [libc::c_long; 4]) -> libc::c_long {
     syscall(libc::SYS_prctl, [option.into(), a, b, c, d])
 }
 
-fn of_status(name: &str) -> String {
+fn line_of_status(name: &str) -> Option<String> {
     let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
-    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned())
+}
+
+fn of_status(name: &str) -> String {
+    line_of_status(name).expect("a line")
 }
 
 fn memory_policy() -> String {
@@ -226,7 +230,8 @@ fn main() {
         eprintln!("this user namespace has no second id for the attribute `{name}`");
         return;
     }
-    if name == "speculation" && !of_status("SpeculationIndirectBranch:").starts_with("conditional") {
+    let has_control = |text: String| text.starts_with("conditional");
+    if name == "speculation" && !line_of_status("SpeculationIndirectBranch:").is_some_and(has_control) {
         eprintln!("a processor or kernel where no thread has a control of its own");
         return;
     }
