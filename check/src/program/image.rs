@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -89,27 +88,7 @@ impl Node {
 }
 
 /// A map by node. Nodes are small numbers, which need no protection from collisions.
-pub(crate) type NodeMap<T> = HashMap<Node, T, BuildHasherDefault<NodeHasher>>;
-
-#[derive(Default)]
-pub(crate) struct NodeHasher(u64);
-
-impl Hasher for NodeHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // The golden ratio: the map uses the highest and the lowest bits.
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-}
+pub(crate) type NodeMap<T> = rustc_hash::FxHashMap<Node, T>;
 
 /// What a [`Node`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
