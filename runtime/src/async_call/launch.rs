@@ -35,7 +35,7 @@ where
         let pool = Pool::of_process();
         match self.options.choose(pool) {
             Ok(ThreadKind::Fresh) => self.on_fresh_thread(pool),
-            Ok(ThreadKind::Pooled) => match pool.ensure(&self.allowance) {
+            Ok(ThreadKind::Pooled) => match pool.ensure(self.allowance) {
                 Ok(()) => self.on_leased_thread(pool),
                 Err(error) => Err((error, self)),
             },
@@ -50,7 +50,7 @@ where
         };
         lease.submit(move |thread, lease| {
             if let Some(thread) = thread {
-                if thread.admit(None, &self.allowance).is_some() {
+                if thread.admit(None, self.allowance).is_some() {
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
             }

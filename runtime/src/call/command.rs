@@ -28,6 +28,8 @@ use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Place};
 use crate::sys::ParentDeathSignal;
+use crate::thread::pinned::PinnedThread;
+use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors, start_pending};
 
 impl Place {
@@ -48,26 +50,28 @@ impl Place {
             return Err(Error::new(ErrorKind::Unsupported, format!("start a process in {self}"), why));
         }
         let context = Context::of_caller();
-        let allowance = Allowance::unknown();
-        let mut start = Some(start);
+        let allowance = Allowance::of_caller();
+        let (place, context, id) = (&place, &context, &id);
+        let run = move |start, thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            match thread.admit(Some(place.as_target()), allowance) {
+                None => return Err(start),
+                Some(Err(error)) => return Ok((Err((error, start)), LeaseEnd::not_entered(&pool.roster, thread))),
+                Some(Ok(())) => {}
+            }
+            // tokio panics without the drivers that it needs.
+            let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
+            if let Ok(Ok(child)) = &started {
+                if let Some(id) = id(child) {
+                    thread.has_started(id);
+                }
+            }
+            Ok((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
+        };
         let (lease, (started, lease_end)) =
-            pool.lease_admitted(Role::for_processes_in(&place), &allowance, |thread, _| {
-                if let Err(error) = thread.admit(Some(place.as_target()), &allowance)? {
-                    return Some((Err(error), LeaseEnd::not_entered(&pool.roster, thread)));
-                }
-                let Some(start) = start.take() else { unreachable!("a process is started once") };
-                // tokio panics without the drivers that it needs.
-                let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
-                if let Ok(Ok(child)) = &started {
-                    if let Some(id) = id(child) {
-                        thread.has_started(id);
-                    }
-                }
-                Some((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-            })?;
+            pool.lease_admitted(Role::for_processes_in(place), allowance, start, run)?;
         // What became of the thread is in the counters, and the poison hook was called.
         let _ = lease_end.return_lease(lease).report();
-        Ok(started?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        Ok(started.map_err(|(error, _start)| error)?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
     }
 }
 

@@ -11,11 +11,11 @@ use std::thread::{self, Builder};
 
 use crate::call::session::{CallResult, CallTask};
 use crate::error::Error;
-use crate::netns::Target;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Pool, Role, descriptors};
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Allowance, LeaseEnd, Pool, Role, descriptors};
 
 /// Which thread a call runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,27 +95,31 @@ impl FreshThread {
     }
 }
 
+/// The result of a call, on the caller's thread. On an error, the body did not run.
+type Answer<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
+
 /// Runs a task on an idle thread of the pool, or on a new one, and waits.
-pub(super) fn on_leased_thread<F, R>(
+pub(super) fn on_leased_thread<'c, F, R>(
     pool: &'static Pool,
-    task: CallTask<'_, F>,
+    task: CallTask<'c, F>,
     role: Role,
     options: &Options,
-) -> Result<CallResult<R>, Error>
+) -> Result<Answer<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
     let name = options.session_name();
-    let CallTask { target, body, inspect, audit } = task;
-    let mut body = Some(body);
-    let allowance = Allowance::unknown();
-    let (lease, (result, lease_end)) = pool.lease_admitted(role, &allowance, |thread, assist_point| {
-        let entered = thread.admit(target, &allowance)?;
-        let task = CallTask { target, body: &mut body, inspect, audit };
-        Some(task.run(entered, pool, thread, name.as_deref(), Some(assist_point)))
-    })?;
-    Ok((result, lease_end.return_lease(lease)))
+    let name = name.as_deref();
+    let allowance = Allowance::of_caller();
+    let run = move |task: CallTask<'c, F>, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+        let Some(entered) = thread.admit(task.target, allowance) else { return Err(task) };
+        Ok(task.run(entered, pool, thread, name, Some(assist_point)))
+    };
+    let (lease, (result, lease_end)) = pool.lease_admitted(role, allowance, task, run)?;
+    let lease_end = lease_end.return_lease(lease);
+    // A body that was not run is dropped here.
+    Ok((result.map_err(|(error, _body)| error), lease_end))
 }
 
 /// Runs a task on a fresh thread, and waits until the thread has exited.
@@ -123,7 +127,7 @@ pub(super) fn on_fresh_thread<F, R>(
     pool: &'static Pool,
     task: CallTask<'_, F>,
     options: &Options,
-) -> Result<CallResult<R>, Error>
+) -> Result<Answer<R>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -132,18 +136,17 @@ where
     // The last reference to the restore path is the caller's: it closes descriptors.
     let _kept = fresh.clone();
     let _leased = pool.roster.count_lease();
-    let CallTask { target, body, inspect, audit } = task;
-    let mut body = Some(body);
-    let task = CallTask { target, body: &mut body, inspect, audit };
     thread::scope(|scope| {
         let run = move |thread: &mut PinnedThread| {
-            let entered = target.map_or(Ok(()), |target: Target<'_>| thread.enter_checked(target));
+            let entered = task.target.map_or(Ok(()), |target| thread.enter_checked(target));
             task.run(entered, pool, thread, None, None)
         };
         let thread = options
             .builder()
             .spawn_scoped(scope, move || fresh.pin(run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        let (result, lease_end): CallResult<R, F> =
+            thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok((result.map_err(|(error, _body)| error), lease_end))
     })
 }

@@ -77,12 +77,12 @@ pub(super) struct CallTask<'c, F> {
     pub(super) audit: Option<&'c Audit>,
 }
 
-/// The result of a task on the pinned thread. On an error, the namespace was not entered and the body did not run.
-pub(super) type CallResult<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
+/// The result of a task on the pinned thread. On an error, the namespace was not entered and the body did not run. It
+/// comes back: its destructor is user code, and must run on the caller's thread.
+pub(super) type CallResult<R, F> = (Result<thread::Result<R>, (Error, F)>, LeaseEnd);
 
-impl<F> CallTask<'_, &mut Option<F>> {
-    /// Makes a call, on the pinned thread's side. If the namespace was not entered, the body stays in its `Option`: its
-    /// destructor is user code, and must run on the caller's thread.
+impl<F> CallTask<'_, F> {
+    /// Makes a call, on the pinned thread's side.
     pub(super) fn run<R>(
         self,
         entered: Result<(), Error>,
@@ -90,16 +90,15 @@ impl<F> CallTask<'_, &mut Option<F>> {
         thread: &mut PinnedThread,
         name: Option<&CStr>,
         assist_point: Option<&AssistPoint<'_>>,
-    ) -> CallResult<R>
+    ) -> CallResult<R, F>
     where
         F: FnOnce(&mut PinnedThread) -> R,
     {
         let mut session = match Session::begin(pool, thread, entered, self.inspect, self.audit, name) {
             Ok(session) => session,
-            Err((error, lease_end)) => return (Err(error), lease_end),
+            Err((error, lease_end)) => return (Err((error, self.body)), lease_end),
         };
-        let Some(body) = self.body.take() else { unreachable!("a body is run once") };
-        let value = session.run(body);
+        let value = session.run(self.body);
         (Ok(value), session.end(assist_point))
     }
 }

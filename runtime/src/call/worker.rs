@@ -95,10 +95,8 @@ impl Worker {
         seat.run.set_outer(WorkerRun::current());
         let outer = scopeguard::guard((), |()| seat.run.set_outer(None));
         let context = Context::of_worker_run(Arc::clone(&seat.run));
-        let mut body = Some(f);
         let mut job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            let Some(body) = body.take() else { unreachable!("a body is run once") };
-            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
+            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(f)));
             let roster = &Pool::of_process().roster;
             let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
             (value, lease_end)
@@ -108,7 +106,7 @@ impl Worker {
                 Some(lease) => lease,
                 empty => empty.insert(move_in(&self.ns)?),
             };
-            match lease.run(None, job) {
+            match lease.run(Allowance::default(), job) {
                 Ok(result) => break result,
                 Err(Rejected(rejected)) => job = rejected,
             }
@@ -156,11 +154,12 @@ fn move_in(ns: &NetNs) -> Result<Lease, Error> {
                    worker shares that of the process; use `Call::fresh`";
         return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
     }
-    let allowance = Allowance::unknown();
-    let (lease, entered) = pool.lease_admitted(Role::Bodies, &allowance, |thread, _| {
-        let entered = thread.admit(Some(ns.as_target()), &allowance)?;
-        Some(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
-    })?;
+    let allowance = Allowance::of_caller();
+    let enter = move |(), thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+        let entered = thread.admit(Some(ns.as_target()), allowance).ok_or(())?;
+        Ok(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
+    };
+    let (lease, entered) = pool.lease_admitted(Role::Bodies, allowance, (), enter)?;
     match entered {
         Ok(()) => Ok(lease),
         Err((error, lease_end)) => {
@@ -192,7 +191,7 @@ impl Drop for Worker {
         let roster = &Pool::of_process().roster;
         let restore =
             |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
-        if let Ok(lease_end) = lease.run(None, restore) {
+        if let Ok(lease_end) = lease.run(Allowance::default(), restore) {
             move_out(Some(lease), lease_end);
         }
     }

@@ -118,6 +118,8 @@ pub struct PinnedThread {
     own_files: Option<OwnFiles>,
     /// What it has taken on for its lease.
     capabilities: Capabilities,
+    /// Whether the lease's owner has the same, as far as is known.
+    owner_has_the_same: bool,
     /// The processes that it has started for callers. (A body's are the body's.)
     children: Children,
     /// Why the first restore that failed did.
@@ -144,6 +146,7 @@ impl PinnedThread {
             restore_path: None,
             own_files: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
+            owner_has_the_same: true,
             children: Children::default(),
             poison: None,
             state: LeaseState::Pristine,
@@ -301,10 +304,11 @@ impl PinnedThread {
     ///
     /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
     /// caller leases another thread.
-    pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: &Allowance) -> Option<Result<(), Error>> {
+    pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: Allowance) -> Option<Result<(), Error>> {
         let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
         let entered = enter(self);
-        let Some(callers) = allowance.wait() else { return Some(entered) };
+        self.owner_has_the_same = true;
+        let Some(callers) = allowance.capabilities() else { return Some(entered) };
         // An admitted thread has the privileges that were recorded. The C library may have changed those of another
         // thread.
         let inside = target.is_some() && entered.is_ok();
@@ -315,7 +319,7 @@ impl PinnedThread {
             return Some(entered);
         }
         let wanted = allowance::of_process(callers);
-        allowance.set(wanted);
+        self.owner_has_the_same = wanted == callers;
         if wanted == self.capabilities {
             return Some(entered);
         }
@@ -361,7 +365,7 @@ impl PinnedThread {
 
     /// Whether the lease's owner can do a part of the inspection, and such a part exists.
     pub(crate) fn can_be_assisted(&self) -> bool {
-        !self.untouched && self.home.can_be_assisted()
+        !self.untouched && self.owner_has_the_same && self.home.can_be_assisted()
     }
 
     /// The position of the thread in its lease.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::allowance::Allowance;
+use super::allowance::{self, Allowance};
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
@@ -87,57 +87,63 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can take on the allowance, and has it run the job, which begins with the thread's
-    /// admission. `None` from the job: the thread is unfit, the job was not run, and another thread is to run it.
-    pub(crate) fn lease_admitted<R: Send>(
+    /// Leases a thread that can take on the allowance, and has it run the task, which begins with the thread's
+    /// admission. The task comes back where the thread is unfit: it was not run, and another thread is to run it.
+    ///
+    /// The task goes to the other thread by value, with the job: see [`rendezvous`](super::rendezvous).
+    pub(crate) fn lease_admitted<T: Send, R: Send>(
         &'static self,
         role: Role,
-        allowance: &Allowance,
-        mut job: impl FnMut(&mut PinnedThread, &AssistPoint<'_>) -> Option<R> + Send,
+        allowance: Allowance,
+        task: T,
+        run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
     ) -> Result<(Lease, R), Error> {
         /// Other callers may give unfit ones back meanwhile.
         const RENEWALS: u32 = 16;
         let mut renewals = 0;
+        let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
+        let mut job = job_of(task);
         loop {
             let mut lease = self.lease(role)?;
-            match lease.run(Some(allowance), |thread, assist_point| job(thread, assist_point)) {
+            match lease.run(allowance, job) {
+                Ok(Ok(result)) => return Ok((lease, result)),
                 // The thread failed its inspection: lease another.
-                Err(Rejected(_)) => {}
-                Ok(Some(result)) => return Ok((lease, result)),
-                Ok(None) if renewals < RENEWALS => {
+                Err(Rejected(rejected)) => job = rejected,
+                Ok(Err(task)) if renewals < RENEWALS => {
                     drop(lease);
                     renewals += 1;
                     self.renew(allowance)?;
+                    job = job_of(task);
                 }
-                Ok(None) => return Err(unfit()),
+                Ok(Err(_task)) => return Err(unfit()),
             }
         }
     }
 
     /// Makes new workers able to have the capabilities that the process has now: see [`Allowance`].
-    pub(crate) fn ensure(&'static self, allowance: &Allowance) -> Result<(), Error> {
-        let Some(callers) = allowance.wait() else { return Ok(()) };
+    pub(crate) fn ensure(&'static self, allowance: Allowance) -> Result<(), Error> {
+        let Some(callers) = allowance.capabilities() else { return Ok(()) };
         let (mut templates, home) = self.templates(Settle::FindOut)?;
         self.renew_template(&mut templates, home, callers)
     }
 
     /// As [`Pool::ensure`], when a thread could not take on the allowance.
-    fn renew(&'static self, allowance: &Allowance) -> Result<(), Error> {
+    fn renew(&'static self, allowance: Allowance) -> Result<(), Error> {
         // They are as old as that one, or older.
         self.roster.clear_idle();
-        let Some(callers) = allowance.wait() else { return Ok(()) };
+        let Some(callers) = allowance.capabilities() else { return Ok(()) };
         let (mut templates, home) = self.templates(Settle::FindOut)?;
-        self.renew_template(&mut templates, home, callers)
+        self.renew_template(&mut templates, home, allowance::of_process(callers))
     }
 
     fn renew_template(
         &'static self,
         templates: &mut Vec<Template>,
         home: &'static Home,
-        callers: Capabilities,
+        wanted: Capabilities,
     ) -> Result<(), Error> {
         let suffices =
-            |template: &Template| template.capabilities().is_some_and(|its| callers.permitted & !its.permitted == 0);
+            |template: &Template| template.capabilities().is_some_and(|its| wanted.permitted & !its.permitted == 0);
         if templates.last().is_some_and(suffices) {
             return Ok(());
         }
@@ -202,20 +208,18 @@ impl Lease {
     /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes
     /// back: the worker failed an inspection since its last lease, and another is to be leased.
     ///
-    /// First this thread finds out what it may do, if there is an allowance to fill.
-    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps.
-    pub(crate) fn run<F, R>(&mut self, allowance: Option<&Allowance>, job: F) -> Result<R, Rejected<F>>
+    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps. The worker
+    /// then has the capabilities of the allowance.
+    pub(crate) fn run<F, R>(&mut self, allowance: Allowance, job: F) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
-        // Before the job is posted: while the worker waited for it, each look at it would cost a trip to another CPU.
-        allowance.into_iter().for_each(Allowance::look);
         let own_files = worker.retired.role.has_own_files();
         let inspect = |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
-                let capabilities = allowance.and_then(Allowance::wait).unwrap_or(home.capabilities());
+                let capabilities = allowance.capabilities().unwrap_or(home.capabilities());
                 home.inspect_from_anywhere(thread, capabilities, own_files, OptionalCalls::of_current_thread())
             });
         };

@@ -32,8 +32,10 @@
 //! interleaving of jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
+use std::thread;
 use std::time::Duration;
 
 use super::spin_policy::{Asleep, SpinLimit, SpinPolicy, Wake};
@@ -43,7 +45,30 @@ use crate::sync::{
 };
 
 /// What the callee runs, with the `A` that it keeps. It does not unwind.
-type Job<'j, A> = dyn FnMut(&mut A, &AssistPoint<'_>) + Send + 'j;
+type Job<'j, A> = dyn RunJob<A> + Send + 'j;
+
+trait RunJob<A> {
+    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>);
+}
+
+/// A job, and then its result in the same place. The two sides share nothing else of the caller's stack: each cache
+/// line that moves to another processor and back costs 0.1 to 0.2 µs.
+enum JobSlot<F, R> {
+    Given(F),
+    Taken,
+    Done(thread::Result<R>),
+}
+
+impl<A, F, R> RunJob<A> for CachePadded<JobSlot<F, R>>
+where
+    F: FnOnce(&mut A, &AssistPoint<'_>) -> R,
+{
+    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>) {
+        if let JobSlot::Given(job) = mem::replace(&mut self.0, JobSlot::Taken) {
+            self.0 = JobSlot::Done(panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
+        }
+    }
+}
 
 /// What a callee is given for good. Without an `A` it is rejected.
 type OwnedJob<A> = Box<dyn FnOnce(Option<&mut A>) + Send>;
@@ -196,20 +221,13 @@ impl<A> Caller<A> {
         F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
-        let mut job = Some(job);
-        let mut result = None;
-        self.run_borrowed(
-            &mut |argument: &mut A, assist_point: &AssistPoint<'_>| {
-                let job = job.take();
-                result = job.map(|job| panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
-            },
-            assist,
-        );
-        match (result, job) {
-            (Some(Ok(value)), _) => Ok(value),
-            (Some(Err(payload)), _) => panic::resume_unwind(payload),
-            (None, Some(job)) => Err(Rejected(job)),
-            (None, None) => unreachable!("a job that was taken has a result"),
+        let mut slot = CachePadded(JobSlot::Given(job));
+        self.run_borrowed(&mut slot, assist);
+        match slot.0 {
+            JobSlot::Done(Ok(value)) => Ok(value),
+            JobSlot::Done(Err(payload)) => panic::resume_unwind(payload),
+            JobSlot::Given(job) => Err(Rejected(job)),
+            JobSlot::Taken => unreachable!("a job that was taken has a result"),
         }
     }
 
@@ -219,12 +237,12 @@ impl<A> Caller<A> {
         let job = NonNull::from(job);
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until
         // it answers, and this function does not return before that.
-        let job = unsafe { std::mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
+        let job = unsafe { mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
         self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
         let turns = self.post_borrowed(Request::Borrowed(job));
         self.await_answer(turns, assist);
         self.policy.end(Instant::now);
-        std::mem::forget(no_unwinding);
+        mem::forget(no_unwinding);
     }
 
     /// Posts, and wakes the callee where the policy wants it. Returns for how many turns to spin.
@@ -363,10 +381,12 @@ impl<A> Callee<A> {
                 if order.load(Ordering::Relaxed) != NONE {
                     return order.load(Ordering::Acquire);
                 }
+                // The caller writes to this cache line twice. A look in between takes it away.
+                spin_loop();
                 spin_loop();
             }
         }
-        if std::mem::take(&mut self.introduces_itself) {
+        if mem::take(&mut self.introduces_itself) {
             thread.store(current_thread(), Ordering::Relaxed);
         }
         cpu.store(current_cpu(), Ordering::Relaxed);
@@ -412,7 +432,7 @@ impl<A> BorrowedJob<'_, A> {
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         let job = unsafe { self.job.as_mut() };
         let assist_point = AssistPoint { offer: &self.response.offer, reached: Cell::new(false) };
-        job(argument, &assist_point);
+        job.run(argument, &assist_point);
         // Before the answer: after it the caller cannot claim any more, and may post again.
         let assisted = assist_point.reached.get() && self.response.offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
         // Dropping it answers.

@@ -54,7 +54,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<(), Error> {
         progress: None,
         retry: None,
     };
-    maker.shared.process.ensure(&maker.allowance)?;
+    maker.shared.process.ensure(maker.allowance)?;
     maker.lease_thread().map_err(|(error, _maker)| error)
 }
 
@@ -82,7 +82,7 @@ impl Maker {
         lease.submit(move |thread, lease| {
             // Without a restore, so the thread exits: it has run code that no call answers for.
             let _lease = lease;
-            if thread.is_some_and(|thread| thread.admit(None, &self.allowance).is_some()) {
+            if thread.is_some_and(|thread| thread.admit(None, self.allowance).is_some()) {
                 // Best effort: the name is diagnostic only.
                 let _ = sys::name_current_thread(c"in-netns-pool");
                 self.run();
