@@ -118,6 +118,8 @@ pub(crate) struct Built {
     pub programs: Vec<Executable>,
     pub libraries: Vec<Library>,
     pub crates: Crates,
+    /// Where the libraries are, and the files beside them.
+    pub folders: Vec<PathBuf>,
     /// Where `rustc` finds libraries: Rust's, then native ones.
     pub search: Vec<OsString>,
     pub directory: PathBuf,
@@ -270,6 +272,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         programs: Vec::new(),
         libraries: Vec::new(),
         crates: Crates::default(),
+        folders: Vec::new(),
         search: Vec::new(),
         directory,
         target,
@@ -314,14 +317,17 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     });
     // Cargo reports them as they are finished: the report has one order.
     built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
-    let mut search: Vec<OsString> = built
+    built.folders = built
         .libraries
         .iter()
         .filter_map(|library| library.rlib.parent())
         // A member of the workspace is put beside the folder of all others.
         .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
-        .map(|folder| format!("dependency={}", folder.display()).into())
         .collect();
+    built.folders.sort();
+    built.folders.dedup();
+    let dependency = |folder: &PathBuf| format!("dependency={}", folder.display()).into();
+    let mut search: Vec<OsString> = built.folders.iter().map(dependency).collect();
     search.extend(native);
     search.sort();
     search.dedup();

@@ -13,6 +13,7 @@ mod rules;
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -20,7 +21,7 @@ use anyhow::{Context as _, Result};
 use crate::analysis::functions::Functions;
 use crate::analysis::root::Root;
 use crate::analysis::{analyze, canary, roots, search};
-use crate::build::Crates;
+use crate::build::Built;
 use crate::options::{Format, Options};
 use crate::program::debug::Debug;
 use crate::program::split::Split;
@@ -76,12 +77,13 @@ fn check(options: &Options) -> Result<ExitCode> {
     let built = build::build(options, &metadata, &profile)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
-    let rules = Rules { table, allowances, baseline, wanted };
+    // What is known of each name is freed with the process: one by one it would take a while.
+    let rules = ManuallyDrop::new(Rules { table, allowances, baseline, wanted });
     let mut programs = Vec::new();
     let mut named = HashSet::new();
     for program in &built.programs {
         status("Checking", &format!("{} `{}`", program.kind, program.target));
-        programs.push(analyze_program(program, &rules, &built.crates, options, &mut named)?);
+        programs.push(analyze_program(program, &built, &rules, options, &mut named)?);
     }
     roots::refuse_unknown(&rules.wanted, |pattern| named.contains(&pattern.written))?;
     let unused_allowances = rules.allowances.unused().map(|allowance| allowance.written.clone()).collect();
@@ -117,8 +119,8 @@ struct Rules {
 /// `named` gains the patterns of the user that this program has a function for.
 fn analyze_program(
     built: &build::Executable,
+    whole: &Built,
     rules: &Rules,
-    crates: &Crates,
     options: &Options,
     named: &mut HashSet<String>,
 ) -> Result<CheckedProgram> {
@@ -128,8 +130,8 @@ fn analyze_program(
     let graph = graph::Graph::new(&image);
     let functions = Functions::new(&graph, table);
     let unreadable = || format!("read {}", program.path.display());
-    let split = Split::of(&image, &program.path).with_context(unreadable)?;
-    let debug = Debug::new(&image, &split, crates).with_context(unreadable)?;
+    let split = Split::of(&image, &whole.folders).with_context(unreadable)?;
+    let debug = Debug::new(&image, &split, &whole.crates).with_context(unreadable)?;
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
     named.extend(found.named.drain(..));

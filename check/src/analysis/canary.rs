@@ -90,7 +90,7 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
     let image = program.image()?;
     let graph = Graph::new(&image);
     let functions = Functions::new(&graph, table);
-    let (split, crates) = (Split::of(&image, &path)?, Crates::default());
+    let (split, crates) = (Split::of(&image, &built.folders)?, Crates::default());
     let debug = Debug::new(&image, &split, &crates)?;
     let context = Context::new(&graph, &functions, table, &debug);
     let wanted = Wanted { roots: Vec::new(), closures: Vec::new(), regions: false };

@@ -136,7 +136,7 @@ impl<'d> Debug<'d> {
 
     /// The look-ups have no way to fail: the first failure is kept.
     fn noted<T>(&self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.failure.get_or_init(|| error.context("read the debug information"))).ok()
+        result.map_err(|error| self.failure.get_or_init(|| error)).ok()
     }
 
     /// The source line of the code at `address`.

@@ -25,8 +25,8 @@ struct Unit {
 }
 
 impl Split {
-    /// The files that the debug information of a program names.
-    pub(crate) fn of(image: &Image<'_>, program: &Path) -> Result<Self> {
+    /// The files that the debug information of a program names. `folders`: where else they may be.
+    pub(crate) fn of(image: &Image<'_>, folders: &[PathBuf]) -> Result<Self> {
         let load = |id: gimli::SectionId| image.section(id.name()).map(|bytes| EndianSlice::new(bytes, LittleEndian));
         let dwarf = gimli::Dwarf::load(load)?;
         let mut files = HashMap::new();
@@ -37,7 +37,7 @@ impl Split {
                 let text = |name: EndianSlice<'_, LittleEndian>| name.to_string_lossy().into_owned();
                 let folder = unit.comp_dir.map(text).unwrap_or_default();
                 let path = Path::new(&folder).join(text(dwarf.attr_string(&unit, name)?));
-                files.insert(id, Unit { path: found(path, program), bytes: OnceCell::new() });
+                files.insert(id, Unit { path: found(path, folders), bytes: OnceCell::new() });
             }
         }
         Ok(Self { files })
@@ -77,11 +77,10 @@ impl Unit {
 }
 
 /// A build directory may have been moved since, or its path may not be in the debug information.
-fn found(path: PathBuf, program: &Path) -> PathBuf {
+fn found(path: PathBuf, folders: &[PathBuf]) -> PathBuf {
     if path.exists() {
         return path;
     }
     let Some(name) = path.file_name() else { return path };
-    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join("deps").join(name));
-    beside.into_iter().find(|path| path.exists()).unwrap_or(path)
+    folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()).unwrap_or(path)
 }
