@@ -8,12 +8,16 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::BufReader;
 use std::os::unix::process::CommandExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::Version;
-use cargo_metadata::{Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, PackageId, TargetKind};
+use cargo_metadata::{
+    Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, Package, PackageId, TargetKind,
+};
 
 use crate::options::Options;
 use crate::program::architecture::Architecture;
@@ -30,8 +34,10 @@ const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
-const COMPILE_FLAGS: [&str; 4] =
-    ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none", "-Csplit-debuginfo=off"];
+const COMPILE_FLAGS: [&str; 3] = ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none"];
+/// Where the debug information is: in the program, or in files beside it, which the linker does not copy.
+const TOGETHER_FLAG: &str = "-Csplit-debuginfo=off";
+const APART_FLAG: &str = "-Csplit-debuginfo=unpacked";
 /// For every program: what refers to what.
 const LINK_FLAG: &str = "-Clink-arg=-Wl,--emit-relocs";
 
@@ -46,7 +52,7 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     let mut command = Command::new(program);
     command.args(rest);
     if compiles_for_the_program(rest) {
-        command.args(COMPILE_FLAGS);
+        command.args(COMPILE_FLAGS).arg(if debug_information_apart(rest) { APART_FLAG } else { TOGETHER_FLAG });
         if std::env::var_os(UNOPTIMISED).is_some() {
             command.arg("-Copt-level=0");
         }
@@ -93,6 +99,15 @@ fn compiles_for_the_program(arguments: &[OsString]) -> bool {
     value_of(arguments, "--crate-name").is_some_and(|name| name != "build_script_build" && name != "___")
 }
 
+/// Whether the debug information of a crate stays out of the program.
+///
+/// Incremental compilation names the files anew each time, and objects that it uses again refer to the old ones. A
+/// wrapper that keeps what was compiled may not keep these files.
+fn debug_information_apart(arguments: &[OsString]) -> bool {
+    let incremental = arguments.iter().any(|argument| argument.to_string_lossy().contains("incremental="));
+    !incremental && std::env::var_os(INNER_WRAPPER).is_none()
+}
+
 fn links_a_program(arguments: &[OsString]) -> bool {
     value_of(arguments, "--crate-type") == Some(OsStr::new("bin"))
         || arguments.iter().any(|argument| argument == "--test")
@@ -102,6 +117,9 @@ fn links_a_program(arguments: &[OsString]) -> bool {
 pub(crate) struct Built {
     pub programs: Vec<Executable>,
     pub libraries: Vec<Library>,
+    pub crates: Crates,
+    /// Where the libraries are, and the files beside them.
+    pub folders: Vec<PathBuf>,
     /// Where `rustc` finds libraries: Rust's, then native ones.
     pub search: Vec<OsString>,
     pub directory: PathBuf,
@@ -199,23 +217,26 @@ fn inherits_release(name: &str, metadata: &Metadata) -> Result<bool> {
     Ok(false)
 }
 
-/// Asks cargo what the workspace is.
-pub(crate) fn metadata(options: &Options) -> Result<Metadata> {
+/// Asks cargo what the workspace is. Dependencies are resolved only if that is asked for: it takes much longer.
+pub(crate) fn metadata(options: &Options, dependencies: bool) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.other_options(options.metadata_arguments());
+    if !dependencies {
+        command.no_deps();
+    }
     if let Some(path) = &options.manifest_path {
         command.manifest_path(path);
     }
     command.exec().context("ask cargo about the workspace")
 }
 
-/// Builds what the options select.
-pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -> Result<Built> {
+/// Builds what the options select. `workspace`: without its dependencies.
+pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) -> Result<Built> {
     let target = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
     refuse_other_architectures(target.as_deref())?;
     // A profile that optimises may do so for single packages too: the wrapper undoes all of it.
     let unoptimised = options.unoptimised || profile.optimises;
-    let directory = options.target_dir.clone().unwrap_or_else(|| metadata.target_directory.as_std_path().to_owned());
+    let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
     // Cargo does not know what the wrapper adds: what it adds is built apart.
     let directory = directory.join(if unoptimised { "netns-check-unoptimised" } else { "netns-check" });
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -238,11 +259,34 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
     }
     let mut child = command.spawn().context("run `cargo build`")?;
     let output = child.stdout.take().context("read what `cargo build` says")?;
-    let linked = linked_packages(metadata);
-    let mut built = Built { programs: Vec::new(), libraries: Vec::new(), search: Vec::new(), directory, target };
+    let (messages, metadata) = thread::scope(|scope| {
+        let mut messages = Message::parse_stream(BufReader::new(output)).peekable();
+        // Before its first message cargo holds a lock that the question needs too. After it, there is time.
+        messages.peek();
+        let metadata = scope.spawn(|| self::metadata(options, true));
+        let messages: Vec<_> = messages.collect();
+        (messages, metadata.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let status = child.wait().context("wait for `cargo build`")?;
+    let mut built = Built {
+        programs: Vec::new(),
+        libraries: Vec::new(),
+        crates: Crates::default(),
+        folders: Vec::new(),
+        search: Vec::new(),
+        directory,
+        target,
+    };
+    if !status.success() {
+        let missing = built.target.as_deref().and_then(|target| what_is_missing(target, &built.directory));
+        bail!("the build failed ({status}): nothing was checked{}", missing.unwrap_or_default());
+    }
+    let metadata = metadata?;
+    built.crates = Crates::of(&metadata);
+    let linked = linked_packages(&metadata);
     let mut native: Vec<OsString> = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
-    for message in Message::parse_stream(BufReader::new(output)) {
+    for message in messages {
         match message.context("read what `cargo build` says")? {
             // With `--target` those are apart from the libraries that need them.
             Message::CompilerArtifact(artifact) if artifact.target.kind.contains(&TargetKind::ProcMacro) => {
@@ -250,18 +294,13 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
                 native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
             }
             Message::CompilerArtifact(artifact) if linked.contains(&artifact.package_id) => {
-                note_artifact(&artifact, metadata, &mut built, &mut optimised);
+                note_artifact(&artifact, &metadata, &mut built, &mut optimised);
             }
             Message::BuildScriptExecuted(script) => {
                 native.extend(script.linked_paths.iter().map(|path| OsString::from(path.as_str())));
             }
             _ => {}
         }
-    }
-    let status = child.wait().context("wait for `cargo build`")?;
-    if !status.success() {
-        let missing = built.target.as_deref().and_then(|target| what_is_missing(target, &built.directory));
-        bail!("the build failed ({status}): nothing was checked{}", missing.unwrap_or_default());
     }
     if !unoptimised {
         refuse_optimised(&optimised)?;
@@ -278,14 +317,17 @@ pub(crate) fn build(options: &Options, metadata: &Metadata, profile: &Profile) -
     });
     // Cargo reports them as they are finished: the report has one order.
     built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
-    let mut search: Vec<OsString> = built
+    built.folders = built
         .libraries
         .iter()
         .filter_map(|library| library.rlib.parent())
         // A member of the workspace is put beside the folder of all others.
         .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
-        .map(|folder| format!("dependency={}", folder.display()).into())
         .collect();
+    built.folders.sort();
+    built.folders.dedup();
+    let dependency = |folder: &PathBuf| format!("dependency={}", folder.display()).into();
+    let mut search: Vec<OsString> = built.folders.iter().map(dependency).collect();
     search.extend(native);
     search.sort();
     search.dedup();
@@ -349,6 +391,50 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
         }
     }
     linked
+}
+
+/// The crates of the workspace and its dependencies.
+#[derive(Default)]
+pub(crate) struct Crates {
+    /// Each crate, and those that depend on it directly.
+    dependents: HashMap<String, HashSet<String>>,
+}
+
+impl Crates {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let mut dependents: HashMap<String, HashSet<String>> = HashMap::new();
+        for node in metadata.resolve.iter().flat_map(|resolve| &resolve.nodes) {
+            let own = crates_of(&metadata[&node.id]);
+            for name in &own {
+                // Programs and tests of a package depend on its library.
+                dependents.entry(name.clone()).or_default().extend(own.iter().cloned());
+            }
+            for dependency in &node.deps {
+                for name in crates_of(&metadata[&dependency.pkg]) {
+                    dependents.entry(name).or_default().extend(own.iter().cloned());
+                }
+            }
+        }
+        Self { dependents }
+    }
+
+    /// The crates in which types of these crates can occur. None: any.
+    pub(crate) fn that_can_name<'n>(&self, crates: impl Iterator<Item = &'n str>) -> Option<HashSet<&str>> {
+        let mut found: HashSet<&str> = HashSet::new();
+        let mut waiting: Vec<&str> = crates.collect();
+        while let Some(name) = waiting.pop() {
+            let (name, dependents) = self.dependents.get_key_value(name)?;
+            if found.insert(name) {
+                waiting.extend(dependents.iter().map(String::as_str));
+            }
+        }
+        Some(found)
+    }
+}
+
+/// The names of the crates that a package is made of.
+fn crates_of(package: &Package) -> HashSet<String> {
+    package.targets.iter().map(|target| target.name.replace('-', "_")).collect()
 }
 
 fn refuse_other_architectures(target: Option<&str>) -> Result<()> {
@@ -438,7 +524,7 @@ pub(crate) fn compile(source: &Path, libraries: &[(String, PathBuf)], built: &Bu
     let run = |extra: &[&str]| {
         let mut command = rustc();
         command.arg(source).arg("-o").arg(&output).args(["--edition=2024", "--cap-lints=allow", "-Copt-level=0"]);
-        command.args(COMPILE_FLAGS).arg(LINK_FLAG).args(extra);
+        command.args(COMPILE_FLAGS).args([TOGETHER_FLAG, LINK_FLAG]).args(extra);
         for (name, rlib) in libraries {
             let mut value = OsString::from(format!("{name}="));
             value.push(rlib);

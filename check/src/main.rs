@@ -13,6 +13,7 @@ mod rules;
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -20,8 +21,11 @@ use anyhow::{Context as _, Result};
 use crate::analysis::functions::Functions;
 use crate::analysis::root::Root;
 use crate::analysis::{analyze, canary, roots, search};
+use crate::build::Built;
 use crate::options::{Format, Options};
-use crate::program::{debug, graph, image};
+use crate::program::debug::Debug;
+use crate::program::split::Split;
+use crate::program::{graph, image};
 use crate::report::{CheckedProgram, Report};
 use crate::rules::allow::Allowances;
 use crate::rules::baseline::Baseline;
@@ -59,7 +63,7 @@ fn check(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let table = Table::load(options.sinks.as_deref())?;
-    let metadata = build::metadata(options)?;
+    let metadata = build::metadata(options, false)?;
     let allowances = Allowances::read(&metadata)?;
     let baseline = Baseline::read(options.baseline.as_deref())?;
     let wanted = options.wanted()?;
@@ -73,12 +77,13 @@ fn check(options: &Options) -> Result<ExitCode> {
     let built = build::build(options, &metadata, &profile)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
-    let rules = Rules { table, allowances, baseline, wanted };
+    // What is known of each name is freed with the process: one by one it would take a while.
+    let rules = ManuallyDrop::new(Rules { table, allowances, baseline, wanted });
     let mut programs = Vec::new();
     let mut named = HashSet::new();
     for program in &built.programs {
         status("Checking", &format!("{} `{}`", program.kind, program.target));
-        programs.push(analyze_program(program, &rules, options, &mut named)?);
+        programs.push(analyze_program(program, &built, &rules, options, &mut named)?);
     }
     roots::refuse_unknown(&rules.wanted, |pattern| named.contains(&pattern.written))?;
     let unused_allowances = rules.allowances.unused().map(|allowance| allowance.written.clone()).collect();
@@ -114,6 +119,7 @@ struct Rules {
 /// `named` gains the patterns of the user that this program has a function for.
 fn analyze_program(
     built: &build::Executable,
+    whole: &Built,
     rules: &Rules,
     options: &Options,
     named: &mut HashSet<String>,
@@ -123,13 +129,15 @@ fn analyze_program(
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
     let functions = Functions::new(&graph, table);
-    let debug = debug::Debug::new(&image).with_context(|| format!("read {}", built.path.display()))?;
+    let unreadable = || format!("read {}", program.path.display());
+    let split = Split::of(&image, &whole.folders).with_context(unreadable)?;
+    let debug = Debug::new(&image, &split, &whole.crates).with_context(unreadable)?;
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
     named.extend(found.named.drain(..));
     let guards = found.guards_of(&graph, table);
-    let last_segments: Vec<&str> = guards.iter().filter_map(|guard| guard.rsplit("::").next()).collect();
-    let held = debug.held_across_await(&last_segments, |r#type| found.is_guard(r#type, table));
+    let types: Vec<&str> = guards.iter().map(String::as_str).collect();
+    let held = debug.held_across_await(&types, |r#type| found.is_guard(r#type, table));
     let futures: Vec<Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
     for future in futures {
         let of_this = |root: &Root| root.functions.iter().any(|function| future.functions.contains(function));
@@ -148,5 +156,6 @@ fn analyze_program(
             (!root.only_if_found || !body.findings.is_empty()).then_some(body)
         })
         .collect();
+    debug.finish().with_context(unreadable)?;
     Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
 }

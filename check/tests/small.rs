@@ -24,6 +24,7 @@ fn bodies_are_found_and_judged() {
         ("clean", ["CLEAN"]),
         ("spawns", ["SPAWN"]),
         ("scoped", ["SCOPED"]),
+        ("weak", ["CLEAN"]),
         ("unknown", ["UNKNOWN"]),
         ("watch_over", ["SPAWN"]),
         ("opaque", ["UNKNOWN"]),
@@ -31,7 +32,7 @@ fn bodies_are_found_and_judged() {
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 10);
+    assert_eq!(bodies(&report).len(), 11);
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");

@@ -240,7 +240,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     fn finds_runtime(&self) -> bool {
         let image = self.context.graph.image;
-        let search = || self.debug.statics_holding(&["Handle", "Runtime", "LocalRuntime"], is_runtime);
+        let search = || self.debug.statics_holding(&RUNTIMES, is_runtime);
         let statics: Vec<Node> =
             self.context.runtimes.get_or_init(search).iter().filter_map(|at| image.node_at(*at)).collect();
         self.reached.order.iter().any(|node| {
@@ -371,8 +371,11 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     /// A function of a shared object that the table does not know.
     fn foreign(&self) -> Option<Finding> {
         let image = self.context.graph.image;
+        // A weak symbol is zero, unless one of these defines it.
+        let libraries_are_safe = image.libraries().iter().all(|library| self.context.table.is_safe_library(library));
         let unknown = self.reached.order.iter().copied().find(|node| {
             image.is_looked_up(*node)
+                && !(image.is_weak(*node) && libraries_are_safe)
                 && self.context.info(*node).sinks.is_empty()
                 && !self.context.table.knows_foreign(image.name(*node), image.library(*node))
         })?;
@@ -444,8 +447,11 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 }
 
 /// The types that give work to a runtime.
-const RUNTIMES: [&str; 3] =
-    ["tokio::runtime::handle::Handle", "tokio::runtime::runtime::Runtime", "tokio::runtime::local_runtime::"];
+const RUNTIMES: [&str; 3] = [
+    "tokio::runtime::handle::Handle",
+    "tokio::runtime::runtime::Runtime",
+    "tokio::runtime::local_runtime::runtime::LocalRuntime",
+];
 
 fn is_runtime(r#type: &str) -> bool {
     RUNTIMES.iter().any(|runtime| r#type.starts_with(runtime))

@@ -17,11 +17,12 @@ use crate::analysis::functions::Functions;
 use crate::analysis::root::{Origin, Root};
 use crate::analysis::roots::{self, Wanted};
 use crate::analysis::search::{Context, Limits, search};
-use crate::build::{self, Built, Library};
+use crate::build::{self, Built, Crates, Library};
 use crate::program::debug::Debug;
 use crate::program::graph::Graph;
 use crate::program::image::Program;
 use crate::program::names;
+use crate::program::split::Split;
 use crate::rules::sinks::{Canary, Contained, Table};
 
 const NAME: &str = "__netns_check_canary_";
@@ -89,7 +90,8 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
     let image = program.image()?;
     let graph = Graph::new(&image);
     let functions = Functions::new(&graph, table);
-    let debug = Debug::new(&image)?;
+    let (split, crates) = (Split::of(&image, &built.folders)?, Crates::default());
+    let debug = Debug::new(&image, &split, &crates)?;
     let context = Context::new(&graph, &functions, table, &debug);
     let wanted = Wanted { roots: Vec::new(), closures: Vec::new(), regions: false };
     let bodies = roots::find(&graph, &functions, table, &debug, &wanted).roots;
@@ -120,6 +122,7 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
         }
         found += 1;
     }
+    debug.finish()?;
     if found != pairs.len() {
         bail!("{} canaries were built, and {found} are in {}", pairs.len(), program.path.display());
     }

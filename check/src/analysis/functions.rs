@@ -16,12 +16,12 @@ pub(crate) struct Functions {
 
 impl Functions {
     pub(crate) fn new(graph: &Graph<'_, '_>, table: &Table) -> Self {
+        let mangled = |function: Node| graph.image.name(function);
+        let rust: Vec<Node> = graph.image.functions().filter(|function| mangled(*function).starts_with("_R")).collect();
+        table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>());
         let mut by_identity: BTreeMap<Rc<str>, Vec<Node>> = BTreeMap::new();
-        for function in graph.image.functions() {
-            let mangled = graph.image.name(function);
-            if mangled.starts_with("_R") {
-                by_identity.entry(Rc::clone(table.known(mangled).identity())).or_default().push(function);
-            }
+        for function in rust {
+            by_identity.entry(Rc::clone(table.known(mangled(function)).identity())).or_default().push(function);
         }
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
         let runs_test = |function: &Node| {

@@ -85,7 +85,7 @@ pub(crate) fn find<'d>(
     for function in graph.image.functions() {
         let mangled = graph.image.name(function);
         if !wanted.roots.is_empty() || !wanted.closures.is_empty() {
-            note_wanted(graph, functions, function, wanted, &mut closures, &mut named);
+            note_wanted(graph, functions, table, function, wanted, &mut closures, &mut named);
         }
         if library.find(mangled.as_bytes()).is_some() {
             let known = table.known(mangled);
@@ -94,7 +94,7 @@ pub(crate) fn find<'d>(
                 continue;
             }
             if let Some(contained) = known.entry(table) {
-                for (identity, root) in entered(graph, functions, function, contained, &Origin::Call) {
+                for (identity, root) in entered(graph, functions, table, function, contained, &Origin::Call) {
                     closures.entry(identity).or_insert(root);
                 }
                 continue;
@@ -102,7 +102,7 @@ pub(crate) fn find<'d>(
         }
         if let Some((project, contained)) = table.adapter(mangled) {
             let origin = Origin::Adapter(project.to_owned());
-            for (identity, root) in entered(graph, functions, function, contained, &origin) {
+            for (identity, root) in entered(graph, functions, table, function, contained, &origin) {
                 closures.entry(identity).or_insert(root);
             }
         }
@@ -152,6 +152,7 @@ fn note_annotated(
 fn note_wanted(
     graph: &Graph<'_, '_>,
     functions: &Functions,
+    table: &Table,
     function: Node,
     wanted: &Wanted,
     closures: &mut BTreeMap<String, Root>,
@@ -176,7 +177,7 @@ fn note_wanted(
         root.functions.extend(future);
     }
     if is(&wanted.closures) {
-        for (identity, root) in entered(graph, functions, function, Contained(false), &Origin::Root) {
+        for (identity, root) in entered(graph, functions, table, function, Contained(false), &Origin::Root) {
             closures.entry(identity).or_insert(root);
         }
     }
@@ -206,16 +207,18 @@ pub(crate) fn takes_body(name: &Known, table: &Table) -> bool {
 fn entered(
     graph: &Graph<'_, '_>,
     functions: &Functions,
+    table: &Table,
     function: Node,
     contained: Contained,
     origin: &Origin,
 ) -> Vec<(String, Root)> {
-    let identity = names::identity(graph.image.name(function));
+    let known = table.known(graph.image.name(function));
+    let identity = known.identity();
     let mut found: Vec<(String, Root)> = Vec::new();
-    let library = names::krate(&identity).to_owned();
+    let library = names::krate(identity).to_owned();
     // A shape of an adapter may be in the user's own crate: there closures are the user's.
     let foreign = library == LIBRARY || regions::ADAPTERS.contains(&library.as_str());
-    let arguments = names::generic_arguments(&identity);
+    let arguments = names::generic_arguments(identity);
     for argument in &arguments {
         let code = functions.named(argument);
         let Some(first) = code.first() else { continue };
@@ -235,7 +238,7 @@ fn entered(
         found.push(((*argument).to_owned(), root));
     }
     if found.is_empty() && contained.0 {
-        found.extend(future(graph, functions, function, contained, origin));
+        found.extend(future(graph, functions, identity, function, contained, origin));
     }
     if found.is_empty() {
         found.extend(opaque(graph, function, contained, origin));
@@ -247,11 +250,12 @@ fn entered(
 fn future(
     graph: &Graph<'_, '_>,
     functions: &Functions,
+    identity: &str,
     function: Node,
     contained: Contained,
     origin: &Origin,
 ) -> Vec<(String, Root)> {
-    let polled = functions.given_to(&names::identity(graph.image.name(function)));
+    let polled = functions.given_to(identity);
     if polled.is_empty() {
         return Vec::new();
     }

@@ -1,17 +1,20 @@
 //! What the debug information says: the file and line of an address, what a body captured, what a function takes, and
 //! what a future holds while it is suspended.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use addr2line::gimli::{self, AttributeValue, EndianSlice, LittleEndian, UnitOffset, UnitRef};
-use anyhow::{Context as _, Result};
+use addr2line::gimli::{self, AttributeValue, DwoId, EndianSlice, LittleEndian, UnitOffset, UnitRef};
+use addr2line::{LookupContinuation, LookupResult, SplitDwarfLoad};
+use anyhow::{Context as _, Result, bail};
 
-use crate::program::image::Image;
+use crate::build::Crates;
+use crate::program::image::{Image, section};
 use crate::program::names;
+use crate::program::split::Split;
 
 type Bytes<'d> = EndianSlice<'d, LittleEndian>;
 
@@ -42,13 +45,20 @@ pub(crate) struct Held {
     pub awaits: Option<Place>,
 }
 
+/// A unit: its file, where it has one of its own, and where it begins.
+type UnitKey = (Option<DwoId>, gimli::UnitSectionOffset);
+
 pub(crate) struct Debug<'d> {
     context: addr2line::Context<Bytes<'d>>,
     dwarf: Arc<gimli::Dwarf<Bytes<'d>>>,
     info: &'d [u8],
     strings: &'d [u8],
+    split: &'d Split,
+    crates: &'d Crates,
     /// What is known of each unit that was asked for.
-    units: RefCell<HashMap<gimli::UnitSectionOffset, Rc<Unit>>>,
+    units: RefCell<HashMap<UnitKey, Rc<Unit>>>,
+    /// What could not be read.
+    failure: OnceCell<anyhow::Error>,
 }
 
 /// How deep structures are searched for what can be called.
@@ -82,19 +92,57 @@ impl Unit {
 }
 
 impl<'d> Debug<'d> {
-    pub(crate) fn new(image: &Image<'d>) -> Result<Self> {
+    pub(crate) fn new(image: &Image<'d>, split: &'d Split, crates: &'d Crates) -> Result<Self> {
         let load = |id: gimli::SectionId| image.section(id.name()).map(|bytes| EndianSlice::new(bytes, LittleEndian));
         let dwarf = gimli::Dwarf::load(load).context("read the debug information")?;
         let dwarf = Arc::new(dwarf);
         let context = addr2line::Context::from_arc_dwarf(Arc::clone(&dwarf)).context("read the debug information")?;
         let (info, strings) = (image.section(".debug_info")?, image.section(".debug_str")?);
-        Ok(Self { context, dwarf, info, strings, units: RefCell::default() })
+        let (units, failure) = (RefCell::default(), OnceCell::new());
+        Ok(Self { context, dwarf, info, strings, split, crates, units, failure })
+    }
+
+    /// Says whether everything that was asked for could be read.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.failure.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Completes a look-up, with the files that it needs.
+    fn complete<L: LookupContinuation<Buf = Bytes<'d>>>(&self, mut result: LookupResult<L>) -> L::Output {
+        loop {
+            match result {
+                LookupResult::Output(output) => return output,
+                LookupResult::Load { load, continuation } => {
+                    result = continuation.resume(self.noted(self.load(&load)).map(Arc::new));
+                }
+            }
+        }
+    }
+
+    fn load(&self, load: &SplitDwarfLoad<Bytes<'d>>) -> Result<gimli::Dwarf<Bytes<'d>>> {
+        let bytes = self.split.bytes(load.dwo_id)?;
+        let read = |id: gimli::SectionId| match id.dwo_name() {
+            Some(name) => section(bytes, name).map(|bytes| EndianSlice::new(bytes, LittleEndian)),
+            None => Ok(EndianSlice::default()),
+        };
+        let mut dwarf = gimli::Dwarf::load(read)?;
+        dwarf.make_dwo(&load.parent);
+        let header = dwarf.units().next()?.context("a file of debug information is empty")?;
+        if dwarf.unit(header)?.dwo_id != Some(load.dwo_id) {
+            bail!("the program was linked with other debug information: remove the build directory, and check again");
+        }
+        Ok(dwarf)
+    }
+
+    /// The look-ups have no way to fail: the first failure is kept.
+    fn noted<T>(&self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.failure.get_or_init(|| error)).ok()
     }
 
     /// The source line of the code at `address`.
     pub(crate) fn place(&self, address: u64) -> Option<Place> {
         // Some functions are inlined even without optimisation: the outermost frame is the function itself.
-        let mut frames = self.context.find_frames(address).skip_all_loads().ok()?;
+        let mut frames = self.complete(self.context.find_frames(address)).ok()?;
         let mut location = None;
         while let Ok(Some(frame)) = frames.next() {
             location = frame.location;
@@ -158,11 +206,11 @@ impl<'d> Debug<'d> {
         })
     }
 
-    /// Every value of a type that satisfies `is` and that a future holds across an await. `names`: the last segments of
-    /// the paths of all such types.
-    pub(crate) fn held_across_await(&self, names: &[&str], is: impl Fn(&str) -> bool) -> Vec<Held> {
+    /// Every value of a type that satisfies `is` and that a future holds across an await. `types`: the paths of all such
+    /// types, without generic arguments.
+    pub(crate) fn held_across_await(&self, types: &[&str], is: impl Fn(&str) -> bool) -> Vec<Held> {
         let mut held = Vec::new();
-        self.each_unit_with(names, |unit, index| {
+        self.each_unit_with(types, |unit, index| {
             for &(poll, function) in &index.polls {
                 held.extend(self.held_by(unit, index, poll, function, &is));
             }
@@ -199,32 +247,47 @@ impl<'d> Debug<'d> {
     }
 
     /// The addresses of the static variables that have a part of such a type.
-    pub(crate) fn statics_holding(&self, names: &[&str], is: impl Fn(&str) -> bool) -> HashSet<u64> {
+    pub(crate) fn statics_holding(&self, types: &[&str], is: impl Fn(&str) -> bool) -> HashSet<u64> {
         let mut found = HashSet::new();
-        self.each_unit_with(names, |unit, index| {
+        self.each_unit_with(types, |unit, index| {
             let walk = Walk { unit, index, is: &is, references: true };
             found.extend(index.statics.iter().filter(|(_, r#type)| walk.find(*r#type).is_some()).map(|(at, _)| *at));
         });
         found
     }
 
-    /// Visits the units in which a type has one of these names.
-    fn each_unit_with(&self, names: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
-        let references = self.strings_of(names);
+    /// Visits the units that name one of these types.
+    fn each_unit_with(&self, types: &[&str], mut visit: impl FnMut(UnitRef<'_, Bytes<'d>>, &Unit)) {
+        let names: Vec<&str> = types.iter().filter_map(|path| path.rsplit("::").next()).collect();
+        let references = self.strings_of(&names);
+        let crates = self.crates.that_can_name(types.iter().map(|path| names::krate(path)));
         let mut headers = self.dwarf.units();
         while let Ok(Some(header)) = headers.next() {
-            let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { continue };
-            let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
-            // Later versions refer to strings by an index.
-            let by_offset = header.version() < 5;
-            if by_offset && !references.iter().any(|string| memchr::memmem::find(bytes, string).is_some()) {
+            let Ok(unit) = self.dwarf.unit(header) else { continue };
+            let possible = match unit.dwo_id {
+                Some(id) => {
+                    let krate = self.split.krate(id).unwrap_or_default();
+                    crates.as_ref().is_none_or(|crates| crates.contains(krate))
+                        && self.noted(self.split.strings(id)).is_some_and(|strings| has_any(&strings, &names))
+                }
+                // Later versions refer to strings by an index.
+                None if header.version() >= 5 => true,
+                None => self.has_any_reference(header, &references),
+            };
+            if !possible {
                 continue;
             }
-            let Some(address) = self.address_in(header) else { continue };
-            if let Some(unit) = self.context.find_dwarf_and_unit(address).skip_all_loads() {
+            let Some(address) = self.address_in(&unit) else { continue };
+            if let Some(unit) = self.complete(self.context.find_dwarf_and_unit(address)) {
                 visit(unit, &self.index(unit));
             }
         }
+    }
+
+    fn has_any_reference(&self, header: gimli::UnitHeader<Bytes<'d>>, references: &[[u8; 4]]) -> bool {
+        let Some(start) = header.offset().to_debug_info_offset(&header).map(|offset| offset.0) else { return false };
+        let bytes = self.info.get(start..start + header.length_including_self()).unwrap_or_default();
+        references.iter().any(|string| memchr::memmem::find(bytes, string).is_some())
     }
 
     /// The references to strings that are one of these names, or such a name and generic arguments.
@@ -247,20 +310,20 @@ impl<'d> Debug<'d> {
     }
 
     /// An address in a unit.
-    fn address_in(&self, header: gimli::UnitHeader<Bytes<'d>>) -> Option<u64> {
-        let unit = self.dwarf.unit(header).ok()?;
-        let mut ranges = self.dwarf.unit_ranges(&unit).ok()?;
+    fn address_in(&self, unit: &gimli::Unit<Bytes<'d>>) -> Option<u64> {
+        let mut ranges = self.dwarf.unit_ranges(unit).ok()?;
         std::iter::from_fn(|| ranges.next().ok().flatten())
             .find(|range| range.begin != 0 && range.begin < range.end)
             .map(|range| range.begin)
     }
 
     fn index(&self, unit: UnitRef<'_, Bytes<'d>>) -> Rc<Unit> {
-        if let Some(index) = self.units.borrow().get(&unit.header.offset()) {
+        let key = (unit.dwo_id, unit.header.offset());
+        if let Some(index) = self.units.borrow().get(&key) {
             return Rc::clone(index);
         }
         let index = Rc::new(index_of(unit));
-        self.units.borrow_mut().insert(unit.header.offset(), Rc::clone(&index));
+        self.units.borrow_mut().insert(key, Rc::clone(&index));
         index
     }
 
@@ -269,7 +332,7 @@ impl<'d> Debug<'d> {
         address: u64,
         describe: impl FnOnce(UnitRef<'_, Bytes<'d>>, &Unit, UnitOffset) -> R,
     ) -> R {
-        let Some(unit) = self.context.find_dwarf_and_unit(address).skip_all_loads() else {
+        let Some(unit) = self.complete(self.context.find_dwarf_and_unit(address)) else {
             return R::default();
         };
         let index = self.index(unit);
@@ -333,7 +396,7 @@ fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
             gimli::DW_TAG_variable => {
                 if let (Some(AttributeValue::Exprloc(location)), Some(r#type)) =
                     (entry.attr_value(gimli::DW_AT_location), reference(entry, gimli::DW_AT_type))
-                    && let Ok(Some(gimli::Operation::Address { address })) = location.operations(unit.encoding()).next()
+                    && let Some(address) = address_of(unit, location)
                 {
                     index.statics.push((address, r#type));
                 }
@@ -342,6 +405,25 @@ fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
         }
     }
     index
+}
+
+/// The address that a location is.
+fn address_of(unit: UnitRef<'_, Bytes<'_>>, location: gimli::Expression<Bytes<'_>>) -> Option<u64> {
+    match location.operations(unit.encoding()).next().ok()?? {
+        gimli::Operation::Address { address } => Some(address),
+        gimli::Operation::AddressIndex { index } => unit.address(index).ok(),
+        _ => None,
+    }
+}
+
+/// Whether one of these strings, which end in zeros, is such a name, or such a name and generic arguments.
+fn has_any(strings: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| {
+        memchr::memmem::find_iter(strings, name.as_bytes()).any(|at| {
+            let begins = at == 0 || strings[at - 1] == 0;
+            begins && matches!(strings.get(at + name.len()), None | Some(0 | b'<'))
+        })
+    })
 }
 
 /// The future that a function polls: its first parameter is a pinned reference to it.

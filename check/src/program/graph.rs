@@ -3,8 +3,10 @@
 //! Edges are found when they are asked for: a search sees a small part of a program.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
 use crate::program::image::{Image, Kind, Node, NodeMap, Relocation, Symbol};
@@ -183,8 +185,8 @@ impl<'i, 'd> Graph<'i, 'd> {
 /// target only the register knows.
 #[derive(Default)]
 struct Held {
-    registers: HashMap<Location, usize>,
-    slots: HashMap<Location, usize>,
+    registers: FxHashMap<Location, usize>,
+    slots: FxHashMap<Location, usize>,
 }
 
 impl Held {

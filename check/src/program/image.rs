@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use object::{LittleEndian, SymbolIndex};
+use object::{LittleEndian, ReadRef, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
 
@@ -114,6 +114,8 @@ struct Import<'d> {
     library: Option<&'d str>,
     /// The dynamic linker looks it up; otherwise it is weak and there is none.
     looked_up: bool,
+    /// It may be missing, and then is zero.
+    weak: bool,
 }
 
 /// A reference that the linker resolved.
@@ -154,6 +156,8 @@ pub(crate) struct Image<'d> {
     aliases: HashMap<u64, Vec<&'d str>>,
     data: Vec<Span<'d>>,
     imports: Vec<Import<'d>>,
+    /// The shared objects that the program is linked with.
+    libraries: Vec<&'d str>,
     /// By address.
     relocations: Vec<Relocation>,
 }
@@ -184,6 +188,7 @@ impl<'d> Image<'d> {
             aliases: HashMap::new(),
             data: Vec::new(),
             imports: Vec::new(),
+            libraries: Vec::new(),
             relocations: Vec::new(),
         };
         let meaning = image.read_symbols(header)?;
@@ -221,7 +226,8 @@ impl<'d> Image<'d> {
             if symbol.is_undefined(ENDIAN) {
                 // Numbered for good once functions and data are.
                 let number = u32::try_from(self.imports.len())?;
-                self.imports.push(Import { name, library: None, looked_up: false });
+                let weak = symbol.is_weak();
+                self.imports.push(Import { name, library: None, looked_up: false, weak });
                 meaning.push(Some(Symbol::Import(Node(number))));
                 continue;
             }
@@ -303,6 +309,10 @@ impl<'d> Image<'d> {
                 None => None,
             };
             bound.insert(dynamic.symbol_name(ENDIAN, symbol)?, file);
+        }
+        let linked = table.dynamic_table(ENDIAN, self.raw)?;
+        for entry in linked.iter().filter(|entry| entry.tag == elf::DT_NEEDED) {
+            self.libraries.push(std::str::from_utf8(linked.string(entry)?).unwrap_or_default());
         }
         for import in &mut self.imports {
             let file = bound.get(import.name.as_bytes());
@@ -434,6 +444,16 @@ impl<'d> Image<'d> {
         self.import(node).is_some_and(|import| import.looked_up)
     }
 
+    /// Whether an imported symbol may be missing.
+    pub(crate) fn is_weak(&self, node: Node) -> bool {
+        self.import(node).is_some_and(|import| import.weak)
+    }
+
+    /// The shared objects that the program is linked with.
+    pub(crate) fn libraries(&self) -> &[&'d str] {
+        &self.libraries
+    }
+
     /// The first address; 0 for an import.
     pub(crate) fn address(&self, node: Node) -> u64 {
         self.span(node).map_or(0, |span| span.start)
@@ -481,16 +501,21 @@ impl<'d> Image<'d> {
 
     /// The section of debug information of that name, as `gimli` asks for it.
     pub(crate) fn section(&self, name: &str) -> Result<&'d [u8]> {
-        let header = Header::parse(self.raw)?;
-        let table = header.sections(ENDIAN, self.raw)?;
-        let Some((_, section)) = table.section_by_name(ENDIAN, name.as_bytes()) else {
-            return Ok(&[]);
-        };
-        if section.compression(ENDIAN, self.raw)?.is_some() {
-            bail!("its debug information is compressed: link it without `--compress-debug-sections`");
-        }
-        Ok(section.data(ENDIAN, self.raw)?)
+        section(self.raw, name)
     }
+}
+
+/// The section of debug information of that name; nothing where there is none.
+pub(crate) fn section<'d>(file: impl ReadRef<'d>, name: &str) -> Result<&'d [u8]> {
+    let header = Header::parse(file)?;
+    let table = header.sections(ENDIAN, file)?;
+    let Some((_, section)) = table.section_by_name(ENDIAN, name.as_bytes()) else {
+        return Ok(&[]);
+    };
+    if section.compression(ENDIAN, file)?.is_some() {
+        bail!("its debug information is compressed: link it without `--compress-debug-sections`");
+    }
+    Ok(section.data(ENDIAN, file)?)
 }
 
 /// The sections that are in memory when the program runs, by address; and for every section whether it is one.

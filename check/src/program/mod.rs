@@ -6,4 +6,5 @@ pub(crate) mod debug;
 pub(crate) mod graph;
 pub(crate) mod image;
 pub(crate) mod names;
+pub(crate) mod split;
 mod x86_64;

@@ -1,8 +1,11 @@
 //! What is known of a name, found out once: the programs of one run share most of their functions.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::thread;
+
+use rustc_hash::FxHashMap;
 
 use crate::program::names;
 use crate::rules::sinks::{Contained, Table};
@@ -40,9 +43,28 @@ impl Known {
 
 /// Every name that was asked for.
 #[derive(Default)]
-pub(crate) struct Names(RefCell<HashMap<Rc<str>, Rc<Known>>>);
+pub(crate) struct Names(RefCell<FxHashMap<Rc<str>, Rc<Known>>>);
 
 impl Names {
+    /// Finds out the identities of these names, on all processors.
+    pub(crate) fn prepare(&self, mangled: &[&str]) {
+        let new: Vec<&str> = {
+            let names = self.0.borrow();
+            mangled.iter().copied().filter(|mangled| !names.contains_key(*mangled)).collect()
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let chunks = new.chunks(new.len().div_ceil(threads).max(1));
+        let identities: Vec<String> = thread::scope(|scope| {
+            let identities = |chunk: &[&str]| chunk.iter().map(|mangled| names::identity(mangled)).collect::<Vec<_>>();
+            let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || identities(chunk))).collect();
+            running.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        for (mangled, identity) in new.into_iter().zip(identities) {
+            // Set once: it was not known before.
+            let _ = self.get(mangled).identity.set(identity.into());
+        }
+    }
+
     pub(crate) fn get(&self, mangled: &str) -> Rc<Known> {
         let mut names = self.0.borrow_mut();
         if let Some(known) = names.get(mangled) {

@@ -294,6 +294,11 @@ impl Table {
         self.names.get(mangled)
     }
 
+    /// Finds out what is known of many names at once.
+    pub(crate) fn prepare(&self, mangled: &[&str]) {
+        self.names.prepare(mangled);
+    }
+
     /// The sinks that a function of this path is.
     pub(crate) fn sinks_of(&self, path: &str) -> Vec<usize> {
         let mut found: Vec<_> =
@@ -350,7 +355,12 @@ impl Table {
 
     /// Whether a symbol of a shared object is known to start no thread and to call no unknown code.
     pub(crate) fn knows_foreign(&self, symbol: &str, library: Option<&str>) -> bool {
-        library.is_some_and(|library| self.foreign_libraries.is_match(library)) || self.foreign_symbols.is_match(symbol)
+        library.is_some_and(|library| self.is_safe_library(library)) || self.foreign_symbols.is_match(symbol)
+    }
+
+    /// Whether all symbols of a shared object are known to be safe.
+    pub(crate) fn is_safe_library(&self, library: &str) -> bool {
+        self.foreign_libraries.is_match(library)
     }
 }
 

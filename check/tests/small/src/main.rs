@@ -75,6 +75,31 @@ fn gives() {
     take(|| watch());
 }
 
+// A hook that nothing defines: `WEAK_HOOK` is zero.
+std::arch::global_asm!(
+    ".pushsection .data.rel.weak_hook, \"aw\"",
+    ".balign 8",
+    ".globl WEAK_HOOK",
+    ".type WEAK_HOOK, %object",
+    ".size WEAK_HOOK, 8",
+    ".weak hook_of_nobody",
+    "WEAK_HOOK: .8byte hook_of_nobody",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static WEAK_HOOK: Option<extern "C" fn()>;
+}
+
+fn weak() {
+    let body = || {
+        if let Some(hook) = unsafe { WEAK_HOOK } {
+            hook();
+        }
+    };
+    println!("{:?}", with_netns("small", body));
+}
+
 #[cfg(debug_assertions)]
 fn in_debug_only() {
     println!("{:?}", with_netns("small", || 1));
@@ -95,6 +120,7 @@ fn main() {
     clean();
     spawns();
     scoped();
+    weak();
     unknown(&|| 1);
     allowed();
     half_allowed();
