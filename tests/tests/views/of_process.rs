@@ -144,7 +144,7 @@ fn nothing_is_left_of_it() {
         let view = View::of_process(&container.0).unwrap();
         view.run(hostname).unwrap();
     }
-    // Other tests of this file have some of their own meanwhile.
+    // Other tests have some of their own meanwhile.
     assert!(descriptors().len() < before + 100);
     let inside = container.namespace("mnt");
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
