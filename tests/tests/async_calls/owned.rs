@@ -100,7 +100,7 @@ fn a_failure_to_start_is_in_the_error() {
     // No descriptor is left for a runtime. The limit applies to the process, so the test runs alone.
     block_on(ns.spawn_async(|| async {})).unwrap();
     let open = descriptors();
-    let lowest_free = (0..).find(|number| !open.contains_key(number)).unwrap();
+    let lowest_free = (0..u32::MAX).find(|number| !open.contains_key(number)).unwrap();
     let limit = limited(Resource::RLIMIT_NOFILE, lowest_free.into());
     let outcome = block_on(ns.spawn_async(|| async { unreachable!("not made") }));
     drop(limit);
