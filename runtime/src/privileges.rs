@@ -398,7 +398,7 @@ fn sys_value(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     //! The causes that not every kernel can be brought to have; all others are met for real in
-    //! `tests/tests/privileges.rs`.
+    //! `tests/tests/users/privileges.rs`.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! Items that are refused without the feature `tokio`: see `tests/features.rs`.
+//! Items that are refused without the feature `tokio`: see `tests/builds/features.rs`.
 
 use std::future::Future;
 

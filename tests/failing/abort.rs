@@ -1,4 +1,4 @@
-//! A body that panics in a program with `panic = "abort"`: `tests/abort.rs` makes a crate of this file and runs it.
+//! A body that panics in a program with `panic = "abort"`: `builds/abort.rs` makes a crate of this file and runs it.
 
 use in_netns::{Call, NetNs};
 

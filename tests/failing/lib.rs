@@ -1,4 +1,4 @@
-//! Tests that must fail, each in its own way, and some that must pass: `tests/failing.rs` makes a crate of this file
+//! Tests that must fail, each in its own way, and some that must pass: `builds/failing.rs` makes a crate of this file
 //! and runs it.
 #![forbid(unsafe_code)]
 #![deny(warnings)]

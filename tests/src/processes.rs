@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -49,9 +49,18 @@ impl Scratch {
     #[must_use]
     pub fn new() -> Scratch {
         static LAST: AtomicU32 = AtomicU32::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("in-netns-tests-{}-{number}", std::process::id()));
-        fs::create_dir(&path).expect("a directory for temporary files");
+        let path = loop {
+            let number = LAST.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("in-netns-tests-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                // Of a process that had this id, and was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                created => {
+                    created.expect("a directory for temporary files");
+                    break path;
+                }
+            }
+        };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our own directory");
         Scratch(path)
     }

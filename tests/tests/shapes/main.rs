@@ -6,6 +6,7 @@
 in_netns::rootless!();
 
 mod arguments;
+mod asynchronous;
 mod combined;
 mod expansion;
 mod handover;

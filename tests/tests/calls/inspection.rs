@@ -1,0 +1,199 @@
+//! Changes of a closure do not reach other calls: the restore undoes them, or the thread is retired.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::mem;
+use std::path::Path;
+
+use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pinned, pool_stats, retire_current_thread, with_netns};
+use in_netns_tests::{alone, drop_effective, here, home, is_alive, key, tid, wait_until};
+use nix::sched::{CloneFlags, unshare};
+
+/// The state of the calling thread that a restore and an inspection cover.
+fn state() -> Vec<String> {
+    let mut state: Vec<_> = ["net", "uts", "ipc", "cgroup", "pid_for_children", "mnt"]
+        .iter()
+        .map(|kind| fs::read_link(format!("/proc/thread-self/ns/{kind}")).unwrap().display().to_string())
+        .collect();
+    for link in ["cwd", "root"] {
+        state.push(fs::read_link(format!("/proc/thread-self/{link}")).unwrap().display().to_string());
+    }
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    state.extend(status.lines().filter(|line| line.starts_with("Umask") || line.starts_with("Cap")).map(str::to_owned));
+    state
+}
+
+/// Runs `body` many times, and checks that no later call gets a changed thread.
+#[track_caller]
+fn no_later_call_sees(body: fn(), retired_as: impl Fn(&ThreadFate) -> bool) {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let pristine = pinned(|_| state()).unwrap();
+    let outcome = Call::new(&ns)
+        .outcome(|| {
+            body();
+            tid()
+        })
+        .unwrap();
+    let changed = outcome.value.unwrap();
+    assert!(retired_as(&outcome.thread), "{:?}", outcome.thread);
+    if matches!(outcome.thread, ThreadFate::Retired(_)) {
+        wait_until("the changed thread exits", || !is_alive(changed));
+    }
+    // Without an outcome to wait for, the next call races with the inspection, and must still not get a changed thread.
+    for _ in 0..50 {
+        with_netns(&ns, body).unwrap();
+        assert_eq!(pinned(|_| state()).unwrap(), pristine);
+    }
+}
+
+fn changed(change: Change) -> impl Fn(&ThreadFate) -> bool {
+    move |fate| matches!(fate, ThreadFate::Retired(RetireReason::Changed(found)) if *found == change)
+}
+
+/// The thread is restored if home's user namespace owns the namespace, and retired otherwise.
+fn restored_or_retired(fate: &ThreadFate) -> bool {
+    // `Unknown`: the file of a pid namespace without a process cannot be read.
+    matches!(
+        fate,
+        ThreadFate::Reusable | ThreadFate::Retired(RetireReason::Changed(Change::Namespace | Change::Unknown))
+    )
+}
+
+#[test]
+fn case_18_an_unshared_mount_namespace_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNS).unwrap(), changed(Change::Filesystem));
+}
+
+#[test]
+fn case_18_an_unshared_uts_namespace_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWUTS).unwrap(), restored_or_retired);
+}
+
+#[test]
+fn case_18_an_unshared_ipc_namespace_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
+}
+
+#[test]
+fn case_18_an_unshared_cgroup_namespace_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWCGROUP).unwrap(), restored_or_retired);
+}
+
+#[test]
+fn case_18_an_unshared_pid_namespace_for_children_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWPID).unwrap(), restored_or_retired);
+}
+
+#[test]
+fn case_18_an_unshared_network_namespace_is_left_like_any_other() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWNET).unwrap(), |fate| matches!(fate, ThreadFate::Reusable));
+}
+
+#[test]
+fn case_18_an_unshared_file_table_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| unshare(CloneFlags::CLONE_FILES).unwrap(), changed(Change::FileTable));
+}
+
+#[test]
+fn case_18_a_directory_and_umask_that_are_unshared_are_not_left_to_a_later_call() {
+    no_later_call_sees(
+        || {
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            std::env::set_current_dir(Path::new("/proc")).unwrap();
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o123));
+        },
+        changed(Change::Filesystem),
+    );
+}
+
+#[test]
+fn case_18_a_dropped_capability_is_not_left_to_a_later_call() {
+    no_later_call_sees(|| drop_effective(caps::Capability::CAP_NET_RAW), changed(Change::Capabilities));
+}
+
+#[test]
+fn case_18_a_dropped_permitted_capability_is_not_left_to_a_later_call() {
+    no_later_call_sees(
+        || {
+            drop_effective(caps::Capability::CAP_NET_RAW);
+            caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).unwrap();
+        },
+        changed(Change::Capabilities),
+    );
+}
+
+#[test]
+fn case_19_retire_ends_the_thread() {
+    let _alone = alone();
+    let retired = pool_stats().retired_total;
+    let asked = pinned(|thread| {
+        thread.retire();
+        tid()
+    })
+    .unwrap();
+    assert_eq!(pool_stats().retired_total, retired + 1);
+    assert_ne!(pinned(|_| tid()).unwrap(), asked);
+    wait_until("it exits", || !is_alive(asked));
+}
+
+#[test]
+fn case_19_retire_current_thread_ends_the_thread() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    assert!(!retire_current_thread(), "the test's thread is not pinned");
+    for fresh in [false, true] {
+        let call = if fresh { Call::new(&ns).fresh() } else { Call::new(&ns) };
+        let outcome = call
+            .outcome(|| {
+                assert!(retire_current_thread());
+                tid()
+            })
+            .unwrap();
+        assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Asked)), "{:?}", outcome.thread);
+        let asked = outcome.value.unwrap();
+        wait_until("it exits", || !is_alive(asked));
+    }
+}
+
+#[test]
+fn case_19_a_retired_thread_never_runs_again() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut retired = BTreeSet::new();
+    for _ in 0..100 {
+        let on = with_netns(&ns, || {
+            retire_current_thread();
+            tid()
+        })
+        .unwrap();
+        wait_until("it exits", || !is_alive(on));
+        assert!(retired.insert(on) || !is_alive(on), "thread {on} ran again");
+    }
+}
+
+#[test]
+fn case_23_a_forgotten_guard_leaves_the_next_lease_at_home() {
+    let _alone = alone();
+    let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let first = pinned(|thread| {
+        let mut guard = thread.enter(&a).unwrap();
+        mem::forget(guard.enter(&b).unwrap());
+        assert_eq!(here(), key(b.id()));
+        mem::forget(guard);
+        tid()
+    })
+    .unwrap();
+    let (second, at) = pinned(|_| (tid(), here())).unwrap();
+    assert_eq!(second, first, "a forgotten guard costs no thread");
+    assert_eq!(at, home());
+}
+
+#[test]
+fn an_unchanged_thread_is_reused() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let outcome = Call::new(&ns).outcome(tid).unwrap();
+    assert!(matches!(outcome.thread, ThreadFate::Reusable));
+    assert_eq!(with_netns(&ns, tid).unwrap(), outcome.value.unwrap());
+}

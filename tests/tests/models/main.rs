@@ -1,0 +1,23 @@
+//! Model checks of the two hand-overs with loom, and the table of the spin policy.
+//!
+//! The files under test are the runtime's own. Loom's atomics, locks, cells and threads replace those of `std`.
+#![allow(missing_docs, unsafe_code, unreachable_pub, dead_code)]
+// The runtime's files support an older compiler than the tests do.
+#![allow(clippy::collapsible_if, clippy::manual_is_multiple_of)]
+
+mod poll_rendezvous_model;
+mod rendezvous_model;
+mod spin_policy_table;
+mod sync;
+
+#[path = "../../../runtime/src/async_call/poll_rendezvous.rs"]
+mod poll_rendezvous;
+
+#[path = "../../../runtime/src/thread/rendezvous.rs"]
+mod rendezvous;
+
+#[path = "../../../runtime/src/thread/spin_policy.rs"]
+mod spin_policy;
+
+#[path = "../../../runtime/src/unwind.rs"]
+mod unwind;

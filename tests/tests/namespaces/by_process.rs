@@ -1,0 +1,141 @@
+//! Namespaces that are found by a process or by a process descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use in_netns::{ErrorKind, IntoNetNs, NetNs, with_netns};
+use in_netns_tests::{alone, descriptors, start_until, wait_until};
+
+/// `pidfd_open(2)`.
+#[allow(unsafe_code)]
+fn pidfd(id: u32, flags: libc::c_int) -> OwnedFd {
+    // SAFETY: it takes two numbers.
+    let fd = nix::errno::Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) }).unwrap();
+    // SAFETY: the kernel returned this new descriptor, and no other value owns it.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
+}
+
+/// A child process that is killed and reaped on drop.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `cat` in a namespace.
+fn cat_in(ns: &NetNs) -> Process {
+    let spawn = || Command::new("cat").stdin(Stdio::piped()).spawn();
+    Process(ns.run(spawn).unwrap().unwrap())
+}
+
+#[test]
+fn a_process_whose_leader_has_exited_is_found_by_another_thread() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let start = || start_until(&mut Command::new(env!("CARGO_BIN_EXE_leaderless")), "ready");
+    let child = Process(ns.run(start).unwrap().0);
+    assert_eq!(NetNs::from_pid(child.0.id()).unwrap(), ns);
+    assert_eq!(NetNs::from_fd(pidfd(child.0.id(), 0)).unwrap(), ns);
+}
+
+#[test]
+fn a_process_descriptor_stands_for_the_namespace_of_its_process() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let child = cat_in(&ns);
+    assert_eq!(NetNs::from_fd(pidfd(child.0.id(), 0)).unwrap(), ns);
+    assert_eq!(pidfd(child.0.id(), 0).into_netns().unwrap(), ns);
+    assert_eq!(pidfd(child.0.id(), 0).as_fd().into_netns().unwrap(), ns);
+    assert!(with_netns(pidfd(child.0.id(), 0), || ns.is_current()).unwrap().unwrap());
+}
+
+#[test]
+fn the_descriptor_of_one_thread_stands_for_that_thread() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (end, wait) = mpsc::channel::<()>();
+    let (tell, hear) = mpsc::channel();
+    let live = move || {
+        tell.send(in_netns_tests::tid()).unwrap();
+        let _ = wait.recv();
+    };
+    let thread = ns.run(|| std::thread::spawn(live)).unwrap();
+    let thread_descriptor = pidfd(hear.recv().unwrap(), libc::O_EXCL);
+    assert_eq!(NetNs::from_fd(thread_descriptor.try_clone().unwrap()).unwrap(), ns);
+    drop(end);
+    thread.join().unwrap();
+    wait_until("the thread is gone", || {
+        NetNs::from_fd(thread_descriptor.try_clone().unwrap()).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    });
+}
+
+/// A zombie keeps its number, but has no namespace.
+#[test]
+fn a_process_that_has_exited_is_reported_as_exited() {
+    let _alone = alone();
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    let descriptor = pidfd(pid, 0);
+    let has_exited = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+    wait_until("it has exited", has_exited);
+    for error in [NetNs::from_pid(pid).unwrap_err(), NetNs::from_fd(descriptor.try_clone().unwrap()).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("has exited"), "{error}");
+    }
+    child.wait().unwrap();
+    for error in [NetNs::from_pid(pid).unwrap_err(), NetNs::from_fd(descriptor).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+}
+
+#[test]
+fn no_descriptor_is_left() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let child = cat_in(&ns);
+    let before =
+        descriptors().into_iter().filter(|(_, target)| target.contains("pidfd") || target.starts_with("/proc"));
+    let before: Vec<_> = before.collect();
+    for _ in 0..100 {
+        NetNs::from_pid(child.0.id()).unwrap();
+        NetNs::from_pid(i32::MAX.unsigned_abs()).unwrap_err();
+    }
+    let after = descriptors().into_iter().filter(|(_, target)| target.contains("pidfd") || target.starts_with("/proc"));
+    assert!(after.count() <= before.len() + 4, "more than other tests have open");
+}
+
+#[test]
+fn a_process_in_another_place_is_not_confused_by_its_number() {
+    let _alone = alone();
+    // No process has id 0 or an id above `pid_max`.
+    for pid in [0, i32::MAX.unsigned_abs(), u32::MAX] {
+        let error = NetNs::from_pid(pid).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains(&format!("process {pid}")), "{error}");
+    }
+    let own = NetNs::from_pid(std::process::id()).unwrap();
+    assert!(own.as_fd().as_raw_fd() > 2);
+}
+
+/// Ten thousand processes in a pid namespace with room for a hundred, twice, with and without Linux 6.11.
+#[test]
+fn an_id_that_is_used_again_is_never_taken_for_the_process_before() {
+    let _alone = alone();
+    for arguments in [&[][..], &["older"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_recycled")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_descriptor_of_something_else_is_no_process() {
+    let _alone = alone();
+    let file = std::fs::File::open("/proc/self/ns/net").unwrap();
+    assert_eq!(NetNs::from_pidfd(&file).unwrap_err().kind(), ErrorKind::NotANetNs);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(NetNs::from_pidfd(&socket).unwrap_err().kind(), ErrorKind::NotANetNs);
+}

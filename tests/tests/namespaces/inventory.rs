@@ -1,0 +1,424 @@
+//! Every namespace that can be seen, however it is held; and the names as they come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use in_netns::{ErrorKind, Found, Holder, Inventory, NetNs, NetNsId, WatchEvent};
+use in_netns_tests::{BOUND, Scratch, alone, descriptors, limited, wait_until};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+fn find(inventory: &Inventory, id: NetNsId) -> &Found {
+    inventory.namespaces.iter().find(|found| found.netns.id() == id).unwrap_or_else(|| panic!("{id} is not listed"))
+}
+
+#[test]
+fn each_kind_of_namespace_is_found() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let me = std::process::id();
+    let name = format!("in-netns-all-{me}");
+    let named = NetNs::create_named(&name).unwrap().id();
+
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.run(|| Command::new("cat").stdin(Stdio::piped()).spawn()).unwrap().unwrap();
+    let of_process = ns.id();
+    drop(ns);
+
+    let ns = NetNs::new().unwrap();
+    let descriptor = ns.as_fd().try_clone_to_owned().unwrap();
+    let of_descriptor = ns.id();
+    drop(ns);
+
+    let ns = NetNs::new().unwrap();
+    let point = scratch.path().join("with space");
+    fs::write(&point, "").unwrap();
+    let source = format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd());
+    mount(Some(source.as_str()), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let of_mount = ns.id();
+    drop(ns);
+
+    let ns = NetNs::new().unwrap();
+    let socket = ns.run(|| std::net::UdpSocket::bind("127.0.0.1:0")).unwrap().unwrap();
+    let of_socket = ns.id();
+    drop(ns);
+
+    let inventory = NetNs::all().unwrap();
+    NetNs::delete_named(&name).unwrap();
+    umount2(&point, MntFlags::MNT_DETACH).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let found = find(&inventory, named);
+    assert!(found.names.iter().any(|path| path.ends_with(&name)) && found.processes.is_empty(), "{found:?}");
+    assert!(found.holders.iter().any(|holder| matches!(holder, Holder::Name { name: its, .. } if *its == name)));
+    assert_eq!(find(&inventory, of_process).processes, [child.id()]);
+    let found = find(&inventory, of_descriptor);
+    let text = format!("descriptor {} of process {me}", descriptor.as_raw_fd());
+    assert_eq!(found.holders.iter().map(Holder::to_string).collect::<Vec<_>>(), [text]);
+    assert_eq!(find(&inventory, of_mount).names, [point]);
+    let found = find(&inventory, of_socket);
+    assert!(matches!(found.holders[..], [Holder::Socket { .. }]), "{found:?}");
+    let home = find(&inventory, NetNs::current().unwrap().id());
+    assert!(home.processes.contains(&me));
+    for found in &inventory.namespaces {
+        assert_eq!(found.cookie, found.netns.cookie());
+    }
+    let ids: Vec<_> = inventory.namespaces.iter().map(|found| found.netns.id()).collect();
+    assert!(ids.is_sorted() && ids.iter().collect::<BTreeSet<_>>().len() == ids.len());
+    drop(socket);
+
+    // The inventory does not list what it holds itself, and lets go of it.
+    drop((inventory, descriptor));
+    wait_until("they are gone", || {
+        let inventory = NetNs::all().unwrap();
+        let left = |id: NetNsId| inventory.namespaces.iter().any(|found| found.netns.id() == id);
+        ![named, of_process, of_descriptor, of_mount, of_socket].into_iter().any(left)
+    });
+}
+
+/// Without room for all, there is an error and no part of a list.
+#[test]
+fn more_namespaces_than_descriptors_are_an_error() {
+    let _alone = alone();
+    let held: Vec<_> = (0..40).map(|_| NetNs::new().unwrap()).collect();
+    let open = descriptors().len();
+    let error = {
+        let room = u64::try_from(open + 16).unwrap();
+        let _limited = limited(nix::sys::resource::Resource::RLIMIT_NOFILE, room);
+        NetNs::all().unwrap_err()
+    };
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(NetNs::all().unwrap().namespaces.len() > held.len());
+}
+
+/// The changes of names that begin with `prefix`, from what is there to `until`.
+fn changes_until(watch: &mut in_netns::Watch, prefix: &str, until: &str) -> Vec<WatchEvent> {
+    let mut events = Vec::new();
+    loop {
+        let event = watch.next_within(BOUND).unwrap().unwrap_or_else(|| panic!("{until} was not told of: {events:?}"));
+        match &event {
+            WatchEvent::Created { name, .. } if name == until => return events,
+            WatchEvent::Created { name, .. } | WatchEvent::Deleted { name, .. } if name.starts_with(prefix) => {
+                events.push(event);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn names_are_told_when_their_namespace_can_be_opened() {
+    let _alone = alone();
+    let prefix = format!("in-netns-watch-{}-", std::process::id());
+    let [first, second, file, last] = ["first", "second", "file", "last"].map(|what| format!("{prefix}{what}"));
+    let before = NetNs::create_named(&first).unwrap();
+    let (names, mut watch) = NetNs::watch().unwrap();
+    assert!(names.contains(&(first.clone(), before.clone())));
+    assert!(!matches!(watch.try_next(), Ok(Some(WatchEvent::Created { name, .. })) if name == first));
+
+    // An empty file is no name, though it is what `inotify` tells of.
+    fs::write(format!("/run/netns/{file}"), "").unwrap();
+    let created = NetNs::create_named(&second).unwrap();
+    let mut watched = changes_until(&mut watch, &second, &second);
+    assert_eq!(watched, []);
+    // Another namespace under the same name.
+    NetNs::delete_named(&first).unwrap();
+    let again = NetNs::create_named(&first).unwrap();
+    NetNs::delete_named(&second).unwrap();
+    let end = NetNs::create_named(&last).unwrap();
+    watched.extend(changes_until(&mut watch, &prefix, &last));
+    let told: Vec<(String, Option<NetNs>)> = watched
+        .into_iter()
+        .map(|event| match event {
+            WatchEvent::Created { name, netns, .. } => (name, Some(netns)),
+            WatchEvent::Deleted { name, .. } => (name, None),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let of =
+        |which: &str| told.iter().filter(|(name, _)| name == which).map(|(_, netns)| netns.clone()).collect::<Vec<_>>();
+    assert_eq!(of(&first), [None, Some(again)]);
+    assert_eq!(of(&second), [None]);
+    assert_eq!(of(&file), []);
+    assert_ne!(before, created);
+
+    // Under another name.
+    end.persist(&second).unwrap();
+    NetNs::delete_named(&last).unwrap();
+    let renamed = loop {
+        match watch.next_within(BOUND).unwrap().expect("it is told of") {
+            WatchEvent::Renamed { from, to, netns, .. } if from == last => break (to, netns),
+            other => assert!(!format!("{other:?}").contains(&prefix), "{other:?}"),
+        }
+    };
+    assert_eq!(renamed, (second.clone(), end));
+    for name in [&first, &second, &file] {
+        NetNs::delete_named(name).unwrap();
+    }
+}
+
+/// Three threads add and delete, and the watch begins in the middle: the list and the events lead to what there is.
+#[test]
+fn nothing_is_missed_between_the_list_and_the_watch() {
+    let _alone = alone();
+    let prefix = format!("in-netns-busy-{}-", std::process::id());
+    let last = format!("{prefix}last");
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|worker| {
+                let prefix = &prefix;
+                scope.spawn(move || {
+                    for number in 0..100 {
+                        let name = format!("{prefix}{worker}-{}", number % 5);
+                        if number % 10 < 5 {
+                            NetNs::create_named(&name).unwrap();
+                        } else {
+                            NetNs::delete_named(&name).unwrap();
+                        }
+                    }
+                    // One of each is left.
+                    NetNs::create_named(&format!("{prefix}{worker}-left")).unwrap();
+                })
+            })
+            .collect();
+        let (names, mut watch) = NetNs::watch().unwrap();
+        let mut known: BTreeMap<String, NetNs> =
+            names.into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        NetNs::create_named(&last).unwrap();
+        for event in changes_until(&mut watch, &prefix, &last) {
+            match event {
+                WatchEvent::Created { name, netns, .. } => {
+                    assert!(netns.run(|| netns.is_current()).unwrap().unwrap());
+                    assert!(known.insert(name, netns).is_none());
+                }
+                WatchEvent::Deleted { name, .. } => assert!(known.remove(&name).is_some(), "{name}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let there: BTreeMap<String, NetNs> = NetNs::list_named()
+            .unwrap()
+            .into_iter()
+            .filter(|name| name.starts_with(&prefix) && *name != last)
+            .map(|name| (name.clone(), NetNs::from_name(&name).unwrap()))
+            .collect();
+        assert_eq!(known, there);
+        assert_eq!(there.len(), 3);
+        there.keys().chain([&last]).for_each(|name| NetNs::delete_named(name).unwrap());
+    });
+}
+
+/// A descriptor to wait on, with other things.
+#[test]
+fn a_watch_can_be_waited_for_with_poll() {
+    use nix::poll::{PollFd, PollFlags, poll};
+    let _alone = alone();
+    let name = format!("in-netns-polled-{}", std::process::id());
+    let (_, mut watch) = NetNs::watch().unwrap();
+    while watch.next_within(Duration::ZERO).unwrap().is_some() {}
+    NetNs::create_named(&name).unwrap();
+    let mut told = false;
+    while !told {
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLPRI)];
+        assert_eq!(poll(&mut fds, u16::try_from(BOUND.as_millis()).unwrap()).unwrap(), 1);
+        while let Some(event) = watch.try_next().unwrap() {
+            told |= matches!(event, WatchEvent::Created { name: its, .. } if its == name);
+        }
+    }
+    NetNs::delete_named(&name).unwrap();
+}
+
+/// Waits in the reactor of tokio, on another thread's changes; and goes on in another runtime.
+#[test]
+fn a_watch_is_a_stream() {
+    use futures::{Stream, StreamExt};
+    fn is_stream<S: Stream<Item = Result<WatchEvent, in_netns::Error>> + Unpin + Send>(_: &S) {}
+    let _alone = alone();
+    let (_, mut watch) = NetNs::watch().unwrap();
+    is_stream(&watch);
+    for round in 0..3 {
+        let name = format!("in-netns-stream-{}-{round}", std::process::id());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let told = async {
+                loop {
+                    let event = match round {
+                        0 => watch.next_async().await,
+                        _ => StreamExt::next(&mut watch).await.unwrap(),
+                    };
+                    match event.unwrap() {
+                        WatchEvent::Created { name: its, netns, .. } if its == name => break netns,
+                        other => drop(other),
+                    }
+                }
+            };
+            let created = async {
+                // The other branch waits by then.
+                tokio::task::yield_now().await;
+                tokio::task::spawn_blocking({
+                    let name = name.clone();
+                    move || NetNs::create_named(&name).unwrap()
+                })
+                .await
+                .unwrap()
+            };
+            let (told, created) =
+                tokio::time::timeout(BOUND, async { tokio::join!(told, created) }).await.expect("it is told of");
+            assert_eq!(told, created);
+        });
+        NetNs::delete_named(&name).unwrap();
+    }
+    let error = futures::executor::block_on(async {
+        loop {
+            match watch.next_async().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        }
+    });
+    // The registration with the last runtime is of no use any more.
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// Whether `ip` is here. The README promises that the tests do without it. `.ci/run` installs it.
+fn has_ip() -> bool {
+    match Command::new("ip").arg("-V").output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => false,
+        output => output.unwrap().status.success(),
+    }
+}
+
+/// Watches the directory, as watchers of other libraries do (nlink's `NamespaceWatcher`, pyroute2's `NetNS` manager).
+fn inotify() -> Inotify {
+    fs::create_dir_all("/run/netns").unwrap();
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    inotify.add_watch("/run/netns", AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE).unwrap();
+    inotify
+}
+
+/// What the directory tells of each name is told too early. What the watch tells is there.
+#[test]
+fn what_three_processes_add_and_delete_opens_when_it_is_told() {
+    const EACH: usize = 334;
+    let _alone = alone();
+    if !has_ip() {
+        return;
+    }
+    let prefix = format!("in-netns-three-{}-", std::process::id());
+    let last = format!("{prefix}last");
+    let inotify = inotify();
+    let (names, mut watch) = NetNs::watch().unwrap();
+    assert!(names.iter().all(|(name, _)| !name.starts_with(&prefix)));
+    // A name is deleted two turns later, and used again after ten.
+    let script = "n=0; while [ $n -lt $2 ]; do ip netns add $1$((n % 10)) || exit 1
+        [ $n -lt 2 ] || ip netns del $1$(((n - 2) % 10)) || exit 1; n=$((n + 1)); done";
+    let mut workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let arguments = ["-c", script, "sh", &format!("{prefix}{worker}-"), &EACH.to_string()];
+            Command::new("sh").args(arguments).spawn().unwrap()
+        })
+        .collect();
+
+    let (mut told, mut known, mut too_early, mut in_time) = (0, BTreeMap::new(), 0, 0);
+    let mut take = |event: WatchEvent, known: &mut BTreeMap<String, NetNs>| match event {
+        WatchEvent::Created { name, netns, .. } if name.starts_with(&prefix) => {
+            assert!(netns.run(|| netns.is_current()).unwrap().unwrap());
+            // The one before was told to be gone.
+            assert!(known.insert(name.clone(), netns).is_none(), "{name}");
+            told += 1;
+        }
+        WatchEvent::Deleted { name, .. } if name.starts_with(&prefix) => {
+            assert!(known.remove(&name).is_some(), "{name}");
+        }
+        WatchEvent::Renamed { .. } => panic!("{event:?}"),
+        _ => {}
+    };
+    while workers.iter_mut().any(|worker| worker.try_wait().unwrap().is_none()) {
+        match inotify.read_events() {
+            Ok(events) => {
+                let created = events.into_iter().filter(|event| event.mask.contains(AddWatchFlags::IN_CREATE));
+                for name in created.filter_map(|event| event.name?.into_string().ok()) {
+                    match NetNs::from_name(&name) {
+                        Ok(_) => in_time += 1,
+                        Err(error) if error.kind() == ErrorKind::NotANetNs => too_early += 1,
+                        // Deleted again.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+                    }
+                }
+            }
+            Err(errno) => assert_eq!(errno, Errno::EAGAIN),
+        }
+        if let Some(event) = watch.next_within(Duration::from_millis(1)).unwrap() {
+            take(event, &mut known);
+        }
+    }
+    assert!(workers.iter_mut().all(|worker| worker.wait().unwrap().success()));
+    NetNs::create_named(&last).unwrap();
+    while !known.contains_key(&last) {
+        take(watch.next_within(BOUND).unwrap().expect("the last one is told of"), &mut known);
+    }
+    let there = |name: &String| name.starts_with(&prefix);
+    let there: BTreeMap<String, NetNs> = NetNs::list_named()
+        .unwrap()
+        .into_iter()
+        .filter(there)
+        .map(|name| (name.clone(), NetNs::from_name(&name).unwrap()))
+        .collect();
+    assert_eq!(known, there);
+    assert_eq!(there.len(), 3 * 2 + 1);
+    for name in there.keys() {
+        NetNs::delete_named(name).unwrap();
+    }
+    assert!(told > EACH, "{told} of {}", 3 * EACH);
+    // The counterexample.
+    assert!(too_early > 0, "the directory told of {in_time} names when they could be opened");
+}
+
+/// A queue of events would be full. There is none: the names are compared.
+#[test]
+fn more_changes_than_a_queue_holds_are_told_as_what_there_is() {
+    let _alone = alone();
+    let prefix = format!("in-netns-many-{}-", std::process::id());
+    let [old, new] = ["old", "new"].map(|what| format!("{prefix}{what}"));
+    NetNs::create_named(&old).unwrap();
+    let inotify = inotify();
+    let (_, mut watch) = NetNs::watch().unwrap();
+
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let file = format!("/run/netns/{prefix}file");
+    for _ in 0..=limit / 2 {
+        fs::write(&file, "").unwrap();
+        fs::remove_file(&file).unwrap();
+    }
+    // And as many changes of the mount table as fit in a moment.
+    for _ in 0..100 {
+        NetNs::current().unwrap().persist(&new).unwrap();
+        NetNs::delete_named(&new).unwrap();
+    }
+    NetNs::delete_named(&old).unwrap();
+    let created = NetNs::create_named(&new).unwrap();
+
+    // The counterexample has lost events. (Its queue is read to the end.)
+    let mut is_overflow = false;
+    while let Ok(events) = inotify.read_events() {
+        is_overflow |= events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+    }
+    assert!(is_overflow);
+    let mut told = Vec::new();
+    while let Some(event) = watch.try_next().unwrap() {
+        match event {
+            WatchEvent::Created { name, netns, .. } if name.starts_with(&prefix) => told.push((name, Some(netns))),
+            WatchEvent::Deleted { name, .. } if name.starts_with(&prefix) => told.push((name, None)),
+            _ => {}
+        }
+    }
+    NetNs::delete_named(&new).unwrap();
+    assert_eq!(told, [(old, None), (new, Some(created))]);
+}

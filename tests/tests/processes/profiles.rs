@@ -1,0 +1,91 @@
+//! Calls work under the seccomp profiles of container runtimes and service managers, and warm calls reuse their thread.
+
+use std::process::Command;
+
+#[track_caller]
+fn passes(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_under_profile")).args(arguments).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn calls_work_without_a_profile() {
+    passes(&["none"]);
+}
+
+#[test]
+fn calls_work_under_mobys_profile() {
+    passes(&["moby"]);
+}
+
+#[test]
+fn calls_work_under_containerds_profile() {
+    passes(&["containerd"]);
+}
+
+#[test]
+fn calls_work_under_podmans_profile() {
+    passes(&["podman"]);
+}
+
+#[test]
+fn calls_work_under_a_filter_that_kills_for_what_is_not_a_system_service() {
+    passes(&["system-service"]);
+}
+
+/// Runs the program in a new pid namespace, with the `/proc` that `options` and `prepare` set up.
+#[track_caller]
+fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
+    let program = env!("CARGO_BIN_EXE_under_profile");
+    let script = format!("{prepare} && exec {program} none");
+    let mut command = Command::new("unshare");
+    let output =
+        command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{options:?}: {}\n{printed}", output.status);
+}
+
+#[test]
+fn calls_work_in_a_pid_namespace_with_its_own_proc() {
+    passes_in_a_pid_namespace(&["--mount-proc"], "true");
+}
+
+#[test]
+fn calls_work_in_a_pid_namespace_with_the_proc_of_the_host() {
+    passes_in_a_pid_namespace(&[], "true");
+}
+
+#[test]
+fn calls_work_with_hidepid() {
+    passes_in_a_pid_namespace(&["--mount-proc"], "mount -o remount,hidepid=2 /proc");
+}
+
+#[test]
+fn without_proc_an_error_says_so() {
+    let program = env!("CARGO_BIN_EXE_without_proc");
+    let script = format!("mount -t tmpfs none /proc && exec {program}");
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn calls_work_without_the_files_of_some_kinds_of_namespace() {
+    for arguments in [&[][..], &["pidfd"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fewer_kinds")).args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
+    }
+}
+
+/// The library makes no optional call that a filter kills for.
+#[test]
+fn calls_work_under_filters_that_kill_for_one_optional_system_call() {
+    for call in
+        ["kcmp", "listmount", "pidfd_open", "keyctl", "get_mempolicy", "ioprio_get", "personality", "sched_getattr"]
+    {
+        passes(&["none", call]);
+    }
+    passes(&["none", "io_uring_enter", "kcmp", "listmount", "pidfd_open", "keyctl", "personality"]);
+}

@@ -1,0 +1,45 @@
+//! Tests that need a separate process: each helper program checks itself, and prints on stderr what failed.
+
+use std::process::Command;
+
+#[track_caller]
+fn passes(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
+}
+
+#[test]
+fn case_26_no_thread_to_be_had_is_an_error_and_passes() {
+    passes(env!("CARGO_BIN_EXE_no_threads"), &[]);
+}
+
+#[test]
+fn nothing_is_inherited_from_the_thread_of_the_first_call() {
+    passes(env!("CARGO_BIN_EXE_first_call_elsewhere"), &[]);
+}
+
+#[test]
+fn a_forked_child_gets_threads_of_its_own() {
+    passes(env!("CARGO_BIN_EXE_forked"), &[]);
+}
+
+#[test]
+fn every_promise_is_kept_without_thread_descriptors() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd"]);
+}
+
+#[test]
+fn every_promise_is_kept_without_kcmp() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["kcmp"]);
+}
+
+#[test]
+fn every_promise_is_kept_without_either() {
+    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd", "kcmp"]);
+}
+
+#[test]
+fn names_are_looked_up_inside_by_every_method() {
+    passes(env!("CARGO_BIN_EXE_names"), &[]);
+}

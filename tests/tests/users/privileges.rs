@@ -1,0 +1,252 @@
+//! Each cause of a refusal is produced for real, and the crate's report of it is checked.
+//!
+//! Causes that this kernel does not have (`kernel.unprivileged_userns_clone` of Debian, `AppArmor`) are tested next to
+//! the code that distinguishes causes.
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use in_netns_tests::{Scratch, as_ordinary_user, facts, namespace, output_of};
+
+const STANDS: &str = env!("CARGO_BIN_EXE_stands");
+
+/// Runs `sh -c SCRIPT PROGRAM` as root of a user namespace, with a network and a mount namespace.
+fn as_root_of_its_own(script: &str) -> String {
+    let scratch = Scratch::new();
+    let program = scratch.program(STANDS);
+    let script = format!("set -e; {script}");
+    output_of(Command::new("unshare").args(["--map-root-user", "--net", "--mount", "sh", "-c", &script]).arg(program))
+}
+
+/// Drops every capability, and keeps uid 0.
+const POWERLESS: &str = "exec setpriv --bounding-set=-all --inh-caps=-all";
+
+fn assert_refused(facts: &HashMap<&str, &str>, cause: &str, parts: &[&str]) {
+    assert_eq!(facts["cause"], format!("Some({cause})"), "{facts:?}");
+    assert_eq!(facts["make"].split(' ').next(), Some("false"), "{facts:?}");
+    for part in parts {
+        assert!(facts["privileges"].contains(part), "{part} is missing: {}", facts["privileges"]);
+        assert!(facts["new"].contains(part), "{part} is missing: {}", facts["new"]);
+    }
+}
+
+#[test]
+fn with_everything_there_is_no_cause() {
+    let output = as_root_of_its_own("exec \"$0\"");
+    let facts = facts(&output);
+    assert_eq!(facts["make"], "true enter=true back=true");
+    assert_eq!((facts["cause"], facts["privileges"]), ("None", "network namespaces can be made and entered"));
+    assert_eq!((facts["new"], facts["with"]), ("made", "entered"));
+}
+
+/// Case 16.
+#[test]
+fn a_missing_capability_is_named() {
+    let scratch = Scratch::new();
+    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))));
+    let facts = facts(&output);
+    assert_refused(&facts, "NoCapability", &["CAP_SYS_ADMIN", "`in_netns::rootless!();`", "run as root"]);
+    assert!(facts["privileges"].contains("CAP_SYS_ADMIN is missing"), "{facts:?}");
+    assert_eq!(facts["make"], "false enter=false back=false");
+    for error in [facts["new"], facts["with"]] {
+        let which = format!("this thread lacks CAP_SYS_ADMIN in {}", namespace("user"));
+        assert!(error.starts_with("PermissionDenied ") && error.contains(&which), "{error}");
+    }
+    assert!(!output.contains("body was run"));
+    // The probe has moved no thread.
+    assert_eq!((facts["user"], facts["net"]), (&*namespace("user"), &*namespace("net")));
+}
+
+#[test]
+fn disabled_user_namespaces_are_reported() {
+    let output = as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"));
+    let facts = facts(&output);
+    let way_out = "`sudo sysctl user.max_user_namespaces=100000`";
+    let cause = "UserNamespacesDisabled { sysctl: \"user.max_user_namespaces\" }";
+    assert_refused(&facts, cause, &["user namespaces are disabled (user.max_user_namespaces is 0)", way_out]);
+    assert!(facts["enter"].starts_with("LimitReached ") && facts["enter"].contains(way_out), "{output}");
+}
+
+#[test]
+fn the_limit_of_network_namespaces_is_reported() {
+    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"");
+    let facts = facts(&output);
+    let cause = "Limit { sysctl: \"user.max_net_namespaces\" }";
+    assert_refused(
+        &facts,
+        cause,
+        &["no more namespaces are allowed (user.max_net_namespaces is 0 here", "`sysctl user.max_net_namespaces="],
+    );
+    assert!(facts["new"].starts_with("LimitReached ") && facts["new"].contains(facts["user"]), "{output}");
+    assert_eq!(facts["make"], "false enter=true back=true");
+    assert_eq!(facts["with"], "entered");
+}
+
+/// The process itself reaches the limit, because the probe creates no network namespace.
+#[test]
+fn the_limit_of_network_namespaces_is_reported_by_rootless() {
+    let arrange = "set -e; echo 0 > /proc/sys/user/max_net_namespaces
+        exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" enter";
+    let scratch = Scratch::new();
+    let output = output_of(
+        Command::new("unshare")
+            .args(["--user", "--map-user=1000", "--map-group=1000", "--mount", "--keep-caps", "sh", "-c", arrange])
+            .arg(scratch.program(STANDS)),
+    );
+    let facts = facts(&output);
+    assert!(facts["enter"].starts_with("LimitReached "), "{output}");
+    let parts = ["user.max_net_namespaces"];
+    assert_refused(&facts, "Limit { sysctl: \"user.max_net_namespaces\" }", &parts);
+}
+
+#[test]
+fn a_seccomp_filter_is_reported_as_in_a_container() {
+    let way_out = "`--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`";
+    let parts = ["a seccomp filter forbids it, as in a container", way_out];
+    for filter in ["filter-unshare", "filter-unshare-enosys"] {
+        // The test runs with the capability, and without.
+        for who in ["exec", POWERLESS] {
+            let output = as_root_of_its_own(&format!("{who} \"$0\" {filter}"));
+            assert_refused(&facts(&output), "Seccomp", &parts);
+        }
+    }
+    // A filter for user namespaces only, as systemd's RestrictNamespaces= installs it.
+    let scratch = Scratch::new();
+    // (An ordinary user may not install one without `no_new_privs`, which the filter's library sets.)
+    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["filter-user", "enter"]));
+    let facts = facts(&output);
+    assert_refused(&facts, "Seccomp", &parts);
+    assert!(facts["enter"].starts_with("PermissionDenied ") && facts["enter"].contains(way_out), "{output}");
+}
+
+#[test]
+fn a_seccomp_filter_on_setns_is_reported() {
+    let output = as_root_of_its_own("exec \"$0\" filter-setns");
+    let facts = facts(&output);
+    assert_eq!((facts["make"], facts["cause"]), ("true enter=false back=false", "Some(Seccomp)"));
+    assert!(facts["with"].starts_with("PermissionDenied ") && facts["with"].contains("seccomp"), "{output}");
+}
+
+#[test]
+fn root_that_may_not_map_itself_is_reported() {
+    let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" enter"));
+    let facts = facts(&output);
+    let parts = ["uid 0 without CAP_SETFCAP may not map itself", "run as an ordinary user, or keep CAP_SETFCAP"];
+    assert_refused(&facts, "RootWithoutSetfcap", &parts);
+    assert!(facts["enter"].contains(parts[0]), "{output}");
+    // The process has not moved at all.
+    assert_eq!(facts["uid"], "0 gid=0");
+}
+
+/// Case 8 (a), detected in advance.
+#[test]
+fn a_home_of_another_user_namespace_is_reported() {
+    let scratch = Scratch::new();
+    let output = output_of(Command::new("unshare").arg("--map-root-user").arg(scratch.program(STANDS)));
+    let facts = facts(&output);
+    assert_eq!((facts["make"], facts["cause"]), ("true enter=true back=false", "Some(HomeNotOwned)"));
+    assert!(facts["privileges"].contains("`unshare --map-root-user --net`"), "{output}");
+}
+
+/// If every call was refused, no thread moved: none is lost, and the poison hook has nothing to report.
+#[test]
+fn a_refusal_poisons_no_thread() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
+    for skip in [false, true] {
+        let mut command = Command::new(&program);
+        if skip {
+            command.env("IN_NETNS_SKIP", "1");
+        }
+        let output = as_ordinary_user(&mut command).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{stdout}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{stdout}");
+        // One pooled thread, one fresh thread, and one that a refused async call or worker may add.
+        let last = stdout.lines().last().unwrap();
+        let spawned: u32 = last.strip_prefix("poisoned=0 retired=0 spawned=").expect(last).parse().unwrap();
+        assert!(spawned <= 4, "{stdout}");
+        // Its parent may be a process that it may look at.
+        let calls = || stdout.lines().filter(|line| !line.starts_with("from_pid="));
+        let refusals: Vec<&str> = calls().filter(|line| line.contains("PermissionDenied ")).collect();
+        assert_eq!(refusals.len(), calls().count() - 1, "{stdout}");
+    }
+}
+
+/// Each message names `CAP_SYS_ADMIN` at most once and the errno once, and names no Rust type.
+#[test]
+fn messages_say_each_thing_once() {
+    let scratch = Scratch::new();
+    let mut outputs =
+        vec![output_of(as_ordinary_user(&mut Command::new(scratch.program(env!("CARGO_BIN_EXE_powerless")))))];
+    outputs.push(output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS)))));
+    for arrange in [
+        format!("{POWERLESS} \"$0\" enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
+        "echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"".to_owned(),
+        "exec \"$0\" filter-unshare".to_owned(),
+        format!("{POWERLESS} \"$0\" filter-unshare-enosys"),
+        "exec \"$0\" filter-setns".to_owned(),
+    ] {
+        outputs.push(as_root_of_its_own(&arrange));
+    }
+    for output in &outputs {
+        for (key, message) in output.lines().filter_map(|line| line.split_once('=')) {
+            assert!(message.matches("CAP_SYS_ADMIN").count() <= 1, "{key}: {message}");
+            assert!(!message.contains("CloneFlags"), "{key}: {message}");
+            let is_error = ["new", "with", "enter", "walk", "fresh", "worker", "async"].contains(&key)
+                && message.contains(" cannot ");
+            if is_error && !message.contains("had threads") {
+                let errnos = message.matches("os error ").count();
+                assert_eq!(errnos, 1, "{key}: {message}");
+                assert!(
+                    message.contains("(EPERM, os error 1)")
+                        || message.contains("(ENOSPC, os error 28)")
+                        || message.contains("(ENOSYS, os error 38)"),
+                    "{key}: {message}"
+                );
+            }
+        }
+    }
+}
+
+/// The message for root does not suggest running as root.
+#[test]
+fn root_is_not_told_to_become_root() {
+    for arrange in [
+        format!("{POWERLESS} \"$0\" enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
+        "exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$0\"".to_owned(),
+    ] {
+        let output = as_root_of_its_own(&arrange);
+        assert!(!output.contains("run as root"), "{output}");
+    }
+}
+
+/// `RestrictNamespaces=` of a unit is a seccomp filter too.
+#[test]
+fn a_filter_may_be_a_units_or_a_containers() {
+    let output = as_root_of_its_own("exec \"$0\" filter-unshare");
+    assert_refused(&facts(&output), "Seccomp", &["RestrictNamespaces=", "--cap-add SYS_ADMIN"]);
+}
+
+/// The reasons why a process may not be examined: a missing capability, or another reason if the capability is present.
+#[test]
+fn a_process_that_may_not_be_examined_is_reported() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
+    let output = output_of(as_ordinary_user(&mut Command::new(program)));
+    let facts = facts(&output);
+    if nix::unistd::geteuid().is_root() {
+        let message = facts["from_pid"];
+        assert!(message.starts_with("PermissionDenied ") && message.contains("CAP_SYS_PTRACE"), "{message}");
+        assert!(message.contains("uid 0") && !message.contains("somebody"), "{message}");
+        assert!(message.contains("(EACCES, os error 13)"), "{message}");
+    }
+    // Every capability is present, but in a user namespace below the process's own.
+    let message = as_root_of_its_own(&format!("exec \"$0\" from-pid {}", std::process::id()));
+    let message = message.lines().find_map(|line| line.strip_prefix("from_pid=")).unwrap();
+    assert!(message.starts_with("PermissionDenied "), "{message}");
+    assert!(!message.contains("lacks CAP_SYS_PTRACE in user:") || message.contains("above"), "{message}");
+    assert!(message.contains("user namespace"), "{message}");
+}

@@ -1,0 +1,40 @@
+//! Views where `/etc`, `/run` and `/sys` are as on other machines: each case is a process of `tests/src/bin/views.rs`.
+
+use std::fs;
+use std::process::Command;
+
+use in_netns_tests::{Scratch, as_ordinary_user, output_of, start_until};
+use rstest::rstest;
+
+#[rstest]
+#[case::the_directory_of_a_name_is_shown_as_by_ip("named")]
+#[case::files_that_are_replaced_at_home_stay_covered("replaced")]
+#[case::a_file_that_is_missing_is_an_error("missing")]
+#[case::programs_that_answer_for_names_are_not_asked("services")]
+#[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
+#[case::the_root_of_the_process_is_kept("chroot")]
+#[case::without_a_way_back_there_is_no_view("foreign-mounts")]
+fn views_work_as_the_user_of_the_tests_and_as_an_ordinary_user(#[case] case: &str) {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_views"));
+    output_of(Command::new(&program).arg(case));
+    output_of(as_ordinary_user(Command::new(&program).arg(case)));
+}
+
+#[test]
+fn a_process_that_is_killed_half_way_leaves_no_mount() {
+    let table = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        // What other programs mount at the same time: names, and directories for temporary files.
+        let others = [" /run/netns/", " /tmp/"];
+        let own = table.lines().filter(|line| !others.iter().any(|other| line.contains(other)));
+        own.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = table();
+    for _ in 0..20 {
+        let (mut child, _) = start_until(Command::new(env!("CARGO_BIN_EXE_views")).arg("loop"), "again");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(table(), before);
+    }
+}

@@ -1,0 +1,295 @@
+//! Views of a network namespace, in this process. What needs files of its own in `/etc` or `/run` is in
+//! `tests/src/bin/views.rs`, which `users/view_files.rs` runs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use in_netns::{Call, ErrorKind, NetNs, View, in_netns, with_netns, with_netns_async};
+use in_netns_examples::netlink::Netlink;
+use in_netns_tests::{Scratch, alone, here, home, in_directory, key, threads_in};
+use nix::mount::{MsFlags, mount};
+
+/// The interfaces that `/sys` shows.
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").expect("sysfs is mounted");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("ASCII")).collect()
+}
+
+fn mount_table(process: &str) -> String {
+    fs::read_to_string(format!("/proc/{process}/mountinfo")).expect("/proc")
+}
+
+/// The mount points of a mount table.
+fn mount_points(table: &str) -> BTreeSet<&str> {
+    table.lines().filter_map(|line| line.split(' ').nth(4)).collect()
+}
+
+/// A namespace with an interface of its own.
+fn with_interface(name: &str) -> NetNs {
+    let ns = NetNs::new().unwrap();
+    ns.run(|| Netlink::connect()?.add_veth(name, (&ns, "peer"))).unwrap().unwrap();
+    ns
+}
+
+/// What such a namespace has.
+fn interfaces_with(name: &str) -> BTreeSet<String> {
+    ["lo", "peer", name].map(str::to_owned).into()
+}
+
+#[test]
+fn a_view_shows_the_interfaces_of_its_namespace_in_sys() {
+    let ns = with_interface("only-here");
+    let at_home = interfaces();
+    let view = ns.view().unwrap();
+    assert_eq!(view.run(interfaces).unwrap(), interfaces_with("only-here"));
+    assert_eq!(view.run(here).unwrap(), key(ns.id()));
+    // Without the view, /sys is home's.
+    assert_eq!(ns.run(interfaces).unwrap(), at_home);
+    assert!(!at_home.contains("only-here"));
+    let without = View::builder(&ns).without_sys().build().unwrap();
+    assert_eq!(without.run(interfaces).unwrap(), at_home);
+    assert_eq!(without.run(here).unwrap(), key(ns.id()));
+}
+
+#[test]
+fn what_is_mounted_below_sys_at_home_is_there_in_a_view() {
+    let view = NetNs::new().unwrap().view().unwrap();
+    let inside = view.run(|| mount_table("thread-self")).unwrap();
+    let at_home = mount_table("self");
+    let below = |point: &&str| point.starts_with("/sys/");
+    let at_home: BTreeSet<_> = mount_points(&at_home).into_iter().filter(below).collect();
+    assert_eq!(mount_points(&inside).into_iter().filter(below).collect::<BTreeSet<_>>(), at_home);
+    for point in at_home {
+        let identity = || fs::metadata(point).map(|file| (file.dev(), file.ino())).ok();
+        assert_eq!(view.run(identity).unwrap(), identity(), "{point}");
+    }
+}
+
+#[test]
+fn a_body_begins_in_the_directory_of_its_caller() {
+    let view = NetNs::new().unwrap().view().unwrap();
+    let of_process = std::env::current_dir().unwrap();
+    let scratch = Scratch::new();
+    in_directory(scratch.path(), || {
+        let at_home = std::env::current_dir().unwrap();
+        assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), at_home);
+        let fresh = Call::new(&view).fresh().run(std::env::current_dir).unwrap().unwrap();
+        assert_eq!(fresh, at_home);
+        // Where the directory is not to be seen in the view, a body begins at the root.
+        let hidden = at_home.parent().unwrap();
+        view.run(|| mount(Some("body"), hidden, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap()).unwrap();
+        assert_eq!(view.run(std::env::current_dir).unwrap().unwrap(), Path::new("/"));
+        assert_eq!(std::env::current_dir().unwrap(), at_home);
+    });
+    assert_eq!(std::env::current_dir().unwrap(), of_process);
+}
+
+#[test]
+fn a_scoped_thread_is_in_the_view() {
+    let ns = with_interface("scoped");
+    let view = ns.view().unwrap();
+    let seen = view.run(|| thread::scope(|scope| scope.spawn(interfaces).join().unwrap())).unwrap();
+    assert_eq!(seen, interfaces_with("scoped"));
+}
+
+#[test]
+fn the_texts_of_a_view_are_seen_in_etc() {
+    let at_home = fs::read_to_string("/etc/hosts").unwrap();
+    let view = View::builder(&NetNs::new().unwrap()).hosts("192.0.2.1 first\n").build().unwrap();
+    let read = || fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(view.run(read).unwrap(), "192.0.2.1 first\n");
+    assert_eq!(read(), at_home);
+    // The whole of it is there, however long.
+    let long = "192.0.2.1 name\n".repeat(20_000);
+    let view = View::builder(view.netns()).hosts(&long).build().unwrap();
+    assert_eq!(view.run(read).unwrap(), long);
+}
+
+#[test]
+fn a_view_follows_the_files_of_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hosts");
+    fs::write(&file, "one").unwrap();
+    let view = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap();
+    let read = || fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(view.run(read).unwrap(), "one");
+    // Replaced, as an editor does it.
+    for text in ["two", "three", "four"] {
+        fs::write(directory.path().join("new"), text).unwrap();
+        fs::rename(directory.path().join("new"), &file).unwrap();
+        assert_eq!(view.run(read).unwrap(), text);
+        assert_eq!(view.clone().run(read).unwrap(), text);
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(view.run(read).unwrap(), read());
+    // What can no longer be made is an error, and no body runs.
+    fs::write(directory.path().join("in-netns-no-such-file"), "").unwrap();
+    let ran = AtomicBool::new(false);
+    let error = view.run(|| ran.store(true, Ordering::Relaxed)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(!ran.load(Ordering::Relaxed));
+    assert_eq!(threads_in(view.netns()), [0; 0]);
+    fs::remove_file(directory.path().join("in-netns-no-such-file")).unwrap();
+    assert_eq!(view.run(read).unwrap(), read());
+}
+
+/// What the C library compares to find out whether `resolv.conf` is another one than before. The device is not part of
+/// it.
+#[test]
+fn the_c_library_can_tell_the_files_of_views_apart() {
+    let _alone = alone();
+    let identity = || fs::metadata("/etc/hosts").map(|file| (file.size(), file.ino(), file.mtime(), file.mtime_nsec()));
+    let ns = NetNs::new().unwrap();
+    let builder = View::builder(&ns).hosts("192.0.2.1 name\n");
+    let views: Vec<_> = (0..50).map(|_| builder.clone().build().unwrap()).collect();
+    let found: BTreeSet<_> = views.iter().map(|view| view.run(identity).unwrap().unwrap()).collect();
+    assert_eq!(found.len(), views.len());
+}
+
+#[test]
+fn views_are_entered_from_many_threads_at_once() {
+    let views: Vec<_> = (0..4)
+        .map(|number| {
+            let name = format!("many{number}");
+            View::builder(&with_interface(&name)).hosts(name).build().unwrap()
+        })
+        .collect();
+    thread::scope(|scope| {
+        for (number, view) in views.iter().enumerate().chain(views.iter().enumerate()) {
+            scope.spawn(move || {
+                let name = format!("many{number}");
+                for _ in 0..50 {
+                    let (interfaces, hosts) =
+                        view.run(|| (interfaces(), fs::read_to_string("/etc/hosts").unwrap())).unwrap();
+                    assert_eq!(interfaces, interfaces_with(&name));
+                    assert_eq!(hosts, name);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_call_in_a_body_is_a_call_of_its_own() {
+    let (outer, inner) = (with_interface("outer").view().unwrap(), with_interface("inner").view().unwrap());
+    let plain = NetNs::new().unwrap();
+    let at_home = interfaces();
+    let seen = outer
+        .run(|| {
+            let nested = inner.run(interfaces).unwrap();
+            let without = plain.run(interfaces).unwrap();
+            (nested, without, interfaces())
+        })
+        .unwrap();
+    assert_eq!(seen.0, interfaces_with("inner"));
+    assert_eq!(seen.1, at_home);
+    assert_eq!(seen.2, interfaces_with("outer"));
+}
+
+#[in_netns(view)]
+fn by_attribute(view: &View) -> BTreeSet<String> {
+    interfaces()
+}
+
+#[in_netns(view = view)]
+fn by_option(view: &View) -> BTreeSet<String> {
+    // The sysfs of a view is that of the namespace, so that its paths are accepted.
+    assert!(Path::new("/sys/class/net/forms").exists());
+    interfaces()
+}
+
+struct Pod {
+    view: View,
+}
+
+impl Pod {
+    #[in_netns(view = &self.view, fresh)]
+    fn fresh(&self) -> Result<BTreeSet<String>, in_netns::Error> {
+        Ok(interfaces())
+    }
+
+    #[in_netns(view = &self.view)]
+    async fn asynchronous(&self) -> Result<[BTreeSet<String>; 3], in_netns::Error> {
+        let task = tokio::spawn(async { interfaces() }).await.unwrap();
+        let blocking = tokio::task::spawn_blocking(interfaces).await.unwrap();
+        Ok([interfaces(), task, blocking])
+    }
+
+    #[in_netns(view = view, owned)]
+    async fn owned(view: View) -> Result<BTreeSet<String>, in_netns::Error> {
+        Ok(tokio::task::spawn_blocking(interfaces).await.unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_form_of_a_call_takes_a_view() {
+    let view = with_interface("forms").view().unwrap();
+    let expected = interfaces_with("forms");
+    assert_eq!(with_netns(&view, interfaces).unwrap(), expected);
+    assert_eq!(with_netns(view.clone(), interfaces).unwrap(), expected);
+    assert_eq!(Call::new(&view).fresh().thread_name("named").run(interfaces).unwrap(), expected);
+    assert_eq!(Call::new(&view).stack_size(1 << 20).run(interfaces).unwrap(), expected);
+    assert_eq!(Call::new(&view).audit().outcome(interfaces).unwrap().value.unwrap(), expected);
+    assert_eq!(view.try_run(|| Ok::<_, in_netns::Error>(interfaces())).unwrap(), expected);
+    assert_eq!(by_attribute(&view), expected);
+    assert_eq!(by_option(&view), expected);
+    let pod = Pod { view };
+    assert_eq!(pod.fresh().unwrap(), expected);
+    for seen in pod.asynchronous().await.unwrap() {
+        assert_eq!(seen, expected);
+    }
+    assert_eq!(Pod::owned(pod.view.clone()).await.unwrap(), expected);
+    let Pod { view } = pod;
+    assert_eq!(with_netns_async(&view, || async { interfaces() }).await.unwrap(), expected);
+    assert_eq!(view.run_async(|| async { interfaces() }).await.unwrap(), expected);
+    assert_eq!(view.spawn_async(|| async { interfaces() }).await.unwrap(), expected);
+    let fresh = Call::new(&view).fresh().run_async(|| async { interfaces() });
+    assert_eq!(fresh.await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_blocking_thread_that_is_asked_for_elsewhere_is_in_the_view_too() {
+    let view = with_interface("carried").view().unwrap();
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let call = view.spawn_async(|| async {
+        send.send(tokio::runtime::Handle::current()).unwrap();
+        finished.await.unwrap();
+    });
+    let handle = receive.await.unwrap();
+    // This thread is at home, and so is the new one by birth.
+    let seen = handle.spawn_blocking(interfaces).await.unwrap();
+    assert_eq!(seen, interfaces_with("carried"));
+    done.send(()).unwrap();
+    call.await.unwrap();
+    assert_eq!(key(NetNs::current().unwrap().id()), home());
+}
+
+#[test]
+fn a_command_is_started_in_the_view() {
+    let view = View::builder(&with_interface("command")).hosts("# the view's\n").build().unwrap();
+    let script = "ls /sys/class/net; cat /etc/hosts; pwd; readlink /proc/self/ns/net";
+    let output = view.command("sh").args(["-c", script]).output().unwrap();
+    let directory = std::env::current_dir().unwrap();
+    let expected = format!("command\nlo\npeer\n# the view's\n{}\n{}\n", directory.display(), view.netns());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    let mut child = view.command("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    assert_eq!(threads_in(view.netns()), [0; 0], "the thread that started it is back");
+    let of_child = fs::read_link(format!("/proc/{}/ns/mnt", child.id())).unwrap();
+    assert_eq!(view.run(|| fs::read_link("/proc/thread-self/ns/mnt").unwrap()).unwrap(), of_child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = view.command("/in-netns/no/such/program").spawn().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("a view of net:"), "{error}");
+}
+
+#[test]
+fn a_view_can_be_cloned_and_sent() {
+    fn check<T: Clone + Send + Sync + std::fmt::Debug>() {}
+    check::<View>();
+}

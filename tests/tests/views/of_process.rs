@@ -1,0 +1,177 @@
+//! The view of a process, against processes in namespaces of their own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use in_netns::{Call, ErrorKind, ThreadFate, View};
+use in_netns_tests::{Scratch, alone, descriptors, in_directory, tid};
+
+/// A process in its own mount, UTS, IPC, cgroup and network namespaces, with a file, a hostname and an interface that
+/// are nowhere else.
+struct Container(Child);
+
+impl Container {
+    fn start(name: &str) -> Container {
+        let script = format!(
+            "mount -t tmpfs tmpfs /mnt && echo {name} > /mnt/file && hostname {name} &&
+             mount -t sysfs sysfs /sys && ip link add {name} type veth peer name peer && echo ready && cat"
+        );
+        let arguments = ["--mount", "--uts", "--ipc", "--cgroup", "--net", "sh", "-c", &script];
+        let child = Command::new("unshare").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut container = Container(child.unwrap());
+        let mut line = String::new();
+        BufReader::new(container.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        container
+    }
+
+    fn namespace(&self, kind: &str) -> PathBuf {
+        fs::read_link(format!("/proc/{}/ns/{kind}", self.0.id())).unwrap()
+    }
+
+    fn end(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const KINDS: [&str; 5] = ["mnt", "net", "uts", "ipc", "cgroup"];
+
+fn namespace(kind: &str) -> PathBuf {
+    fs::read_link(format!("/proc/thread-self/ns/{kind}")).unwrap()
+}
+
+fn hostname() -> String {
+    // The calling thread's, whichever process the file is of.
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end().to_owned()
+}
+
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn pidfd_of(process: &Child) -> OwnedFd {
+    // SAFETY: pidfd_open takes two numbers.
+    #[allow(unsafe_code)]
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.id(), 0) };
+    let fd = i32::try_from(nix::errno::Errno::result(fd).unwrap()).unwrap();
+    // SAFETY: the kernel has just made the descriptor.
+    #[allow(unsafe_code)]
+    unsafe {
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+#[test]
+fn it_shows_the_files_the_hostname_and_the_interfaces_of_the_process() {
+    let container = Container::start("shown");
+    let at_home = (hostname(), interfaces(), KINDS.map(namespace));
+    let pidfd = pidfd_of(&container.0);
+    let views = [
+        View::of_process(container.0.id()).unwrap(),
+        View::of_process(&container.0).unwrap(),
+        View::of_process(&pidfd).unwrap(),
+        View::of_process(pidfd).unwrap(),
+    ];
+    for view in views {
+        let outcome = Call::new(&view)
+            .outcome(|| {
+                let file = fs::read_to_string("/mnt/file").unwrap();
+                (tid(), file, hostname(), interfaces(), KINDS.map(namespace), std::env::current_dir().unwrap())
+            })
+            .unwrap();
+        let (thread, file, host, interfaces, namespaces, directory) = outcome.value.unwrap();
+        assert_eq!((file.as_str(), host.as_str()), ("shown\n", "shown"));
+        assert_eq!(interfaces, ["lo", "peer", "shown"].map(str::to_owned).into());
+        assert_eq!(namespaces, KINDS.map(|kind| container.namespace(kind)));
+        assert_eq!(directory, std::env::current_dir().unwrap(), "it is there too");
+        assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+        let of_thread = |kind: &str| fs::read_link(format!("/proc/self/task/{thread}/ns/{kind}")).unwrap();
+        assert_eq!(KINDS.map(of_thread), at_home.2, "the thread is back");
+    }
+    assert_eq!((hostname(), interfaces(), KINDS.map(namespace)), at_home);
+    assert!(!Path::new("/mnt/file").exists());
+}
+
+#[test]
+fn a_body_begins_at_the_root_where_the_process_has_no_such_directory() {
+    let container = Container::start("rooted");
+    let view = View::of_process(container.0.id()).unwrap();
+    let scratch = Scratch::new();
+    let hidden = scratch.path().parent().unwrap();
+    let cover = || nix::mount::mount(Some("body"), hidden, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>);
+    view.run(cover).unwrap().unwrap();
+    let begins = in_directory(scratch.path(), || view.run(std::env::current_dir).unwrap().unwrap());
+    assert_eq!(begins, Path::new("/"));
+}
+
+#[test]
+fn a_view_outlives_its_process() {
+    let mut container = Container::start("outlived");
+    let view = View::of_process(&container.0).unwrap();
+    let pidfd = pidfd_of(&container.0);
+    let id = container.0.id();
+    container.end();
+    assert_eq!(view.run(|| fs::read_to_string("/mnt/file").unwrap()).unwrap(), "outlived\n");
+    assert_eq!(view.run(hostname).unwrap(), "outlived");
+    // And a process that has exited has none.
+    for error in [View::of_process(&pidfd).unwrap_err(), View::of_process(id).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+    let error = View::of_process(OwnedFd::from(fs::File::open("/dev/null").unwrap())).unwrap_err();
+    assert!(error.to_string().contains("not one of a process"), "{error}");
+}
+
+#[test]
+fn nothing_is_left_of_it() {
+    let _alone = alone();
+    let container = Container::start("left");
+    View::of_process(&container.0).unwrap().run(|| ()).unwrap();
+    let before = descriptors().len();
+    for _ in 0..200 {
+        let view = View::of_process(&container.0).unwrap();
+        view.run(hostname).unwrap();
+    }
+    // Other tests have some of their own meanwhile.
+    assert!(descriptors().len() < before + 100);
+    let inside = container.namespace("mnt");
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let here = threads.filter(|thread| fs::read_link(thread.path().join("ns/mnt")).is_ok_and(|at| at == inside));
+    assert_eq!(here.count(), 0);
+}
+
+/// `/etc/nsswitch.conf` of this process names the modules; the files of a container must not be what is loaded.
+#[test]
+fn modules_for_names_are_those_of_home() {
+    if !cfg!(target_env = "gnu") {
+        return;
+    }
+    let container = Container::start("modules");
+    let services = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+    let hosts = services.lines().find_map(|line| line.strip_prefix("hosts:")).unwrap_or_default();
+    let wanted = hosts.split_ascii_whitespace().filter(|service| !service.contains(['[', '=']));
+    let path_of = |service: &str| format!("libnss_{service}.so.2");
+    let installed = |name: &String| {
+        ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"]
+            .into_iter()
+            .any(|directory| Path::new(directory).join(name).exists())
+    };
+    let wanted: Vec<_> = wanted.map(path_of).filter(installed).collect();
+    let view = View::of_process(&container.0).unwrap();
+    let loaded = view.run(|| fs::read_to_string("/proc/self/maps").unwrap()).unwrap();
+    for name in wanted {
+        assert!(loaded.contains(&name), "{name} is not loaded before a body runs");
+    }
+}
