@@ -1,6 +1,10 @@
 //! The runtime of an async call, and its threads.
+//!
+//! A body may fork. The child process ends as soon as the copy of the body waits: it shares the epoll instance of the
+//! parent's runtime, and would take its events.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +14,7 @@ use super::local::LocalTasks;
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::MountNamespace;
 use crate::netns::{NetNs, Place};
+use crate::sys::process_local::ProcessMark;
 use crate::thread::ThreadExit;
 use crate::unwind::contain;
 
@@ -18,6 +23,7 @@ pub(super) struct CallRuntime {
     runtime: Runtime,
     local: LocalTasks,
     blocking: Arc<BlockingThreads>,
+    process: ProcessMark,
 }
 
 impl CallRuntime {
@@ -27,16 +33,26 @@ impl CallRuntime {
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
         let (starts, stops, inside) = (Arc::clone(&blocking), Arc::clone(&blocking), RuntimePlace::here(place)?);
+        let process = ProcessMark::current();
+        // For a fork in a task that the body has spawned.
+        builder.on_thread_park(move || process.end_child());
         builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.on_stop());
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
         })?;
-        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking })
+        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, process })
     }
 
     /// Drives the runtime until `future` is ready.
     pub(super) fn drive<F: Future>(&mut self, future: F) -> F::Output {
-        self.local.run_until(&self.runtime, future)
+        let process = self.process;
+        let mut future = pin!(future);
+        let in_one_process = poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            process.end_child();
+            polled
+        });
+        self.local.run_until(&self.runtime, in_one_process)
     }
 
     /// Whether blocking closures were started, which the end waits for.
@@ -46,7 +62,7 @@ impl CallRuntime {
 
     /// Ends what was spawned, and waits for blocking closures that run.
     pub(super) fn end(self) {
-        let CallRuntime { runtime, local, blocking } = self;
+        let CallRuntime { runtime, local, blocking, process: _ } = self;
         // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore still
         // happens.
         contain(|| {

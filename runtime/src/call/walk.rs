@@ -9,6 +9,7 @@ use crate::call::context::Context;
 use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
+use crate::sys::process_local::ProcessMark;
 use crate::thread::pinned::PinnedThread;
 
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
@@ -148,5 +149,9 @@ where
 /// code.
 fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
     thread.enter_unguarded(item.as_ref().as_target())?;
-    Ok(f(item))
+    let process = ProcessMark::current();
+    let value = f(item);
+    // The rest of the walk is the parent's.
+    process.end_child();
+    Ok(value)
 }

@@ -11,6 +11,7 @@
 //!
 //! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
 
+use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -130,5 +131,15 @@ impl ProcessMark {
     /// Whether it is the mark of the process that asks.
     pub(crate) fn is_current(self) -> bool {
         ptr::eq(self.0, ProcessMark::current().0)
+    }
+
+    /// After user code: ends the calling process, with status zero, where it is a child that was forked in that code.
+    ///
+    /// Such a child has one thread, the copy of a thread of this crate, and no caller for what comes next. What it
+    /// shares with its parent, such as an epoll instance, is the parent's.
+    pub(crate) fn end_child(self) {
+        if !self.is_current() {
+            process::exit(0);
+        }
     }
 }

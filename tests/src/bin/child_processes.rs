@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::future::Future;
+use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use std::thread;
 
 use futures::executor::block_on;
 use in_netns::{
-    ErrorKind, NetNs, Worker, pool_stats, retire_current_thread, set_keep_alive, set_poison_hook, set_stray_hook,
-    with_netns, with_netns_async,
+    ErrorKind, NetNs, NetNsPool, Worker, par_walk, pool_stats, retire_current_thread, set_keep_alive, set_poison_hook,
+    set_stray_hook, walk, with_netns, with_netns_async,
 };
 use in_netns_tests::{give_up_sys_admin, here, key, tid, wait_until};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
 in_netns::rootless!();
@@ -97,6 +99,8 @@ fn main() {
             let child = in_netns::Call::new(&ns).fresh().run(|| raw_clone_number(libc_fork)).expect("a call");
             succeeded(Pid::from_raw(child));
         }
+        "returns-to-a-loop" => returns_to_a_loop(&ns),
+        "returns-from-its-async-body" => returns_from_its_async_body(&ns),
         "beside-calls" => beside_calls(&ns),
         "beside-hooks" => beside_hooks(&ns),
         "async-call" => async_call(&ns),
@@ -137,6 +141,11 @@ fn in_child(make: fn() -> libc::c_long, body: impl FnOnce()) {
         }
         child => succeeded(Pid::from_raw(child)),
     }
+}
+
+fn is_zombie(process: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a child that was not waited for");
+    stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
 }
 
 #[track_caller]
@@ -204,6 +213,69 @@ fn in_body(ns: &NetNs) {
     assert_eq!(other.worker().run(here).expect("a run"), key(other.id()));
     other.join().expect("this thread is the process's own");
     assert_eq!(here(), key(other.id()));
+}
+
+/// Children are created in the bodies of a walk and in the closure that prepares the namespaces of a pool. They do not
+/// go on with the parent's work.
+fn returns_to_a_loop(ns: &NetNs) {
+    let items = [ns.clone(), NetNs::new().expect("a namespace")];
+    let (told, bodies) = nix::unistd::pipe().expect("a pipe");
+    let fork = |_: &NetNs| {
+        nix::unistd::write(&bodies, b"!").expect("it has room");
+        raw_clone_number(libc_fork)
+    };
+    let seen = [walk(&items, fork).expect("a walk"), par_walk(&items, 2, fork).expect("a walk")].concat();
+    for child in seen {
+        succeeded(Pid::from_raw(child.expect("it was entered")));
+    }
+    drop(bodies);
+    let mut ran = String::new();
+    std::fs::File::from(told).read_to_string(&mut ran).expect("text");
+    assert_eq!(ran, "!!!!");
+    let (tell, told) = std::sync::mpsc::channel();
+    let prepare = move |_: &NetNs| tell.send(raw_clone_number(libc_fork)).map_err(std::io::Error::other);
+    let pool = NetNsPool::builder().ready(1).prepare(prepare).build().expect("a pool");
+    drop(pool.take().expect("a namespace"));
+    for child in told.iter().take(1) {
+        succeeded(Pid::from_raw(child));
+    }
+}
+
+/// Children are created in async bodies. There, the body goes on and ends, and has no caller.
+fn returns_from_its_async_body(ns: &NetNs) {
+    async fn body() -> i32 {
+        tokio::task::yield_now().await;
+        let child = raw_clone_number(libc_fork);
+        tokio::task::yield_now().await;
+        child
+    }
+    /// The child has a copy of a task that waits, and leaves it alone.
+    async fn body_beside_a_task() -> i32 {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        near.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut near = tokio::net::UnixStream::from_std(near).expect("a reactor");
+        let reader = tokio::spawn(async move { near.read_u8().await });
+        tokio::task::yield_now().await;
+        let child = raw_clone_number(libc_fork);
+        if child > 0 {
+            wait_until("the child ends", || is_zombie(child));
+            far.write_all(b"!").expect("it has room");
+            let read = tokio::time::timeout(std::time::Duration::from_secs(10), reader).await;
+            assert_eq!(read.expect("in time").expect("no panic").expect("a byte"), b'!');
+        }
+        child
+    }
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let forked = |child: i32| {
+        assert_ne!(child, 0, "the child has no caller to return to");
+        succeeded(Pid::from_raw(child));
+    };
+    forked(block_on(with_netns_async(ns, body)).expect("a call"));
+    forked(block_on(ns.spawn_async(body)).expect("a call"));
+    forked(block_on(with_netns_async(ns, body_beside_a_task)).expect("a call"));
+    forked(block_on(ns.spawn_async(body_beside_a_task)).expect("a call"));
+    forked(block_on(in_netns::Call::new(ns).fresh().run_async(body)).expect("a call"));
+    forked(block_on(in_netns::Call::new(ns).fresh().spawn_async(body)).expect("a call"));
 }
 
 /// Children are created while other threads of the parent make calls.

@@ -133,6 +133,16 @@ fn a_child_that_is_forked_in_a_body_ends_when_the_body_returns() {
 }
 
 #[test]
+fn a_child_that_is_forked_in_one_body_of_many_ends_when_that_returns() {
+    child_process("returns-to-a-loop");
+}
+
+#[test]
+fn a_child_that_is_forked_in_an_async_body_ends_when_the_body_returns() {
+    child_process("returns-from-its-async-body");
+}
+
+#[test]
 fn children_that_are_forked_beside_calls_make_calls() {
     child_process("beside-calls");
 }

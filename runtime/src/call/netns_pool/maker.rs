@@ -25,6 +25,7 @@ use crate::call::create::new_with;
 use crate::call::dismantle::{is_gone, open_sentinel};
 use crate::error::Error;
 use crate::sys;
+use crate::sys::process_local::ProcessMark;
 use crate::thread::{Allowance, Lease, Pool, Role};
 use crate::unwind::{Payload, catch, contain, discard};
 
@@ -217,7 +218,10 @@ impl Maker {
         // From here on it is counted until it is gone.
         let netns = netns.with_companion(Place::new(&self.shared, sentinel));
         let operation = format!("prepare {netns} for a pool");
-        let prepared = match catch(|| (self.shared.prepare.0)(&netns)) {
+        let process = ProcessMark::current();
+        let prepared = catch(|| (self.shared.prepare.0)(&netns));
+        process.end_child();
+        let prepared = match prepared {
             Ok(Ok(())) => Ok(netns),
             Ok(Err(failure)) => Err((netns, failure)),
             Err(payload) => Err((netns, text_of(payload))),
