@@ -75,16 +75,6 @@ fn documentation_and_other_attributes_are_accepted() {
     assert_eq!(f(), "inner");
 }
 
-/// The compiler reads these files, so they are read at home.
-#[test]
-fn paths_of_compile_time_are_accepted() {
-    #[in_netns(new)]
-    fn f() -> usize {
-        include_str!("/proc/net/protocols").len() + std::include_bytes!("/proc/self/net/protocols").len()
-    }
-    assert!(f() > 0);
-}
-
 /// The leader of a child process was started inside, and `/proc/self` in the child refers to the child.
 #[test]
 fn arguments_of_a_child_process_are_accepted() {

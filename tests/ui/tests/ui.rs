@@ -4,22 +4,32 @@
 
 in_netns::rootless!();
 
+/// Each program of a folder must fail to compile, with the messages beside it.
+#[track_caller]
+fn fail(folder: &str) {
+    let programs = format!("tests/ui/{folder}");
+    let count = std::fs::read_dir(&programs).expect("a folder").count();
+    // trybuild accepts a pattern that nothing matches.
+    assert!(count > 0, "{programs} has no programs");
+    trybuild::TestCases::new().compile_fail(format!("{programs}/*.rs"));
+}
+
 #[test]
 fn refusals() {
-    trybuild::TestCases::new().compile_fail("tests/ui/refuse/*.rs");
+    fail("refuse");
 }
 
 #[test]
 fn diagnostics() {
-    trybuild::TestCases::new().compile_fail("tests/ui/diagnose/*.rs");
+    fail("diagnose");
 }
 
 #[test]
 fn hand_overs() {
-    trybuild::TestCases::new().compile_fail("tests/ui/handover/*.rs");
+    fail("handover");
 }
 
 #[test]
 fn paths_of_the_process_network() {
-    trybuild::TestCases::new().compile_fail("tests/ui/process_network/*.rs");
+    fail("process_network");
 }

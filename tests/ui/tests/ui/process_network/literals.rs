@@ -63,4 +63,10 @@ fn under_another_attribute() -> &'static str {
     return "/proc/self/net/dev";
 }
 
+/// The compiler reads these files, at home.
+#[in_netns("blue")]
+fn at_compile_time() -> usize {
+    include_str!("/proc/net/protocols").len() + std::include_bytes!("/proc/self/net/protocols").len()
+}
+
 fn main() {}
