@@ -398,8 +398,34 @@ pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) 
         .map(Outcome::into_value)
 }
 
+/// A body that captures or returns more, in bytes, does so in the caller's frame. The stack of a pinned thread is small,
+/// and without optimisation each function that a value passes through has copies of it.
+const LARGEST_MOVED: usize = 1024;
+
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
 fn execute<F, R>(
+    target: Option<&Place>,
+    role: Role,
+    options: &Options,
+    inspect: Inspect,
+    body: F,
+) -> Result<Outcome<R>, Error>
+where
+    F: FnOnce(&mut PinnedThread) -> R + Send,
+    R: Send,
+{
+    if const { size_of::<F>() + size_of::<R>() <= LARGEST_MOVED } {
+        return execute_moved(target, role, options, inspect, body);
+    }
+    let (mut body, mut returned) = (Some(body), None);
+    let in_place = |thread: &mut PinnedThread| returned = body.take().map(|body| body(thread));
+    let Outcome { value, thread, strays } = execute_moved(target, role, options, inspect, in_place)?;
+    let value = value.map(|()| returned.unwrap_or_else(|| unreachable!("a body that ran has returned")));
+    Ok(Outcome { value, thread, strays })
+}
+
+/// As [`execute`], of a body that is moved to the pinned thread, and whose value is moved back.
+fn execute_moved<F, R>(
     target: Option<&Place>,
     role: Role,
     options: &Options,

@@ -95,8 +95,10 @@ impl Worker {
         seat.run.set_outer(WorkerRun::current());
         let outer = scopeguard::guard((), |()| seat.run.set_outer(None));
         let context = Context::of_worker_run(Arc::clone(&seat.run));
+        let mut body = Some(f);
         let mut job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(f)));
+            let Some(body) = body.take() else { unreachable!("a body is run once") };
+            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
             let roster = &Pool::of_process().roster;
             let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
             (value, lease_end)

@@ -406,3 +406,17 @@ fn a_call_from_a_thread_that_moved_away_is_restored_to_home_not_there() {
     });
     wait_until("no thread is outside home", || threads_outside_home().is_empty() || threads_in(&a).is_empty());
 }
+
+/// Without optimisation a value is copied in each function that it passes through, and the stack of a pinned thread is
+/// 2 MiB.
+#[test]
+#[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
+fn a_body_may_capture_and_return_more_than_fits_the_stack_many_times() {
+    const BYTES: usize = 64 << 10;
+    let ns = NetNs::new().unwrap();
+    let captured = [7_u8; BYTES];
+    let returned = with_netns(&ns, move || captured.map(|byte| byte + 1)).unwrap();
+    assert!(returned.iter().all(|byte| *byte == 8));
+    let refused = with_netns("", move || captured);
+    assert!(refused.is_err());
+}
