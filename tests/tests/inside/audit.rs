@@ -438,6 +438,8 @@ fn the_mark_is_gone_when_the_thread_is_used_again() {
 /// What an async body spawns on its runtime has ended when the call ends. A thread that it starts may still run.
 #[test]
 fn an_async_body_is_audited_as_well() {
+    // Sets the hook.
+    let _ = told();
     let ns = NetNs::new().unwrap();
     for call in [Call::new(&ns), Call::new(&ns).fresh()] {
         let outcome = block_on(call.audit().outcome_async(|| async {
