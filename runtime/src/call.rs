@@ -398,8 +398,8 @@ pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) 
         .map(Outcome::into_value)
 }
 
-/// A body that captures or returns more, in bytes, does so in the caller's frame. The stack of a pinned thread is small,
-/// and without optimisation each function that a value passes through has copies of it.
+/// A body that captures or returns more, in bytes, does so in the caller's frame. The stack of a pinned thread is
+/// small, and without optimisation each function that a value passes through has copies of it.
 const LARGEST_MOVED: usize = 1024;
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
@@ -456,6 +456,8 @@ where
         ThreadKind::Pooled => launch::on_leased_thread(pool, task, role, options)?,
         ThreadKind::Fresh => launch::on_fresh_thread(pool, task, options)?,
     };
+    // A body that did not run is dropped here.
+    let result = result.map_err(|(error, _body)| error);
     let thread = options.fate(lease_end.report());
     let value = result?;
     // The call's own thread has left the namespace at this point.

@@ -286,8 +286,8 @@
 //! - **A fork without exec.** Calls in a child that a multi-threaded process forked and that does not exec are best
 //!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it; the
 //!   standard library and the allocator have some. Start a program, or fork before the process has threads.
-//!   A body that forks goes on in the child too, until it returns or, in an async call, waits. Then the child ends, with
-//!   status zero: the body has no caller there.
+//!   A body that forks goes on in the child too, until it returns or, in an async call, waits. Then the child ends,
+//!   with status zero: the body has no caller there.
 
 // For the links.
 #[cfg(doc)]

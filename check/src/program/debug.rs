@@ -206,8 +206,8 @@ impl<'d> Debug<'d> {
         })
     }
 
-    /// Every value of a type that satisfies `is` and that a future holds across an await. `types`: the paths of all such
-    /// types, without generic arguments.
+    /// Every value of a type that satisfies `is` and that a future holds across an await. `types`: the paths of all
+    /// such types, without generic arguments.
     pub(crate) fn held_across_await(&self, types: &[&str], is: impl Fn(&str) -> bool) -> Vec<Held> {
         let mut held = Vec::new();
         self.each_unit_with(types, |unit, index| {

@@ -15,7 +15,7 @@ use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, LeaseEnd, Pool, Role, descriptors};
+use crate::thread::{Allowance, Pool, Role, descriptors};
 
 /// Which thread a call runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,16 +95,13 @@ impl FreshThread {
     }
 }
 
-/// The result of a call, on the caller's thread. On an error, the body did not run.
-type Answer<R> = (Result<thread::Result<R>, Error>, LeaseEnd);
-
 /// Runs a task on an idle thread of the pool, or on a new one, and waits.
 pub(super) fn on_leased_thread<'c, F, R>(
     pool: &'static Pool,
     task: CallTask<'c, F>,
     role: Role,
     options: &Options,
-) -> Result<Answer<R>, Error>
+) -> Result<CallResult<R, F>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -117,9 +114,7 @@ where
         Ok(task.run(entered, pool, thread, name, Some(assist_point)))
     };
     let (lease, (result, lease_end)) = pool.lease_admitted(role, allowance, task, run)?;
-    let lease_end = lease_end.return_lease(lease);
-    // A body that was not run is dropped here.
-    Ok((result.map_err(|(error, _body)| error), lease_end))
+    Ok((result, lease_end.return_lease(lease)))
 }
 
 /// Runs a task on a fresh thread, and waits until the thread has exited.
@@ -127,7 +122,7 @@ pub(super) fn on_fresh_thread<F, R>(
     pool: &'static Pool,
     task: CallTask<'_, F>,
     options: &Options,
-) -> Result<Answer<R>, Error>
+) -> Result<CallResult<R, F>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
@@ -145,8 +140,6 @@ where
             .builder()
             .spawn_scoped(scope, move || fresh.pin(run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        let (result, lease_end): CallResult<R, F> =
-            thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok((result.map_err(|(error, _body)| error), lease_end))
+        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
     })
 }

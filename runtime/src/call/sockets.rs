@@ -278,15 +278,12 @@ const SHORTEST_LOOK_UP: Duration = Duration::from_micros(1);
 
 /// Whether the addresses are made by the standard library, which makes no system call but for a look-up.
 fn is_converted_by_std<A>() -> bool {
-    let this = typeid::of::<A>();
-    let texts = [
+    [
         TypeId::of::<&str>(),
         TypeId::of::<String>(),
         TypeId::of::<&String>(),
         TypeId::of::<(&str, u16)>(),
         TypeId::of::<(String, u16)>(),
-    ];
-    let numbers = [
         TypeId::of::<SocketAddr>(),
         TypeId::of::<&SocketAddr>(),
         TypeId::of::<SocketAddrV4>(),
@@ -295,8 +292,8 @@ fn is_converted_by_std<A>() -> bool {
         TypeId::of::<(Ipv4Addr, u16)>(),
         TypeId::of::<(Ipv6Addr, u16)>(),
         TypeId::of::<&[SocketAddr]>(),
-    ];
-    texts.contains(&this) || numbers.contains(&this)
+    ]
+    .contains(&typeid::of::<A>())
 }
 
 /// On a thread in the namespace. At least one address.
