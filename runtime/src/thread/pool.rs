@@ -208,8 +208,8 @@ impl Lease {
     /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes
     /// back: the worker failed an inspection since its last lease, and another is to be leased.
     ///
-    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps. The worker
-    /// then has the capabilities of the allowance.
+    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps. The
+    /// worker then has the capabilities of the allowance.
     pub(crate) fn run<F, R>(&mut self, allowance: Allowance, job: F) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,

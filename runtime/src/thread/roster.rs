@@ -12,8 +12,8 @@ use super::spin_policy::SpinLimit;
 use crate::sys;
 use crate::sys::process_local::ProcessMark;
 
-/// How long a side of a hand-over spins before it parks, where there are two CPUs or more, in turns: about 10 µs for the
-/// caller, and 20 µs for the pinned thread.
+/// How long a side of a hand-over spins before it parks, where there are two CPUs or more, in turns: about 10 µs for
+/// the caller, and 20 µs for the pinned thread.
 const SPIN: SpinLimit = SpinLimit(1000);
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked

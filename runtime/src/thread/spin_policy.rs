@@ -20,9 +20,9 @@
 //!   measured, 2.6 µs where both sides spin and 6.5 µs where both sleep, and on another day 4.5 µs and 3.5 µs.
 //! - A stretch in `Apart` that gained less than the moves and the last wait cost puts off the next one. Beside busy
 //!   processors, and for calls that take long, there is soon none.
-//! - What a call in `Together` takes whose callee is confined to its caller's processor, and what one takes whose callee
-//!   wakes where the kernel wants. The kernel prefers a processor that it knows to be idle. On most machines that are
-//!   not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs.
+//! - What a call in `Together` takes whose callee is confined to its caller's processor, and what one takes whose
+//!   callee wakes where the kernel wants. The kernel prefers a processor that it knows to be idle. On most machines
+//!   that are not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs.
 //!
 //! On one processor, or with a quota of one, nothing spins. The clock is read twice a call in `Together`, and once in
 //! [`SAMPLE`] calls in `Apart`.
@@ -37,7 +37,8 @@ const CLOSE: Duration = Duration::from_micros(20);
 /// After a longer pause the processors have gone idle, and what the calls before it took tells nothing.
 const PAUSE: Duration = Duration::from_micros(250);
 
-/// Close calls in a row that took so long are a streak. They have cost by then what the move to another processor costs.
+/// Close calls in a row that took so long are a streak. They have cost by then what the move to another processor
+/// costs.
 const STREAK: Duration = Duration::from_micros(150);
 
 /// A streak has so many close calls at least.
@@ -82,7 +83,8 @@ pub(crate) struct SpinPolicy {
     gain: Duration,
     /// Of stretches in `Apart`, in close calls.
     apart: Backoff,
-    /// Of calls in `Together` whose callee sleeps on the caller's processor, and of those whose callee sleeps elsewhere.
+    /// Of calls in `Together` whose callee sleeps on the caller's processor, and of those whose callee sleeps
+    /// elsewhere.
     here: Wakings,
     elsewhere: Wakings,
     /// How the callee of this call was woken, where it slept.
