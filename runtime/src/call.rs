@@ -28,12 +28,12 @@ use std::thread;
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
 use crate::call::launch::{Options, ThreadKind};
-use crate::call::session::CallTask;
+use crate::call::session::Parameters;
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Inspect, Pool, Role, start_pending};
+use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -438,23 +438,24 @@ where
 {
     let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
-    // Decided here: the pinned thread then reads nothing of the caller's, which another processor's cache would have.
-    let (context, is_bare) = (&context, context.is_empty());
-    let body = move |thread: &mut PinnedThread| {
-        if is_bare {
-            return body(thread);
-        }
-        let value = context.within(|| body(thread));
-        // Making the context current may run a subscriber.
-        thread.user_code_took(None);
-        value
+    let mut parameters = Parameters {
+        target: target.map(Place::as_target),
+        allowance: Allowance::default(),
+        inspect,
+        audit: audit.as_ref(),
+        name: None,
+        context: (!context.is_empty()).then_some(&context),
     };
-    let task = CallTask { target: target.map(Place::as_target), body, inspect, audit: audit.as_ref() };
     start_pending();
     let pool = Pool::of_process();
     let (result, lease_end) = match options.choose(pool)? {
-        ThreadKind::Pooled => launch::on_leased_thread(pool, task, role, options)?,
-        ThreadKind::Fresh => launch::on_fresh_thread(pool, task, options)?,
+        ThreadKind::Pooled => {
+            let name = options.session_name();
+            parameters.name = name.as_deref();
+            parameters.allowance = Allowance::of_caller();
+            launch::on_leased_thread(pool, role, &parameters, body)?
+        }
+        ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
     };
     // A body that did not run is dropped here.
     let result = result.map_err(|(error, _body)| error);

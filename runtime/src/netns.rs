@@ -218,7 +218,7 @@ impl NetNs {
 
     /// The way in.
     pub(crate) fn as_target(&self) -> Target<'_> {
-        Target { fd: self.as_fd(), ns: self, surroundings: None }
+        Target::from_network(self.as_fd(), self)
     }
 }
 

@@ -82,8 +82,7 @@ where
 fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
     // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
     let left = match session {
-        Err(refused) => {
-            let (refused, lease) = *refused;
+        Err((refused, lease)) => {
             let avoid_this_thread = refused.has_events();
             pending_host.reject(refused, lease, avoid_this_thread)
         }

@@ -46,8 +46,7 @@ where
     let host_guard = HostGuard(&task);
     let (outcome, ended) = match session {
         Ok(session) => drive(session, &task, context, body),
-        Err(refused) => {
-            let (mut session_end, lease) = *refused;
+        Err((mut session_end, lease)) => {
             let repr = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
             // Foreign code: the body's destructor.
             let dropped = catch(|| drop(body));

@@ -91,7 +91,7 @@ pub(super) struct SessionEnd {
 }
 
 /// A session that never began. Its lease is held until foreign code has run, as after any session.
-pub(super) type Refused = Box<(SessionEnd, HeldLease)>;
+pub(super) type Refused = (SessionEnd, HeldLease);
 
 impl SessionEnd {
     fn new(
@@ -107,7 +107,7 @@ impl SessionEnd {
     }
 
     pub(super) fn without_thread(error: Error) -> Refused {
-        Box::new(SessionEnd::new(Some(error), None, None, Vec::new()))
+        SessionEnd::new(Some(error), None, None, Vec::new())
     }
 
     /// Whether a hook is to be called.
@@ -172,7 +172,7 @@ impl<'t> AsyncSession<'t> {
                 Ok(AsyncSession { inside: Some(Inside { session, runtime, audit, lease_guard }) })
             }
             Err((error, lease_end)) => {
-                Err(Box::new(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new())))
+                Err(SessionEnd::new(Some(error), Some(lease_end), Some(lease_guard), Vec::new()))
             }
         }
     }

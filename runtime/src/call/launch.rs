@@ -9,13 +9,13 @@ use std::panic;
 use std::sync::Arc;
 use std::thread::{self, Builder};
 
-use crate::call::session::{CallResult, CallTask};
+use crate::call::session::{CallResult, Parameters, Sent, run_call};
 use crate::error::Error;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, Pool, Role, descriptors};
+use crate::thread::{Pool, Role, descriptors};
 
 /// Which thread a call runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,33 +95,33 @@ impl FreshThread {
     }
 }
 
-/// Runs a task on an idle thread of the pool, or on a new one, and waits.
-pub(super) fn on_leased_thread<'c, F, R>(
+/// Runs a body on an idle thread of the pool, or on a new one, and waits.
+pub(super) fn on_leased_thread<F, R>(
     pool: &'static Pool,
-    task: CallTask<'c, F>,
     role: Role,
-    options: &Options,
+    parameters: &Parameters<'_>,
+    body: F,
 ) -> Result<CallResult<R, F>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let name = options.session_name();
-    let name = name.as_deref();
-    let allowance = Allowance::of_caller();
-    let run = move |task: CallTask<'c, F>, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-        let Some(entered) = thread.admit(task.target, allowance) else { return Err(task) };
-        Ok(task.run(entered, pool, thread, name, Some(assist_point)))
+    let sent = Sent::new(parameters);
+    let run = move |body: F, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
+        let parameters = sent.parameters();
+        let Some(entered) = thread.admit(parameters.target, parameters.allowance) else { return Err(body) };
+        Ok(run_call(parameters, entered, pool, thread, body, Some(assist_point)))
     };
-    let (lease, (result, lease_end)) = pool.lease_admitted(role, allowance, task, run)?;
+    let (lease, (result, lease_end)) = pool.lease_admitted(role, parameters.allowance, body, run)?;
     Ok((result, lease_end.return_lease(lease)))
 }
 
-/// Runs a task on a fresh thread, and waits until the thread has exited.
+/// Runs a body on a fresh thread, and waits until the thread has exited.
 pub(super) fn on_fresh_thread<F, R>(
     pool: &'static Pool,
-    task: CallTask<'_, F>,
     options: &Options,
+    parameters: Parameters<'_>,
+    body: F,
 ) -> Result<CallResult<R, F>, Error>
 where
     F: FnOnce(&mut PinnedThread) -> R + Send,
@@ -133,8 +133,8 @@ where
     let _leased = pool.roster.count_lease();
     thread::scope(|scope| {
         let run = move |thread: &mut PinnedThread| {
-            let entered = task.target.map_or(Ok(()), |target| thread.enter_checked(target));
-            task.run(entered, pool, thread, None, None)
+            let entered = parameters.target.map_or(Ok(()), |target| thread.enter_checked(target));
+            run_call(parameters, entered, pool, thread, body, None)
         };
         let thread = options
             .builder()

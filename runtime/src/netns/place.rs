@@ -104,6 +104,16 @@ impl<'n> Target<'n> {
         self.setns()
     }
 
+    /// Its two parts, if it is of a network namespace and not of a view.
+    pub(crate) fn of_network(self) -> Option<(BorrowedFd<'n>, &'n NetNs)> {
+        self.surroundings.is_none().then_some((self.fd, self.ns))
+    }
+
+    /// The inverse of [`Target::of_network`].
+    pub(crate) fn from_network(fd: BorrowedFd<'n>, ns: &'n NetNs) -> Target<'n> {
+        Target { fd, ns, surroundings: None }
+    }
+
     /// What there is besides, for a thread that has root, working directory and umask to itself.
     pub(crate) fn surroundings(self) -> Option<(&'n Surroundings, Option<&'n CStr>)> {
         self.surroundings

@@ -31,6 +31,17 @@ impl Allowance {
         Allowance(sys::capabilities_of_current().ok())
     }
 
+    /// Of a thread that may use all that it has, and passes nothing on to programs, as most do. In eight bytes.
+    pub(crate) fn simple(self) -> Option<u64> {
+        let Capabilities { effective, permitted, inheritable } = self.0?;
+        (effective == permitted && inheritable == 0).then_some(effective)
+    }
+
+    /// The inverse of [`Allowance::simple`].
+    pub(crate) fn of_simple(capabilities: u64) -> Allowance {
+        Allowance(Some(Capabilities { effective: capabilities, permitted: capabilities, inheritable: 0 }))
+    }
+
     /// `None` where they are unknown.
     pub(crate) fn capabilities(self) -> Option<Capabilities> {
         self.0

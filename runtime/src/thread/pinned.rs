@@ -427,9 +427,8 @@ impl PinnedThread {
     }
 
     /// Ends a lease whose namespace could not be entered. The thread did not move, and ran no user code.
-    pub(crate) fn end_lease_not_entered(&mut self) -> RestoreOutcome {
+    pub(crate) fn end_lease_not_entered(&mut self) {
         self.state = LeaseState::Pristine;
-        RestoreOutcome::Restored
     }
 
     /// Records that the lease's owner has done its part of the inspection.

@@ -20,13 +20,22 @@ pub(crate) enum Inspect {
 }
 
 /// What a thread leaves behind at the end of its lease, for its owner to report.
+///
+/// It crosses to another processor at the end of each call, so what most calls lack is elsewhere.
 #[derive(Debug)]
 pub(crate) struct LeaseEnd {
-    end: RestoreOutcome,
+    thread_id: u32,
+    /// Of a thread that is home, and was inspected.
     changed: Option<Change>,
+    exiting: Option<Box<Exiting>>,
+}
+
+/// Of a thread that exits, without an inspection.
+#[derive(Debug)]
+struct Exiting {
+    outcome: RestoreOutcome,
     /// Of a thread that is not home, or left kernel threads in a namespace, and is to be waited for.
     exit: Option<ThreadExit>,
-    thread_id: u32,
 }
 
 impl LeaseEnd {
@@ -35,7 +44,8 @@ impl LeaseEnd {
         if thread.is_poisoned() {
             return LeaseEnd::restore(roster, thread, Inspect::Later, None);
         }
-        LeaseEnd { end: thread.end_lease_not_entered(), changed: None, exit: None, thread_id: thread.id() }
+        thread.end_lease_not_entered();
+        LeaseEnd { thread_id: thread.id(), changed: None, exiting: None }
     }
 
     /// On the pinned thread, when user code has run: goes home, and inspects the thread if that is wanted now.
@@ -50,26 +60,28 @@ impl LeaseEnd {
             // The owner, who has nothing else to do, inspects what it can while this thread goes home.
             assist_point.reached(thread.id());
         }
-        let end = thread.end_lease();
-        let exit = thread.exit_to_wait_for(&end);
-        let mut lease_end = LeaseEnd { end, changed: None, exit, thread_id: thread.id() };
-        match &lease_end.end {
+        let outcome = thread.end_lease();
+        let mut lease_end = LeaseEnd { thread_id: thread.id(), changed: None, exiting: None };
+        match outcome {
             RestoreOutcome::Restored => {
                 if inspect == Inspect::Now {
                     lease_end.changed = thread.inspect().err();
                     lease_end.changed.inspect(|_| roster.count_retired());
                 }
+                return lease_end;
             }
             RestoreOutcome::Asked | RestoreOutcome::Changed(_) => roster.count_retired(),
             RestoreOutcome::Poisoned { .. } => roster.count_poisoned(),
         }
+        let exit = thread.exit_to_wait_for(&outcome);
+        lease_end.exiting = Some(Box::new(Exiting { outcome, exit }));
         lease_end
     }
 
     /// Gives the lease back if the thread is fit for another.
     pub(crate) fn return_lease(mut self, lease: Lease) -> LeaseEnd {
-        match (&self.end, self.changed) {
-            (RestoreOutcome::Restored, None) => self.changed = lease.end(),
+        match (&self.exiting, self.changed) {
+            (None, None) => self.changed = lease.end(),
             // Dropped: the thread is leaving.
             _ => drop(lease),
         }
@@ -79,7 +91,7 @@ impl LeaseEnd {
     /// Whether a hook is to be called.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_poisoned(&self) -> bool {
-        matches!(self.end, RestoreOutcome::Poisoned { .. })
+        self.exiting.as_ref().is_some_and(|exiting| matches!(exiting.outcome, RestoreOutcome::Poisoned { .. }))
     }
 
     /// Whether this is the end of a lease of the calling thread, which cannot wait for its own exit.
@@ -90,23 +102,24 @@ impl LeaseEnd {
 
     /// What became of the thread.
     pub(crate) fn fate(&self) -> ThreadFate {
-        match &self.end {
-            RestoreOutcome::Poisoned { error, .. } => ThreadFate::Retired(RetireReason::Poisoned(error.clone())),
-            RestoreOutcome::Asked => ThreadFate::Retired(RetireReason::Asked),
-            RestoreOutcome::Changed(change) => ThreadFate::Retired(RetireReason::Changed(*change)),
-            RestoreOutcome::Restored => {
-                self.changed.map_or(ThreadFate::Reusable, |change| ThreadFate::Retired(RetireReason::Changed(change)))
-            }
+        let changed = |change| ThreadFate::Retired(RetireReason::Changed(change));
+        match self.exiting.as_ref().map(|exiting| &exiting.outcome) {
+            None | Some(RestoreOutcome::Restored) => self.changed.map_or(ThreadFate::Reusable, changed),
+            Some(RestoreOutcome::Poisoned { error, .. }) => ThreadFate::Retired(RetireReason::Poisoned(error.clone())),
+            Some(RestoreOutcome::Asked) => ThreadFate::Retired(RetireReason::Asked),
+            Some(RestoreOutcome::Changed(change)) => changed(*change),
         }
     }
 
     /// On the owner's thread: waits until the thread has left the namespace, then reports a failed restore.
     pub(crate) fn report(mut self) -> ThreadFate {
-        if let Some(exit) = self.exit.take() {
-            exit.wait();
-        }
-        if let RestoreOutcome::Poisoned { error, .. } = &self.end {
-            report_poisoning(&Poisoning { thread_id: self.thread_id, error: error.clone() });
+        if let Some(Exiting { outcome, exit }) = self.exiting.as_deref_mut() {
+            if let Some(exit) = exit.take() {
+                exit.wait();
+            }
+            if let RestoreOutcome::Poisoned { error, .. } = outcome {
+                report_poisoning(&Poisoning { thread_id: self.thread_id, error: error.clone() });
+            }
         }
         self.fate()
     }

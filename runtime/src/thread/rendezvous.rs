@@ -8,21 +8,27 @@
 //! the job was taken.
 //!
 //! **Why our own:** the alternatives either start a thread for each call (`std::thread::scope`) or ask for `'static`
-//! closures (channels). The protocol is two words, each written by one side and waited for by the other:
+//! closures (channels). The protocol is one word, on which at most one side sleeps at a time, and a second one beside
+//! it:
 //!
 //! ```text
-//! order:   NONE ─(callee sleeps)→ PARKED     NONE | PARKED ─(caller)→ POSTED | CLOSED     POSTED ─(callee)→ NONE
-//!          any ─(callee ends)→ GONE          GONE ─(caller)→ POSTED ─(the same caller)→ GONE
-//! answer:  PENDING ─(caller sleeps)→ PARKED  PENDING | PARKED ─(callee)→ ANSWERED         ANSWERED ─(caller)→ PENDING
-//! offer:   NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before its answer)→ NONE
+//! state:  IDLE ─(callee sleeps)→ CALLEE_SLEEPS     IDLE | CALLEE_SLEEPS ─(caller)→ POSTED | CLOSED
+//!         POSTED ─(caller sleeps)→ CALLER_SLEEPS   POSTED | CALLER_SLEEPS ─(callee)→ IDLE
+//!         any ─(callee ends)→ GONE
+//! offer:  NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before it answers)→ NONE
 //! ```
 //!
-//! A caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the
+//! The callee answers by `IDLE`: a borrowed job when it has run or rejected it, an owned one when it has taken it. A
+//! caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the
 //! offer, and the callee then relies on that work being done before the caller returns.
 //!
-//! The cell `request` belongs to the callee from `POSTED` until it has taken the request, and to the caller otherwise.
+//! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller otherwise.
 //! There is one [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one
 //! thread at a time.
+//!
+//! **Why one word, and the job beside it:** each cache line that moves to another processor and back costs 0.1 to
+//! 0.2 µs, more than all else that a hand-over does. The two sides share the lines of the mailbox, and nothing of the
+//! caller's stack but for large jobs.
 //!
 //! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its
 //! park token. `park` would consume the token.
@@ -32,7 +38,8 @@
 //! explores every interleaving of jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;
-use std::mem;
+use std::hint;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::thread;
@@ -51,21 +58,22 @@ trait RunJob<A> {
     fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>);
 }
 
-/// A job, and then its result in the same place. The two sides share nothing else of the caller's stack: each cache
-/// line that moves to another processor and back costs 0.1 to 0.2 µs.
+/// A job, and then its result in the same place.
 enum JobSlot<F, R> {
-    Given(F),
-    Taken,
+    /// Not dropped with the slot.
+    Given(ManuallyDrop<F>),
     Done(thread::Result<R>),
 }
 
-impl<A, F, R> RunJob<A> for CachePadded<JobSlot<F, R>>
+impl<A, F, R> RunJob<A> for JobSlot<F, R>
 where
     F: FnOnce(&mut A, &AssistPoint<'_>) -> R,
 {
     fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>) {
-        if let JobSlot::Given(job) = mem::replace(&mut self.0, JobSlot::Taken) {
-            self.0 = JobSlot::Done(panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
+        if let JobSlot::Given(job) = self {
+            // SAFETY: nothing uses it again: the slot is overwritten below, and nothing unwinds before.
+            let job = unsafe { ManuallyDrop::take(job) };
+            *self = JobSlot::Done(panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
         }
     }
 }
@@ -73,38 +81,51 @@ where
 /// What a callee is given for good. Without an `A` it is rejected.
 type OwnedJob<A> = Box<dyn FnOnce(Option<&mut A>) + Send>;
 
-/// Of `order` and `offer`.
-const NONE: u32 = 0;
-
+/// Of `state`.
+const IDLE: u32 = 0;
 const POSTED: u32 = 1;
-const CLOSED: u32 = 2;
-const GONE: u32 = 4;
+const CALLEE_SLEEPS: u32 = 2;
+const CALLER_SLEEPS: u32 = 3;
+const CLOSED: u32 = 4;
+const GONE: u32 = 5;
 
-const PENDING: u32 = 0;
-const ANSWERED: u32 = 1;
-
-/// Of `order` and `answer`.
-const PARKED: u32 = 3;
+/// Of `offer`.
+const NONE: u32 = 0;
+/// No thread has this id.
+const CLAIMED: u32 = u32::MAX;
 
 /// No processor has this number.
 const NO_CPU: u32 = u32::MAX;
 
-/// No thread has this id.
-const CLAIMED: u32 = u32::MAX;
-
+/// What the two sides share, on cache lines of its own. (Some processors fetch two lines together.)
+#[repr(C, align(128))]
 struct Mailbox<A> {
-    request: CachePadded<RequestSlot<A>>,
-    response: CachePadded<ResponseSlot>,
-}
-
-/// What goes to the callee.
-struct RequestSlot<A> {
-    order: Futex,
-    request: UnsafeCell<Option<(Request<A>, Manner)>>,
+    state: Futex,
     /// The processor that the callee sleeps or slept on. A hint.
     cpu: Hint,
     /// The thread id of a callee that may be woken on other processors than that, and zero of others.
     thread: Hint,
+    request: UnsafeCell<MaybeUninit<Request<A>>>,
+    manner: UnsafeCell<Manner>,
+    job_line: JobLine,
+}
+
+/// The second cache line, and the next ones for larger jobs. A side that spins looks at `offer` whenever it looks at
+/// `state`: so it fetches the two lines at once.
+#[repr(C, align(64))]
+struct JobLine {
+    offer: AtomicU32,
+    storage: UnsafeCell<Storage>,
+}
+
+/// Where a [`JobSlot`] is, if it is small enough.
+#[repr(align(8))]
+struct Storage(#[allow(dead_code)] MaybeUninit<[u8; 184]>);
+
+impl Storage {
+    const fn fits<T>() -> bool {
+        size_of::<T>() <= size_of::<Storage>() && align_of::<T>() <= align_of::<Storage>()
+    }
 }
 
 /// How the callee wakes, and how it waits after the request.
@@ -123,61 +144,57 @@ enum Request<A> {
     Owned(OwnedJob<A>),
 }
 
-/// What comes back to the caller.
-struct ResponseSlot {
-    answer: Futex,
-    offer: AtomicU32,
-}
-
-/// On cache lines of its own: each side spins on one word while the other is written. (Two lines, which some processors
-/// fetch together.)
-#[repr(align(128))]
-struct CachePadded<T>(T);
-
-// SAFETY: the cell is used by one side at a time, as the module's documentation says, with an acquire of the word that
-// the other side released. What passes through it is `Send`: jobs by their types. The `A` never passes.
+// SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word
+// that the other side released. What passes through them is `Send`: jobs and results by their types. The `A` never
+// passes.
 unsafe impl<A> Send for Mailbox<A> {}
 // SAFETY: as above.
 unsafe impl<A> Sync for Mailbox<A> {}
 
 impl<A> Mailbox<A> {
-    /// The caller's side: the callee is to take `request`. Where it sleeps, `asleep` says how it is to wake.
-    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Manner) {
-        let RequestSlot { order, request: cell, .. } = &self.request.0;
+    /// The caller's side: the callee is to take `request`, which comes back if the callee is gone. Where the callee
+    /// sleeps, `asleep` says how it is to wake.
+    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Manner) -> Result<(), Request<A>> {
+        let Mailbox { state, request: cell, manner, .. } = self;
         // SAFETY: nothing is posted, so the cell is the caller's.
-        cell.with_mut(|cell| unsafe { *cell = Some((request, Manner { is_confined: false, spins })) });
-        match order.compare_exchange(NONE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return,
-            Err(PARKED) => {
+        cell.with_mut(|cell| unsafe { *cell = MaybeUninit::new(request) });
+        // SAFETY: as above.
+        manner.with_mut(|manner| unsafe { *manner = Manner { is_confined: false, spins } });
+        match state.compare_exchange(IDLE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Ok(()),
+            Err(CALLEE_SLEEPS) => {
                 let wakes = asleep();
                 // SAFETY: as above.
-                cell.with_mut(|cell| unsafe { (*cell).iter_mut().for_each(|(_, manner)| *manner = wakes) });
+                manner.with_mut(|manner| unsafe { *manner = wakes });
             }
             Err(_) => {}
         }
-        match order.swap(POSTED, Ordering::AcqRel) {
-            PARKED => order.wake(),
+        match state.swap(POSTED, Ordering::AcqRel) {
+            CALLEE_SLEEPS => state.wake(),
             GONE => {
-                order.store(GONE, Ordering::Relaxed);
-                self.reject();
+                state.store(GONE, Ordering::Relaxed);
+                // SAFETY: it was written above.
+                return Err(unsafe { self.take() });
             }
             // Its wait has timed out meanwhile.
             _ => {}
         }
+        Ok(())
     }
 
-    /// For the callee, from `POSTED`; for the caller, when the callee is gone.
-    fn take(&self) -> Option<(Request<A>, Manner)> {
-        // SAFETY: from `POSTED` on the cell is the callee's; where that is gone, the caller's.
-        self.request.0.request.with_mut(|cell| unsafe { (*cell).take() })
+    /// # Safety
+    ///
+    /// A request was posted, and was not taken. The calling side is the callee; or the caller, if the callee is gone.
+    unsafe fn take(&self) -> Request<A> {
+        // SAFETY: it was written before it was posted, and the cell is the calling side's.
+        self.request.with_mut(|cell| unsafe { cell.cast::<Request<A>>().read() })
     }
 
-    /// As [`Mailbox::take`]: the request is not run.
-    fn reject(&self) {
-        match self.take() {
-            Some((Request::Borrowed(_), _)) => self.response.0.complete(),
-            Some((Request::Owned(job), _)) => job(None),
-            None => {}
+    /// The callee's side: the request is taken, and run or rejected. The callee uses nothing of it afterwards, and of
+    /// the mailbox's cells nothing before the next request.
+    fn answer(&self, state: u32) {
+        if self.state.swap(state, Ordering::AcqRel) == CALLER_SLEEPS {
+            self.state.wake();
         }
     }
 }
@@ -190,13 +207,12 @@ pub(crate) fn mailbox<A>(limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee
 /// As [`mailbox`], with a policy in some state.
 pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
-        request: CachePadded(RequestSlot {
-            order: Futex::new(NONE),
-            request: UnsafeCell::new(None),
-            cpu: Hint::new(NO_CPU),
-            thread: Hint::new(0),
-        }),
-        response: CachePadded(ResponseSlot { answer: Futex::new(PENDING), offer: AtomicU32::new(NONE) }),
+        state: Futex::new(IDLE),
+        cpu: Hint::new(NO_CPU),
+        thread: Hint::new(0),
+        request: UnsafeCell::new(MaybeUninit::uninit()),
+        manner: UnsafeCell::new(Manner { is_confined: false, spins: false }),
+        job_line: JobLine { offer: AtomicU32::new(NONE), storage: UnsafeCell::new(Storage(MaybeUninit::uninit())) },
     });
     let callee = Callee { shared: Arc::clone(&shared), limit, introduces_itself: can_move, spins: false };
     (Caller { shared, policy: Box::new(policy) }, callee)
@@ -221,34 +237,42 @@ impl<A> Caller<A> {
         F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
-        let mut slot = CachePadded(JobSlot::Given(job));
-        self.run_borrowed(&mut slot, assist);
-        match slot.0 {
+        let mut on_the_stack = MaybeUninit::<JobSlot<F, R>>::uninit();
+        let slot: NonNull<JobSlot<F, R>> = if const { Storage::fits::<JobSlot<F, R>>() } {
+            // SAFETY: the cell is the caller's: nothing is posted.
+            self.shared.job_line.storage.with_mut(|storage| NonNull::from(unsafe { &mut *storage })).cast()
+        } else {
+            NonNull::from(&mut on_the_stack).cast()
+        };
+        // SAFETY: either place is large enough, and the caller's until it posts.
+        unsafe { slot.write(JobSlot::Given(ManuallyDrop::new(job))) };
+        self.run_borrowed(slot, assist);
+        // SAFETY: the place is the caller's again, and nothing reads it a second time.
+        match unsafe { slot.read() } {
             JobSlot::Done(Ok(value)) => Ok(value),
             JobSlot::Done(Err(payload)) => panic::resume_unwind(payload),
-            JobSlot::Given(job) => Err(Rejected(job)),
-            JobSlot::Taken => unreachable!("a job that was taken has a result"),
+            JobSlot::Given(job) => Err(Rejected(ManuallyDrop::into_inner(job))),
         }
     }
 
-    fn run_borrowed(&mut self, job: &mut Job<'_, A>, assist: impl FnOnce(u32)) {
+    fn run_borrowed(&mut self, job: NonNull<Job<'_, A>>, assist: impl FnOnce(u32)) {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
-        let job = NonNull::from(job);
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until
         // it answers, and this function does not return before that.
         let job = unsafe { mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
-        self.shared.response.0.answer.store(PENDING, Ordering::Relaxed);
-        let turns = self.post_borrowed(Request::Borrowed(job));
-        self.await_answer(turns, assist);
+        if let Ok(turns) = self.post_borrowed(Request::Borrowed(job)) {
+            self.await_answer(turns, assist);
+        }
         self.policy.end(Instant::now);
         mem::forget(no_unwinding);
     }
 
-    /// Posts, and wakes the callee where the policy wants it. Returns for how many turns to spin.
-    fn post_borrowed(&mut self, request: Request<A>) -> u32 {
+    /// Posts, and wakes the callee where the policy wants it. Returns for how many turns to spin, or the request if the
+    /// callee is gone.
+    fn post_borrowed(&mut self, request: Request<A>) -> Result<u32, Request<A>> {
         let Caller { shared, policy } = self;
-        let RequestSlot { cpu, thread, .. } = &shared.request.0;
+        let Mailbox { cpu, thread, .. } = &**shared;
         let mut turns = None;
         let spins = policy.begin(Instant::now);
         shared.post(request, spins, || {
@@ -262,12 +286,12 @@ impl<A> Caller<A> {
                 Wake::Elsewhere => confine(thread, Cpus::AllBut(callers)),
             };
             Manner { is_confined, spins }
-        });
-        turns.unwrap_or_else(|| policy.awake(|| cpu.load(Ordering::Relaxed) == current_cpu()))
+        })?;
+        Ok(turns.unwrap_or_else(|| policy.awake(|| cpu.load(Ordering::Relaxed) == current_cpu())))
     }
 
     fn await_answer(&mut self, turns: u32, assist: impl FnOnce(u32)) {
-        let ResponseSlot { answer, offer } = &self.shared.response.0;
+        let Mailbox { state, job_line: JobLine { offer, .. }, .. } = &*self.shared;
         let mut assist = Some(assist);
         let mut is_answered = || {
             let offered = offer.load(Ordering::Relaxed);
@@ -279,18 +303,18 @@ impl<A> Caller<A> {
                     }
                 }
             }
-            answer.load(Ordering::Acquire) == ANSWERED
+            state.load(Ordering::Acquire) != POSTED
         };
         for _ in 0..turns {
             if is_answered() {
                 return self.policy.in_time();
             }
-            spin_loop();
+            pause();
         }
         let since = (turns > 0).then(Instant::now);
-        if answer.compare_exchange(PENDING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            while answer.load(Ordering::Acquire) == PARKED {
-                answer.wait(PARKED, None);
+        if state.compare_exchange(POSTED, CALLER_SLEEPS, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            while state.load(Ordering::Acquire) == CALLER_SLEEPS {
+                state.wait(CALLER_SLEEPS, None);
             }
         }
         if let Some(since) = since {
@@ -307,15 +331,17 @@ impl<A> Caller<A> {
         // From here on there is no caller's side but in the job.
         // Its caller goes on, and needs its processor for itself.
         let anywhere = Manner { is_confined: false, spins: false };
-        shared.post(Request::Owned(Box::new(move |argument| job(argument, self))), false, || anywhere);
+        let request = Request::Owned(Box::new(move |argument| job(argument, self)));
+        if let Err(Request::Owned(job)) = shared.post(request, false, || anywhere) {
+            job(None);
+        }
     }
 }
 
 impl<A> Drop for Caller<A> {
     fn drop(&mut self) {
-        let order = &self.shared.request.0.order;
-        if order.swap(CLOSED, Ordering::AcqRel) == PARKED {
-            order.wake();
+        if self.shared.state.swap(CLOSED, Ordering::AcqRel) == CALLEE_SLEEPS {
+            self.shared.state.wake();
         }
     }
 }
@@ -346,21 +372,23 @@ impl<A> Callee<A> {
     /// Waits for the next order, for `timeout` or without end.
     pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Order<'_, A> {
         match self.await_order(timeout) {
-            POSTED => {
-                // The order is taken. The caller writes the word again only after the answer, or when the job has its
-                // side.
-                let RequestSlot { order, cpu, .. } = &self.shared.request.0;
-                order.store(NONE, Ordering::Relaxed);
-                let Some((request, Manner { is_confined, spins })) = self.shared.take() else {
-                    unreachable!("an order is posted with its request")
-                };
+            POSTED | CALLER_SLEEPS => {
+                let shared = &*self.shared;
+                // SAFETY: the word says so.
+                let request = unsafe { shared.take() };
+                // SAFETY: as above.
+                let Manner { is_confined, spins } = shared.manner.with_mut(|manner| unsafe { *manner });
                 self.spins = spins;
                 if !spins {
-                    cpu.store(current_cpu(), Ordering::Relaxed);
+                    shared.cpu.store(current_cpu(), Ordering::Relaxed);
                 }
                 let order = match request {
-                    Request::Borrowed(job) => Order::Job(BorrowedJob { response: &self.shared.response.0, job }),
-                    Request::Owned(job) => Order::Submitted(SubmittedJob(Some(job))),
+                    Request::Borrowed(job) => Order::Job(BorrowedJob { shared, job }),
+                    Request::Owned(job) => {
+                        // The job has the caller's side, and may post again.
+                        shared.answer(IDLE);
+                        Order::Submitted(SubmittedJob(Some(job)))
+                    }
                 };
                 if is_confined && !release() {
                     // No body runs here any more: dropping the order rejects it.
@@ -374,38 +402,38 @@ impl<A> Callee<A> {
     }
 
     fn await_order(&mut self, timeout: Option<Duration>) -> u32 {
-        let RequestSlot { order, cpu, thread, .. } = &self.shared.request.0;
+        let Mailbox { state, cpu, thread, job_line: JobLine { offer, .. }, .. } = &*self.shared;
         if self.spins {
             let SpinLimit(limit) = self.limit;
             for _ in 0..limit {
-                if order.load(Ordering::Relaxed) != NONE {
-                    return order.load(Ordering::Acquire);
+                if state.load(Ordering::Relaxed) != IDLE {
+                    return state.load(Ordering::Acquire);
                 }
-                // The caller writes to this cache line twice. A look in between takes it away.
-                spin_loop();
-                spin_loop();
+                // What it says is of no interest here: see `JobLine`.
+                hint::black_box(offer.load(Ordering::Relaxed));
+                pause();
             }
         }
         if mem::take(&mut self.introduces_itself) {
             thread.store(current_thread(), Ordering::Relaxed);
         }
         cpu.store(current_cpu(), Ordering::Relaxed);
-        if let Err(given) = order.compare_exchange(NONE, PARKED, Ordering::AcqRel, Ordering::Acquire) {
+        if let Err(given) = state.compare_exchange(IDLE, CALLEE_SLEEPS, Ordering::AcqRel, Ordering::Acquire) {
             return given;
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if remaining.is_some_and(|remaining| remaining.is_zero()) {
-                // No longer to be found parked; but the order may have come this instant.
-                return match order.compare_exchange(PARKED, NONE, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => NONE,
+                // No longer to be found asleep; but a request may have come this instant.
+                return match state.compare_exchange(CALLEE_SLEEPS, IDLE, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => IDLE,
                     Err(given) => given,
                 };
             }
-            order.wait(PARKED, remaining);
-            let now = order.load(Ordering::Acquire);
-            if now != PARKED {
+            state.wait(CALLEE_SLEEPS, remaining);
+            let now = state.load(Ordering::Acquire);
+            if now != CALLEE_SLEEPS {
                 return now;
             }
         }
@@ -414,27 +442,39 @@ impl<A> Callee<A> {
 
 impl<A> Drop for Callee<A> {
     fn drop(&mut self) {
-        if self.shared.request.0.order.swap(GONE, Ordering::AcqRel) == POSTED {
-            self.shared.reject();
+        let Mailbox { state, .. } = &*self.shared;
+        let mut seen = state.load(Ordering::Acquire);
+        while !matches!(seen, POSTED | CALLER_SLEEPS) {
+            match state.compare_exchange(seen, GONE, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+        // SAFETY: the word says so.
+        let request = unsafe { self.shared.take() };
+        // From here on the cells are the caller's.
+        self.shared.answer(GONE);
+        if let Request::Owned(job) = request {
+            job(None);
         }
     }
 }
 
 /// A job whose caller waits until it is run or rejected; dropping it rejects.
 pub(crate) struct BorrowedJob<'c, A> {
-    response: &'c ResponseSlot,
+    shared: &'c Mailbox<A>,
     job: NonNull<Job<'static, A>>,
 }
 
 impl<A> BorrowedJob<'_, A> {
-    /// Runs the job, then answers the caller. Returns whether the caller assisted..
+    /// Runs the job, then answers the caller. Returns whether the caller assisted.
     pub(crate) fn run(mut self, argument: &mut A) -> bool {
+        let offer = &self.shared.job_line.offer;
+        let assist_point = AssistPoint { offer, reached: Cell::new(false) };
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
-        let job = unsafe { self.job.as_mut() };
-        let assist_point = AssistPoint { offer: &self.response.offer, reached: Cell::new(false) };
-        job.run(argument, &assist_point);
+        unsafe { self.job.as_mut() }.run(argument, &assist_point);
         // Before the answer: after it the caller cannot claim any more, and may post again.
-        let assisted = assist_point.reached.get() && self.response.offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
+        let assisted = assist_point.reached.get() && offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
         // Dropping it answers.
         drop(self);
         assisted
@@ -443,7 +483,7 @@ impl<A> BorrowedJob<'_, A> {
 
 impl<A> Drop for BorrowedJob<'_, A> {
     fn drop(&mut self) {
-        self.response.complete();
+        self.shared.answer(IDLE);
     }
 }
 
@@ -481,13 +521,11 @@ impl AssistPoint<'_> {
     }
 }
 
-impl ResponseSlot {
-    /// Answers the caller, which may be gone the moment that the word is written: nothing of the job is touched after.
-    fn complete(&self) {
-        if self.answer.swap(ANSWERED, Ordering::AcqRel) == PARKED {
-            self.answer.wake();
-        }
-    }
+/// Between two looks. The other side writes to the same cache lines more than once, and a look in between takes them
+/// away from it.
+fn pause() {
+    spin_loop();
+    spin_loop();
 }
 
 /// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. (That the thread is unwinding from

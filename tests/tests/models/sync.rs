@@ -84,14 +84,13 @@ pub(crate) fn is_confined() -> bool {
 /// Loom reports a missing wake as a deadlock.
 pub(crate) struct Futex {
     word: AtomicU32,
-    /// Loom does not model the kernel's guarantee that checking the word and going to sleep is one step for other
-    /// threads.
-    sleeper: std::sync::Mutex<Option<loom::thread::Thread>>,
+    /// The kernel holds a lock while it looks at the word and queues the thread, and while it takes a thread out.
+    sleeper: Mutex<Option<loom::thread::Thread>>,
 }
 
 impl Futex {
     pub(crate) fn new(value: u32) -> Futex {
-        Futex { word: AtomicU32::new(value), sleeper: std::sync::Mutex::new(None) }
+        Futex { word: AtomicU32::new(value), sleeper: Mutex::new(None) }
     }
 
     /// Loom has no clock: a sleep that times out is modelled as one that ends spuriously.
@@ -99,11 +98,16 @@ impl Futex {
         if timeout.is_some() {
             return loom::thread::yield_now();
         }
-        *self.sleeper.lock().unwrap() = Some(loom::thread::current());
-        // A load might return an old value.
-        if self.word.compare_exchange(expected, expected, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            loom::thread::park();
+        {
+            let mut sleeper = self.sleeper.lock().unwrap();
+            // A load might return an old value.
+            if self.word.compare_exchange(expected, expected, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                return;
+            }
+            let before = sleeper.replace(loom::thread::current());
+            assert!(before.is_none(), "one side sleeps at a time");
         }
+        loom::thread::park();
     }
 
     pub(crate) fn wake(&self) {
