@@ -93,6 +93,13 @@ fn a_hook_whose_panic_payload_panics_hides_no_value() {
 }
 
 #[test]
+fn user_code_beside_the_body_of_a_worker_can_use_the_worker() {
+    for scenario in ["refused-body", "poison-hook"] {
+        passes_in_time(env!("CARGO_BIN_EXE_reentrant"), scenario);
+    }
+}
+
+#[test]
 fn a_child_of_a_raw_clone_makes_calls() {
     child_process("raw-clone");
 }
