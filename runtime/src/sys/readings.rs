@@ -94,6 +94,10 @@ pub(crate) fn try_optional(call: Optional) {
         Optional::MemfdCreate => memory_file(c"in-netns-probe").map(|_| 0),
         // An affinity without a processor is refused.
         Optional::SchedSetaffinity => by_numbers(libc::SYS_sched_setaffinity, [0, 0, 0, 0]),
+        // There is no such descriptor, and no such file handle.
+        Optional::PidfdGetfd => by_numbers(libc::SYS_pidfd_getfd, [-1, 0, 0, 0]),
+        Optional::NameToHandleAt => by_numbers(libc::SYS_name_to_handle_at, [-1, 0, 0, 0]),
+        Optional::OpenByHandleAt => by_numbers(libc::SYS_open_by_handle_at, [-1, 0, 0, 0]),
     };
 }
 
