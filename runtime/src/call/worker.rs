@@ -1,7 +1,7 @@
 //! A worker: a pinned thread that stays in one namespace, for callers that use the namespace often.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::call::context::{Context, WorkerRun};
@@ -11,6 +11,7 @@ use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
+use crate::unwind::{catch, contain};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -93,18 +94,26 @@ impl Worker {
         // User code, which may use this worker: a subscriber of `tracing`, and the destructor of a body that did not
         // run. So both are made before the turn begins, and dropped after it has ended.
         let context = Context::of_worker_run(Arc::clone(&seat.run));
-        let mut body = Some(f);
+        // In this frame, since they may be large: see `call::execute`.
+        let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
         let job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            let Some(body) = body.take() else { unreachable!("a body is run once") };
-            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
+            outcome = catch(|| context.within(|| returned = body.take().map(|body| body())));
             let roster = &Pool::of_process().roster;
-            let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
-            (value, lease_end)
+            thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };
-        let (result, left) = seat.take_turn(&self.ns, job);
+        let (ran, left) = seat.take_turn(&self.ns, job);
         // The poison hook is user code too.
         left.into_iter().for_each(Left::move_out);
-        result?.map_or_else(|payload| panic::resume_unwind(payload), Ok)
+        ran?;
+        match (outcome, returned) {
+            (Ok(()), Some(value)) => Ok(value),
+            (Ok(()), None) => unreachable!("a body that ran has returned"),
+            (Err(payload), returned) => {
+                // Of a body whose subscriber panicked after it.
+                contain(|| drop(returned));
+                panic::resume_unwind(payload)
+            }
+        }
     }
 
     /// The worker's seat in this process. In a child of the process that made the worker it has a thread of its own.
@@ -133,11 +142,11 @@ fn inherited() -> MutexGuard<'static, InheritedSeats> {
 impl Seat {
     /// Waits for the caller's turn, and has the worker's thread run the job. Also returns the thread's lease where it
     /// has ended. No user code runs on the calling thread.
-    fn take_turn<R: Send>(
+    fn take_turn(
         &self,
         ns: &NetNs,
-        mut job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> (R, Option<LeaseEnd>) + Send,
-    ) -> (Result<R, Error>, Option<Left>) {
+        mut job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
+    ) -> (Result<(), Error>, Option<Left>) {
         let _turn = self.tickets.queue();
         let mut residence = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         self.run.set_outer(WorkerRun::current());
@@ -151,9 +160,9 @@ impl Seat {
                 },
             };
             match lease.run(Allowance::default(), job) {
-                Ok((value, lease_end)) => {
+                Ok(lease_end) => {
                     let left = lease_end.and_then(|lease_end| Some(Left { lease: residence.take()?, lease_end }));
-                    return (Ok(value), left);
+                    return (Ok(()), left);
                 }
                 Err(Rejected(rejected)) => job = rejected,
             }
