@@ -137,8 +137,8 @@ impl Error {
     }
 
     /// That the user's closure failed, which prepares a namespace for a pool.
-    pub(crate) fn not_prepared(operation: String, source: Box<dyn StdError + Send + Sync>) -> Error {
-        let explanation = format!("the closure given to `prepare` failed: {source}");
+    pub(crate) fn not_prepared(operation: String, message: &str, source: Box<dyn StdError + Send + Sync>) -> Error {
+        let explanation = format!("the closure given to `prepare` failed: {message}");
         Error(Arc::new(Inner {
             kind: ErrorKind::Prepare,
             operation,

@@ -46,11 +46,11 @@ use nix::unistd::{Pid, gettid};
 pub(crate) use nix::mount::MsFlags;
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
-    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, ParentDeathSignal, Resource,
-    bring_loopback_up, capabilities_of, copy_of_descriptor, first_mount, futex_wait, futex_wake, handle_of_namespace,
-    has_marked_descriptor_table, has_mount, keep_library_loaded, mark_descriptor_table, namespace_number,
-    namespace_type, netns_of_pidfd, netns_of_socket, open_namespace_handle, owning_user_namespace, pidfd_of_process,
-    pidfd_of_thread as pidfd_where_harmless, set_capabilities, share as share_where_harmless,
+    CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, NamespaceHandle, ParentDeathSignal,
+    Resource, bring_loopback_up, capabilities_of, first_mount, futex_wait, futex_wake, has_marked_descriptor_table,
+    has_mount, keep_library_loaded, mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd,
+    netns_of_socket, owning_user_namespace, pidfd_of_thread as pidfd_where_harmless, set_capabilities,
+    share as share_where_harmless,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -241,10 +241,32 @@ pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<boo
 
 /// A descriptor of one thread of this process. `ENOSYS` where a filter kills for it.
 pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
-    if !OptionalCalls::of_current_thread().has(Optional::PidfdOpen) {
-        return Err(Errno::ENOSYS);
-    }
-    pidfd_where_harmless(thread)
+    where_harmless(Optional::PidfdOpen, || pidfd_where_harmless(thread))
+}
+
+/// A descriptor of a process. `ENOSYS` as above.
+pub(crate) fn pidfd_of_process(process: u32) -> nix::Result<OwnedFd> {
+    where_harmless(Optional::PidfdOpen, || raw::pidfd_of_process(process))
+}
+
+/// A copy of a descriptor that a process has open. `ENOSYS` as above.
+pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<OwnedFd> {
+    where_harmless(Optional::PidfdGetfd, || raw::copy_of_descriptor(process, fd))
+}
+
+/// The file handle of a namespace. `EOPNOTSUPP` before Linux 6.18, `ENOSYS` as above.
+pub(crate) fn handle_of_namespace(namespace: impl AsFd) -> nix::Result<NamespaceHandle> {
+    where_harmless(Optional::NameToHandleAt, || raw::handle_of_namespace(namespace))
+}
+
+/// Opens a namespace by its file handle. `ESTALE` where it is gone, `EBADF` before Linux 6.18, `ENOSYS` as above.
+pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<OwnedFd> {
+    where_harmless(Optional::OpenByHandleAt, || raw::open_namespace_handle(handle))
+}
+
+/// Makes a call that does not kill.
+fn where_harmless<T>(call: Optional, make: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    if OptionalCalls::of_current_thread().has(call) { make() } else { Err(Errno::ENOSYS) }
 }
 
 /// As [`identity`], of what a path leads to.

@@ -1,7 +1,6 @@
 //! The body of an async call: made, polled and dropped in its context, with every panic caught.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::task::Poll;
 use std::thread;
 
@@ -14,11 +13,12 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let made = catch(|| context.within(body))?;
-    let mut body = pin!(Some(made));
+    // In a place of its own, since it may be large: without optimisation, each function that a future passes through has
+    // copies of it, and the stack of a pinned thread is small.
+    let mut body = Some(catch(|| context.within(|| Box::pin(body())))?);
     let value = poll_fn(|cx| {
-        let poll = || match body.as_mut().as_pin_mut() {
-            Some(body) => context.within(|| body.poll(cx)),
+        let poll = || match &mut body {
+            Some(body) => context.within(|| body.as_mut().poll(cx)),
             None => unreachable!("the body is there until it is ready"),
         };
         match catch(poll) {
@@ -28,7 +28,7 @@ where
         }
     })
     .await;
-    let dropped = catch(|| context.within(|| body.set(None)));
+    let dropped = catch(|| context.within(|| body = None));
     // The first panic is returned. What is not returned has a destructor of its own.
     match (value, dropped) {
         (Ok(value), Ok(())) => Ok(value),

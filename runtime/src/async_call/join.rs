@@ -214,7 +214,8 @@ impl<R> Future for JoinHandle<R> {
             return Poll::Pending;
         };
         drop(state);
-        drop(waker);
+        // Its destructor must not keep the outcome from its owner.
+        contain(|| drop(waker));
         self.task = None;
         if let Some(session_end) = session_end {
             (_, self.strays) = session_end.report();

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys::process_local::ProcessMark;
 use crate::thread::pinned::PinnedThread;
+use crate::unwind::{catch, contain, discard};
 
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
 ///
@@ -123,18 +124,24 @@ where
         // share to the others.
         let others: Vec<_> =
             (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
-        let mine = walk_on();
-        let theirs =
-            others.into_iter().map(|other| other.join().unwrap_or_else(|payload| panic::resume_unwind(payload)));
+        // Caught, and all joined: `std` ends the process where what a thread leaves behind panics when it is dropped.
+        let mine = catch(walk_on);
+        let theirs = others.into_iter().map(thread::ScopedJoinHandle::join);
         theirs.chain([mine]).collect::<Vec<_>>()
     });
-    let mut refused = None;
+    let (mut refused, mut thrown) = (None, None);
     let mut seen = Vec::with_capacity(count);
     for walk in walks {
         match walk {
-            Ok(part) => seen.extend(part),
-            Err(error) => refused = Some(error),
+            Ok(Ok(part)) => seen.extend(part),
+            Ok(Err(error)) => refused = Some(error),
+            Err(payload) if thrown.is_none() => thrown = Some(payload),
+            Err(payload) => discard(payload),
         }
+    }
+    if let Some(payload) = thrown {
+        contain(|| drop(seen));
+        panic::resume_unwind(payload);
     }
     match refused {
         Some(error) if seen.len() < count => Err(error),

@@ -1,7 +1,7 @@
 //! A worker: a pinned thread that stays in one namespace, for callers that use the namespace often.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::call::context::{Context, WorkerRun};
@@ -11,6 +11,7 @@ use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
+use crate::unwind::{catch, contain};
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -90,38 +91,29 @@ impl Worker {
                        worker, or a call";
             return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
         }
-        let turn = seat.tickets.queue();
-        let mut residence = seat.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        seat.run.set_outer(WorkerRun::current());
-        let outer = scopeguard::guard((), |()| seat.run.set_outer(None));
+        // User code, which may use this worker: a subscriber of `tracing`, and the destructor of a body that did not
+        // run. So both are made before the turn begins, and dropped after it has ended.
         let context = Context::of_worker_run(Arc::clone(&seat.run));
-        let mut body = Some(f);
-        let mut job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            let Some(body) = body.take() else { unreachable!("a body is run once") };
-            let value = panic::catch_unwind(AssertUnwindSafe(|| context.within(body)));
+        // In this frame, since they may be large: see `call::execute`.
+        let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
+        let job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+            outcome = catch(|| context.within(|| returned = body.take().map(|body| body())));
             let roster = &Pool::of_process().roster;
-            let lease_end = thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None));
-            (value, lease_end)
+            thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };
-        let (value, lease_end) = loop {
-            let lease = match &mut *residence {
-                Some(lease) => lease,
-                empty => empty.insert(move_in(&self.ns)?),
-            };
-            match lease.run(Allowance::default(), job) {
-                Ok(result) => break result,
-                Err(Rejected(rejected)) => job = rejected,
+        let (ran, left) = seat.take_turn(&self.ns, job);
+        // The poison hook is user code too.
+        left.into_iter().for_each(Left::move_out);
+        ran?;
+        match (outcome, returned) {
+            (Ok(()), Some(value)) => Ok(value),
+            (Ok(()), None) => unreachable!("a body that ran has returned"),
+            (Err(payload), returned) => {
+                // Of a body whose subscriber panicked after it.
+                contain(|| drop(returned));
+                panic::resume_unwind(payload)
             }
-            // Its thread is gone.
-            *residence = None;
-        };
-        if let Some(lease_end) = lease_end {
-            move_out(residence.take(), lease_end);
         }
-        drop(outer);
-        drop(residence);
-        drop(turn);
-        value.map_or_else(|payload| panic::resume_unwind(payload), Ok)
     }
 
     /// The worker's seat in this process. In a child of the process that made the worker it has a thread of its own.
@@ -147,34 +139,71 @@ fn inherited() -> MutexGuard<'static, InheritedSeats> {
     INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Seat {
+    /// Waits for the caller's turn, and has the worker's thread run the job. Also returns the thread's lease where it
+    /// has ended. No user code runs on the calling thread.
+    fn take_turn(
+        &self,
+        ns: &NetNs,
+        mut job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
+    ) -> (Result<(), Error>, Option<Left>) {
+        let _turn = self.tickets.queue();
+        let mut residence = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run.set_outer(WorkerRun::current());
+        let _outer = scopeguard::guard((), |()| self.run.set_outer(None));
+        loop {
+            let lease = match &mut *residence {
+                Some(lease) => lease,
+                empty => match move_in(ns) {
+                    Ok(lease) => empty.insert(lease),
+                    Err((error, left)) => return (Err(error), left),
+                },
+            };
+            match lease.run(Allowance::default(), job) {
+                Ok(lease_end) => {
+                    let left = lease_end.and_then(|lease_end| Some(Left { lease: residence.take()?, lease_end }));
+                    return (Ok(()), left);
+                }
+                Err(Rejected(rejected)) => job = rejected,
+            }
+            // Its thread is gone.
+            *residence = None;
+        }
+    }
+}
+
 /// Leases a thread, and has it enter. It keeps the capabilities that the process has now.
-fn move_in(ns: &NetNs) -> Result<Lease, Error> {
+fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<Left>)> {
+    let without_thread = |error| (error, None);
     start_pending();
     let pool = Pool::of_process();
-    if descriptors::are_apart(pool.home_or_init()?) {
+    if descriptors::are_apart(pool.home_or_init().map_err(without_thread)?) {
         let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \
                    worker shares that of the process; use `Call::fresh`";
-        return Err(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why));
+        return Err(without_thread(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why)));
     }
     let allowance = Allowance::of_caller();
     let enter = move |(), thread: &mut PinnedThread, _: &AssistPoint<'_>| {
         let entered = thread.admit(Some(ns.as_target()), allowance).ok_or(())?;
         Ok(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
     };
-    let (lease, entered) = pool.lease_admitted(Role::Bodies, allowance, (), enter)?;
+    let (lease, entered) = pool.lease_admitted(Role::Bodies, allowance, (), enter).map_err(without_thread)?;
     match entered {
         Ok(()) => Ok(lease),
-        Err((error, lease_end)) => {
-            move_out(Some(lease), lease_end);
-            Err(error)
-        }
+        Err((error, lease_end)) => Err((error, Some(Left { lease, lease_end }))),
     }
 }
 
-fn move_out(lease: Option<Lease>, lease_end: LeaseEnd) {
-    if let Some(lease) = lease {
+/// The lease of a thread that is not the worker's any more.
+struct Left {
+    lease: Lease,
+    lease_end: LeaseEnd,
+}
+
+impl Left {
+    fn move_out(self) {
         // What became of the thread is in the counters, and the poison hook was called.
-        let _ = lease_end.return_lease(lease).report();
+        let _ = self.lease_end.return_lease(self.lease).report();
     }
 }
 
@@ -194,7 +223,7 @@ impl Drop for Worker {
         let restore =
             |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
         if let Ok(lease_end) = lease.run(Allowance::default(), restore) {
-            move_out(Some(lease), lease_end);
+            Left { lease, lease_end }.move_out();
         }
     }
 }

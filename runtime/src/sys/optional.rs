@@ -28,10 +28,13 @@ pub(crate) enum Optional {
     Tgkill,
     MemfdCreate,
     SchedSetaffinity,
+    PidfdGetfd,
+    NameToHandleAt,
+    OpenByHandleAt,
 }
 
 impl Optional {
-    const EACH: [Optional; 12] = [
+    const EACH: [Optional; 15] = [
         Optional::Kcmp,
         Optional::ListMount,
         Optional::PidfdOpen,
@@ -44,6 +47,9 @@ impl Optional {
         Optional::Tgkill,
         Optional::MemfdCreate,
         Optional::SchedSetaffinity,
+        Optional::PidfdGetfd,
+        Optional::NameToHandleAt,
+        Optional::OpenByHandleAt,
     ];
 
     const fn bit(self) -> u32 {

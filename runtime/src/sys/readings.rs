@@ -2,6 +2,7 @@
 //! the kernel numbers, or a pointer to a local that outlives the call.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -93,6 +94,10 @@ pub(crate) fn try_optional(call: Optional) {
         Optional::MemfdCreate => memory_file(c"in-netns-probe").map(|_| 0),
         // An affinity without a processor is refused.
         Optional::SchedSetaffinity => by_numbers(libc::SYS_sched_setaffinity, [0, 0, 0, 0]),
+        // There is no such descriptor, and no such file handle.
+        Optional::PidfdGetfd => by_numbers(libc::SYS_pidfd_getfd, [-1, 0, 0, 0]),
+        Optional::NameToHandleAt => by_numbers(libc::SYS_name_to_handle_at, [-1, 0, 0, 0]),
+        Optional::OpenByHandleAt => by_numbers(libc::SYS_open_by_handle_at, [-1, 0, 0, 0]),
     };
 }
 
@@ -340,22 +345,59 @@ impl FloatControl {
 }
 
 /// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the
-/// clock itself takes. The processor may run faster later.
+/// clock itself takes.
 ///
 /// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system
 /// call alone changes has not changed.
-pub(crate) fn shortest_system_call() -> Duration {
-    const TRIES: u32 = 200;
-    let shortest = |work: fn()| {
-        let time = |_| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        };
-        (0..TRIES).map(time).min().unwrap_or_default()
-    };
-    let clock = shortest(|| ());
-    // The cheapest there is, and not answered by the C library.
-    let call = shortest(|| _ = super::current_tid());
-    clock + call.saturating_sub(clock) / 2
+///
+/// **Why bounds:** system calls may be slower when they are measured than later: under a tracer or a security monitor
+/// that is detached afterwards, or on a processor that has yet to raise its clock rate. So the measured time counts up
+/// to a bound, and each inspection measures again.
+pub(crate) struct ShortestCall {
+    nanos: AtomicU64,
+}
+
+impl ShortestCall {
+    /// More than the clock takes where it is no system call.
+    const LONGEST_CLOCK: Duration = Duration::from_nanos(100);
+
+    /// Half of what a system call takes that does next to nothing, on most machines.
+    const LONGEST: Duration = Duration::from_nanos(50);
+
+    pub(crate) fn measure() -> ShortestCall {
+        const TRIES: u32 = 200;
+        let shortest = |time: fn() -> Duration| (0..TRIES).map(|_| time()).min().unwrap_or_default();
+        let time = Self::between(shortest(time_of_clock), shortest(time_of_call));
+        ShortestCall { nanos: AtomicU64::new(time.unwrap_or(0)) }
+    }
+
+    /// Measures once more. A time that is too long, because something came between, changes nothing.
+    pub(crate) fn measure_again(&self) {
+        if let Some(time) = Self::between(time_of_clock(), time_of_call()) {
+            self.nanos.fetch_min(time, Ordering::Relaxed);
+        }
+    }
+
+    /// `None` where the clock takes too long to tell.
+    fn between(clock: Duration, call: Duration) -> Option<u64> {
+        let time = clock + (call.saturating_sub(clock) / 2).min(Self::LONGEST);
+        if clock <= Self::LONGEST_CLOCK { time.as_nanos().try_into().ok() } else { None }
+    }
+
+    /// Whether a body that took so long has made no system call.
+    pub(crate) fn is_longer_than(&self, time: Duration) -> bool {
+        time.as_nanos() < u128::from(self.nanos.load(Ordering::Relaxed))
+    }
+}
+
+fn time_of_clock() -> Duration {
+    let start = Instant::now();
+    start.elapsed()
+}
+
+/// Of the cheapest system call that the C library does not answer.
+fn time_of_call() -> Duration {
+    let start = Instant::now();
+    let _ = super::current_tid();
+    start.elapsed()
 }

@@ -20,13 +20,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::sys::readings::ShortestCall;
 use crate::sys::{self, Capabilities, Kind, Optional, OptionalCalls, ProcTask, Resource, Tid};
 
 /// See the [module's documentation](self).
@@ -43,7 +43,7 @@ pub(crate) struct Home {
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
     unrestorable: Vec<(Kind, Option<PathBuf>)>,
     sharing: Sharing,
-    shortest_call: Duration,
+    shortest_call: ShortestCall,
 }
 
 /// How to find out whether a thread shares root, working directory, umask and file descriptors with the template.
@@ -220,7 +220,7 @@ impl Home {
             sentinel_mount,
             unrestorable,
             sharing,
-            shortest_call: sys::readings::shortest_system_call(),
+            shortest_call: ShortestCall::measure(),
         })
     }
 
@@ -281,8 +281,8 @@ impl Home {
     }
 
     /// A body that ended sooner has made no system call.
-    pub(crate) fn shortest_call(&self) -> Duration {
-        self.shortest_call
+    pub(crate) fn shortest_call(&self) -> &ShortestCall {
+        &self.shortest_call
     }
 
     /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].

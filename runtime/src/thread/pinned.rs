@@ -382,7 +382,7 @@ impl PinnedThread {
 
     /// Records the time that all user code of this lease took. It is not called if some of the user code was not timed.
     pub(crate) fn body_took(&mut self, time: Duration) {
-        self.untouched = self.user_code.unwrap_or(time) < self.home.shortest_call();
+        self.untouched = self.home.shortest_call().is_longer_than(self.user_code.unwrap_or(time));
     }
 
     /// Records, from within a body that is a part of this crate, the time that it had user code run. `None`: there was
@@ -445,6 +445,7 @@ impl PinnedThread {
             self.state = LeaseState::Pristine;
             return Ok(());
         }
+        self.home.shortest_call().measure_again();
         let others = || {
             if self.state == LeaseState::HalfInspected {
                 return Ok(());

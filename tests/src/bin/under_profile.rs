@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use in_netns::{Call, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
+use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::profiles::{Profile, apply};
 use in_netns_tests::{give_up_sys_admin, is_alive, threads_in, threads_outside_home, tid};
 use nix::sched::{CloneFlags, unshare};
@@ -49,6 +49,17 @@ fn main() {
     assert_eq!(pool_stats().spawned_total, spawned, "warm calls use their thread again");
     let outcome = Call::new(&ns).outcome(tid).expect("a call");
     assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+
+    assert_eq!(NetNs::from_pid(std::process::id()).expect("our own process"), NetNs::current().expect("home"));
+    // A socket, which is looked at by a copy of it.
+    let _socket = ns.udp_bind("127.0.0.1:0").expect("a socket");
+    NetNs::all().expect("an inventory");
+    ns.holders().expect("the holders");
+    match ns.downgrade().and_then(|weak| weak.upgrade()) {
+        Ok(found) => assert_eq!(found, Some(ns.clone())),
+        // Before Linux 6.18, and where the profile forbids it.
+        Err(error) => assert!(matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied), "{error}"),
+    }
 
     for flags in [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS] {
         let outcome = Call::new(&ns).outcome(|| unshare(flags).expect("unshare")).expect("a call");

@@ -3,13 +3,19 @@
 //!
 //! Argument: the code that panics.
 
+use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 
 use futures::executor::block_on;
-use in_netns::{Call, Error, JoinHandle, NetNs, pinned, set_poison_hook, with_netns, with_netns_async};
+use in_netns::{
+    Call, Error, ErrorKind, JoinHandle, NetNs, NetNsPool, par_walk, pinned, set_poison_hook, with_netns,
+    with_netns_async,
+};
 use in_netns_tests::{become_root_of_a_user_namespace, give_up_sys_admin, here, key};
 use nix::sched::CloneFlags;
 
@@ -99,6 +105,15 @@ fn main() {
             });
             assert_eq!(value.expect("the value arrives"), 7);
         }
+        "par-walk" => par_walks(&ns),
+        "prepare" => {
+            let pool = NetNsPool::builder().ready(0).prepare(|_| Err::<(), _>(Unspeakable)).build().expect("a pool");
+            for _ in 0..2 {
+                let error = pool.take().expect_err("it cannot be prepared");
+                assert_eq!(error.kind(), ErrorKind::Prepare, "{error}");
+                assert!(error.to_string().contains("it panicked: no message"), "{error}");
+            }
+        }
         other => panic!("no scenario {other}"),
     }
     SILENT.store(true, Ordering::SeqCst);
@@ -106,6 +121,41 @@ fn main() {
     let refused: Result<(), Error> = with_netns(&parents, || unreachable!("the body ran"));
     refused.expect_err("it belongs to the parent");
 }
+
+/// Two threads of a walk each leave a value or a payload that panics when it is dropped.
+fn par_walks(ns: &NetNs) {
+    let meet = Barrier::new(2);
+    let both = || {
+        par_walk([ns, ns], 2, |_| {
+            meet.wait();
+            panic::panic_any(Panics("the payload"));
+        })
+    };
+    mem::forget(panic::catch_unwind(AssertUnwindSafe(both)).expect_err("the call panics"));
+    let first = AtomicBool::new(true);
+    let one = || {
+        par_walk([ns, ns], 2, |_| {
+            meet.wait();
+            if first.swap(false, Ordering::SeqCst) {
+                panic::panic_any("body");
+            }
+            Panics("the value of the other")
+        })
+    };
+    assert_eq!(panic_of(one), "body");
+}
+
+/// An error whose message panics.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("no message")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 /// The subscriber panics when the span of the caller ends, and when a span ends that the body owns.
 fn async_bodies(ns: &NetNs) {

@@ -670,3 +670,20 @@ fn a_socket_is_handed_out() -> io::Result<()> {
         Ok(())
     })
 }
+
+/// Without optimisation a future is copied in each function that it passes through, and the stack of a pinned thread is
+/// 2 MiB.
+#[test]
+#[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
+fn an_async_body_may_hold_more_than_fits_the_stack_many_times() {
+    async fn holds_a_buffer() -> u8 {
+        let mut buffer = [7_u8; 256 << 10];
+        tokio::task::yield_now().await;
+        buffer.reverse();
+        buffer[0]
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    assert_eq!(block_on(with_netns_async(&ns, holds_a_buffer)).unwrap(), 7);
+    assert_eq!(block_on(ns.spawn_async(holds_a_buffer)).unwrap(), 7);
+}

@@ -257,6 +257,30 @@ mod meddling {
     }
 }
 
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_keeps_no_output_from_its_owner() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut handle = ns.spawn_async(|| async { 7 });
+    wait_until("it has ended", || handle.is_finished());
+    let panics = Arc::new(AtomicBool::new(true));
+    let meddle = {
+        let (panics, clones) = (Arc::clone(&panics), AtomicUsize::new(0));
+        // The clone is what the handle drops.
+        move || assert!(!panics.load(Ordering::SeqCst) || clones.fetch_add(1, Ordering::SeqCst) == 0)
+    };
+    let meddler = Arc::new(meddling::Meddler {
+        meddle: Box::new(meddle),
+        clones: AtomicUsize::new(0),
+        drops: AtomicUsize::new(0),
+        wakes: AtomicUsize::new(0),
+    });
+    let waker = meddling::waker(&meddler);
+    let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+    panics.store(false, Ordering::SeqCst);
+    assert!(matches!(polled, Poll::Ready(Ok(7))), "{polled:?}");
+}
+
 /// Runs a test that might hang in its own thread, with a bound.
 fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(run);

@@ -180,3 +180,13 @@ fn many_callers_share_one_worker() {
     drop(worker);
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
 }
+
+#[test]
+#[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
+fn a_worker_may_be_given_and_return_more_than_fits_the_stack_many_times() {
+    const BYTES: usize = 64 << 10;
+    let _alone = alone();
+    let worker = NetNs::new().unwrap().worker();
+    let captured = [7_u8; BYTES];
+    assert!(worker.run(move || captured).unwrap().iter().all(|byte| *byte == 7));
+}

@@ -93,6 +93,23 @@ fn a_hook_whose_panic_payload_panics_hides_no_value() {
 }
 
 #[test]
+fn values_and_payloads_that_panic_on_the_threads_of_a_walk_do_not_end_the_process() {
+    user_panic("par-walk");
+}
+
+#[test]
+fn an_error_of_prepare_whose_message_panics_is_told_and_the_pool_goes_on() {
+    user_panic("prepare");
+}
+
+#[test]
+fn user_code_beside_the_body_of_a_worker_can_use_the_worker() {
+    for scenario in ["refused-body", "poison-hook"] {
+        passes_in_time(env!("CARGO_BIN_EXE_reentrant"), scenario);
+    }
+}
+
+#[test]
 fn a_child_of_a_raw_clone_makes_calls() {
     child_process("raw-clone");
 }

@@ -82,9 +82,19 @@ fn calls_work_without_the_files_of_some_kinds_of_namespace() {
 /// The library makes no optional call that a filter kills for.
 #[test]
 fn calls_work_under_filters_that_kill_for_one_optional_system_call() {
-    for call in
-        ["kcmp", "listmount", "pidfd_open", "keyctl", "get_mempolicy", "ioprio_get", "personality", "sched_getattr"]
-    {
+    for call in [
+        "kcmp",
+        "listmount",
+        "pidfd_open",
+        "keyctl",
+        "get_mempolicy",
+        "ioprio_get",
+        "personality",
+        "sched_getattr",
+        "pidfd_getfd",
+        "name_to_handle_at",
+        "open_by_handle_at",
+    ] {
         passes(&["none", call]);
     }
     passes(&["none", "io_uring_enter", "kcmp", "listmount", "pidfd_open", "keyctl", "personality"]);

@@ -43,3 +43,8 @@ fn every_promise_is_kept_without_either() {
 fn names_are_looked_up_inside_by_every_method() {
     passes(env!("CARGO_BIN_EXE_names"), &[]);
 }
+
+#[test]
+fn a_change_is_seen_by_a_process_whose_first_call_was_traced() {
+    passes(env!("CARGO_BIN_EXE_traced"), &[]);
+}

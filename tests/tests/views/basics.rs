@@ -56,6 +56,19 @@ fn a_view_shows_the_interfaces_of_its_namespace_in_sys() {
 }
 
 #[test]
+fn a_view_of_the_namespace_whose_sys_is_there_already_shows_it() {
+    let home = NetNs::current().unwrap();
+    // Home's, where the tests run as root: the kernel mounts no filesystem on itself.
+    let view = home.view().unwrap();
+    let names = || nix::net::if_::if_nameindex().unwrap().iter().map(|i| i.name().to_string_lossy().into()).collect();
+    let expected: BTreeSet<String> = names();
+    let (there, shown) = view.run(|| (here(), interfaces())).unwrap();
+    assert_eq!(there, key(home.id()));
+    assert!(shown.is_superset(&expected), "{shown:?} shows {expected:?}");
+    assert!(view.command("true").status().unwrap().success());
+}
+
+#[test]
 fn what_is_mounted_below_sys_at_home_is_there_in_a_view() {
     let view = NetNs::new().unwrap().view().unwrap();
     let inside = view.run(|| mount_table("thread-self")).unwrap();

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::place::Place;
-use super::prepare::Failure;
 use super::{Life, Shared, State, is_over};
 use crate::call::context::Context;
 use crate::call::create::new_with;
@@ -224,12 +223,14 @@ impl Maker {
         let prepared = match prepared {
             Ok(Ok(())) => Ok(netns),
             Ok(Err(failure)) => Err((netns, failure)),
-            Err(payload) => Err((netns, text_of(payload))),
+            Err(payload) => Err((netns, text_of(payload).into())),
         };
         let item = prepared.map_err(|(netns, failure)| {
             // Let go of before a caller knows.
             drop(netns);
-            Error::not_prepared(operation, failure)
+            // The user's code too.
+            let message = catch(|| failure.to_string()).unwrap_or_else(text_of);
+            Error::not_prepared(operation, &message, failure)
         });
         self.shared.deliver(item, VecDeque::push_back);
     }
@@ -271,13 +272,13 @@ impl Maker {
     }
 }
 
-/// What a panic says, as an error.
-fn text_of(payload: Payload) -> Failure {
+/// What a panic says.
+fn text_of(payload: Payload) -> String {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => format!("it panicked: {text}"),
         (None, Some(text)) => format!("it panicked: {text}"),
         (None, None) => "it panicked, with a payload that is no text".into(),
     };
     discard(payload);
-    text.into()
+    text
 }

@@ -58,7 +58,12 @@ impl Recipe {
         let read_only = sys::files::is_read_only(path).map_err(failed)?;
         let submounts = sys::files::submounts(&old)
             .map_err(|error| failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
-        sys::files::mount_virtual("sysfs", path, read_only, None).map_err(failed)?;
+        match sys::files::mount_virtual("sysfs", path, read_only, None) {
+            // The sysfs that is there is that of the network namespace, as in a view of home: the kernel mounts no
+            // filesystem on itself.
+            Err(Errno::EBUSY) => return Ok(()),
+            mounted => mounted.map_err(failed)?,
+        }
         for (path, mount) in submounts {
             let failed = |errno| step(net, format!("show {} there as at home", path.display()))(errno);
             let target = sys::files::open_for_lookup(&path).map_err(failed)?;
