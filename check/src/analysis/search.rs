@@ -73,8 +73,10 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                 }
                 Kind::Import => name.sinks(self.table).to_vec(),
                 Kind::Function => {
-                    let names = self.graph.image.names(node).map(|name| self.table.known(name));
-                    let mut sinks: Vec<_> = names.flat_map(|name| name.sinks(self.table).to_vec()).collect();
+                    let mut sinks = name.sinks(self.table).to_vec();
+                    for alias in self.graph.image.aliases(node) {
+                        sinks.extend(self.table.known(alias).sinks(self.table));
+                    }
                     sinks.retain(|sink| self.takes_what_counts(node, name.path(), *sink));
                     sinks
                 }

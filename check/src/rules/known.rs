@@ -7,7 +7,7 @@ use std::thread;
 
 use rustc_hash::FxHashMap;
 
-use crate::program::names;
+use crate::program::{names, processors};
 use crate::rules::sinks::{Contained, Table};
 
 /// What a mangled name means.
@@ -47,22 +47,23 @@ pub(crate) struct Names(RefCell<FxHashMap<Rc<str>, Rc<Known>>>);
 
 impl Names {
     /// Finds out the identities of these names, on all processors.
-    pub(crate) fn prepare(&self, mangled: &[&str]) {
+    pub(crate) fn prepare(&self, mangled: &[&str]) -> Vec<Rc<Known>> {
         let new: Vec<&str> = {
             let names = self.0.borrow();
             mangled.iter().copied().filter(|mangled| !names.contains_key(*mangled)).collect()
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let chunks = new.chunks(new.len().div_ceil(threads).max(1));
+        let chunks = new.chunks(new.len().div_ceil(processors()).max(1));
         let identities: Vec<String> = thread::scope(|scope| {
             let identities = |chunk: &[&str]| chunk.iter().map(|mangled| names::identity(mangled)).collect::<Vec<_>>();
             let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || identities(chunk))).collect();
             running.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
+        self.0.borrow_mut().reserve(new.len());
         for (mangled, identity) in new.into_iter().zip(identities) {
             // Set once: it was not known before.
             let _ = self.get(mangled).identity.set(identity.into());
         }
+        mangled.iter().map(|mangled| self.get(mangled)).collect()
     }
 
     pub(crate) fn get(&self, mangled: &str) -> Rc<Known> {

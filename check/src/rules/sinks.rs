@@ -295,8 +295,8 @@ impl Table {
     }
 
     /// Finds out what is known of many names at once.
-    pub(crate) fn prepare(&self, mangled: &[&str]) {
-        self.names.prepare(mangled);
+    pub(crate) fn prepare(&self, mangled: &[&str]) -> Vec<Rc<Known>> {
+        self.names.prepare(mangled)
     }
 
     /// The sinks that a function of this path is.
