@@ -34,6 +34,9 @@ const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 /// The build directory, set for the wrapped `rustc`: it notes there which linker it was given.
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
+/// In the build directory: the programs of the last run.
+const PROGRAMS: &str = "programs";
+
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
 const COMPILE_FLAGS: [&str; 3] = ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none"];
 /// Where the debug information is: in the program, or in files beside it, which the linker does not copy.
@@ -257,14 +260,35 @@ pub(crate) fn metadata(options: &Options, dependencies: bool) -> Result<Metadata
     command.exec().context("ask cargo about the workspace")
 }
 
+/// A profile that optimises may do so for single packages too: the wrapper undoes all of it.
+fn undoes_optimisation(options: &Options, profile: &Profile) -> bool {
+    options.unoptimised || profile.optimises
+}
+
+/// Where the programs are built. Cargo does not know what the wrapper adds: what it adds is built apart.
+fn directory(options: &Options, workspace: &Metadata, profile: &Profile) -> PathBuf {
+    let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
+    directory.join(if undoes_optimisation(options, profile) { "netns-check-unoptimised" } else { "netns-check" })
+}
+
+/// The programs of the run before, as far as they are still there.
+pub(crate) fn earlier_programs(options: &Options, workspace: &Metadata, profile: &Profile) -> Vec<PathBuf> {
+    let note = directory(options, workspace, profile).join(PROGRAMS);
+    fs::read_to_string(note).unwrap_or_default().lines().map(PathBuf::from).collect()
+}
+
+/// Notes the programs for the next run, which most functions are the same in.
+pub(crate) fn note_programs(built: &Built) -> Result<()> {
+    let note = built.directory.join(PROGRAMS);
+    let paths: String = built.programs.iter().map(|program| format!("{}\n", program.path.display())).collect();
+    fs::write(&note, paths).with_context(|| format!("write {}", note.display()))
+}
+
 /// Builds what the options select. `workspace`: without its dependencies.
 pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) -> Result<Built> {
     let target = target_asked_for(options);
-    // A profile that optimises may do so for single packages too: the wrapper undoes all of it.
-    let unoptimised = options.unoptimised || profile.optimises;
-    let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
-    // Cargo does not know what the wrapper adds: what it adds is built apart.
-    let directory = directory.join(if unoptimised { "netns-check-unoptimised" } else { "netns-check" });
+    let unoptimised = undoes_optimisation(options, profile);
+    let directory = directory(options, workspace, profile);
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")

@@ -84,11 +84,21 @@ fn check(options: &Options) -> Result<ExitCode> {
     };
     let profile = build::Profile::of(options, &metadata)?;
     status("Building", &profile.description());
-    let built = build::build(options, &metadata, &profile)?;
+    // What is known of each name is freed with the process: one by one it would take a while.
+    let table = ManuallyDrop::new(table);
+    let built = thread::scope(|scope| {
+        // Most names are those of the run before: they are read while the compiler runs. It needs no file that is gone.
+        scope.spawn(|| {
+            for program in build::earlier_programs(options, &metadata, &profile) {
+                let _ = image::with_names(&program, |names| drop(table.prepare(names, 1)));
+            }
+        });
+        build::build(options, &metadata, &profile)
+    })?;
+    build::note_programs(&built)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
-    // What is known of each name is freed with the process: one by one it would take a while.
-    let rules = ManuallyDrop::new(Rules { table, allowances, baseline, wanted });
+    let rules = Rules { table, allowances, baseline, wanted };
     let mut programs = Vec::new();
     let mut named = HashSet::new();
     for (index, program) in built.programs.iter().enumerate() {
@@ -121,7 +131,7 @@ fn check(options: &Options) -> Result<ExitCode> {
 
 /// What the programs are checked against.
 struct Rules {
-    table: Table,
+    table: ManuallyDrop<Table>,
     allowances: Allowances,
     baseline: Baseline,
     wanted: roots::Wanted,

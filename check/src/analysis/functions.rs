@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 
 use crate::program::graph::Graph;
@@ -13,14 +13,14 @@ use crate::rules::sinks::Table;
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
-    by_identity: BTreeMap<Rc<str>, Vec<Node>>,
+    by_identity: BTreeMap<Arc<str>, Vec<Node>>,
 }
 
 impl Functions {
     pub(crate) fn new(graph: &Graph<'_, '_>, table: &Table) -> Self {
         let mangled = |function: Node| graph.image.name(function);
         let rust: Vec<Node> = graph.image.functions().filter(|function| mangled(*function).starts_with("_R")).collect();
-        let known = table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>());
+        let known = table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>(), processors());
         let mut by_identity = grouped(&known, &rust);
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
         let runs_test = |function: &Node| {
@@ -72,7 +72,7 @@ impl Functions {
 }
 
 /// The functions of each identity, in their order.
-fn grouped(known: &[Rc<Known>], functions: &[Node]) -> BTreeMap<Rc<str>, Vec<Node>> {
+fn grouped(known: &[Arc<Known>], functions: &[Node]) -> BTreeMap<Arc<str>, Vec<Node>> {
     let identities: Vec<&str> = known.iter().map(|known| &**known.identity()).collect();
     let mut order: Vec<usize> = (0..identities.len()).collect();
     let part = order.len().div_ceil(processors()).max(1);
@@ -86,7 +86,7 @@ fn grouped(known: &[Rc<Known>], functions: &[Node]) -> BTreeMap<Rc<str>, Vec<Nod
     let groups = order.chunk_by(|a, b| identities[*a] == identities[*b]);
     groups
         .map(|group| {
-            let identity = Rc::clone(known[group[0]].identity());
+            let identity = Arc::clone(known[group[0]].identity());
             (identity, group.iter().map(|index| functions[*index]).collect())
         })
         .collect()

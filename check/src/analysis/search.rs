@@ -9,6 +9,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -36,7 +37,7 @@ pub(crate) struct Context<'a, 'i, 'd> {
 
 /// What a node is to the table.
 pub(crate) struct NodeInfo {
-    pub name: Rc<Known>,
+    pub name: Arc<Known>,
     pub sinks: Vec<usize>,
     /// The text of a constant that is a sink.
     pub literal: Option<String>,
