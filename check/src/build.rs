@@ -280,8 +280,8 @@ pub(crate) fn earlier_programs(options: &Options, workspace: &Metadata, profile:
 /// Notes the programs for the next run, which most functions are the same in.
 pub(crate) fn note_programs(built: &Built) -> Result<()> {
     let note = built.directory.join(PROGRAMS);
-    let paths: String = built.programs.iter().map(|program| format!("{}\n", program.path.display())).collect();
-    fs::write(&note, paths).with_context(|| format!("write {}", note.display()))
+    let paths: Vec<_> = built.programs.iter().map(|program| program.path.display().to_string()).collect();
+    fs::write(&note, paths.join("\n")).with_context(|| format!("write {}", note.display()))
 }
 
 /// Builds what the options select. `workspace`: without its dependencies.

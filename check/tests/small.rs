@@ -62,8 +62,8 @@ fn objects_that_an_incremental_build_uses_again_keep_their_debug_information() {
         let output = command.env("CARGO_INCREMENTAL", "1").output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
         let files = fs::read_dir(target.join("netns-check/debug/deps")).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        let files: Vec<_> = names.filter(|name| name.ends_with(".dwo")).collect();
+        let paths = files.map(|file| file.unwrap().path());
+        let files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "dwo")).collect();
         (report(&output), files)
     };
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
