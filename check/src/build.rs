@@ -3,7 +3,7 @@
 //! A wrapper around `rustc`, which is this program itself, adds the flags: so the user's own flags stay as they are,
 //! wherever they are set. The build has a directory of its own, so that it does not undo the user's.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::BufReader;
@@ -21,6 +21,7 @@ use cargo_metadata::{
 
 use crate::options::Options;
 use crate::program::architecture::Architecture;
+use crate::program::split;
 
 /// Set for the wrapped `rustc`.
 const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
@@ -32,6 +33,9 @@ const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 
 /// The build directory, set for the wrapped `rustc`: it notes there which linker it was given.
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
+
+/// In the build directory: the programs of the last run.
+const PROGRAMS: &str = "programs";
 
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
 const COMPILE_FLAGS: [&str; 3] = ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none"];
@@ -52,7 +56,12 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     let mut command = Command::new(program);
     command.args(rest);
     if compiles_for_the_program(rest) {
-        command.args(COMPILE_FLAGS).arg(if debug_information_apart(rest) { APART_FLAG } else { TOGETHER_FLAG });
+        // A wrapper that keeps what was compiled may not keep the files of the debug information.
+        let apart = std::env::var_os(INNER_WRAPPER).is_none();
+        command.args(COMPILE_FLAGS).arg(if apart { APART_FLAG } else { TOGETHER_FLAG });
+        if let Err(error) = remove_old_debug_information(rest) {
+            return Some(Err(error));
+        }
         if std::env::var_os(UNOPTIMISED).is_some() {
             command.arg("-Copt-level=0");
         }
@@ -84,9 +93,14 @@ fn linker_note(directory: &Path, target: &OsStr) -> PathBuf {
 
 /// The linker among the arguments of `rustc`.
 fn linker_of(arguments: &[OsString]) -> Option<&str> {
+    code_generation(arguments, "linker")
+}
+
+/// The value of an option of code generation, which is named last if it is named twice.
+fn code_generation<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a str> {
     arguments.iter().rev().filter_map(|argument| argument.to_str()).find_map(|argument| {
-        let option = argument.strip_prefix("-C").unwrap_or(argument);
-        option.strip_prefix("linker=")
+        let argument = argument.strip_prefix("-C").unwrap_or(argument);
+        argument.strip_prefix(option)?.strip_prefix('=')
     })
 }
 
@@ -99,13 +113,27 @@ fn compiles_for_the_program(arguments: &[OsString]) -> bool {
     value_of(arguments, "--crate-name").is_some_and(|name| name != "build_script_build" && name != "___")
 }
 
-/// Whether the debug information of a crate stays out of the program.
+/// Removes the files of debug information that an earlier compilation of the same crate left.
 ///
-/// Incremental compilation names the files anew each time, and objects that it uses again refer to the old ones. A
-/// wrapper that keeps what was compiled may not keep these files.
-fn debug_information_apart(arguments: &[OsString]) -> bool {
-    let incremental = arguments.iter().any(|argument| argument.to_string_lossy().contains("incremental="));
-    !incremental && std::env::var_os(INNER_WRAPPER).is_none()
+/// Incremental compilation names all of them anew each time, and removes none.
+fn remove_old_debug_information(arguments: &[OsString]) -> Result<()> {
+    let (Some(_), Some(krate), Some(folder)) = (
+        code_generation(arguments, "incremental"),
+        value_of(arguments, "--crate-name"),
+        value_of(arguments, "--out-dir"),
+    ) else {
+        return Ok(());
+    };
+    let own = format!("{}{}.", krate.display(), code_generation(arguments, "extra-filename").unwrap_or_default());
+    let folder = Path::new(folder);
+    // Without the folder there is nothing to remove.
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(&own) && name.ends_with(split::EXTENSION)) {
+            fs::remove_file(file.path()).with_context(|| format!("remove {}", file.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn links_a_program(arguments: &[OsString]) -> bool {
@@ -120,6 +148,8 @@ pub(crate) struct Built {
     pub crates: Crates,
     /// Where the libraries are, and the files beside them.
     pub folders: Vec<PathBuf>,
+    /// Where files of debug information may be: there, and beside the programs.
+    pub debug_folders: Vec<PathBuf>,
     /// Where `rustc` finds libraries: Rust's, then native ones.
     pub search: Vec<OsString>,
     pub directory: PathBuf,
@@ -230,15 +260,35 @@ pub(crate) fn metadata(options: &Options, dependencies: bool) -> Result<Metadata
     command.exec().context("ask cargo about the workspace")
 }
 
+/// A profile that optimises may do so for single packages too: the wrapper undoes all of it.
+fn undoes_optimisation(options: &Options, profile: &Profile) -> bool {
+    options.unoptimised || profile.optimises
+}
+
+/// Where the programs are built. Cargo does not know what the wrapper adds: what it adds is built apart.
+fn directory(options: &Options, workspace: &Metadata, profile: &Profile) -> PathBuf {
+    let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
+    directory.join(if undoes_optimisation(options, profile) { "netns-check-unoptimised" } else { "netns-check" })
+}
+
+/// The programs of the run before, as far as they are still there.
+pub(crate) fn earlier_programs(options: &Options, workspace: &Metadata, profile: &Profile) -> Vec<PathBuf> {
+    let note = directory(options, workspace, profile).join(PROGRAMS);
+    fs::read_to_string(note).unwrap_or_default().lines().map(PathBuf::from).collect()
+}
+
+/// Notes the programs for the next run, which most functions are the same in.
+pub(crate) fn note_programs(built: &Built) -> Result<()> {
+    let note = built.directory.join(PROGRAMS);
+    let paths: Vec<_> = built.programs.iter().map(|program| program.path.display().to_string()).collect();
+    fs::write(&note, paths.join("\n")).with_context(|| format!("write {}", note.display()))
+}
+
 /// Builds what the options select. `workspace`: without its dependencies.
 pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) -> Result<Built> {
-    let target = options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok());
-    refuse_other_architectures(target.as_deref())?;
-    // A profile that optimises may do so for single packages too: the wrapper undoes all of it.
-    let unoptimised = options.unoptimised || profile.optimises;
-    let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
-    // Cargo does not know what the wrapper adds: what it adds is built apart.
-    let directory = directory.join(if unoptimised { "netns-check-unoptimised" } else { "netns-check" });
+    let target = target_asked_for(options);
+    let unoptimised = undoes_optimisation(options, profile);
+    let directory = directory(options, workspace, profile);
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
@@ -273,6 +323,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         libraries: Vec::new(),
         crates: Crates::default(),
         folders: Vec::new(),
+        debug_folders: Vec::new(),
         search: Vec::new(),
         directory,
         target,
@@ -317,15 +368,9 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     });
     // Cargo reports them as they are finished: the report has one order.
     built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
-    built.folders = built
-        .libraries
-        .iter()
-        .filter_map(|library| library.rlib.parent())
-        // A member of the workspace is put beside the folder of all others.
-        .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
-        .collect();
-    built.folders.sort();
-    built.folders.dedup();
+    built.folders = folders_of(built.libraries.iter().map(|library| &library.rlib));
+    let programs = built.programs.iter().map(|program| &program.path);
+    built.debug_folders = folders_of(programs.chain(built.libraries.iter().map(|library| &library.rlib)));
     let dependency = |folder: &PathBuf| format!("dependency={}", folder.display()).into();
     let mut search: Vec<OsString> = built.folders.iter().map(dependency).collect();
     search.extend(native);
@@ -333,6 +378,12 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     search.dedup();
     built.search = search;
     Ok(built)
+}
+
+/// The folders of these files. Cargo puts what a member of the workspace is built to beside the folder of all others.
+fn folders_of<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Vec<PathBuf> {
+    let folders = files.filter_map(|file| file.parent()).flat_map(|folder| [folder.to_owned(), folder.join("deps")]);
+    folders.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn note_artifact(
@@ -437,12 +488,22 @@ fn crates_of(package: &Package) -> HashSet<String> {
     package.targets.iter().map(|target| target.name.replace('-', "_")).collect()
 }
 
-fn refuse_other_architectures(target: Option<&str>) -> Result<()> {
-    let triple = match target {
-        Some(triple) => triple.to_owned(),
+/// The target that Cargo is asked for; none: the host, or what its configuration says.
+fn target_asked_for(options: &Options) -> Option<String> {
+    options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok())
+}
+
+/// Refuses a build whose programs the check does not understand.
+pub(crate) fn refuse_other_architectures(options: &Options) -> Result<()> {
+    let triple = match target_asked_for(options) {
+        Some(triple) => triple,
         None => host()?,
     };
-    if Architecture::of_triple(&triple).is_none() || !triple.contains("-linux-") {
+    refuse_other_architecture(&triple)
+}
+
+fn refuse_other_architecture(triple: &str) -> Result<()> {
+    if Architecture::of_triple(triple).is_none() || !triple.contains("-linux-") {
         bail!(
             "the check does not read programs for {triple}: only Linux on {} is understood, because relocations and \
              instructions differ by architecture. Check a build for {}-unknown-linux-gnu (--target); what a body \
@@ -592,10 +653,10 @@ mod tests {
     #[test]
     fn other_architectures_are_refused_by_name() {
         for triple in ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-musl"] {
-            assert!(refuse_other_architectures(Some(triple)).is_ok(), "{triple}");
+            assert!(refuse_other_architecture(triple).is_ok(), "{triple}");
         }
         for triple in ["riscv64gc-unknown-linux-gnu", "aarch64-apple-darwin"] {
-            let message = refuse_other_architectures(Some(triple)).unwrap_err().to_string();
+            let message = refuse_other_architecture(triple).unwrap_err().to_string();
             assert!(message.contains(triple) && message.contains("x86_64 and aarch64"), "{message}");
         }
     }

@@ -13,8 +13,10 @@ mod rules;
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
+use std::panic::resume_unwind;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -62,8 +64,16 @@ fn check(options: &Options) -> Result<ExitCode> {
         writeln!(out, "{}", Table::built_in())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let table = Table::load(options.sinks.as_deref())?;
-    let metadata = build::metadata(options, false)?;
+    let (table, metadata, target) = thread::scope(|scope| {
+        let metadata = scope.spawn(|| build::metadata(options, false));
+        let target = scope.spawn(|| build::refuse_other_architectures(options));
+        let table = Table::load(options.sinks.as_deref());
+        let metadata = metadata.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let target = target.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (table, metadata, target)
+    });
+    let (table, metadata) = (table?, metadata?);
+    target?;
     let allowances = Allowances::read(&metadata)?;
     let baseline = Baseline::read(options.baseline.as_deref())?;
     let wanted = options.wanted()?;
@@ -74,16 +84,27 @@ fn check(options: &Options) -> Result<ExitCode> {
     };
     let profile = build::Profile::of(options, &metadata)?;
     status("Building", &profile.description());
-    let built = build::build(options, &metadata, &profile)?;
+    // What is known of each name is freed with the process: one by one it would take a while.
+    let table = ManuallyDrop::new(table);
+    let built = thread::scope(|scope| {
+        // Most names are those of the run before: they are read while the compiler runs. It needs no file that is gone.
+        scope.spawn(|| {
+            for program in build::earlier_programs(options, &metadata, &profile) {
+                let _ = image::with_names(&program, |names| drop(table.prepare(names, 1)));
+            }
+        });
+        build::build(options, &metadata, &profile)
+    })?;
+    build::note_programs(&built)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
-    // What is known of each name is freed with the process: one by one it would take a while.
-    let rules = ManuallyDrop::new(Rules { table, allowances, baseline, wanted });
+    let rules = Rules { table, allowances, baseline, wanted };
     let mut programs = Vec::new();
     let mut named = HashSet::new();
-    for program in &built.programs {
+    for (index, program) in built.programs.iter().enumerate() {
         status("Checking", &format!("{} `{}`", program.kind, program.target));
-        programs.push(analyze_program(program, &built, &rules, options, &mut named)?);
+        let last = index + 1 == built.programs.len();
+        programs.push(analyze_program(program, &built, &rules, options, &mut named, last)?);
     }
     roots::refuse_unknown(&rules.wanted, |pattern| named.contains(&pattern.written))?;
     let unused_allowances = rules.allowances.unused().map(|allowance| allowance.written.clone()).collect();
@@ -110,19 +131,21 @@ fn check(options: &Options) -> Result<ExitCode> {
 
 /// What the programs are checked against.
 struct Rules {
-    table: Table,
+    table: ManuallyDrop<Table>,
     allowances: Allowances,
     baseline: Baseline,
     wanted: roots::Wanted,
 }
 
-/// `named` gains the patterns of the user that this program has a function for.
+/// `named` gains the patterns of the user that this program has a function for. `last`: what is known of the program is
+/// freed with the process.
 fn analyze_program(
     built: &build::Executable,
     whole: &Built,
     rules: &Rules,
     options: &Options,
     named: &mut HashSet<String>,
+    last: bool,
 ) -> Result<CheckedProgram> {
     let Rules { table, allowances, baseline, wanted } = rules;
     let program = image::Program::read(&built.path)?;
@@ -130,8 +153,8 @@ fn analyze_program(
     let graph = graph::Graph::new(&image);
     let functions = Functions::new(&graph, table);
     let unreadable = || format!("read {}", program.path.display());
-    let split = Split::of(&image, &whole.folders).with_context(unreadable)?;
-    let debug = Debug::new(&image, &split, &whole.crates).with_context(unreadable)?;
+    let split = Split::of(&image, &whole.debug_folders).with_context(unreadable)?;
+    let mut debug = Debug::new(&image, &split, &whole.crates).with_context(unreadable)?;
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
     named.extend(found.named.drain(..));
@@ -156,6 +179,12 @@ fn analyze_program(
             (!root.only_if_found || !body.findings.is_empty()).then_some(body)
         })
         .collect();
+    if last {
+        mem::forget((context, found));
+    }
     debug.finish().with_context(unreadable)?;
+    if last {
+        mem::forget((debug, functions, graph));
+    }
     Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
 }

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{bodies, check, complaint, folder, function, report, steps, verdicts};
+use std::fs;
+use std::path::Path;
+
+use common::{bodies, check, command, complaint, folder, function, report, steps, verdicts};
 use serde_json::Value;
 
 fn small(arguments: &[&str]) -> std::process::Output {
@@ -42,6 +45,35 @@ fn bodies_are_found_and_judged() {
     assert!(unknown.contains("`what: "), "{unknown}");
     let opaque = body(&report, "opaque")["findings"][0]["says"].as_str().unwrap();
     assert!(opaque.contains("`fn() -> u32`"), "{opaque}");
+}
+
+#[test]
+fn objects_that_an_incremental_build_uses_again_keep_their_debug_information() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reused");
+    fs::create_dir_all(folder.join("src")).unwrap();
+    let manifest = "[workspace]\n[package]\nname = \"reused\"\nedition = \"2024\"\n";
+    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+    fs::write(folder.join("src/main.rs"), include_str!("data/incremental.rs")).unwrap();
+    let target = folder.join("target");
+    let built = |value: u32| {
+        let changes = format!("pub(crate) fn changes() -> u32 {{\n    {value}\n}}\n");
+        fs::write(folder.join("src/changes.rs"), changes).unwrap();
+        let mut command = command("reused/target", &folder, &["--format", "json"]);
+        let output = command.env("CARGO_INCREMENTAL", "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+        let files = fs::read_dir(target.join("netns-check/debug/deps")).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        let files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "dwo")).collect();
+        (report(&output), files)
+    };
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let (before, files_before) = built(started);
+    assert_eq!(verdicts(body(&before, "waits")), ["AWAIT"]);
+    assert_eq!(body(&before, "starts")["line"], 27);
+    let (after, files_after) = built(started + 1);
+    assert_eq!(before["programs"], after["programs"]);
+    assert!(!files_before.is_empty());
+    assert_eq!(files_before.len(), files_after.len(), "{files_before:?} {files_after:?}");
 }
 
 #[test]
@@ -87,8 +119,8 @@ fn the_report_has_no_colours_unless_asked_for() {
 #[test]
 fn a_sink_taken_out_of_the_table_is_a_tool_error_and_no_clean_verdict() {
     for sink in ["threads", "scoped-threads", "std-channel"] {
-        let table = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{sink}.toml"));
-        std::fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
+        let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{sink}.toml"));
+        fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
         let output = small(&["--sinks", table.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{sink}");
         assert!(complaint(&output).contains(&format!("the canary of `{sink}` was missed")), "{}", complaint(&output));
@@ -98,10 +130,10 @@ fn a_sink_taken_out_of_the_table_is_a_tool_error_and_no_clean_verdict() {
 
 #[test]
 fn a_call_whose_body_is_not_found_is_a_tool_error() {
-    let table = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unknown-call.toml");
+    let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unknown-call.toml");
     let canary =
         "[[canary]]\nsink = 'threads'\nbody = true\ncode = 'Some(1).map(|_| drop(std::thread::spawn(|| ())));'";
-    std::fs::write(&table, canary).unwrap();
+    fs::write(&table, canary).unwrap();
     let output = small(&["--sinks", table.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(complaint(&output).contains("the body of `Some(1)"), "{}", complaint(&output));

@@ -91,7 +91,7 @@ fn look(table: &Table, built: &Built, pairs: &[Paired<'_>], source: &Path) -> Re
     let graph = Graph::new(&image);
     let functions = Functions::new(&graph, table);
     let (split, crates) = (Split::of(&image, &built.folders)?, Crates::default());
-    let debug = Debug::new(&image, &split, &crates)?;
+    let mut debug = Debug::new(&image, &split, &crates)?;
     let context = Context::new(&graph, &functions, table, &debug);
     let wanted = Wanted { roots: Vec::new(), closures: Vec::new(), regions: false };
     let bodies = roots::find(&graph, &functions, table, &debug, &wanted).roots;

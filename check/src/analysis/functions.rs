@@ -2,27 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
 
 use crate::program::graph::Graph;
 use crate::program::image::Node;
-use crate::program::names;
+use crate::program::{names, processors};
+use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
-    by_identity: BTreeMap<Rc<str>, Vec<Node>>,
+    by_identity: BTreeMap<Arc<str>, Vec<Node>>,
 }
 
 impl Functions {
     pub(crate) fn new(graph: &Graph<'_, '_>, table: &Table) -> Self {
         let mangled = |function: Node| graph.image.name(function);
         let rust: Vec<Node> = graph.image.functions().filter(|function| mangled(*function).starts_with("_R")).collect();
-        table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>());
-        let mut by_identity: BTreeMap<Rc<str>, Vec<Node>> = BTreeMap::new();
-        for function in rust {
-            by_identity.entry(Rc::clone(table.known(mangled(function)).identity())).or_default().push(function);
-        }
+        let known = table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>(), processors());
+        let mut by_identity = grouped(&known, &rust);
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
         let runs_test = |function: &Node| {
             graph.edges(*function).references.iter().any(|edge| {
@@ -70,4 +69,25 @@ impl Functions {
             .find(|(identity, _)| is(&identity[r#impl.len()..]))
             .map_or(&[], |(_, nodes)| nodes.as_slice())
     }
+}
+
+/// The functions of each identity, in their order.
+fn grouped(known: &[Arc<Known>], functions: &[Node]) -> BTreeMap<Arc<str>, Vec<Node>> {
+    let identities: Vec<&str> = known.iter().map(|known| &**known.identity()).collect();
+    let mut order: Vec<usize> = (0..identities.len()).collect();
+    let part = order.len().div_ceil(processors()).max(1);
+    thread::scope(|scope| {
+        for part in order.chunks_mut(part) {
+            scope.spawn(|| part.sort_by_key(|index| identities[*index]));
+        }
+    });
+    // Sorted parts are merged.
+    order.sort_by_key(|index| identities[*index]);
+    let groups = order.chunk_by(|a, b| identities[*a] == identities[*b]);
+    groups
+        .map(|group| {
+            let identity = Arc::clone(known[group[0]].identity());
+            (identity, group.iter().map(|index| functions[*index]).collect())
+        })
+        .collect()
 }

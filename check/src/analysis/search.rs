@@ -9,6 +9,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -36,7 +37,7 @@ pub(crate) struct Context<'a, 'i, 'd> {
 
 /// What a node is to the table.
 pub(crate) struct NodeInfo {
-    pub name: Rc<Known>,
+    pub name: Arc<Known>,
     pub sinks: Vec<usize>,
     /// The text of a constant that is a sink.
     pub literal: Option<String>,
@@ -73,8 +74,10 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                 }
                 Kind::Import => name.sinks(self.table).to_vec(),
                 Kind::Function => {
-                    let names = self.graph.image.names(node).map(|name| self.table.known(name));
-                    let mut sinks: Vec<_> = names.flat_map(|name| name.sinks(self.table).to_vec()).collect();
+                    let mut sinks = name.sinks(self.table).to_vec();
+                    for alias in self.graph.image.aliases(node) {
+                        sinks.extend(self.table.known(alias).sinks(self.table));
+                    }
                     sinks.retain(|sink| self.takes_what_counts(node, name.path(), *sink));
                     sinks
                 }

@@ -103,8 +103,8 @@ impl<'d> Debug<'d> {
     }
 
     /// Says whether everything that was asked for could be read.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.failure.into_inner().map_or(Ok(()), Err)
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Completes a look-up, with the files that it needs.

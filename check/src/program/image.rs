@@ -7,16 +7,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io;
+use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use object::{LittleEndian, ReadRef, SymbolIndex};
+use object::{LittleEndian, ReadCache, ReadRef, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
+use crate::program::processors;
 
 /// The bytes of a program. Zeros stand for what the check does not use.
 pub(crate) struct Program {
@@ -43,15 +49,45 @@ fn read_sparse(path: &Path) -> Result<Vec<u8>> {
     // The kernel allocates no memory for pages that are never written.
     let mut bytes = vec![0; length];
     let mut start = 0;
+    let mut wanted = Vec::new();
     for unused in unused_ranges(&file, &mut bytes).unwrap_or_default() {
         if start < unused.start && unused.end <= length {
-            file.read_exact_at(&mut bytes[start..unused.start], start as u64)?;
+            wanted.push(start..unused.start);
             start = unused.end;
         }
     }
-    file.read_exact_at(&mut bytes[start..], start as u64)?;
+    wanted.push(start..length);
+    read_ranges(&file, &mut bytes, wanted)?;
     Ok(bytes)
 }
+
+/// Reads these parts of a file to the same places, on all processors. They are in order, and do not overlap.
+fn read_ranges(file: &File, bytes: &mut [u8], ranges: Vec<Range<usize>>) -> io::Result<()> {
+    let mut pieces: Vec<(usize, &mut [u8])> = Vec::new();
+    let (mut rest, mut position) = (bytes, 0);
+    for range in ranges {
+        let (_, from) = mem::take(&mut rest).split_at_mut(range.start - position);
+        let (part, after) = from.split_at_mut(range.end - range.start);
+        let starts = (range.start..).step_by(PIECE);
+        pieces.extend(starts.zip(part.chunks_mut(PIECE)));
+        (rest, position) = (after, range.end);
+    }
+    let pieces = Mutex::new(pieces.into_iter());
+    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let read = || {
+        while let Some((start, piece)) = next() {
+            file.read_exact_at(piece, start as u64)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..processors()).map(|_| scope.spawn(read)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
+/// How much is read at a time.
+const PIECE: usize = 4 << 20;
 
 /// The relocations of sections that are not in memory when the program runs, by position. None where the file is not
 /// understood.
@@ -75,6 +111,23 @@ fn unused_ranges(file: &File, bytes: &mut [u8]) -> Option<Vec<Range<usize>>> {
         .collect();
     ranges.sort_by_key(|range| range.start);
     Some(ranges)
+}
+
+/// Visits the mangled names of the functions in Rust of a program. Little else of the file is read.
+pub(crate) fn with_names(path: &Path, visit: impl FnOnce(&[&str])) -> Result<()> {
+    let file = ReadCache::new(File::open(path)?);
+    let header = Header::parse(&file)?;
+    let table = header.sections(ENDIAN, &file)?;
+    let symbols = table.symbols(ENDIAN, &file, elf::SHT_SYMTAB)?;
+    let strings = table.section(symbols.string_section())?.data(ENDIAN, &file)?;
+    let functions = symbols.iter().filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(ENDIAN));
+    let names = functions.filter_map(|symbol| {
+        let name = strings.get(symbol.st_name(ENDIAN) as usize..)?;
+        let end = memchr::memchr(0, name)?;
+        std::str::from_utf8(&name[..end]).ok().filter(|name| name.starts_with("_R"))
+    });
+    visit(&names.collect::<Vec<_>>());
+    Ok(())
 }
 
 /// A function, a piece of data, or a symbol that another file defines.
@@ -428,10 +481,9 @@ impl<'d> Image<'d> {
             .unwrap_or_default()
     }
 
-    /// Every name, for the C library's functions have several.
-    pub(crate) fn names(&self, node: Node) -> impl Iterator<Item = &'d str> {
-        let aliases = self.aliases.get(&self.address(node)).into_iter().flatten().copied();
-        std::iter::once(self.name(node)).chain(aliases)
+    /// Its other names: the C library's functions have several.
+    pub(crate) fn aliases(&self, node: Node) -> impl Iterator<Item = &'d str> {
+        self.aliases.get(&self.address(node)).into_iter().flatten().copied()
     }
 
     /// The shared object that defines an imported symbol.
@@ -476,8 +528,9 @@ impl<'d> Image<'d> {
             return &[];
         };
         let from = self.relocations.partition_point(|relocation| relocation.at < span.start);
-        let to = self.relocations.partition_point(|relocation| relocation.at < span.end);
-        &self.relocations[from..to]
+        let rest = &self.relocations[from..];
+        // There are few: counting them is faster than a search through all.
+        &rest[..rest.iter().take_while(|relocation| relocation.at < span.end).count()]
     }
 
     pub(crate) fn all_relocations(&self) -> &[Relocation] {

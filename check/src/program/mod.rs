@@ -1,5 +1,7 @@
 //! The program as it was linked: its functions and data, who refers to whom, and what the debug information says.
 
+use std::thread;
+
 mod aarch64;
 pub(crate) mod architecture;
 pub(crate) mod debug;
@@ -8,3 +10,8 @@ pub(crate) mod image;
 pub(crate) mod names;
 pub(crate) mod split;
 mod x86_64;
+
+/// How many threads share work.
+pub(crate) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,5 +1,7 @@
 //! Paths out of mangled names, and types out of paths.
 
+use std::fmt::{self, Write as _};
+
 use rustc_demangle::try_demangle;
 
 /// The path for people and for patterns: no crate hashes.
@@ -13,8 +15,35 @@ pub(crate) fn path(mangled: &str) -> String {
 /// The path that tells two crates of one name apart, written alike whether it names a function or a type.
 pub(crate) fn identity(mangled: &str) -> String {
     match try_demangle(mangled) {
-        Ok(name) => name.to_string().replace("::<", "<"),
+        Ok(name) => {
+            let mut identity = Identity(String::with_capacity(mangled.len() * 3));
+            // Writing to a string does not fail.
+            let _ = write!(identity, "{name}");
+            identity.0
+        }
         Err(_) => mangled.to_owned(),
+    }
+}
+
+/// Writes `<` in the place of `::<`.
+struct Identity(String);
+
+impl fmt::Write for Identity {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive("::<") {
+            let part = match part.strip_suffix("::<") {
+                Some(before) => {
+                    self.0.push_str(before);
+                    "<"
+                }
+                None => part,
+            };
+            if part.starts_with('<') && self.0.ends_with("::") {
+                self.0.truncate(self.0.len() - 2);
+            }
+            self.0.push_str(part);
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +149,17 @@ mod tests {
         assert_eq!(path(function), "a::f::<a::main::{closure#0}>");
         let closure = "_RNCNvCs1234_1a4main0B3_";
         assert_eq!(generic_arguments(&identity(function)), [identity(closure)]);
+    }
+
+    #[test]
+    fn an_identity_has_no_turbofish_however_it_is_written() {
+        for pieces in [&["a::b::<c::d::<e>>"][..], &["a", "::", "b", "::", "<", "c::d", "::<e", ">", ">"]] {
+            let mut identity = Identity(String::new());
+            for piece in pieces {
+                identity.write_str(piece).unwrap();
+            }
+            assert_eq!(identity.0, "a::b<c::d<e>>");
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! What is known of a name, found out once: the programs of one run share most of their functions.
 
-use std::cell::{OnceCell, RefCell};
 use std::panic::resume_unwind;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use rustc_hash::FxHashMap;
@@ -12,11 +11,11 @@ use crate::rules::sinks::{Contained, Table};
 
 /// What a mangled name means.
 pub(crate) struct Known {
-    mangled: Rc<str>,
-    path: OnceCell<String>,
-    identity: OnceCell<Rc<str>>,
-    sinks: OnceCell<Vec<usize>>,
-    entry: OnceCell<Option<Contained>>,
+    mangled: Arc<str>,
+    path: OnceLock<String>,
+    identity: OnceLock<Arc<str>>,
+    sinks: OnceLock<Vec<usize>>,
+    entry: OnceLock<Option<Contained>>,
 }
 
 impl Known {
@@ -26,7 +25,7 @@ impl Known {
     }
 
     /// See [`names::identity`].
-    pub(crate) fn identity(&self) -> &Rc<str> {
+    pub(crate) fn identity(&self) -> &Arc<str> {
         self.identity.get_or_init(|| names::identity(&self.mangled).into())
     }
 
@@ -43,42 +42,48 @@ impl Known {
 
 /// Every name that was asked for.
 #[derive(Default)]
-pub(crate) struct Names(RefCell<FxHashMap<Rc<str>, Rc<Known>>>);
+pub(crate) struct Names(Mutex<FxHashMap<Arc<str>, Arc<Known>>>);
 
 impl Names {
-    /// Finds out the identities of these names, on all processors.
-    pub(crate) fn prepare(&self, mangled: &[&str]) {
+    /// Finds out the identities of these names, on so many threads.
+    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<Arc<Known>> {
         let new: Vec<&str> = {
-            let names = self.0.borrow();
+            let names = self.names();
             mangled.iter().copied().filter(|mangled| !names.contains_key(*mangled)).collect()
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         let chunks = new.chunks(new.len().div_ceil(threads).max(1));
         let identities: Vec<String> = thread::scope(|scope| {
             let identities = |chunk: &[&str]| chunk.iter().map(|mangled| names::identity(mangled)).collect::<Vec<_>>();
             let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || identities(chunk))).collect();
             running.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
+        self.names().reserve(new.len());
         for (mangled, identity) in new.into_iter().zip(identities) {
             // Set once: it was not known before.
             let _ = self.get(mangled).identity.set(identity.into());
         }
+        mangled.iter().map(|mangled| self.get(mangled)).collect()
     }
 
-    pub(crate) fn get(&self, mangled: &str) -> Rc<Known> {
-        let mut names = self.0.borrow_mut();
+    fn names(&self) -> MutexGuard<'_, FxHashMap<Arc<str>, Arc<Known>>> {
+        // An entry is complete before it is put in.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, mangled: &str) -> Arc<Known> {
+        let mut names = self.names();
         if let Some(known) = names.get(mangled) {
-            return Rc::clone(known);
+            return Arc::clone(known);
         }
-        let mangled: Rc<str> = mangled.into();
-        let known = Rc::new(Known {
-            mangled: Rc::clone(&mangled),
-            path: OnceCell::new(),
-            identity: OnceCell::new(),
-            sinks: OnceCell::new(),
-            entry: OnceCell::new(),
+        let mangled: Arc<str> = mangled.into();
+        let known = Arc::new(Known {
+            mangled: Arc::clone(&mangled),
+            path: OnceLock::new(),
+            identity: OnceLock::new(),
+            sinks: OnceLock::new(),
+            entry: OnceLock::new(),
         });
-        names.insert(mangled, Rc::clone(&known));
+        names.insert(mangled, Arc::clone(&known));
         known
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
@@ -290,13 +290,13 @@ impl Table {
     }
 
     /// What is known of a mangled name.
-    pub(crate) fn known(&self, mangled: &str) -> Rc<Known> {
+    pub(crate) fn known(&self, mangled: &str) -> Arc<Known> {
         self.names.get(mangled)
     }
 
     /// Finds out what is known of many names at once.
-    pub(crate) fn prepare(&self, mangled: &[&str]) {
-        self.names.prepare(mangled);
+    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<Arc<Known>> {
+        self.names.prepare(mangled, threads)
     }
 
     /// The sinks that a function of this path is.

@@ -19,15 +19,19 @@ pub(crate) fn check(folder: &Path, arguments: &[&str]) -> Output {
 
 /// The check, with the build directory of that name, which several workspaces may share.
 pub(crate) fn check_in(target: &str, folder: &Path, arguments: &[&str]) -> Output {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target);
-    Command::new(env!("CARGO_BIN_EXE_cargo-netns-check"))
+    command(target, folder, arguments).output().expect("cargo-netns-check should run")
+}
+
+/// The command of such a check.
+pub(crate) fn command(target: &str, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-netns-check"));
+    command
         .arg("netns-check")
         .args(arguments)
         .current_dir(folder)
-        .env("CARGO_TARGET_DIR", target)
-        .env_remove("RUSTFLAGS")
-        .output()
-        .expect("cargo-netns-check should run")
+        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join(target))
+        .env_remove("RUSTFLAGS");
+    command
 }
 
 /// What it wrote to its standard error.
