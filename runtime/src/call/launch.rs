@@ -127,19 +127,31 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
+    let target = task.target;
+    let (mut task, mut result) = (Some(task), None);
+    run_on_fresh_thread(pool, options, &mut |thread| {
+        let entered = target.map_or(Ok(()), |target| thread.enter_checked(target));
+        result = task.take().map(|task| task.run(entered, pool, thread, None, None));
+    })?;
+    Ok(result.unwrap_or_else(|| unreachable!("a task that ran has a result")))
+}
+
+/// Not generic: else each body would be compiled with all of the start of a thread.
+fn run_on_fresh_thread(
+    pool: &'static Pool,
+    options: &Options,
+    run: &mut (dyn FnMut(&mut PinnedThread) + Send),
+) -> Result<(), Error> {
     let fresh = FreshThread::prepare(pool)?;
     // The last reference to the restore path is the caller's: it closes descriptors.
     let _kept = fresh.clone();
     let _leased = pool.roster.count_lease();
     thread::scope(|scope| {
-        let run = move |thread: &mut PinnedThread| {
-            let entered = task.target.map_or(Ok(()), |target| thread.enter_checked(target));
-            task.run(entered, pool, thread, None, None)
-        };
         let thread = options
             .builder()
             .spawn_scoped(scope, move || fresh.pin(run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok(())
     })
 }
