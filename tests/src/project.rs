@@ -34,7 +34,7 @@ impl Project {
         cargo.args([command, "--offline", "--manifest-path"]).arg(self.directory.join("Cargo.toml"));
         // All projects share one directory, so that their dependencies are built once.
         cargo.env("CARGO_TARGET_DIR", self.directory.with_file_name("projects"));
-        cargo.envs([("CARGO_PROFILE_DEV_DEBUG", "line-tables-only"), ("CARGO_INCREMENTAL", "0")]);
+        cargo.envs([("CARGO_PROFILE_DEV_DEBUG", "none"), ("CARGO_INCREMENTAL", "0")]);
         cargo
     }
 

@@ -26,8 +26,8 @@
 //!
 //! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten poller borrowed.
 //! `mem::forget` of a [`Poller`] is harmless: no more orders come, so the body is never used again, and never dropped.
-//! The model check is `tests/tests/models/poll_rendezvous_model.rs`: this very file, with loom's types in place of
-//! `std`'s.
+//! The model check is `tests/models/tests/models/poll_rendezvous_model.rs`: this very file, with loom's types in place
+//! of `std`'s.
 
 use std::future::Future;
 use std::marker::PhantomData;

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 #[cfg(feature = "tracing")]
 use crate::unwind::ContainDrop;
@@ -109,10 +110,10 @@ impl Context {
     pub(crate) fn within<R>(&self, body: impl FnOnce() -> R) -> R {
         // Caught in here: a subscriber's `exit` may panic, and two panics at once would end the process. The body's has
         // precedence.
-        let mut result = None;
-        let left = panic::catch_unwind(AssertUnwindSafe(|| {
-            self.make_current(|| result = Some(panic::catch_unwind(AssertUnwindSafe(body))));
-        }));
+        let (mut body, mut result) = (Some(body), None);
+        let left = self.run_current(&mut || {
+            result = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
+        });
         match (result, left) {
             (Some(Err(payload)), _) | (None, Err(payload)) => panic::resume_unwind(payload),
             (Some(Ok(value)), Ok(())) => value,
@@ -137,7 +138,12 @@ impl Context {
         self.worker_run.is_none()
     }
 
-    fn make_current(&self, body: impl FnOnce()) {
+    /// Not generic, as each body would else be compiled with all of it. Returns the panic of a subscriber.
+    fn run_current(&self, body: &mut dyn FnMut()) -> thread::Result<()> {
+        panic::catch_unwind(AssertUnwindSafe(|| self.make_current(body)))
+    }
+
+    fn make_current(&self, body: &mut dyn FnMut()) {
         let _run = self.worker_run.as_ref().map(|run| {
             let before = WORKER_RUN.replace(Some(Arc::clone(run)));
             scopeguard::guard((), |()| drop(WORKER_RUN.replace(before)))

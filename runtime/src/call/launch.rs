@@ -127,19 +127,30 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
+    let (mut body, mut result) = (Some(body), None);
+    run_on_fresh_thread(pool, options, &mut |thread| {
+        let entered = parameters.target.map_or(Ok(()), |target| thread.enter_checked(target));
+        result = body.take().map(|body| run_call(parameters, entered, pool, thread, body, None));
+    })?;
+    Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))
+}
+
+/// Not generic: else each body would be compiled with all of the start of a thread.
+fn run_on_fresh_thread(
+    pool: &'static Pool,
+    options: &Options,
+    run: &mut (dyn FnMut(&mut PinnedThread) + Send),
+) -> Result<(), Error> {
     let fresh = FreshThread::prepare(pool)?;
     // The last reference to the restore path is the caller's: it closes descriptors.
     let _kept = fresh.clone();
     let _leased = pool.roster.count_lease();
     thread::scope(|scope| {
-        let run = move |thread: &mut PinnedThread| {
-            let entered = parameters.target.map_or(Ok(()), |target| thread.enter_checked(target));
-            run_call(parameters, entered, pool, thread, body, None)
-        };
         let thread = options
             .builder()
             .spawn_scoped(scope, move || fresh.pin(run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok(())
     })
 }

@@ -216,14 +216,24 @@ impl Lease {
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
-        let own_files = worker.retired.role.has_own_files();
-        let inspect = |thread| {
+        let inspect = Lease::inspection(roster, worker.retired.role, allowance, found);
+        worker.side.run(job, inspect)
+    }
+
+    /// Not generic: else each body would be compiled with a wait of its own for the worker.
+    fn inspection<'l>(
+        roster: &'static Roster,
+        role: Role,
+        allowance: Allowance,
+        found: &'l mut Result<(), Change>,
+    ) -> impl FnOnce(u32) + 'l {
+        let own_files = role.has_own_files();
+        move |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.capabilities().unwrap_or(home.capabilities());
                 home.inspect_from_anywhere(thread, capabilities, own_files, OptionalCalls::of_current_thread())
             });
-        };
-        worker.side.run(job, inspect)
+        }
     }
 
     /// The same lease, which [`pool_stats`] does not count: no call has it.

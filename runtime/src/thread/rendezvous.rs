@@ -34,7 +34,7 @@
 //! park token. `park` would consume the token.
 //!
 //! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The
-//! model check (`tests/tests/models/rendezvous_model.rs`, this very file with loom's types in place of `std`'s)
+//! model check (`tests/models/tests/models/rendezvous_model.rs`, this very file with loom's types in place of `std`'s)
 //! explores every interleaving of jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;

@@ -4,7 +4,6 @@
 in_netns::rootless!();
 
 mod commands;
-mod liveness;
 mod own_namespace;
 mod proc_files;
 mod profiles;

@@ -10,14 +10,14 @@ mod rendezvous_model;
 mod spin_policy_table;
 mod sync;
 
-#[path = "../../../runtime/src/async_call/poll_rendezvous.rs"]
+#[path = "../../../../runtime/src/async_call/poll_rendezvous.rs"]
 mod poll_rendezvous;
 
-#[path = "../../../runtime/src/thread/rendezvous.rs"]
+#[path = "../../../../runtime/src/thread/rendezvous.rs"]
 mod rendezvous;
 
-#[path = "../../../runtime/src/thread/spin_policy.rs"]
+#[path = "../../../../runtime/src/thread/spin_policy.rs"]
 mod spin_policy;
 
-#[path = "../../../runtime/src/unwind.rs"]
+#[path = "../../../../runtime/src/unwind.rs"]
 mod unwind;

@@ -1,0 +1,1 @@
+//! The hand-overs of `in-netns` with the types of loom: see the tests.
