@@ -457,10 +457,9 @@ where
         }
         ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
     };
-    // A body that did not run is dropped here.
-    let result = result.map_err(|(error, _body)| error);
+    // Before the destructor of a body that did not run, which may panic.
     let thread = options.fate(lease_end.report());
-    let value = result?;
+    let value = result.map_err(|(error, _body)| error)?;
     // The call's own thread has left the namespace at this point.
     let strays = audit.map_or_else(Vec::new, Audit::end);
     Stray::notify(&strays);
