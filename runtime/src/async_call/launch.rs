@@ -64,26 +64,12 @@ where
     }
 
     fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
-        let fresh = match FreshThread::prepare(pool) {
-            Ok(fresh) => fresh,
-            Err(error) => return Err((error, self)),
-        };
-        let builder = self.options.builder();
-        let count = pool.roster.count_lease();
-        // What a thread that cannot be started was given is lost, so this is given afterwards.
-        let (hand_on, work_to_come) = mpsc::sync_channel::<Self>(1);
-        let body = move || {
-            let lease_guard = LeaseGuard::Counted(count);
-            if let Ok(launch) = work_to_come.recv() {
-                fresh.pin(|thread| launch.enter_and_run(pool, thread, lease_guard));
-            }
-        };
-        match builder.spawn(body) {
-            Ok(_) => {
-                let _ = hand_on.send(self);
+        match start_fresh_thread(pool, &self.options) {
+            Ok(hand_on) => {
+                let _ = hand_on.send(Box::new(move |thread, guard| self.enter_and_run(pool, thread, guard)));
                 Ok(())
             }
-            Err(source) => Err((Error::spawn_failed("a thread for one call", source), self)),
+            Err(error) => Err((error, self)),
         }
     }
 
@@ -99,4 +85,23 @@ where
             run(session, payload);
         }));
     }
+}
+
+/// What a fresh thread does.
+type Work = Box<dyn FnOnce(&mut PinnedThread, LeaseGuard) + Send>;
+
+/// Starts a fresh thread, which waits for its work: what a thread that cannot be started was given would be lost. Not
+/// generic: else each body would be compiled with a channel and the start of a thread.
+fn start_fresh_thread(pool: &'static Pool, options: &Options) -> Result<mpsc::SyncSender<Work>, Error> {
+    let fresh = FreshThread::prepare(pool)?;
+    let count = pool.roster.count_lease();
+    let (hand_on, work_to_come) = mpsc::sync_channel::<Work>(1);
+    let body = move || {
+        let lease_guard = LeaseGuard::Counted(count);
+        if let Ok(work) = work_to_come.recv() {
+            fresh.pin(|thread| work(thread, lease_guard));
+        }
+    };
+    options.builder().spawn(body).map_err(|source| Error::spawn_failed("a thread for one call", source))?;
+    Ok(hand_on)
 }
