@@ -160,10 +160,11 @@ impl Error {
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
             Some(if sys::can_start_processes_only() {
                 "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \
-                     threads"
+                 threads"
                     .into()
             } else {
-                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, and free memory".into()
+                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, and the size of its stack"
+                    .into()
             })
         })
     }

@@ -192,12 +192,13 @@ impl NetNs {
     pub(crate) fn checked<O: Into<String>>(fd: OwnedFd, operation: impl Fn() -> O) -> Result<NetNs, Error> {
         let failed = |errno| Error::from_errno(operation(), errno);
         if !sys::is_namespace_file(&fd).map_err(failed)? {
-            return Err(not_a_netns(
-                operation(),
+            let what = if sys::is_ordinary_file(&fd) {
                 "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace \
-                 does not \
-                 show it (`NetNs::delete_named` removes it)",
-            ));
+                 does not show it (`NetNs::delete_named` removes it)"
+            } else {
+                "no file of a namespace"
+            };
+            return Err(not_a_netns(operation(), what));
         }
         match sys::namespace_type(&fd).map_err(failed)? {
             CloneFlags::CLONE_NEWNET => {}

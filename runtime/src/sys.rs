@@ -196,6 +196,12 @@ pub(crate) fn is_namespace_file(fd: impl AsFd) -> nix::Result<bool> {
     Ok(restarted(|| statfs::fstatfs(fd.as_fd()))?.filesystem_type() == NSFS_MAGIC)
 }
 
+/// Whether the descriptor is of an ordinary file: no directory, device, socket or pipe.
+pub(crate) fn is_ordinary_file(fd: impl AsFd) -> bool {
+    stat::fstat(fd)
+        .is_ok_and(|file| stat::SFlag::from_bits_truncate(file.st_mode) & stat::SFlag::S_IFMT == stat::SFlag::S_IFREG)
+}
+
 /// Whether the descriptor is one of a process or a thread (`pidfd_open(2)`).
 pub(crate) fn is_pidfd(fd: impl AsFd) -> bool {
     /// `PIDFS_MAGIC` of `linux/magic.h`, since Linux 6.9; before that an anonymous inode.

@@ -125,6 +125,10 @@ fn case_14_what_is_no_network_namespace_is_reported_as_such() {
     for path in [at("file"), at("empty"), at("fifo"), at("socket"), dir.path().to_owned()] {
         assert_refused(&path, ErrorKind::NotANetNs, path.to_str().unwrap());
     }
+    for path in [at("fifo"), at("socket"), dir.path().to_owned()] {
+        let message = NetNs::from_path(&path).unwrap_err().to_string();
+        assert!(!message.contains("delete_named"), "it would not remove that: {message}");
+    }
     for path in ["/proc/self/status", "/proc/self/ns/mnt", "/proc/self/ns/user", "/dev/null", "/"] {
         assert_refused(path, ErrorKind::NotANetNs, path);
     }
