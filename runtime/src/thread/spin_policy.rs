@@ -22,7 +22,8 @@
 //!   processors, and for calls that take long, there is soon none.
 //! - What a call in `Together` takes whose callee is confined to its caller's processor, and what one takes whose
 //!   callee wakes where the kernel wants. The kernel prefers a processor that it knows to be idle. On most machines
-//!   that are not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs.
+//!   that are not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs. After a pause, when processors
+//!   sleep deeply, either takes longer, so that is learned apart.
 //!
 //! On one processor, or with a quota of one, nothing spins. The clock is read twice a call in `Together`, and once in
 //! [`SAMPLE`] calls in `Apart`.
@@ -65,8 +66,10 @@ pub(crate) struct SpinLimit(pub(crate) u32);
 pub(crate) struct SpinPolicy {
     limit: u32,
     state: State,
-    /// When the last call in `Together` began, if that was soon after the one before.
+    /// When the last call in `Together` began.
     began: Option<Instant>,
+    /// Whether that was long after the one before.
+    is_after_pause: bool,
     /// When it ended.
     ended: Option<Instant>,
     /// How many close calls there were in a row, after the first.
@@ -83,10 +86,10 @@ pub(crate) struct SpinPolicy {
     gain: Duration,
     /// Of stretches in `Apart`, in close calls.
     apart: Backoff,
-    /// Of calls in `Together` whose callee sleeps on the caller's processor, and of those whose callee sleeps
-    /// elsewhere.
-    here: Wakings,
-    elsewhere: Wakings,
+    /// Of calls in `Together` soon after others.
+    soon: Wakings,
+    /// Of those after a pause.
+    after_pause: Wakings,
     /// How the callee of this call was woken, where it slept.
     waking: Option<Waking>,
 }
@@ -125,6 +128,7 @@ impl SpinPolicy {
             limit,
             state: State::Together,
             began: None,
+            is_after_pause: true,
             ended: None,
             streak: 0,
             streak_began: None,
@@ -133,8 +137,14 @@ impl SpinPolicy {
             sample: None,
             gain: GAIN,
             apart: Backoff::new(32..=8192),
-            here: Wakings { anywhere: Estimate::new(6_000), confined: Estimate::new(8_000) },
-            elsewhere: Wakings { anywhere: Estimate::new(40_000), confined: Estimate::new(8_000) },
+            soon: Wakings {
+                here: Ways { anywhere: Estimate::new(6_000), confined: Estimate::new(8_000) },
+                elsewhere: Ways { anywhere: Estimate::new(40_000), confined: Estimate::new(8_000) },
+            },
+            after_pause: Wakings {
+                here: Ways { anywhere: Estimate::new(15_000), confined: Estimate::new(17_000) },
+                elsewhere: Ways { anywhere: Estimate::new(40_000), confined: Estimate::new(17_000) },
+            },
             waking: None,
         }
     }
@@ -151,7 +161,8 @@ impl SpinPolicy {
             State::Together if self.limit > 0 => {
                 let now = now();
                 let pause = self.ended.map_or(Duration::MAX, |ended| now.saturating_duration_since(ended));
-                self.began = (pause < PAUSE).then_some(now);
+                self.began = Some(now);
+                self.is_after_pause = pause >= PAUSE;
                 if pause < CLOSE {
                     match self.streak_began {
                         Some(_) => self.streak = self.streak.saturating_add(1),
@@ -217,11 +228,7 @@ impl SpinPolicy {
             let wake = if is_here { Wake::Elsewhere } else { Wake::Anywhere };
             return (wake, self.limit.saturating_mul(WAKING), true);
         }
-        let is_better = match self.began {
-            Some(_) => self.wakings(is_here).confined_is_better(),
-            None => !is_here,
-        };
-        let is_confined = can_move && is_better;
+        let is_confined = can_move && self.ways(is_here).confined_is_better();
         self.waking = Some(Waking { is_here, is_confined });
         (if is_confined { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
@@ -234,12 +241,14 @@ impl SpinPolicy {
         let now = now();
         self.ended = Some(now);
         if let (Some(Waking { is_here, is_confined }), Some(began)) = (self.waking.take(), self.began) {
-            self.wakings(is_here).record(is_confined, now.saturating_duration_since(began));
+            self.ways(is_here).record(is_confined, now.saturating_duration_since(began));
         }
     }
 
-    fn wakings(&mut self, is_here: bool) -> &mut Wakings {
-        if is_here { &mut self.here } else { &mut self.elsewhere }
+    /// Of a callee that sleeps on the caller's processor, or elsewhere.
+    fn ways(&mut self, is_here: bool) -> &mut Ways {
+        let Wakings { here, elsewhere } = if self.is_after_pause { &mut self.after_pause } else { &mut self.soon };
+        if is_here { here } else { elsewhere }
     }
 
     /// From the beginning of the first close call in a row to that of this one.
@@ -293,21 +302,28 @@ struct Waking {
     is_confined: bool,
 }
 
+/// Of callees that sleep on their caller's processor, and of those that sleep elsewhere.
+#[derive(Debug)]
+struct Wakings {
+    here: Ways,
+    elsewhere: Ways,
+}
+
 /// What calls take whose callee is woken where the kernel wants, and what those take whose callee is confined to the
 /// caller's processor.
 #[derive(Debug)]
-struct Wakings {
+struct Ways {
     anywhere: Estimate,
     confined: Estimate,
 }
 
-impl Wakings {
+impl Ways {
     fn confined_is_better(&self) -> bool {
         self.confined.nanos < self.anywhere.nanos
     }
 
     fn record(&mut self, was_confined: bool, took: Duration) {
-        let Wakings { anywhere, confined } = self;
+        let Ways { anywhere, confined } = self;
         let (used, other) = if was_confined { (confined, anywhere) } else { (anywhere, confined) };
         used.record(took);
         other.forget();

@@ -63,10 +63,10 @@ impl Caller {
         Waits { wake, caller_spins: turns > 0, callee_spins }
     }
 
-    /// A call that is not close, of a callee that sleeps on a processor. Returns whether it was confined.
-    fn is_confined(&mut self, cpu: u32, anywhere: u64, confined: u64) -> bool {
+    /// A call so long after the one before, of a callee that sleeps on a processor. Returns whether it was confined.
+    fn is_confined(&mut self, micros: u64, cpu: u32, anywhere: u64, confined: u64) -> bool {
         let took = |wake| if wake == Wake::Here { confined } else { anywhere };
-        self.call_asleep_taking(100, cpu, took).wake == Wake::Here
+        self.call_asleep_taking(micros, cpu, took).wake == Wake::Here
     }
 
     /// As [`Caller::call_asleep`], with a callee that is awake. It is not woken.
@@ -127,31 +127,47 @@ fn a_callee_that_sleeps_elsewhere_wakes_on_the_callers_processor() {
     assert_eq!(caller.call_asleep(1_000, 7), Waits { wake: Wake::Here, ..BOTH_SLEEP });
 }
 
+/// Soon after the call before, and not close.
+const SOON: u64 = 100;
+const AFTER_A_PAUSE: u64 = 1_000;
+
 /// Of many calls, how many of the last hundred confined the callee.
-fn confined(cpu: u32, anywhere: u64, confined: u64) -> usize {
+fn confined(micros: u64, cpu: u32, anywhere: u64, confined: u64) -> usize {
     let mut caller = Caller::new(LIMIT);
     for _ in 0..1_000 {
-        caller.is_confined(cpu, anywhere, confined);
+        caller.is_confined(micros, cpu, anywhere, confined);
     }
-    (0..100).filter(|_| caller.is_confined(cpu, anywhere, confined)).count()
+    (0..100).filter(|_| caller.is_confined(micros, cpu, anywhere, confined)).count()
 }
 
 #[test]
 fn a_callee_is_confined_where_calls_are_faster_then() {
-    // The kernel moves it to another processor, which takes long to wake up.
-    assert!(confined(HERE, 45, 7) > 90);
-    assert!(confined(ELSEWHERE, 45, 7) > 90);
-    // It leaves it where it is.
-    assert_eq!(confined(HERE, 5, 7), 0);
-    // To wake up another processor takes less than to bring the callee.
-    assert_eq!(confined(ELSEWHERE, 5, 45), 0);
+    for pause in [SOON, AFTER_A_PAUSE] {
+        // The kernel moves it to another processor, which takes long to wake up.
+        assert!(confined(pause, HERE, 45, 12) > 90);
+        assert!(confined(pause, ELSEWHERE, 45, 12) > 90);
+        // It leaves it where it is.
+        assert_eq!(confined(pause, HERE, 5, 7), 0);
+        // To wake up another processor takes less than to bring the callee.
+        assert_eq!(confined(pause, ELSEWHERE, 5, 45), 0);
+    }
+}
+
+#[test]
+fn what_is_faster_after_a_pause_is_learned_apart() {
+    let mut caller = Caller::new(LIMIT);
+    for _ in 0..1_000 {
+        caller.is_confined(AFTER_A_PAUSE, HERE, 45, 12);
+        assert!(!caller.is_confined(SOON, HERE, 5, 7));
+    }
+    assert!(caller.is_confined(AFTER_A_PAUSE, HERE, 45, 12));
 }
 
 #[test]
 fn what_is_faster_is_found_out_again() {
     let mut caller = Caller::new(LIMIT);
-    assert!((0..100).any(|_| caller.is_confined(HERE, 45, 7)));
-    assert!((0..5_000).any(|_| !caller.is_confined(HERE, 5, 7)));
+    assert!((0..100).any(|_| caller.is_confined(SOON, HERE, 45, 7)));
+    assert!((0..5_000).any(|_| !caller.is_confined(SOON, HERE, 5, 7)));
 }
 
 #[test]
