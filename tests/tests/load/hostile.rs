@@ -215,7 +215,7 @@ fn hostile_load(duration: Duration) {
     futures::executor::block_on(with_netns_async(&spaces[0], || async {})).unwrap();
     // The load changes it, and other tests of this program have it too.
     let keep_alive = set_keep_alive(Duration::from_secs(5));
-    let _restored = scopeguard::guard((), |()| drop(set_keep_alive(keep_alive)));
+    let _restored = scopeguard::guard((), |()| _ = set_keep_alive(keep_alive));
     let (open, before) = (descriptors(), pool_stats());
     let (poisonings, calls) = (AtomicU64::new(0), AtomicU64::new(0));
     let rings = IoUring::new(2).inspect_err(|error| eprintln!("without io_uring, which fails here: {error}")).is_ok();
