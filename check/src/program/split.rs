@@ -2,9 +2,9 @@
 //!
 //! The linker has less to copy, and a search opens the files of the functions that it reports.
 //!
-//! Incremental compilation names these files anew each time (`<crate>.<unit>.<run>.rcgu.dwo`), but an object that it uses
-//! again refers to its file by the name of an earlier run. A file is found by the other parts of its name, and holds the
-//! number that the object expects.
+//! Incremental compilation names these files anew each time (`<crate>.<unit>.<run>.rcgu.dwo`), but an object that it
+//! uses again refers to its file by the name of an earlier run. A file is found by the other parts of its name, and
+//! holds the number that the object expects.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;

@@ -13,8 +13,8 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    // In a place of its own, since it may be large: without optimisation, each function that a future passes through has
-    // copies of it, and the stack of a pinned thread is small.
+    // In a place of its own, since it may be large: without optimisation, each function that a future passes through
+    // has copies of it, and the stack of a pinned thread is small.
     let mut body = Some(catch(|| context.within(|| Box::pin(body())))?);
     let value = poll_fn(|cx| {
         let poll = || match &mut body {

@@ -160,8 +160,8 @@ const DENIED: &str = "it is gone, or it is not to be opened by this thread, whic
 
 const NO_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
 
-const TOO_OLD: &str = "it takes Linux 6.18, whose namespaces have file handles (name_to_handle_at(2), open_by_handle_at(2)), \
-                       and no seccomp filter that forbids their use; keep a `NetNs`, or a name";
+const TOO_OLD: &str = "it takes Linux 6.18, whose namespaces have file handles (name_to_handle_at(2), \
+                       open_by_handle_at(2)), and no seccomp filter that forbids their use; keep a `NetNs`, or a name";
 
 /// The user namespace of the process.
 struct UserNamespace {

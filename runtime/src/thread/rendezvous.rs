@@ -22,9 +22,9 @@
 //! caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the
 //! offer, and the callee then relies on that work being done before the caller returns.
 //!
-//! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller otherwise.
-//! There is one [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each side is one
-//! thread at a time.
+//! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller
+//! otherwise. There is one [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each
+//! side is one thread at a time.
 //!
 //! **Why one word, and the job beside it:** each cache line that moves to another processor and back costs 0.1 to
 //! 0.2 µs, more than all else that a hand-over does. The two sides share the lines of the mailbox, and nothing of the

@@ -35,7 +35,7 @@ use crate::sync::Instant;
 /// A call is close that begins within this time of the end of the one before.
 const CLOSE: Duration = Duration::from_micros(20);
 
-/// After a longer pause the processors have gone idle, and what the calls before it took tells nothing.
+/// After a longer pause the processors have gone idle. What a call takes then is learned apart.
 const PAUSE: Duration = Duration::from_micros(250);
 
 /// Close calls in a row that took so long are a streak. They have cost by then what the move to another processor

@@ -144,8 +144,8 @@ fn confined(micros: u64, cpu: u32, anywhere: u64, confined: u64) -> usize {
 fn a_callee_is_confined_where_calls_are_faster_then() {
     for pause in [SOON, AFTER_A_PAUSE] {
         // The kernel moves it to another processor, which takes long to wake up.
-        assert!(confined(pause, HERE, 45, 12) > 90);
-        assert!(confined(pause, ELSEWHERE, 45, 12) > 90);
+        assert!(confined(pause, HERE, 45, 7) > 90);
+        assert!(confined(pause, ELSEWHERE, 45, 7) > 90);
         // It leaves it where it is.
         assert_eq!(confined(pause, HERE, 5, 7), 0);
         // To wake up another processor takes less than to bring the callee.
