@@ -1,13 +1,16 @@
 //! The crate moves its threads between processors, and no body sees that.
 #![allow(missing_docs)]
 
-use std::process::Command;
+use std::hint;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use in_netns::{NetNs, Worker, with_netns};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 in_netns::rootless!();
 
@@ -86,6 +89,60 @@ fn a_sleeping_thread_wakes_on_the_processor_of_its_caller() {
     calls_from_each_cpu(&cpus, Duration::from_millis(1), |report| {
         report(worker.run(|| sched_getcpu().unwrap()).unwrap());
     });
+}
+
+/// Gives a thread a real-time priority. Not without `CAP_SYS_NICE`.
+fn make_real_time(thread: Pid, priority: u32) -> bool {
+    let (priority, thread) = (priority.to_string(), thread.to_string());
+    let mut command = Command::new("chrt");
+    command.args(["--fifo", "--pid", &priority, &thread]).stderr(Stdio::null());
+    command.status().expect("chrt is of util-linux").success()
+}
+
+#[test]
+fn the_callee_of_a_real_time_thread_does_not_wait_for_others_on_that_processor() {
+    // After a second the kernel gives ordinary threads some time on such a processor.
+    const BUSY: Duration = Duration::from_millis(800);
+    let cpus = affinity();
+    let ns = NetNs::new().unwrap();
+    let worker: Worker = ns.worker();
+    worker.run(|| ()).unwrap();
+    for cpu in cpus.iter().filter(|_| cpus.len() > 1) {
+        let is_served = AtomicBool::new(false);
+        let busy = || {
+            stay_on(*cpu);
+            let start = Instant::now();
+            while !is_served.load(Ordering::Relaxed) && start.elapsed() < BUSY {
+                hint::spin_loop();
+            }
+        };
+        let calls = || {
+            stay_on(*cpu);
+            if !make_real_time(gettid(), 20) {
+                // Without the capability no thread of this process is a real-time thread.
+                return;
+            }
+            let ((to_tell, told), (to_start, start)) = (mpsc::channel(), mpsc::channel());
+            thread::scope(|scope| {
+                let other = scope.spawn(move || {
+                    to_tell.send(gettid()).unwrap();
+                    start.recv().unwrap();
+                    busy();
+                });
+                // It has inherited the priority, with which it would keep its creator from the processor.
+                assert!(make_real_time(told.recv().unwrap(), 10));
+                to_start.send(()).unwrap();
+                for _ in 0..10 {
+                    // The callee sleeps, and the other thread takes the processor.
+                    thread::sleep(Duration::from_millis(2));
+                    worker.run(|| ()).unwrap();
+                }
+                assert!(!other.is_finished(), "on processor {cpu} the callee waited for the other thread");
+                is_served.store(true, Ordering::Relaxed);
+            });
+        };
+        thread::scope(|scope| scope.spawn(calls).join().unwrap());
+    }
 }
 
 #[test]

@@ -60,6 +60,11 @@ impl Scheduling {
         Errno::result(result).map(|_| found)
     }
 
+    /// Whether a thread is scheduled before all threads of the ordinary policies.
+    pub(crate) fn is_real_time(self) -> bool {
+        matches!(self.policy, FIFO | ROUND_ROBIN | DEADLINE)
+    }
+
     /// What a thread has that is started by one with these attributes (`sched(7)`, the reset-on-fork flag). Without
     /// that flag, one with a deadline cannot start any; an ordinary thread stands for it.
     pub(crate) fn inherited(self) -> Scheduling {

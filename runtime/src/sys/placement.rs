@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
+use super::attributes::Scheduling;
 use super::{Optional, OptionalCalls, Tid, readings};
 
 /// A part of the processors.
@@ -49,14 +50,14 @@ pub(crate) fn may_be_confined() -> bool {
 }
 
 /// Has another thread, which sleeps, wake on some of the processors. Returns whether it will: not where its affinity
-/// has been changed from outside, as by taskset(1).
+/// has been changed from outside, as by taskset(1), nor for a real-time thread that calls.
 pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
     let (Some(mut narrowed), Ok(thread)) = (WHOLE.get().copied(), thread.try_into().map(Tid::from_raw)) else {
         return false;
     };
     // The caller's filter need not be that of the thread.
-    if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity)
-        || sched_getaffinity(thread).ok() != Some(narrowed)
+    let calls = OptionalCalls::of_current_thread();
+    if !calls.has(Optional::SchedSetaffinity) || is_real_time(calls) || sched_getaffinity(thread).ok() != Some(narrowed)
     {
         return false;
     }
@@ -68,6 +69,12 @@ pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
         Cpus::AllBut(cpu) => narrowed.unset(cpu as usize),
     };
     is_narrowed.is_ok() && sched_setaffinity(thread, &narrowed).is_ok()
+}
+
+/// Whether the calling thread may have its processor where most threads would wait for it. A thread that is confined
+/// to that processor could wait for as long as other real-time threads keep it busy.
+fn is_real_time(calls: OptionalCalls) -> bool {
+    calls.has(Optional::SchedGetattr) && Scheduling::of(Tid::from_raw(0)).is_ok_and(Scheduling::is_real_time)
 }
 
 /// Lets the calling thread run on every processor again. Returns whether it may.
