@@ -34,9 +34,6 @@ const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 /// The build directory, set for the wrapped `rustc`: it notes there which linker it was given.
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
-/// In the build directory: the programs of the last run.
-const PROGRAMS: &str = "programs";
-
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
 const COMPILE_FLAGS: [&str; 3] = ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none"];
 /// Where the debug information is: in the program, or in files beside it, which the linker does not copy.
@@ -271,17 +268,9 @@ fn directory(options: &Options, workspace: &Metadata, profile: &Profile) -> Path
     directory.join(if undoes_optimisation(options, profile) { "netns-check-unoptimised" } else { "netns-check" })
 }
 
-/// The programs of the run before, as far as they are still there.
-pub(crate) fn earlier_programs(options: &Options, workspace: &Metadata, profile: &Profile) -> Vec<PathBuf> {
-    let note = directory(options, workspace, profile).join(PROGRAMS);
-    fs::read_to_string(note).unwrap_or_default().lines().map(PathBuf::from).collect()
-}
-
-/// Notes the programs for the next run, which most functions are the same in.
-pub(crate) fn note_programs(built: &Built) -> Result<()> {
-    let note = built.directory.join(PROGRAMS);
-    let paths: Vec<_> = built.programs.iter().map(|program| program.path.display().to_string()).collect();
-    fs::write(&note, paths.join("\n")).with_context(|| format!("write {}", note.display()))
+/// Where one run leaves what it knows of names, for the next.
+pub(crate) fn names_file(options: &Options, workspace: &Metadata, profile: &Profile) -> PathBuf {
+    directory(options, workspace, profile).join("names")
 }
 
 /// Builds what the options select. `workspace`: without its dependencies.

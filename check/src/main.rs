@@ -13,7 +13,7 @@ mod rules;
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::mem::{self, ManuallyDrop};
+use std::mem;
 use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::thread;
@@ -84,18 +84,12 @@ fn check(options: &Options) -> Result<ExitCode> {
     };
     let profile = build::Profile::of(options, &metadata)?;
     status("Building", &profile.description());
-    // What is known of each name is freed with the process: one by one it would take a while.
-    let table = ManuallyDrop::new(table);
+    let known_names = build::names_file(options, &metadata, &profile);
     let built = thread::scope(|scope| {
-        // Most names are those of the run before: they are read while the compiler runs. It needs no file that is gone.
-        scope.spawn(|| {
-            for program in build::earlier_programs(options, &metadata, &profile) {
-                let _ = image::with_names(&program, |names| drop(table.prepare(names, 1)));
-            }
-        });
+        // Most names are those of the run before. They are read while the compiler runs.
+        scope.spawn(|| table.recall(&known_names));
         build::build(options, &metadata, &profile)
     })?;
-    build::note_programs(&built)?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
     let rules = Rules { table, allowances, baseline, wanted };
@@ -117,6 +111,7 @@ fn check(options: &Options) -> Result<ExitCode> {
         Format::Github => report::github::write(&mut out, &report, root, &options.deny)?,
     }
     out.flush()?;
+    rules.table.remember(&known_names);
     let denied = report.denied(&options.deny);
     if denied > 0 {
         let verdicts: Vec<_> = options.deny.iter().map(|verdict| verdict.name()).collect();
@@ -131,7 +126,7 @@ fn check(options: &Options) -> Result<ExitCode> {
 
 /// What the programs are checked against.
 struct Rules {
-    table: ManuallyDrop<Table>,
+    table: Table,
     allowances: Allowances,
     baseline: Baseline,
     wanted: roots::Wanted,

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
-use std::thread;
+
+use rustc_hash::FxHashMap;
 
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::{names, processors};
-use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
-    by_identity: BTreeMap<Arc<str>, Vec<Node>>,
+    by_identity: FxHashMap<&'static str, Vec<Node>>,
+    /// The methods of traits of `core` that calls and polls go through.
+    methods: BTreeMap<&'static str, Vec<Node>>,
 }
 
 impl Functions {
@@ -21,7 +22,10 @@ impl Functions {
         let mangled = |function: Node| graph.image.name(function);
         let rust: Vec<Node> = graph.image.functions().filter(|function| mangled(*function).starts_with("_R")).collect();
         let known = table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>(), processors());
-        let mut by_identity = grouped(&known, &rust);
+        let mut by_identity = FxHashMap::<&'static str, Vec<Node>>::default();
+        for (function, known) in rust.iter().zip(known) {
+            by_identity.entry(known.identity()).or_default().push(*function);
+        }
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
         let runs_test = |function: &Node| {
             graph.edges(*function).references.iter().any(|edge| {
@@ -32,7 +36,9 @@ impl Functions {
         for (_, functions) in by_identity.iter_mut().filter(|(name, all)| all.len() > 1 && names::is_closure(name)) {
             functions.retain(|function| !runs_test(function));
         }
-        Self { by_identity }
+        let methods = by_identity.iter().filter(|(identity, _)| is_call(identity) || is_poll(identity));
+        let methods = methods.map(|(identity, functions)| (*identity, functions.clone())).collect();
+        Self { by_identity, methods }
     }
 
     /// The code of the closures, futures and functions among the generic arguments of a function of this identity.
@@ -52,18 +58,18 @@ impl Functions {
         if names::is_indirect(r#type) {
             return &[];
         }
-        self.method(r#type, |method| method.contains("]::ops::function::Fn") && method.contains("::call"))
+        self.method(r#type, is_call)
     }
 
     /// The code of a future that has a type of its own.
     fn polled(&self, r#type: &str) -> &[Node] {
-        self.method(r#type, |method| method.ends_with("]::future::future::Future>::poll"))
+        self.method(r#type, is_poll)
     }
 
     /// The code of a type's method of a trait of `core`.
     fn method(&self, r#type: &str, is: impl Fn(&str) -> bool) -> &[Node] {
         let r#impl = format!("<{type} as core");
-        self.by_identity
+        self.methods
             .range::<str, _>((Bound::Included(r#impl.as_str()), Bound::Unbounded))
             .take_while(|(identity, _)| identity.starts_with(&r#impl))
             .find(|(identity, _)| is(&identity[r#impl.len()..]))
@@ -71,23 +77,10 @@ impl Functions {
     }
 }
 
-/// The functions of each identity, in their order.
-fn grouped(known: &[Arc<Known>], functions: &[Node]) -> BTreeMap<Arc<str>, Vec<Node>> {
-    let identities: Vec<&str> = known.iter().map(|known| &**known.identity()).collect();
-    let mut order: Vec<usize> = (0..identities.len()).collect();
-    let part = order.len().div_ceil(processors()).max(1);
-    thread::scope(|scope| {
-        for part in order.chunks_mut(part) {
-            scope.spawn(|| part.sort_by_key(|index| identities[*index]));
-        }
-    });
-    // Sorted parts are merged.
-    order.sort_by_key(|index| identities[*index]);
-    let groups = order.chunk_by(|a, b| identities[*a] == identities[*b]);
-    groups
-        .map(|group| {
-            let identity = Arc::clone(known[group[0]].identity());
-            (identity, group.iter().map(|index| functions[*index]).collect())
-        })
-        .collect()
+fn is_call(method: &str) -> bool {
+    method.contains("]::ops::function::Fn") && method.contains("::call")
+}
+
+fn is_poll(method: &str) -> bool {
+    method.ends_with("]::future::future::Future>::poll")
 }

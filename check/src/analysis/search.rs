@@ -9,7 +9,6 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use regex::Regex;
 
@@ -37,7 +36,7 @@ pub(crate) struct Context<'a, 'i, 'd> {
 
 /// What a node is to the table.
 pub(crate) struct NodeInfo {
-    pub name: Arc<Known>,
+    pub name: &'static Known,
     pub sinks: Vec<usize>,
     /// The text of a constant that is a sink.
     pub literal: Option<String>,
@@ -215,7 +214,7 @@ impl Search<'_, '_, '_, '_> {
         if info.sinks.is_empty() {
             if !info.own {
                 self.expand(node);
-            } else if !roots::takes_body(&info.name, self.context.table) {
+            } else if !roots::takes_body(info.name, self.context.table) {
                 self.arrive_at_given(node);
             }
         }

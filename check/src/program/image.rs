@@ -19,7 +19,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use object::{LittleEndian, ReadCache, ReadRef, SymbolIndex};
+use object::{LittleEndian, ReadRef, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
 use crate::program::processors;
@@ -111,23 +111,6 @@ fn unused_ranges(file: &File, bytes: &mut [u8]) -> Option<Vec<Range<usize>>> {
         .collect();
     ranges.sort_by_key(|range| range.start);
     Some(ranges)
-}
-
-/// Visits the mangled names of the functions in Rust of a program. Little else of the file is read.
-pub(crate) fn with_names(path: &Path, visit: impl FnOnce(&[&str])) -> Result<()> {
-    let file = ReadCache::new(File::open(path)?);
-    let header = Header::parse(&file)?;
-    let table = header.sections(ENDIAN, &file)?;
-    let symbols = table.symbols(ENDIAN, &file, elf::SHT_SYMTAB)?;
-    let strings = table.section(symbols.string_section())?.data(ENDIAN, &file)?;
-    let functions = symbols.iter().filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(ENDIAN));
-    let names = functions.filter_map(|symbol| {
-        let name = strings.get(symbol.st_name(ENDIAN) as usize..)?;
-        let end = memchr::memchr(0, name)?;
-        std::str::from_utf8(&name[..end]).ok().filter(|name| name.starts_with("_R"))
-    });
-    visit(&names.collect::<Vec<_>>());
-    Ok(())
 }
 
 /// A function, a piece of data, or a symbol that another file defines.

@@ -1,7 +1,12 @@
-//! What is known of a name, found out once: the programs of one run share most of their functions.
+//! What is known of a name, found out once: the programs of one run share most of their functions, and so do two runs.
+//!
+//! Names are kept until the process ends, which is when its only run does.
 
-use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use rustc_hash::FxHashMap;
@@ -11,22 +16,38 @@ use crate::rules::sinks::{Contained, Table};
 
 /// What a mangled name means.
 pub(crate) struct Known {
-    mangled: Arc<str>,
-    path: OnceLock<String>,
-    identity: OnceLock<Arc<str>>,
+    mangled: &'static str,
+    path: OnceLock<&'static str>,
+    identity: OnceLock<&'static str>,
     sinks: OnceLock<Vec<usize>>,
     entry: OnceLock<Option<Contained>>,
+    /// An earlier run has found out what it means.
+    is_recalled: bool,
+    /// This run has a program with this name.
+    is_used: AtomicBool,
 }
 
 impl Known {
+    fn new(mangled: &'static str, is_recalled: bool) -> &'static Known {
+        Box::leak(Box::new(Known {
+            mangled,
+            path: OnceLock::new(),
+            identity: OnceLock::new(),
+            sinks: OnceLock::new(),
+            entry: OnceLock::new(),
+            is_recalled,
+            is_used: AtomicBool::new(false),
+        }))
+    }
+
     /// See [`names::path`].
-    pub(crate) fn path(&self) -> &str {
-        self.path.get_or_init(|| names::path(&self.mangled))
+    pub(crate) fn path(&self) -> &'static str {
+        self.path.get_or_init(|| names::path(self.mangled).leak())
     }
 
     /// See [`names::identity`].
-    pub(crate) fn identity(&self) -> &Arc<str> {
-        self.identity.get_or_init(|| names::identity(&self.mangled).into())
+    pub(crate) fn identity(&self) -> &'static str {
+        self.identity.get_or_init(|| names::identity(self.mangled).leak())
     }
 
     /// The sinks that a function of this name is.
@@ -42,48 +63,150 @@ impl Known {
 
 /// Every name that was asked for.
 #[derive(Default)]
-pub(crate) struct Names(Mutex<FxHashMap<Arc<str>, Arc<Known>>>);
+pub(crate) struct Names(Mutex<FxHashMap<&'static str, &'static Known>>);
 
 impl Names {
     /// Finds out the identities of these names, on so many threads.
-    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<Arc<Known>> {
-        let new: Vec<&str> = {
-            let names = self.names();
-            mangled.iter().copied().filter(|mangled| !names.contains_key(*mangled)).collect()
+    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<&'static Known> {
+        let known: Vec<_> = {
+            let mut names = self.names();
+            mangled.iter().map(|mangled| get(&mut names, mangled)).collect()
         };
-        let chunks = new.chunks(new.len().div_ceil(threads).max(1));
-        let identities: Vec<String> = thread::scope(|scope| {
-            let identities = |chunk: &[&str]| chunk.iter().map(|mangled| names::identity(mangled)).collect::<Vec<_>>();
-            let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || identities(chunk))).collect();
-            running.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let new: Vec<_> = known.iter().copied().filter(|known| known.identity.get().is_none()).collect();
+        thread::scope(|scope| {
+            for chunk in new.chunks(new.len().div_ceil(threads).max(1)) {
+                scope.spawn(move || {
+                    for known in chunk {
+                        known.identity();
+                    }
+                });
+            }
         });
-        self.names().reserve(new.len());
-        for (mangled, identity) in new.into_iter().zip(identities) {
-            // Set once: it was not known before.
-            let _ = self.get(mangled).identity.set(identity.into());
-        }
-        mangled.iter().map(|mangled| self.get(mangled)).collect()
+        known
     }
 
-    fn names(&self) -> MutexGuard<'_, FxHashMap<Arc<str>, Arc<Known>>> {
+    pub(crate) fn get(&self, mangled: &str) -> &'static Known {
+        get(&mut self.names(), mangled)
+    }
+
+    fn names(&self) -> MutexGuard<'_, FxHashMap<&'static str, &'static Known>> {
         // An entry is complete before it is put in.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self, mangled: &str) -> Arc<Known> {
+    /// Takes over what an earlier run of the same check has found out. Without its file there is nothing to take over.
+    pub(crate) fn recall(&self, file: &Path, table: &Table) {
+        let text = fs::read_to_string(file).unwrap_or_default().leak();
+        let Some(lines) = header().and_then(|header| text.strip_prefix(header.as_str())) else { return };
         let mut names = self.names();
-        if let Some(known) = names.get(mangled) {
-            return Arc::clone(known);
+        for line in lines.lines() {
+            let mut fields = line.split('\t');
+            let (Some(mangled), Some(identity), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
+            let known = Known::new(mangled, true);
+            let _ = known.identity.set(identity);
+            if !path.is_empty() {
+                let _ = known.path.set(path);
+                known.sinks(table);
+            }
+            names.insert(mangled, known);
         }
-        let mangled: Arc<str> = mangled.into();
-        let known = Arc::new(Known {
-            mangled: Arc::clone(&mangled),
-            path: OnceLock::new(),
-            identity: OnceLock::new(),
-            sinks: OnceLock::new(),
-            entry: OnceLock::new(),
-        });
-        names.insert(mangled, Arc::clone(&known));
+    }
+
+    /// Writes for a later run what this one has found out, unless that is little. Where that fails, a later run takes
+    /// longer.
+    pub(crate) fn remember(&self, file: &Path) {
+        let names = self.names();
+        let used = || names.values().filter(|known| known.is_used.load(Ordering::Relaxed));
+        let found_out = used().filter(|known| !known.is_recalled).count();
+        let Some(mut text) = header().filter(|_| found_out * 16 >= used().count()) else { return };
+        for known in used() {
+            if let Some(identity) = known.identity.get() {
+                let path = known.path.get().unwrap_or(&"");
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "{}\t{identity}\t{path}", known.mangled);
+            }
+        }
+        // Another run may go on at the same time.
+        let own = file.with_extension(std::process::id().to_string());
+        if fs::write(&own, text).and_then(|()| fs::rename(&own, file)).is_err() {
+            let _ = fs::remove_file(own);
+        }
+    }
+}
+
+fn get(names: &mut FxHashMap<&'static str, &'static Known>, mangled: &str) -> &'static Known {
+    let known = names.get(mangled).copied().unwrap_or_else(|| {
+        let known = Known::new(mangled.to_owned().leak(), false);
+        names.insert(known.mangled, known);
         known
+    });
+    known.is_used.store(true, Ordering::Relaxed);
+    known
+}
+
+/// The first line of the file: which check has written it.
+fn header() -> Option<String> {
+    let check: PathBuf = std::env::current_exe().ok()?;
+    let written = fs::metadata(&check).ok()?.modified().ok()?;
+    Some(format!("{} {written:?}\n", check.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSURE: &str = "_RNCNvCs1234_1a4main0B3_";
+    const FUNCTION: &str = "_RNvCs1234_1a4main";
+
+    fn file(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("netns-check-known-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_later_run_knows_what_the_names_of_this_one_mean() {
+        let (table, file) = (Table::load(None).unwrap(), file("later"));
+        let names = Names::default();
+        let path = names.get(CLOSURE).path();
+        names.prepare(&[CLOSURE, FUNCTION], 2);
+        names.remember(&file);
+
+        let later = Names::default();
+        later.recall(&file, &table);
+        assert_eq!(later.get(CLOSURE).path.get(), Some(&path));
+        assert_eq!(later.get(FUNCTION).path.get(), None);
+        for name in [CLOSURE, FUNCTION] {
+            assert_eq!(later.get(name).identity.get(), Some(&names.get(name).identity()));
+        }
+        // Nothing was found out, so the file is as it was.
+        fs::remove_file(&file).unwrap();
+        later.remember(&file);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn names_that_are_gone_are_forgotten() {
+        let (table, file) = (Table::load(None).unwrap(), file("gone"));
+        let names = Names::default();
+        names.prepare(&[CLOSURE], 1);
+        names.remember(&file);
+        let later = Names::default();
+        later.recall(&file, &table);
+        later.prepare(&[FUNCTION], 1);
+        later.remember(&file);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(text.contains(FUNCTION) && !text.contains(CLOSURE), "{text}");
+    }
+
+    #[test]
+    fn the_file_of_another_check_is_not_read() {
+        let (table, file) = (Table::load(None).unwrap(), file("other"));
+        fs::write(&file, format!("another check\n{CLOSURE}\twrong\twrong\n")).unwrap();
+        let names = Names::default();
+        names.recall(&file, &table);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(names.get(CLOSURE).identity(), names::identity(CLOSURE));
     }
 }

@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::VersionReq;
@@ -290,13 +289,23 @@ impl Table {
     }
 
     /// What is known of a mangled name.
-    pub(crate) fn known(&self, mangled: &str) -> Arc<Known> {
+    pub(crate) fn known(&self, mangled: &str) -> &'static Known {
         self.names.get(mangled)
     }
 
     /// Finds out what is known of many names at once.
-    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<Arc<Known>> {
+    pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<&'static Known> {
         self.names.prepare(mangled, threads)
+    }
+
+    /// See [`Names::recall`].
+    pub(crate) fn recall(&self, file: &Path) {
+        self.names.recall(file, self);
+    }
+
+    /// See [`Names::remember`].
+    pub(crate) fn remember(&self, file: &Path) {
+        self.names.remember(file);
     }
 
     /// The sinks that a function of this path is.
