@@ -1,7 +1,4 @@
 //! The table of verdicts, on the real libraries: `cargo test -p cargo-netns-check --test sample -- --ignored`.
-//!
-//! Nothing is optimised here without `--unoptimised` either. With it, the libraries that the check of the workspace's
-//! own tests has compiled are used again (`.ci/run`).
 
 mod common;
 
@@ -29,7 +26,7 @@ struct Expected {
 }
 
 fn judged(sample: &Path) -> Value {
-    let output = check(sample, &["--unoptimised", "--format", "json", "--locked"]);
+    let output = check(sample, &["--format", "json", "--locked"]);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     report(&output)
 }
@@ -134,7 +131,7 @@ fn every_verdict_and_path_of_the_table_is_right() {
 #[ignore = "builds the real libraries: needs the registry, and minutes"]
 fn published_bugs_are_found_in_their_shapes_and_their_cures_are_clean() {
     let published = folder("published");
-    let output = check_in("sample", &published, &["--unoptimised", "--bin", "published", "--format", "json"]);
+    let output = check_in("sample", &published, &["--bin", "published", "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     compare(&report(&output), &expected(&published));
 }
@@ -142,7 +139,7 @@ fn published_bugs_are_found_in_their_shapes_and_their_cures_are_clean() {
 #[test]
 #[ignore = "builds the real libraries: needs the registry, and minutes"]
 fn the_report_of_the_program_in_the_readme_is_as_printed_there() {
-    let output = check_in("sample", &folder("published"), &["--unoptimised", "--bin", "collect", "-q"]);
+    let output = check_in("sample", &folder("published"), &["--bin", "collect", "-q"]);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let readme = std::fs::read_to_string(folder("README.md")).unwrap();
@@ -165,7 +162,7 @@ fn every_sink_that_a_canary_guards_is_a_tool_error_when_it_is_taken_out() {
     for sink in sinks {
         let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-without-{sink}.toml"));
         std::fs::write(&table, format!("remove = [\"{sink}\"]")).unwrap();
-        let output = check(&sample, &["--unoptimised", "--sinks", table.to_str().unwrap()]);
+        let output = check(&sample, &["--sinks", table.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{sink}");
         assert!(complaint(&output).contains(&format!("the canary of `{sink}` was missed")), "{}", complaint(&output));
     }

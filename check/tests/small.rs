@@ -12,6 +12,11 @@ fn small(arguments: &[&str]) -> std::process::Output {
     check(&folder("tests/small"), arguments)
 }
 
+/// The check on the program that has several profiles.
+fn profiles(arguments: &[&str]) -> std::process::Output {
+    check(&folder("tests/profiles"), arguments)
+}
+
 fn body<'r>(report: &'r Value, name: &str) -> &'r Value {
     let found: Vec<_> = bodies(report).into_iter().filter(|body| function(body) == name).collect();
     assert_eq!(found.len(), 1, "bodies of {name}");
@@ -143,8 +148,7 @@ fn a_call_whose_body_is_not_found_is_a_tool_error() {
 #[test]
 fn what_cannot_be_judged_is_refused() {
     for (arguments, words) in [
-        (&["--profile", "optimised"][..], "has opt-level 1"),
-        (&["--release", "--profile", "dev"], "cannot be used with"),
+        (&["--release", "--profile", "dev"][..], "cannot be used with"),
         (&["--target", "riscv64gc-unknown-linux-gnu"], "does not read programs for riscv64gc-unknown-linux-gnu"),
         (&["--sinks", "nowhere.toml"], "read the table of sinks nowhere.toml"),
     ] {
@@ -167,11 +171,15 @@ fn a_target_without_a_standard_library_is_named() {
 }
 
 #[test]
-fn a_profile_that_optimises_can_be_built_without() {
-    let arguments = ["--profile", "optimised", "--unoptimised", "--format", "json"];
-    let output = small(&arguments);
+fn a_profile_that_optimises_is_refused_and_can_be_built_without() {
+    let output = profiles(&["--profile", "optimised"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complaint(&output).contains("has opt-level 1"), "{}", complaint(&output));
+    assert!(output.stdout.is_empty());
+    let arguments = ["--profile", "optimised", "--unoptimised", "--root", "profiles::starts", "--format", "json"];
+    let output = profiles(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
-    assert_eq!(verdicts(body(&report(&output), "spawns")), ["SPAWN"]);
+    assert_eq!(verdicts(body(&report(&output), "starts")), ["SPAWN"]);
 }
 
 #[test]
