@@ -13,7 +13,7 @@ use super::launch::Launch;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
 use crate::call::Outcome;
-use crate::call::context::Context;
+use crate::call::context::{Context, PollerRun};
 use crate::call::launch::Options;
 use crate::error::Error;
 use crate::netns::Place;
@@ -46,20 +46,21 @@ where
         };
         poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
     };
+    let poller_run = Arc::<PollerRun>::default();
     // The call holds no reference to the namespace when it returns: its thread gets this one.
     let launch = Launch {
         place,
         options: options.clone(),
         inspect,
         allowance: Allowance::of_caller(),
-        payload: pending_host,
+        payload: (pending_host, Arc::clone(&poller_run)),
         run: host,
     };
-    if let Err((error, Launch { payload: pending_host, .. })) = launch.begin() {
+    if let Err((error, Launch { payload: (pending_host, _), .. })) = launch.begin() {
         poller.reclaim(pending_host);
         return Err(error);
     }
-    let mut running = Running { poller: Some(poller), pool };
+    let mut running = Running { poller: Some(poller), poller_run, pool };
     let finished = poll_fn(|cx| running.poll(cx.waker())).await;
     let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
     let Ok(Finished { end: mut session_end, thrown }) = finished else {
@@ -79,7 +80,10 @@ where
 }
 
 /// The same life, on the pinned thread.
-fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<SessionEnd>) {
+fn host(
+    session: Result<AsyncSession<'_>, Refused>,
+    (pending_host, poller_run): (PendingHost<SessionEnd>, Arc<PollerRun>),
+) {
     // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
     let left = match session {
         Err((refused, lease)) => {
@@ -88,7 +92,7 @@ fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<Se
         }
         Ok(mut session) => {
             let mut host = pending_host.accept();
-            let ended = session.drive(poll_fn(|cx| host.serve(cx)));
+            let ended = session.drive(poll_fn(|cx| poller_run.within(|| host.serve(cx))));
             if ended == Ended::Finished && session.may_take_long_to_end() {
                 host.release();
             }
@@ -107,6 +111,7 @@ fn host(session: Result<AsyncSession<'_>, Refused>, pending_host: PendingHost<Se
 struct Running<F, Fut> {
     /// There until this is dropped.
     poller: Option<Poller<F, Fut, SessionEnd>>,
+    poller_run: Arc<PollerRun>,
     /// Of the process that began the call.
     pool: &'static Pool,
 }
@@ -115,7 +120,10 @@ impl<F, Fut> Running<F, Fut> {
     /// `None`: this process did not begin the call.
     fn poll(&mut self, waker: &Waker) -> Poll<Option<Result<Finished<SessionEnd>, HostLost>>> {
         match &mut self.poller {
-            Some(poller) if self.pool.is_of_this_process() => poller.poll(waker).map(Some),
+            Some(poller) if self.pool.is_of_this_process() => {
+                self.poller_run.note();
+                poller.poll(waker).map(Some)
+            }
             _ => Poll::Ready(None),
         }
     }
@@ -128,6 +136,7 @@ impl<F, Fut> Drop for Running<F, Fut> {
             mem::forget(poller);
             return;
         }
+        self.poller_run.note();
         let Detached { ended, thrown } = poller.leave();
         drop(poller);
         if let Some(session_end) = ended {

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+#[cfg(feature = "tokio")]
+use std::sync::MutexGuard;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -46,9 +48,40 @@ impl WorkerRun {
         self.outer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Makes a run current on this thread, until the result is dropped.
+    fn make_current(run: Arc<WorkerRun>) -> impl Drop {
+        let before = WORKER_RUN.replace(Some(run));
+        scopeguard::guard((), |()| drop(WORKER_RUN.replace(before)))
+    }
+
     /// Says what this run is part of, until `None`.
     pub(crate) fn set_outer(&self, outer: Option<Arc<WorkerRun>>) {
         *self.outer.lock().unwrap_or_else(PoisonError::into_inner) = outer;
+    }
+}
+
+/// The run that the poller of an async body is part of: another one at each poll. The body's thread has it current as
+/// long as the poller waits.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+pub(crate) struct PollerRun(Mutex<Option<Arc<WorkerRun>>>);
+
+#[cfg(feature = "tokio")]
+impl PollerRun {
+    /// On the poller's thread, before it waits.
+    pub(crate) fn note(&self) {
+        *self.run() = WorkerRun::current();
+    }
+
+    /// On the body's thread: has the run current while `serve` does what the poller waits for.
+    pub(crate) fn within<R>(&self, serve: impl FnOnce() -> R) -> R {
+        let run = self.run().clone();
+        let _current = run.map(WorkerRun::make_current);
+        serve()
+    }
+
+    fn run(&self) -> MutexGuard<'_, Option<Arc<WorkerRun>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +130,7 @@ impl Context {
         }
     }
 
-    /// For an async body. It may outlive the run that its caller is part of.
+    /// For an async body. It may outlive the run that its caller is part of: see [`PollerRun`].
     #[cfg(feature = "tokio")]
     pub(crate) fn of_async_caller() -> Context {
         let mut context = Context::of_caller();
@@ -144,10 +177,7 @@ impl Context {
     }
 
     fn make_current(&self, body: &mut dyn FnMut()) {
-        let _run = self.worker_run.as_ref().map(|run| {
-            let before = WORKER_RUN.replace(Some(Arc::clone(run)));
-            scopeguard::guard((), |()| drop(WORKER_RUN.replace(before)))
-        });
+        let _run = self.worker_run.clone().map(WorkerRun::make_current);
         #[cfg(feature = "tokio")]
         let _current = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
         #[cfg(feature = "tracing")]

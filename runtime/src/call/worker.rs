@@ -74,8 +74,9 @@ impl Worker {
     /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other
     /// calls of this crate: the inner run would wait for the outer one. The closure was then never called.
     ///
-    /// (Through other means that is not noticed, and waits for ever: by a thread that the closure starts and joins, or
-    /// by two workers whose closures run each other from two threads, as with two mutexes.)
+    /// (Through other means that is not noticed, and waits for ever: by a thread or task that the closure starts and
+    /// waits for, as with `NetNs::spawn_async`, or by two workers whose closures run each other from two threads, as
+    /// with two mutexes.)
     ///
     /// # Panics
     ///

@@ -3,13 +3,14 @@
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use in_netns::{Call, ErrorKind, NetNs, par_walk, pinned, with_netns};
+use futures::FutureExt as _;
+use futures::executor::block_on;
+use in_netns::{Call, ErrorKind, NetNs, Worker, par_walk, pinned, with_netns, with_netns_async};
 use in_netns_tests::{BOUND, here, key, tid, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -217,6 +218,46 @@ fn a_worker_that_is_run_inside_itself_through_other_calls_is_an_error() {
         kinds
     });
     assert_eq!(kinds, [ErrorKind::Unsupported; 4]);
+}
+
+#[test]
+fn a_worker_that_is_run_inside_itself_through_an_async_call_is_an_error() {
+    struct RunsWhenDropped<'w>(&'w Worker, &'w Mutex<Option<ErrorKind>>);
+    impl Drop for RunsWhenDropped<'_> {
+        fn drop(&mut self) {
+            *self.1.lock().unwrap() = self.0.run(|| unreachable!("the body ran")).map_err(|error| error.kind()).err();
+        }
+    }
+    let kinds = returns(|| {
+        let (ns, other) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+        let worker = ns.worker();
+        let again = || worker.run(|| unreachable!("the body ran")).unwrap_err().kind();
+        let polled = worker.run(|| block_on(with_netns_async(&other, async || again())).unwrap()).unwrap();
+        let later = worker.run(|| {
+            block_on(with_netns_async(&other, async || {
+                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                again()
+            }))
+            .unwrap()
+        });
+        // The body is dropped while the closure waits for that.
+        let seen = Mutex::new(None);
+        worker
+            .run(|| {
+                let mut call = Box::pin(with_netns_async(&other, async || {
+                    let _runs = RunsWhenDropped(&worker, &seen);
+                    std::future::pending::<()>().await;
+                }));
+                assert!(call.as_mut().now_or_never().is_none());
+            })
+            .unwrap();
+        // Polled outside of a run, the same call may run the worker.
+        let call = with_netns_async(&other, async || worker.run(here).unwrap());
+        assert_eq!(block_on(call).unwrap(), key(ns.id()));
+        [Some(polled), Some(later.unwrap()), seen.into_inner().unwrap()]
+    });
+    assert_eq!(kinds, [Some(ErrorKind::Unsupported); 3]);
 }
 
 /// Whether a thread of this process sleeps in the kernel.

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use in_netns::{Error, ErrorKind, NetNs, NetNsPool, PrepareResult, WeakNetNs, with_netns};
+use futures::executor::block_on;
+use in_netns::{Error, ErrorKind, NetNs, NetNsPool, PrepareResult, WeakNetNs, with_netns, with_netns_async};
 use in_netns_tests::{BOUND, alone, here, home, key, output_of, threads, wait_until};
 
 /// Weak handles of all namespaces that a pool prepares.
@@ -301,13 +302,14 @@ fn prepare_cannot_take_from_its_own_pool() {
     let prepare = move |ns: &NetNs| {
         let Some(pool) = in_prepare.lock().unwrap().clone() else { return };
         let inside = ns.run(|| pool.take()).unwrap();
-        let results = [pool.take().map(drop), pool.try_take().map(drop), inside.map(drop)];
+        let in_async = block_on(with_netns_async(ns, async || pool.take_timeout(BOUND))).unwrap();
+        let results = [pool.take().map(drop), pool.try_take().map(drop), inside.map(drop), in_async.map(drop)];
         told.send(results.map(|result| result.unwrap_err().kind())).unwrap();
     };
     let pool = Arc::new(NetNsPool::builder().ready(0).prepare(prepare).build().unwrap());
     *own_pool.lock().unwrap() = Some(Arc::clone(&pool));
     pool.take().unwrap();
-    assert_eq!(results.recv_timeout(BOUND).unwrap(), [ErrorKind::Unsupported; 3]);
+    assert_eq!(results.recv_timeout(BOUND).unwrap(), [ErrorKind::Unsupported; 4]);
     *own_pool.lock().unwrap() = None;
     drop(pool);
     wait_until("the thread has ended", || makers() == 0);
