@@ -22,7 +22,7 @@ use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 /// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond.
 /// Polls that compute end it after the time that two crossings take: the executor waits for one such poll, and not for
 /// 128.
-const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100) };
+const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100), close_orders: 16 };
 
 /// The life of a call, on the side that awaits it.
 pub(crate) async fn call<F, Fut, R>(

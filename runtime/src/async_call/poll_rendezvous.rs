@@ -21,6 +21,10 @@
 //! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all
 //!   later wakes of this call.
 //!
+//! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
+//! So where orders have followed each other closely, the host spins for the next one, for as long as a poller spins for
+//! its answer. What else is in its runtime has had its turns before.
+//!
 //! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):**
 //! its callee sleeps between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
 //!
@@ -188,6 +192,16 @@ impl<E> Shared<E> {
         state
     }
 
+    /// Spins until there is an order, or not for longer than a poller does. The host's side.
+    fn await_order(&self) {
+        for _ in 0..self.spin {
+            if !self.is_idle.load(Ordering::Relaxed) {
+                break;
+            }
+            spin_loop();
+        }
+    }
+
     /// Says that the order is served. The host's side.
     fn serve(&self, mut state: MutexGuard<'_, State<E>>) {
         state.order = None;
@@ -293,7 +307,12 @@ pub(crate) struct PollBudget {
     pub(crate) turns: u32,
     /// After this time nothing more is begun.
     pub(crate) time: Duration,
+    /// After so many orders in a row that came soon after the one before, the host waits awake for the next.
+    pub(crate) close_orders: u32,
 }
+
+/// An order comes soon that comes within this time.
+const SOON: Duration = Duration::from_micros(20);
 
 /// What is left of a [`PollBudget`].
 #[derive(Clone, Copy)]
@@ -493,7 +512,7 @@ impl<E> PendingHost<E> {
         let PendingHost { end } = self;
         end.0.state().host_thread = Some(current_thread_key());
         let waker = Waker::from(Arc::clone(&end.0.relay));
-        Host { turn: ManuallyDrop::new(None), waker, end }
+        Host { turn: ManuallyDrop::new(None), waker, end, served: None, close_orders: 0 }
     }
 
     /// On what should have been the host's thread: leaves the body to its poller. As [`Host::finish`] besides.
@@ -511,6 +530,10 @@ pub(crate) struct Host<E> {
     turn: ManuallyDrop<Option<Turn>>,
     waker: Waker,
     end: HostEnd<E>,
+    /// When the last order was served.
+    served: Option<Instant>,
+    /// How many orders in a row came soon.
+    close_orders: u32,
 }
 
 /// An order to poll, under way.
@@ -541,11 +564,16 @@ impl<E> Host<E> {
                 }
                 continue;
             };
-            let Host { turn: next, waker, end: HostEnd(shared) } = self;
-            let PollBudget { polls, turns, time } = shared.budget;
+            let Host { turn: next, waker, end: HostEnd(shared), served, close_orders } = self;
+            let PollBudget { polls, turns, time, close_orders: enough } = shared.budget;
             let lasts = |left: BudgetLeft| left.polls > 0 && left.since.elapsed() < time;
             let left = match turn.left {
-                None => BudgetLeft { polls, turns, since: Instant::now() },
+                None => {
+                    let now = Instant::now();
+                    let came_soon = served.is_some_and(|served| now.saturating_duration_since(served) < SOON);
+                    *close_orders = if came_soon { close_orders.saturating_add(1) } else { 0 };
+                    BudgetLeft { polls, turns, since: now }
+                }
                 Some(left) if shared.relay.is_woken() && lasts(left) => left,
                 Some(left) if left.turns > 0 && lasts(left) => {
                     turn.left = Some(BudgetLeft { turns: left.turns - 1, ..left });
@@ -555,13 +583,21 @@ impl<E> Host<E> {
                 }
                 Some(_) => {
                     shared.relay.forward();
-                    let host = cx.waker().clone();
+                    // Before it is served: the poller may be gone a moment later.
+                    *served = Some(Instant::now());
+                    let waits_awake = *close_orders >= enough && shared.spin > 0;
+                    let host = (!waits_awake).then(|| cx.waker().clone());
                     let mut state = shared.state();
                     state.body.put(turn.body);
-                    let before = state.host.replace(host);
+                    let before = mem::replace(&mut state.host, host);
                     shared.serve(state);
                     drop(before);
-                    return Poll::Pending;
+                    if !waits_awake {
+                        return Poll::Pending;
+                    }
+                    // The poller has no waker of the host, and needs none if its next order comes meanwhile.
+                    shared.await_order();
+                    continue;
                 }
             };
             shared.relay.hold();

@@ -13,7 +13,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 /// A second poll follows within the poller's, at most one turn later.
-const POLL_BUDGET: PollBudget = PollBudget { polls: 2, turns: 1, time: Duration::MAX };
+const POLL_BUDGET: PollBudget = PollBudget { polls: 2, turns: 1, time: Duration::MAX, close_orders: 0 };
 
 /// Explores every interleaving with up to four preemptions. Bugs of this kind show with two or three, and each further
 /// one takes six times as long.
