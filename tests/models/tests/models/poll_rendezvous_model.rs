@@ -130,11 +130,11 @@ impl Drop for Steps<'_> {
 }
 
 /// Polls to the end, and then uses the cell again.
-fn to_the_end(pending: u32, by_thread: bool, released: bool) {
+fn to_the_end(spin: u32, pending: u32, by_thread: bool, released: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
     let (mut poller, pending_host) =
-        pair(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: pending, by_thread });
+        pair(spin, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: pending, by_thread });
     let hosting = thread::spawn(move || host(pending_host, released));
     let (task, waker) = Task::new();
     loop {
@@ -155,29 +155,34 @@ fn to_the_end(pending: u32, by_thread: bool, released: bool) {
 
 #[test]
 fn every_wake_leads_to_a_poll() {
-    model(|| to_the_end(1, true, false));
+    model(|| to_the_end(0, 1, true, false));
 }
 
 #[test]
 fn a_wake_within_the_poll_is_not_lost() {
-    model(|| to_the_end(2, false, false));
+    model(|| to_the_end(0, 2, false, false));
+}
+
+#[test]
+fn no_order_is_lost_while_the_host_waits_awake() {
+    model(|| to_the_end(1, 1, true, false));
 }
 
 #[test]
 fn a_slow_end_is_reported() {
-    model(|| to_the_end(0, false, true));
+    model(|| to_the_end(0, 0, false, true));
 }
 
 /// Drops the poller after this number of polls, while a wake may be in progress.
-fn left_after(poll_rendezvous: u32, by_thread: bool) {
+fn left_after(spin: u32, polls: u32, by_thread: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
     let (mut poller, pending_host) =
-        pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 2, by_thread });
+        pair::<_, _, u32>(spin, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 2, by_thread });
     let hosting = thread::spawn(move || host(pending_host, false));
     let (_task, waker) = Task::new();
     let mut over = false;
-    for _ in 0..poll_rendezvous {
+    for _ in 0..polls {
         over = poller.poll(&waker).is_ready();
         lent.add();
     }
@@ -190,17 +195,17 @@ fn left_after(poll_rendezvous: u32, by_thread: bool) {
 
 #[test]
 fn it_can_be_left_before_the_first_poll() {
-    model(|| left_after(0, false));
+    model(|| left_after(0, 0, false));
 }
 
 #[test]
 fn it_can_be_left_between_two_polls() {
-    model(|| left_after(1, false));
+    model(|| left_after(0, 1, false));
 }
 
 #[test]
 fn it_can_be_left_while_a_wake_is_under_way() {
-    model(|| left_after(1, true));
+    model(|| left_after(0, 1, true));
 }
 
 /// The poller is finished, released, or dropped before the end. The result stays with the host, or the poller takes it.
