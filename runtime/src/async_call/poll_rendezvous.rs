@@ -22,8 +22,9 @@
 //!   later wakes of this call.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
-//! So where orders have followed each other closely, the host spins for the next one, for as long as a poller spins for
-//! its answer. What else is in its runtime has had its turns before.
+//! So where orders have followed each other closely, and what woke the body was another thread, the host spins for the
+//! next one, for as long as a poller spins for its answer. What the body waits for in the host's own runtime does not
+//! wait for that.
 //!
 //! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):**
 //! its callee sleeps between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
@@ -225,6 +226,8 @@ struct Wakes {
     is_woken: bool,
     /// The executor polls where it is woken, so it is woken on another thread.
     is_inline: bool,
+    /// The thread that the last wake came from, until it is asked for.
+    woken_by: Option<ThreadKey>,
 }
 
 impl WakerRelay {
@@ -251,6 +254,11 @@ impl WakerRelay {
 
     fn is_woken(&self) -> bool {
         self.wakes().is_woken
+    }
+
+    /// Whether there was a wake since this was asked, and the last came from another thread than the calling one.
+    fn take_woken_elsewhere(&self) -> bool {
+        self.wakes().woken_by.take().is_some_and(|thread| thread != current_thread_key())
     }
 
     /// Passes wakes on to the poller again, and the one that came meanwhile.
@@ -286,6 +294,7 @@ impl Wake for WakerRelay {
     fn wake_by_ref(self: &Arc<Self>) {
         let mut wakes = self.wakes();
         wakes.is_woken = true;
+        wakes.woken_by = Some(current_thread_key());
         let is_held = wakes.is_held;
         drop(wakes);
         if !is_held {
@@ -307,11 +316,11 @@ pub(crate) struct PollBudget {
     pub(crate) turns: u32,
     /// After this time nothing more is begun.
     pub(crate) time: Duration,
-    /// After so many orders in a row that came soon after the one before, the host waits awake for the next.
+    /// After so many close orders in a row, the host waits awake for the next.
     pub(crate) close_orders: u32,
 }
 
-/// An order comes soon that comes within this time.
+/// An order is close that comes within this time, after a wake from another thread.
 const SOON: Duration = Duration::from_micros(20);
 
 /// What is left of a [`PollBudget`].
@@ -532,7 +541,7 @@ pub(crate) struct Host<E> {
     end: HostEnd<E>,
     /// When the last order was served.
     served: Option<Instant>,
-    /// How many orders in a row came soon.
+    /// How many orders in a row were close.
     close_orders: u32,
 }
 
@@ -571,7 +580,8 @@ impl<E> Host<E> {
                 None => {
                     let now = Instant::now();
                     let came_soon = served.is_some_and(|served| now.saturating_duration_since(served) < SOON);
-                    *close_orders = if came_soon { close_orders.saturating_add(1) } else { 0 };
+                    let is_close = came_soon && shared.relay.take_woken_elsewhere();
+                    *close_orders = if is_close { close_orders.saturating_add(1) } else { 0 };
                     BudgetLeft { polls, turns, since: now }
                 }
                 Some(left) if shared.relay.is_woken() && lasts(left) => left,
