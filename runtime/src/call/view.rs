@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ use crate::thread::{Inspect, Role};
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
 ///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
-///   holds for files that are added to, removed from or replaced in the directory of the view.
+///   holds for files that are added to, removed from or replaced in the directory of the view, and for what links in
+///   it lead to.
 /// - **A thread started inside** is in the view, and stays there.
 /// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's
 ///   files.
@@ -255,7 +257,12 @@ enum Etc {
 
 impl ViewBuilder {
     /// Shows each entry of a directory over the entry of `/etc` of the same name, in place of those of
-    /// `/etc/netns/NAME`.
+    /// `/etc/netns/NAME`. Links are followed.
+    ///
+    /// An entry that `/etc` lacks is an error, where `ip netns exec` warns and goes on. Left out are those whose name
+    /// is one that editors and other programs use while they change a file: it begins with `.` or `#`, or ends with
+    /// `~`. A file under any other name may be there for a few milliseconds, until it is renamed to the file that it
+    /// replaces.
     pub fn etc(mut self, directory: impl Into<PathBuf>) -> ViewBuilder {
         self.etc = Etc::At(directory.into());
         self
@@ -284,7 +291,8 @@ impl ViewBuilder {
     /// Sets where names of hosts are looked up, in the words of `nsswitch.conf(5)`: `files dns` unless set.
     ///
     /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
-    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word.
+    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word; if it has no line for `hosts`,
+    /// that is the default of the C library, `files dns`.
     pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
         self.services = Some(services.into());
         self
@@ -311,8 +319,10 @@ impl ViewBuilder {
     /// - [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, or where home's mount namespace
     ///   belongs to a user namespace above.
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
-    ///   where the namespace has several names with a directory in `/etc/netns`.
-    /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over.
+    ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
+    ///   cover that directory, or where `nsswitch.conf` is not a regular file of less than 1 MiB.
+    /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over, where a link in the
+    ///   directory leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
@@ -353,9 +363,13 @@ fn directory_of_name(net: &NetNs) -> Result<Option<PathBuf>, Error> {
 }
 
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
+    let operation = || format!("make a view of {net}: find the directory {:?}", directory.to_string_lossy());
+    if directory.as_os_str().as_bytes().contains(&0) {
+        return Err(Error::new(ErrorKind::NotFound, operation(), "the path contains a NUL byte"));
+    }
     std::path::absolute(directory).map_err(|source| {
-        let operation = format!("make a view of {net}: find {}", directory.display());
-        Error::from_io(ErrorKind::NotFound, operation, source)
+        let why = source.to_string();
+        Error::from_io(ErrorKind::NotFound, operation(), source).explain(|_| Some(why))
     })
 }
 

@@ -4,6 +4,9 @@
 //! - `replaced`: `/etc/resolv.conf` is a link, and is replaced at home
 //! - `missing`: `/etc/resolv.conf` is not there, or leads nowhere
 //! - `services`: programs that answer for names listen on their sockets
+//! - `nscd`: `nsswitch.conf` is unusual, and nscd listens
+//! - `own-directory`: entries of the view's directory cover that directory and one another, or are hidden
+//! - `jail`: the process has called `chroot(2)`, and there is no `/sys`
 //! - `covered`: a part of `/sys` is covered, as in a container
 //! - `chroot`: the process has called `chroot(2)`
 //! - `foreign-mounts`: home's mount namespace belongs to the parent user namespace
@@ -52,6 +55,9 @@ fn main() {
                 "replaced" => replaced(),
                 "missing" => missing(),
                 "services" => services(),
+                "nscd" => nscd(),
+                "own-directory" => own_directory(),
+                "jail" => jail(),
                 "chroot" => chrooted(),
                 other => panic!("what is {other:?}?"),
             }
@@ -279,6 +285,118 @@ fn services() {
         assert!(unchanged.run(connect("/run/nscd/socket")).expect("the view"));
         assert!(unchanged.run(|| read("/etc/nsswitch.conf")).expect("the view").contains("mdns4_minimal"));
     });
+}
+
+fn nscd() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    fs::create_dir("/run/nscd").expect("a directory");
+    let _nscd = UnixListener::bind("/run/nscd/socket").expect("a socket");
+    fs::create_dir_all("/run/systemd/resolve").expect("a directory");
+    let _resolve = UnixListener::bind("/run/systemd/resolve/io.systemd.Resolve").expect("a socket");
+    let answers = || {
+        ["/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"]
+            .map(|path| std::os::unix::net::UnixStream::connect(path).is_ok())
+    };
+    assert_eq!(answers(), [true, true]);
+    // In the directory of the view.
+    fs::create_dir("/etc/view").expect("a directory");
+    let cases: [(&[u8], _); 6] = [
+        (b"passwd: files\n", false),
+        (b"", false),
+        (b"# \xe9t\xe9\nhosts: files dns\n", false),
+        (b"# \xe9t\xe9\nhosts: files resolve\n", true),
+        // The C library takes the last line, and white space before the colon.
+        (b"hosts: files resolve\nhosts : dns\n", false),
+        (b"hosts: dns\n  hosts\t:resolve\n", true),
+    ];
+    for (text, has_resolve) in cases {
+        let what = String::from_utf8_lossy(text);
+        fs::write("/etc/view/nsswitch.conf", text).expect("a file");
+        let view = View::builder(&ns).etc("/etc/view").build().expect("a view");
+        let (seen, answers) = view.run(|| (fs::read("/etc/nsswitch.conf"), answers())).expect("the view");
+        assert_eq!((seen.expect("a file"), answers), (text.to_vec(), [false, has_resolve]), "{what}");
+    }
+    fs::remove_file("/etc/view/nsswitch.conf").expect("it is there");
+    // At home.
+    let cases: [(&[u8], &[u8]); 4] = [
+        (b"# \xe9t\xe9\nhosts: files resolve\npasswd: files", b"# \xe9t\xe9\npasswd: files\nhosts: files dns\n"),
+        (b"passwd: files\n", b"passwd: files\nhosts: files dns\n"),
+        (b"hosts : resolve\nhosts\tresolve\nhostsx: y\n", b"hostsx: y\nhosts: files dns\n"),
+        (b"", b"hosts: files dns\n"),
+    ];
+    for (at_home, expected) in cases {
+        fs::write("/etc/nsswitch.conf", at_home).expect("a file");
+        let view = ns.view().expect("a view");
+        let (seen, answers) = view.run(|| (fs::read("/etc/nsswitch.conf"), answers())).expect("the view");
+        assert_eq!((seen.expect("a file"), answers), (expected.to_vec(), [false, false]));
+    }
+    // What cannot be read is an error: not a view with home's file.
+    fs::remove_file("/etc/nsswitch.conf").expect("it is there");
+    fs::create_dir("/etc/nsswitch.conf").expect("a directory");
+    let error = ns.view().expect_err("it is a directory");
+    assert!(error.to_string().contains("read /etc/nsswitch.conf: it is not a regular file"), "{error}");
+    View::builder(&ns).names_as_at_home().build().expect("it is not read");
+    // The default of the C library, without the file.
+    fs::remove_dir("/etc/nsswitch.conf").expect("it is there");
+    assert_eq!(ns.view().expect("a view").run(answers).expect("the view"), [false, false]);
+}
+
+fn own_directory() {
+    fs::create_dir_all("/etc/netns/blue/netns").expect("a directory");
+    fs::write("/etc/netns/blue/resolv.conf", "# blue's\n").expect("a file");
+    let ns = NetNs::create_named("blue").expect("root of this user namespace");
+    let error = ns.view().expect_err("it would cover the directory");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let message = error.to_string();
+    let what = "mount /etc/netns/blue/netns over /etc/netns: it would cover /etc/netns/blue itself";
+    assert!(message.contains(what), "{message}");
+    fs::remove_dir("/etc/netns/blue/netns").expect("it is there");
+    // A directory may cover what a link of another entry leads to.
+    fs::create_dir("/etc/netns/blue/ssl").expect("a directory");
+    fs::create_dir("/etc/ssl").expect("a directory");
+    fs::write("/etc/ssl/hosts", "# below ssl\n").expect("a file");
+    symlink("/etc/ssl/hosts", "/etc/netns/blue/hosts").expect("a link");
+    let view = ns.view().expect("a view");
+    for _ in 0..3 {
+        let seen = || (read("/etc/resolv.conf"), read("/etc/hosts"), Path::new("/etc/ssl/hosts").exists());
+        assert_eq!(view.run(seen).expect("the view"), ("# blue's\n".into(), "# below ssl\n".into(), false));
+    }
+    // A hidden file is left out while `/etc` has none of this name.
+    fs::write("/etc/netns/blue/.hidden", "# blue's\n").expect("a file");
+    assert!(!view.run(|| Path::new("/etc/.hidden").exists()).expect("the view"));
+    fs::write("/etc/.hidden", "# home's\n").expect("a file");
+    assert_eq!(view.run(|| read("/etc/.hidden")).expect("the view"), "# blue's\n");
+}
+
+fn jail() {
+    let at = |path: &str| Path::new("/run/jail").join(path);
+    for name in ["", "etc", "proc", "mnt", "mnt/view"] {
+        fs::create_dir(at(name)).expect("a directory");
+    }
+    for name in ["hosts", "resolv.conf", "nsswitch.conf"] {
+        fs::write(at("etc").join(name), "# the jail's\n").expect("a file");
+    }
+    fs::write(at("mnt/view/hosts"), "# the view's\n").expect("a file");
+    mount(Some("/proc"), &at("proc"), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("a mount");
+    nix::unistd::chroot("/run/jail").expect("root of this user namespace");
+    nix::unistd::chdir("/").expect("a directory");
+    let ns = NetNs::new().expect("root of this user namespace");
+    let builder = View::builder(&ns).without_sys();
+    // `/mnt` is where the files of the view itself are made.
+    let view = builder.clone().etc("/mnt/view").resolv_conf("# text\n").build().expect("a view");
+    for _ in 0..3 {
+        let seen = || (read("/etc/hosts"), read("/etc/resolv.conf"), read("/mnt/view/hosts"));
+        let expected = ["# the view's\n", "# text\n", "# the view's\n"].map(str::to_owned);
+        assert_eq!(<[String; 3]>::from(view.run(seen).expect("the view")), expected);
+    }
+    // Without files of its own a view needs no place for them.
+    fs::rename("/mnt", "/elsewhere").expect("a directory");
+    let plain = builder.clone().names_as_at_home();
+    assert_eq!(plain.build().expect("a view").run(|| read("/etc/hosts")).expect("the view"), "# the jail's\n");
+    let linked = builder.clone().names_as_at_home().etc("/elsewhere/view").build().expect("a view");
+    assert_eq!(linked.run(|| read("/etc/hosts")).expect("the view"), "# the view's\n");
+    let error = builder.hosts("").build().expect_err("there is no place for it");
+    assert!(error.to_string().contains("find a directory to work in"), "{error}");
 }
 
 fn covered() {

@@ -2,11 +2,14 @@
 //! `tests/src/bin/views.rs`, which `users/view_files.rs` runs.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use in_netns::{Call, ErrorKind, NetNs, View, in_netns, with_netns, with_netns_async};
 use in_netns_examples::netlink::Netlink;
@@ -148,6 +151,156 @@ fn a_view_follows_the_files_of_its_directory() {
     assert_eq!(threads_in(view.netns()), [0; 0]);
     fs::remove_file(directory.path().join("in-netns-no-such-file")).unwrap();
     assert_eq!(view.run(read).unwrap(), read());
+}
+
+#[test]
+fn a_link_in_the_directory_of_a_view_is_followed_each_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (directory, destination) = (scratch.path().join("etc"), scratch.path().join("destination"));
+    fs::create_dir(&directory).unwrap();
+    symlink(&destination, directory.join("hosts")).unwrap();
+    fs::write(&destination, "one").unwrap();
+    let view = View::builder(&NetNs::new().unwrap()).etc(&directory).build().unwrap();
+    let read = || fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(view.run(read).unwrap(), "one");
+    for text in ["two", "three"] {
+        fs::write(scratch.path().join("new"), text).unwrap();
+        fs::rename(scratch.path().join("new"), &destination).unwrap();
+        assert_eq!(view.run(read).unwrap(), text);
+    }
+    // A link that leads nowhere is an error, and not home's file.
+    fs::remove_file(&destination).unwrap();
+    let error = view.run(read).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let link = directory.join("hosts");
+    assert!(
+        error.to_string().contains(&format!("open {}: it is a link that leads nowhere", link.display())),
+        "{error}"
+    );
+    fs::write(&destination, "four").unwrap();
+    assert_eq!(view.run(read).unwrap(), "four");
+}
+
+/// A directory with `hosts`, which another thread replaces all the time while `act` runs: by a new file at this path,
+/// which is there for 2 ms of each `period`.
+fn while_hosts_is_replaced<R>(new: impl Fn(&Path) -> PathBuf, period: Duration, act: impl FnOnce(&Path) -> R) -> R {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("etc");
+    fs::create_dir(&directory).unwrap();
+    let (file, new) = (directory.join("hosts"), new(&directory));
+    fs::write(&file, "the view's").unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                fs::write(&new, "the view's").unwrap();
+                let there = Duration::from_millis(2).min(period);
+                thread::sleep(there);
+                fs::rename(&new, &file).unwrap();
+                thread::sleep(period.saturating_sub(there));
+            }
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(&directory)));
+        stop.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn a_file_that_is_replaced_as_usual_stops_no_call() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for new in [".hosts.tmp", "hosts.new"] {
+        while_hosts_is_replaced(
+            |directory| directory.join(new),
+            Duration::from_millis(50),
+            |directory| {
+                let view = (0..100).map(|_| View::builder(&ns).etc(directory).build()).find_map(Result::ok).unwrap();
+                let until = Instant::now() + Duration::from_secs(1);
+                while Instant::now() < until {
+                    let seen = view.run(|| fs::read_to_string("/etc/hosts").unwrap());
+                    assert_eq!(seen.unwrap_or_else(|error| panic!("{new}: {error}")), "the view's");
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_view_is_made_of_files_that_are_replaced_meanwhile() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    // Made elsewhere: at each moment the directory has `hosts` and nothing else.
+    while_hosts_is_replaced(
+        |directory| directory.with_file_name("new"),
+        Duration::from_millis(1),
+        |directory| {
+            for _ in 0..300 {
+                View::builder(&ns).etc(directory).build().unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn what_editors_leave_in_the_directory_of_a_view_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("hosts"), "the view's").unwrap();
+    for name in [".hosts.swp", "hosts~", "#hosts#"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    symlink("user@host.1234", directory.path().join(".#hosts")).unwrap();
+    let view = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap();
+    let read = || fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(view.run(read).unwrap(), "the view's");
+}
+
+#[test]
+fn a_name_that_is_not_text_is_an_error_that_names_the_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(OsStr::from_bytes(b"odd-\xff")), "").unwrap();
+    let error = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("there is no /etc/odd-\u{fffd} to mount it over"), "{error}");
+    // Where it is of no account, it stops nothing.
+    fs::rename(
+        directory.path().join(OsStr::from_bytes(b"odd-\xff")),
+        directory.path().join(OsStr::from_bytes(b".\xff")),
+    )
+    .unwrap();
+    View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap();
+}
+
+#[test]
+fn a_file_of_names_that_cannot_be_read_is_an_error_and_never_a_wait() {
+    let ns = NetNs::new().unwrap();
+    let error_with = |make: &dyn Fn(&Path)| {
+        let directory = tempfile::tempdir().unwrap();
+        make(&directory.path().join("nsswitch.conf"));
+        let builder = View::builder(&ns).etc(directory.path());
+        let (send, receive) = std::sync::mpsc::channel();
+        thread::spawn(move || send.send(builder.build().map(drop)));
+        let error = receive.recv_timeout(Duration::from_secs(10)).expect("it ends").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let what = format!("read {}/nsswitch.conf: ", directory.path().display());
+        let message = error.to_string();
+        message.split_once(&what).unwrap_or_else(|| panic!("{message}")).1.to_owned()
+    };
+    let fifo = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert_eq!(error_with(&fifo), "it is not a regular file");
+    assert_eq!(error_with(&|path| symlink("/dev/zero", path).unwrap()), "it is not a regular file");
+    let large = |path: &Path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(error_with(&large), "it is as large as 1 MiB, or larger");
+}
+
+#[test]
+fn a_path_that_no_directory_can_have_is_named_with_the_reason() {
+    let ns = NetNs::new().unwrap();
+    for (path, why) in [("/a\0b", r#"directory "/a\0b": the path contains a NUL byte"#), ("", "an empty path")] {
+        let error = View::builder(&ns).etc(path).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
 
 /// What the C library compares to find out whether `resolv.conf` is another one than before. The device is not part of

@@ -76,6 +76,8 @@ fn pidfd_of(process: &Child) -> OwnedFd {
 
 #[test]
 fn it_shows_the_files_the_hostname_and_the_interfaces_of_the_process() {
+    // A test beside it could use the thread that is looked at.
+    let _alone = alone();
     let container = Container::start("shown");
     let at_home = (hostname(), interfaces(), KINDS.map(namespace));
     let pidfd = pidfd_of(&container.0);

@@ -4,15 +4,20 @@
 //! path: nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a
 //! view has an `nsswitch.conf(5)` of its own, and what is at those paths is covered.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::{Expected, step};
 use crate::error::{Error, ErrorKind};
@@ -44,125 +49,294 @@ const SOCKETS: [(&str, &str); 4] = [
 /// The directory of nscd, which the C library asks before it reads `nsswitch.conf`.
 const NSCD: [&str; 2] = ["/run/nscd", "/var/run/nscd"];
 
+/// The sources of names of hosts where an `nsswitch.conf` names none: those of the C library (`nss/nss_database.c` in
+/// glibc). Older ones take the same two in the other order.
+const DEFAULT_SERVICES: &str = "files dns";
+
+/// What is to be shown over an entry of `/etc`, opened before anything is mounted.
+struct Entry {
+    name: OsString,
+    path: PathBuf,
+    source: OwnedFd,
+    /// Whether the path leads to the source in the view too, when everything is mounted.
+    is_visible: bool,
+}
+
 impl Files {
     /// On a thread in the mount namespace of the view, none of whose mounts shows elsewhere: mounts the files. Returns
     /// what is to be found in the view from then on.
     pub(super) fn mount(&self, netns: &NetNs) -> Result<Vec<Expected>, Error> {
         let mut expected = Vec::new();
-        let mut own = Vec::new();
-        let mut services = self.services.clone();
-        if let Some(directory) = &self.directory {
-            // Before its entries: what changes from now on is noticed.
-            expected.push(Expected::now(directory));
-            for (name, path) in entries(directory).map_err(step(netns, format!("list {}", directory.display())))? {
-                if (name == "resolv.conf" && self.resolv_conf.is_some()) || (name == "hosts" && self.hosts.is_some()) {
-                    continue;
-                }
-                if name == NSSWITCH && services.is_some() {
-                    services = services_of(&fs::read_to_string(&path).unwrap_or_default());
-                }
-                own.push((name, path));
-            }
-        }
-        let scratch = Scratch::mount(netns)?;
+        // Before the first mount, which may cover what is looked up.
+        let entries = match &self.directory {
+            Some(directory) => self.entries(netns, directory, &mut expected)?,
+            None => Vec::new(),
+        };
         let mut texts = Vec::new();
         for (name, text) in [("resolv.conf", &self.resolv_conf), ("hosts", &self.hosts)] {
-            texts.extend(text.as_ref().map(|text| (name, text.clone())));
+            texts.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
         }
-        let has_nsswitch = own.iter().any(|(name, _)| name == NSSWITCH);
-        if let Some(services) = self.services.as_ref().filter(|_| !has_nsswitch) {
-            // Without the file, the C library asks none of those programs but nscd.
-            if let Ok(text) = fs::read_to_string(Path::new(ETC).join(NSSWITCH)) {
-                texts.push((NSSWITCH, with_services(&text, services)));
+        let mut covers = Vec::new();
+        if let Some(services) = &self.services {
+            let own = entries.iter().find(|entry| entry.name == NSSWITCH).map(|entry| entry.path.as_path());
+            let home = Path::new(ETC).join(NSSWITCH);
+            let path = own.unwrap_or(&home);
+            let text = match read_regular(path) {
+                // Without the file, the C library asks none of those programs but nscd.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
+            };
+            let of_file = text.as_ref().filter(|_| own.is_some());
+            let services = match of_file.map(|text| services_of(&String::from_utf8_lossy(text))) {
+                Some(listed) => listed.unwrap_or_else(|| DEFAULT_SERVICES.to_owned()),
+                None => services.clone(),
+            };
+            if let Some(text) = text.filter(|_| own.is_none()) {
+                texts.push((NSSWITCH, with_services(&text, &services)));
             }
+            covers = places_to_cover(&services, &mut expected);
         }
-        for (name, text) in texts {
-            let path = scratch.file(name, &text).map_err(step(netns, format!("write a {name} of its own")))?;
-            own.push((name.into(), path));
+        let scratch = if texts.is_empty() && covers.is_empty() { None } else { Some(Scratch::mount(netns)?) };
+        let over = |name: &OsStr| Path::new(ETC).join(name);
+        for Entry { name, path, source, is_visible } in entries {
+            expected.extend(bind(netns, source, &path, &over(&name), is_visible)?);
         }
-        for (name, path) in own {
-            let target = Path::new(ETC).join(&name);
-            let bound = bind(&path, &target).map_err(|(what, errno)| {
-                step(netns, what)(errno).explain(|kind| {
-                    (kind == ErrorKind::NotFound && !target.exists()).then(|| {
-                        format!(
-                            "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or \
-                             leave it out of the view",
-                            target.display()
-                        )
-                    })
-                })
-            })?;
-            expected.push(bound);
-        }
-        if let Some(services) = services {
-            let listed = |service: &str| services.split_ascii_whitespace().any(|listed| listed.starts_with(service));
-            let covered =
-                SOCKETS.into_iter().filter(|(service, _)| !listed(service)).map(|(_, path)| (path, &scratch.no_socket));
-            let mut covered: Vec<_> = covered.filter(|(path, _)| Path::new(path).exists()).collect();
-            let nscd = if fs::canonicalize("/var/run").is_ok_and(|run| run == Path::new("/run")) { 1 } else { 2 };
-            for path in &NSCD[..nscd] {
-                if Path::new(path).is_dir() {
-                    covered.push((path, &scratch.empty));
-                } else {
-                    expected.push(Expected { path: path.into(), found: None });
-                }
+        if let Some(scratch) = scratch {
+            for (name, text) in texts {
+                let written = scratch.file(name, &text);
+                let path = written.map_err(io_step(netns, format!("write a {name} of its own")))?;
+                expected.extend(bind(netns, open(netns, &path)?, &path, &over(name.as_ref()), false)?);
             }
-            for (path, cover) in covered {
-                expected.push(bind(cover, Path::new(path)).map_err(|(what, errno)| step(netns, what)(errno))?);
+            for (path, cover) in covers {
+                let cover = match cover {
+                    Cover::Socket => &scratch.no_socket,
+                    Cover::Directory => &scratch.empty,
+                };
+                expected.extend(bind(netns, open(netns, cover)?, cover, Path::new(path), false)?);
             }
+            scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
-        scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         Ok(expected)
     }
-}
 
-/// The entries of a directory, by name.
-fn entries(directory: &Path) -> nix::Result<Vec<(String, PathBuf)>> {
-    let list = || {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let name = entry.file_name().into_string().map_err(|_| io::Error::from(Errno::EILSEQ))?;
-            found.push((name, entry.path()));
+    /// The entries of the directory that are to be shown. What must not change about the directory is added to
+    /// `expected`.
+    fn entries(&self, netns: &NetNs, directory: &Path, expected: &mut Vec<Expected>) -> Result<Vec<Entry>, Error> {
+        /// Programs replace a file by way of one with another name, which is there for a moment.
+        const TRIES: u32 = 50;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let before = expected.len();
+        for _ in 1..TRIES {
+            match self.look_at(netns, directory, expected) {
+                Err(error) if error.kind() == ErrorKind::NotFound => expected.truncate(before),
+                found => return found,
+            }
+            thread::sleep(PAUSE);
         }
-        found.sort_unstable();
-        Ok(found)
-    };
-    list().map_err(|error| errno_of(&error))
+        self.look_at(netns, directory, expected)
+    }
+
+    fn look_at(&self, netns: &NetNs, directory: &Path, expected: &mut Vec<Expected>) -> Result<Vec<Entry>, Error> {
+        // Before its entries: what changes from now on is noticed.
+        expected.push(Expected::now(directory));
+        let names = names_in(directory).map_err(io_step(netns, format!("list {}", directory.display())))?;
+        let mut entries = Vec::new();
+        for name in names {
+            if (name == "resolv.conf" && self.resolv_conf.is_some()) || (name == "hosts" && self.hosts.is_some()) {
+                continue;
+            }
+            let (path, target) = (directory.join(&name), Path::new(ETC).join(&name));
+            if !leads_somewhere(&target) {
+                if is_left_by_editor(&name) {
+                    expected.push(Expected { path: target, found: None });
+                    continue;
+                }
+                return Err(no_target(netns, &path, &target, Errno::ENOENT));
+            }
+            let source = open(netns, &path)?;
+            entries.push(Entry { name, path, source, is_visible: true });
+        }
+        self.find_covered(netns, directory, &mut entries)?;
+        Ok(entries)
+    }
+
+    /// Finds the entries whose path leads elsewhere when the others are mounted. The directory itself must stay.
+    fn find_covered(&self, netns: &NetNs, directory: &Path, entries: &mut [Entry]) -> Result<(), Error> {
+        let resolved = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
+        let own = fs::canonicalize(directory).map_err(io_step(netns, format!("find {}", directory.display())))?;
+        let texts = [("resolv.conf", self.resolv_conf.is_some()), ("hosts", self.hosts.is_some()), (NSSWITCH, true)];
+        let mut names: BTreeSet<OsString> = entries.iter().map(|entry| entry.name.clone()).collect();
+        names.extend(texts.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.into()));
+        let targets: Vec<_> = names
+            .into_iter()
+            .map(|name| {
+                let target = resolved(Path::new(ETC).join(&name));
+                (name, target)
+            })
+            .collect();
+        if let Some((name, target)) = targets.iter().find(|(_, target)| own.starts_with(target)) {
+            let what = format!("mount {} over {}", directory.join(name).display(), target.display());
+            let why = format!(
+                "it would cover {} itself, whose changes the view has to notice: take this entry out of it, or choose \
+                 another directory with `View::builder(&ns).etc(…)`",
+                directory.display()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, format!("make a view of {netns}: {what}"), why));
+        }
+        for Entry { name, path, is_visible, .. } in entries {
+            let source = resolved(path.clone());
+            *is_visible = !targets.iter().any(|(other, target)| other != name && source.starts_with(target));
+        }
+        Ok(())
+    }
 }
 
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+/// The names in a directory, in order.
+fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
-/// Mounts one file or directory over another, links followed. What failed is told with the error.
-fn bind(source: &Path, target: &Path) -> Result<Expected, (String, Errno)> {
-    /// More than one only where the target is replaced all the time.
-    const TRIES: u32 = 16;
-    let what = |errno| (format!("mount {} over {}", source.display(), target.display()), errno);
-    let from = sys::files::open_for_lookup(source).map_err(what)?;
-    for _ in 0..TRIES {
-        let onto = sys::files::open_for_lookup(target).map_err(what)?;
-        match sys::bind_mount(&from, &onto) {
-            // It was replaced after it was opened.
-            Err(Errno::ENOENT) => {}
-            mounted => return mounted.and_then(|()| Expected::file(target, &from)).map_err(what),
+/// Whether a name is one that editors and other programs give to files of their own beside the file that they change.
+/// `ip netns exec` warns of those, as of each entry that `/etc` lacks, and goes on.
+fn is_left_by_editor(name: &OsStr) -> bool {
+    matches!(name.as_bytes(), [b'.' | b'#', ..] | [.., b'~'])
+}
+
+/// Whether there is something to mount over. An error other than that there is not shows when it is mounted over.
+fn leads_somewhere(target: &Path) -> bool {
+    !fs::metadata(target).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Names the step of making a view that failed.
+fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
+    move |error| match error.raw_os_error() {
+        Some(errno) => step(netns, what)(Errno::from_raw(errno)),
+        None => Error::new(ErrorKind::Unsupported, format!("make a view of {netns}: {what}"), error.to_string()),
+    }
+}
+
+fn no_target(netns: &NetNs, source: &Path, target: &Path, errno: Errno) -> Error {
+    step(netns, format!("mount {} over {}", source.display(), target.display()))(errno).explain(|_| {
+        Some(format!(
+            "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of \
+             the view",
+            target.display()
+        ))
+    })
+}
+
+/// Opens what is to be mounted, links followed.
+fn open(netns: &NetNs, source: &Path) -> Result<OwnedFd, Error> {
+    sys::files::open_for_lookup(source).map_err(|errno| {
+        step(netns, format!("open {}", source.display()))(errno).explain(|kind| {
+            (kind == ErrorKind::NotFound).then(|| {
+                if source.is_symlink() {
+                    "it is a link that leads nowhere: make the file, or take the link out of the directory".into()
+                } else {
+                    "it was removed while the view was made; call again".into()
+                }
+            })
+        })
+    })
+}
+
+/// Reads a small file of text. Never waits for another program, as the opening of a FIFO does.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 1 << 20;
+    let file = fs::File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let (mut text, mut file) = (Vec::new(), file.take(LARGEST));
+    file.read_to_end(&mut text)?;
+    if file.limit() == 0 { Err(io::Error::other("it is as large as 1 MiB, or larger")) } else { Ok(text) }
+}
+
+/// What a socket, or a directory of sockets, is covered by.
+enum Cover {
+    Socket,
+    Directory,
+}
+
+/// The sockets of programs that answer for names and are not listed. nscd is never listed.
+fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'static str, Cover)> {
+    let listed = |service: &str| services.split_ascii_whitespace().any(|listed| listed.starts_with(service));
+    let mut places: Vec<_> = SOCKETS
+        .into_iter()
+        .filter(|(service, path)| !listed(service) && Path::new(path).exists())
+        .map(|(_, path)| (path, Cover::Socket))
+        .collect();
+    let nscd = if fs::canonicalize("/var/run").is_ok_and(|run| run == Path::new("/run")) { 1 } else { 2 };
+    for path in &NSCD[..nscd] {
+        if Path::new(path).is_dir() {
+            places.push((path, Cover::Directory));
+        } else {
+            expected.push(Expected { path: path.into(), found: None });
         }
     }
-    Err(what(Errno::EBUSY))
+    places
 }
 
-/// The text of an `nsswitch.conf` with these sources of names of hosts.
-fn with_services(text: &str, services: &str) -> String {
-    let mut lines: Vec<_> = text.lines().filter(|line| services_of(line).is_none()).map(str::to_owned).collect();
-    lines.push(format!("hosts: {services}\n"));
-    lines.join("\n")
+/// Mounts one file or directory over another, links followed. Returns what is to be found in the view: at the target,
+/// and where the source is to be seen in the view, there too.
+fn bind(
+    netns: &NetNs,
+    mut source: OwnedFd,
+    path: &Path,
+    target: &Path,
+    is_visible: bool,
+) -> Result<impl Iterator<Item = Expected>, Error> {
+    /// More than one only where one of them is replaced all the time.
+    const TRIES: u32 = 16;
+    let failed = |errno| step(netns, format!("mount {} over {}", path.display(), target.display()))(errno);
+    for _ in 0..TRIES {
+        let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {
+            Errno::ENOENT => no_target(netns, path, target, errno),
+            errno => failed(errno),
+        })?;
+        let mounted = match sys::bind_mount(&source, &onto) {
+            // One of them was replaced after it was opened.
+            Err(Errno::ENOENT) => match sys::files::open_for_lookup(path) {
+                Ok(new) => {
+                    source = new;
+                    continue;
+                }
+                // It was removed: nothing is mounted, and what is expected of its path has the view made anew.
+                Err(Errno::ENOENT) => false,
+                Err(errno) => return Err(failed(errno)),
+            },
+            mounted => mounted.map(|()| true).map_err(failed)?,
+        };
+        let at_target = if mounted { Some(Expected::file(target, &source).map_err(failed)?) } else { None };
+        let at_source = if is_visible { Some(Expected::file(path, &source).map_err(failed)?) } else { None };
+        return Ok(at_target.into_iter().chain(at_source));
+    }
+    Err(failed(Errno::EBUSY))
 }
 
-/// The sources of names of hosts in the text of an `nsswitch.conf`.
+/// The text of an `nsswitch.conf` with these sources of names of hosts. It may have bytes that are not UTF-8.
+fn with_services(text: &[u8], services: &str) -> Vec<u8> {
+    let others = text.split_inclusive(|byte| *byte == b'\n');
+    let mut new =
+        others.filter(|line| services_of(&String::from_utf8_lossy(line)).is_none()).collect::<Vec<_>>().concat();
+    if new.last().is_some_and(|byte| *byte != b'\n') {
+        new.push(b'\n');
+    }
+    new.extend_from_slice(format!("hosts: {services}\n").as_bytes());
+    new
+}
+
+/// The sources of names of hosts in the text of an `nsswitch.conf`, as the C library reads it: the name of a database
+/// ends at a colon or white space, and of several lines the last one counts.
 pub(super) fn services_of(text: &str) -> Option<String> {
-    text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).map(|services| services.trim().to_owned())
+    let ends_name = |c: char| c == ':' || c.is_ascii_whitespace();
+    let services = |line: &str| {
+        let rest = line.trim_start().strip_prefix("hosts")?;
+        rest.starts_with(ends_name).then(|| rest.trim_start_matches(ends_name).trim_end().to_owned())
+    };
+    text.lines().filter_map(services).next_back()
 }
 
 /// A time of last change that no other file of a view has.
@@ -199,23 +373,21 @@ impl Scratch {
             sys::files::mount_virtual("tmpfs", path, false, Some("mode=0755"))?;
             let root = sys::files::open_for_lookup(path)?;
             let empty = path.join("empty");
-            fs::create_dir(&empty).map_err(|error| errno_of(&error))?;
-            fs::set_permissions(&empty, fs::Permissions::from_mode(0o755)).map_err(|error| errno_of(&error))?;
+            fs::create_dir(&empty)?;
+            fs::set_permissions(&empty, fs::Permissions::from_mode(0o755))?;
             let scratch = Scratch { root, path, no_socket: path.join("no_socket"), empty };
-            scratch.file("no_socket", "")?;
+            scratch.file("no_socket", b"")?;
             Ok(scratch)
         };
-        make().map_err(step(netns, format!("mount a filesystem in memory over {}", path.display())))
+        make().map_err(io_step(netns, format!("mount a filesystem in memory over {}", path.display())))
     }
 
-    fn file(&self, name: &str, text: &str) -> nix::Result<PathBuf> {
+    fn file(&self, name: &str, text: &[u8]) -> io::Result<PathBuf> {
         let path = self.path.join(name);
-        let write = || {
-            fs::write(&path, text)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
-            fs::File::options().write(true).open(&path)?.set_modified(unique_time())
-        };
-        write().map_err(|error| errno_of(&error)).map(|()| path)
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        fs::File::options().write(true).open(&path)?.set_modified(unique_time())?;
+        Ok(path)
     }
 
     /// Takes it off. What is mounted from it stays.
