@@ -14,6 +14,7 @@
 //! **What breaks otherwise:** look-ups for one tenant go to the name server of another, or of the machine.
 
 mod etc;
+mod name_services;
 mod process;
 mod recipe;
 
