@@ -49,6 +49,7 @@ use crate::thread::{Inspect, Role};
 /// - The **working directory** is the caller's, where a directory of that path is there, and `/` otherwise. The
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
+/// - The **root** is the one that the process has when the view is made, or when its mounts are made anew (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
 ///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
@@ -167,7 +168,7 @@ impl View {
     pub fn of_process(process: impl ProcessRef) -> Result<View, Error> {
         let namespaces = process.namespaces()?;
         let net = namespaces.netns().clone();
-        let mounts = on_thread_for_views(|_| namespaces.into_mounts())?;
+        let mounts = on_thread_for_views(|thread| thread.mounts_of_process(namespaces))?;
         Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, None)) })
     }
 

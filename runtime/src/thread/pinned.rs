@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::netns::mounts::{Entry, Mounts, Recipe, Surroundings};
+use crate::netns::mounts::{Entry, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Capabilities, OptionalCalls};
@@ -270,10 +270,19 @@ impl PinnedThread {
         made
     }
 
+    /// Finds out what there is to enter for the view of a process. The thread is at home.
+    pub(crate) fn mounts_of_process(&mut self, namespaces: ProcessNamespaces) -> Result<Mounts, Error> {
+        self.take_own_files()?;
+        namespaces.into_mounts()
+    }
+
+    /// Has the thread stop sharing root, working directory and umask; or, where it did before, have the root that the
+    /// process has now.
     fn take_own_files(&mut self) -> Result<(), Error> {
-        if self.own_files.is_none() {
-            self.own_files = Some(OwnFiles::take()?);
+        if let Some(own) = &mut self.own_files {
+            return own.follow(&self.home.root_path());
         }
+        self.own_files = Some(OwnFiles::take()?);
         Ok(())
     }
 

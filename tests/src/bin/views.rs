@@ -301,17 +301,23 @@ fn chrooted() {
     mount(Some("/"), "/run/root", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("a mount");
     mount_tmpfs("/run/root/mnt");
     fs::write("/run/root/mnt/marker", "").expect("a file");
-    assert!(!Path::new("/mnt/marker").exists());
+    let marker = || Path::new("/mnt/marker").exists();
+    assert!(!marker());
+    // Threads of both kinds that are idle then have had the root from before.
+    let ns = NetNs::new().expect("root of this user namespace");
+    let before = ns.view().expect("a view");
+    assert!(!before.run(marker).expect("the view"));
+    let test = |view: &View| view.command("test").args(["-e", "/mnt/marker"]).status().expect("it starts").success();
+    assert!(!test(&before));
     nix::unistd::chroot("/run/root").expect("root of this user namespace");
     nix::unistd::chdir("/mnt").expect("a directory");
     let root = fs::read_link("/proc/self/root").expect("/proc");
-    let ns = NetNs::new().expect("root of this user namespace");
     let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
     for _ in 0..3 {
-        let (marker, hosts, directory, interfaces) = view
-            .run(|| (Path::new("/mnt/marker").exists(), read("/etc/hosts"), std::env::current_dir(), interfaces()))
-            .expect("the view");
+        let (marker, hosts, directory, interfaces) =
+            view.run(|| (marker(), read("/etc/hosts"), std::env::current_dir(), interfaces())).expect("the view");
         assert!(marker, "its root is the root of the process");
+        assert!(test(&view), "for processes too");
         assert_eq!((hosts.as_str(), directory.expect("it is there").as_path()), ("# the view's\n", Path::new("/mnt")));
         assert_eq!(interfaces, ["lo".to_owned()].into());
         for task in fs::read_dir("/proc/self/task").expect("/proc") {
@@ -319,6 +325,7 @@ fn chrooted() {
             assert_eq!(fs::read_link(task.join("root")).expect("/proc"), root);
         }
     }
+    assert!(!before.run(marker).expect("the view") && !test(&before), "a view keeps its root");
 }
 
 /// The path of a library that this program has loaded.
