@@ -1,7 +1,9 @@
 //! Views: what `ip netns exec` and `nsenter` show, for code of this process.
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
@@ -49,7 +51,8 @@ use crate::thread::{Inspect, Role};
 /// - The **working directory** is the caller's, where a directory of that path is there, and `/` otherwise. The
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
-/// - The **root** is the one that the process has when the view is made, or when its mounts are made anew (`chroot(2)`).
+/// - The **root** is the one that the process has when the view is made, or when its mounts are made anew
+///   (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
 ///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
@@ -132,10 +135,10 @@ impl View {
     ///
     /// # Security
     ///
-    /// Other libraries that a body loads at run time are **not** home's: those of `dlopen(3)`, converters of `iconv(3)`,
-    /// and libidn2, which `getaddrinfo(3)` loads for `AI_IDN`. Such a body runs code from the files of the process, with
-    /// the privileges of this process. The same is true of look-ups of names in a program that is linked with glibc
-    /// statically: it should look up no names in a view of a process that it does not trust.
+    /// Other libraries that a body loads at run time are **not** home's: those of `dlopen(3)`, converters of
+    /// `iconv(3)`, and libidn2, which `getaddrinfo(3)` loads for `AI_IDN`. Such a body runs code from the files of the
+    /// process, with the privileges of this process. The same is true of look-ups of names in a program that is linked
+    /// with glibc statically: it should look up no names in a view of a process that it does not trust.
     ///
     /// # Errors
     ///
@@ -305,8 +308,8 @@ impl ViewBuilder {
     /// Sets where names of hosts are looked up, in the words of `nsswitch.conf(5)`: `files dns` unless set.
     ///
     /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
-    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word. With glibc, neither counts once the
-    /// process has made a [`View::of_process`].
+    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word. With glibc, neither counts once
+    /// the process has made a [`View::of_process`].
     pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
         self.services = Some(services.into());
         self
@@ -335,6 +338,7 @@ impl ViewBuilder {
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
     ///   where the namespace has several names with a directory in `/etc/netns`.
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over.
+    /// - [`ErrorKind::NotADirectory`] where a file is to be shown over a directory, or a directory over a file.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
@@ -375,6 +379,12 @@ fn directory_of_name(net: &NetNs) -> Result<Option<PathBuf>, Error> {
 }
 
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
+    if directory.as_os_str().as_bytes().contains(&0) {
+        let why = "a path cannot contain a NUL byte";
+        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+        let operation = format!("make a view of {net}: find {}", directory.display());
+        return Err(Error::from_io(ErrorKind::Other, operation, source).explain(|_| Some(why.into())));
+    }
     std::path::absolute(directory).map_err(|source| {
         let operation = format!("make a view of {net}: find {}", directory.display());
         Error::from_io(ErrorKind::NotFound, operation, source)

@@ -115,8 +115,8 @@ impl Mounts {
         self.expected.iter().all(Expected::is_met)
     }
 
-    /// Whether the calling thread is there, as far as it can tell: not where it sees no `/proc` that it is in, as in the
-    /// view of a process that has a pid namespace of its own.
+    /// Whether the calling thread is there, as far as it can tell: not where it sees no `/proc` that it is in, as in
+    /// the view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
         let file = ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());

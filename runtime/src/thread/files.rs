@@ -5,8 +5,8 @@
 //! never share it again. So bodies in views run on workers of their own.
 //!
 //! **Promised:** after [`OwnFiles::follow`] the thread has the root that the process has. After [`OwnFiles::restore`]
-//! it is in home's mount namespace, with the root that it last followed the process to, at that root, and with the umask that it began with, whatever a body did to any of these. It holds no directory
-//! but that root.
+//! it is in home's mount namespace, with the root that it last followed the process to, at that root, and with the
+//! umask that it began with, whatever a body did to any of these. It holds no directory but that root.
 //!
 //! **What breaks otherwise:** a thread that a body starts shares the `fs_struct` of the body's thread. The kernel then
 //! refuses to take that thread back to home's mount namespace alone; together with other namespaces it does not refuse,

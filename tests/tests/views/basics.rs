@@ -326,6 +326,30 @@ fn a_command_is_started_in_the_view() {
 }
 
 #[test]
+fn what_is_wrong_with_a_path_is_told() {
+    let ns = NetNs::new().unwrap();
+    let error = View::builder(&ns).etc("/a\0b").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+    assert!(error.to_string().ends_with("a path cannot contain a NUL byte"), "{error}");
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::InvalidInput);
+    let directory = Scratch::new();
+    fs::create_dir(directory.path().join("hosts")).unwrap();
+    let view = ns.view().unwrap();
+    let not_directories: [std::io::Error; 5] = [
+        View::builder(&ns).etc("/etc/hosts").build().map(drop).unwrap_err().into(),
+        View::builder(&ns).etc(directory.path()).build().map(drop).unwrap_err().into(),
+        NetNs::from_path("/etc/hosts/name").unwrap_err().into(),
+        view.command("true").current_dir("/etc/hosts").status().unwrap_err(),
+        ns.command("true").current_dir("/etc/hosts").status().unwrap_err(),
+    ];
+    for error in not_directories {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory, "{error}");
+        assert!(error.to_string().contains("where a directory is expected"), "{error}");
+        assert!(error.to_string().ends_with("(ENOTDIR, os error 20)"), "{error}");
+    }
+}
+
+#[test]
 fn a_view_can_be_cloned_and_sent() {
     fn check<T: Clone + Send + Sync + std::fmt::Debug>() {}
     check::<View>();

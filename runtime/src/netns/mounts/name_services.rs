@@ -4,8 +4,9 @@
 //! home's. This holds on every thread, in every view.
 //!
 //! **What breaks otherwise:** glibc reads `nsswitch.conf` when the first name is looked up, and again when the file has
-//! changed, with the root of the thread that asks. It loads the modules that are named there (`libnss_NAME.so.2`) in the
-//! same way. The files of a container would decide which code runs in this process, also for later look-ups at home.
+//! changed, with the root of the thread that asks. It loads the modules that are named there (`libnss_NAME.so.2`) in
+//! the same way. The files of a container would decide which code runs in this process, also for later look-ups at
+//! home.
 //!
 //! **Why this mechanism:** `__nss_configure_lookup` sets the services of a database and ends the reading of the file,
 //! in every version of glibc. A mount over the container's `nsswitch.conf` would not be safe: the container can remove
