@@ -17,6 +17,8 @@ use crate::sys;
 pub enum ErrorKind {
     /// No namespace under that name, path or process id.
     NotFound,
+    /// A file is where a directory is expected, or the other way round.
+    NotADirectory,
     /// It exists, and it is not a network namespace.
     NotANetNs,
     /// A socket was expected.
@@ -46,7 +48,8 @@ pub enum ErrorKind {
 impl ErrorKind {
     fn of(errno: Errno) -> ErrorKind {
         match errno {
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => ErrorKind::NotFound,
+            Errno::ENOENT | Errno::ESRCH => ErrorKind::NotFound,
+            Errno::ENOTDIR => ErrorKind::NotADirectory,
             Errno::EPERM | Errno::EACCES => ErrorKind::PermissionDenied,
             Errno::EEXIST => ErrorKind::AlreadyExists,
             Errno::EBUSY => ErrorKind::Busy,
@@ -219,6 +222,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             ErrorKind::NotFound => "not found",
+            ErrorKind::NotADirectory => "a file is where a directory is expected, or the other way round",
             ErrorKind::NotANetNs => "not a network namespace",
             ErrorKind::NotASocket => "not a socket",
             ErrorKind::InvalidName => "invalid name",
@@ -258,7 +262,9 @@ impl From<Error> for io::Error {
     /// Keeps the kind as near as `io::ErrorKind` has it, the message and the source.
     fn from(error: Error) -> io::Error {
         let kind = match error.kind() {
+            ErrorKind::NotFound if error.raw_os_error() == Some(Errno::ENOTDIR as i32) => io::ErrorKind::NotADirectory,
             ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::NotADirectory => io::ErrorKind::NotADirectory,
             ErrorKind::NotANetNs | ErrorKind::NotASocket | ErrorKind::InvalidName => io::ErrorKind::InvalidInput,
             ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,

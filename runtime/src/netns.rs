@@ -183,6 +183,10 @@ impl NetNs {
         let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
             // A socket, or a device without a driver, cannot be opened; and it is there.
             Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
+            // No namespace is at that path, as where nothing is.
+            Errno::ENOTDIR => Error::from_errno(operation(), errno)
+                .with_kind(ErrorKind::NotFound)
+                .explain(|_| Some("a part of the path is a file where a directory is expected".into())),
             _ => Error::from_errno(operation(), errno).explain_missing(path),
         })?;
         NetNs::checked(fd, operation)

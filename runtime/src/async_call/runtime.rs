@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::local::LocalTasks;
 use crate::error::{Error, ErrorKind};
-use crate::netns::mounts::MountNamespace;
+use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::ProcessMark;
 use crate::thread::ThreadExit;
@@ -27,12 +27,13 @@ pub(super) struct CallRuntime {
 }
 
 impl CallRuntime {
-    /// On the pinned thread, which is inside already.
-    pub(super) fn build(place: &Place) -> Result<CallRuntime, Error> {
+    /// On the pinned thread, which is inside already, and of a view in these mounts.
+    pub(super) fn build(place: &Place, mounts: Option<Arc<Mounts>>) -> Result<CallRuntime, Error> {
         let blocking = Arc::new(BlockingThreads::default());
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
-        let (starts, stops, inside) = (Arc::clone(&blocking), Arc::clone(&blocking), RuntimePlace::here(place)?);
+        let (starts, stops) = (Arc::clone(&blocking), Arc::clone(&blocking));
+        let inside = RuntimePlace { place: place.clone(), mounts };
         let process = ProcessMark::current();
         // For a fork in a task that the body has spawned.
         builder.on_thread_park(move || process.end_child());
@@ -106,23 +107,17 @@ impl BlockingThreads {
 /// Where the threads of a call's runtime are to be.
 struct RuntimePlace {
     place: Place,
-    /// Of a view: what the call's own thread has entered.
-    mounts: Option<MountNamespace>,
+    /// Of a view: what the call's own thread has entered. The view may have others by now.
+    mounts: Option<Arc<Mounts>>,
 }
 
 impl RuntimePlace {
-    /// On the pinned thread, which is inside.
-    fn here(place: &Place) -> Result<RuntimePlace, Error> {
-        let mounts = if place.needs_own_files() { Some(MountNamespace::of_current()?) } else { None };
-        Ok(RuntimePlace { place: place.clone(), mounts })
-    }
-
     /// As the function of this name, for a view too.
     fn enter_by_birth_or_now(&self) -> Result<(), Error> {
-        if self.mounts.as_ref().is_none_or(MountNamespace::is_current) {
-            return enter_by_birth_or_now(self.place.netns());
+        match &self.mounts {
+            Some(mounts) if !mounts.are_current() => self.place.as_target().enter_for_good(mounts),
+            _ => enter_by_birth_or_now(self.place.netns()),
         }
-        self.place.as_target().enter_for_good()
     }
 }
 

@@ -159,10 +159,14 @@ impl<'t> AsyncSession<'t> {
             LeaseGuard::Counted(_) => None,
         };
         let entered = thread.enter_checked(place.as_target());
+        let (entered, mounts) = match entered {
+            Ok(mounts) => (Ok(()), mounts),
+            Err(error) => (Err(error), None),
+        };
         let audit = (options.audit && entered.is_ok()).then(|| Audit::begin(place.netns()));
         let begun =
             Session::begin(pool, thread, entered, inspect, audit.as_ref(), name.as_deref()).and_then(|session| {
-                match CallRuntime::build(place) {
+                match CallRuntime::build(place, mounts) {
                     Ok(runtime) => Ok((session, runtime)),
                     Err(error) => Err((error, session.end(None))),
                 }

@@ -1,6 +1,7 @@
 //! Views: what `ip netns exec` and `nsenter` show, for code of this process.
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::thread::{Inspect, Role};
 /// |---|---|
 /// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too |
 /// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, or those that [`View::builder`] was given |
-/// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
+/// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone, unless the process has made a [`View::of_process`]; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
 /// | everything else | as at home: it is the same filesystem |
 ///
 /// A view is given wherever a namespace is: to [`with_netns`](crate::with_netns), [`Call::new`], `with_netns_async`,
@@ -42,12 +43,16 @@ use crate::thread::{Inspect, Role};
 /// # How it works
 ///
 /// The view has a mount namespace of its own, a copy of home's, which is made once (about a millisecond) and kept by a
-/// descriptor. What is mounted in it never shows at home; what is mounted at home later shows in it. Bodies run on
-/// pinned threads of a second kind, which have root, working directory and umask to themselves.
+/// descriptor. What is mounted in it never shows at home. What is mounted at home later shows in it where the mount at
+/// home that it is mounted on is shared (`MS_SHARED`, as systemd has it), and not where that is private, as in most
+/// containers. Bodies run on pinned threads of a second kind, which have root, working directory and umask to
+/// themselves.
 ///
 /// - The **working directory** is the caller's, where a directory of that path is there, and `/` otherwise. The
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
+/// - The **root** is the one that the process has when the view is made, or when its mounts are made anew
+///   (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
 ///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
@@ -116,13 +121,31 @@ impl View {
     /// moment is taken, and kept when it exits or moves on. An id is looked up once: between the moment when the caller
     /// learnt it and this call it may have come to mean another process, which a descriptor excludes.
     ///
-    /// The root is that of the mount namespace, also where the process has called `chroot(2)`. Modules for look-ups of
-    /// names are those of home, loaded before: none is loaded from the files of the process.
+    /// The root is that of the mount namespace, also where the process has called `chroot(2)`.
+    ///
+    /// # Look-ups of names
+    ///
+    /// The C library loads modules for look-ups of names (`libnss_NAME.so.2`), and runs their code in this process.
+    /// With a view of a process these are home's. glibc takes the services of all databases of home's
+    /// `nsswitch.conf(5)`, as that file is when the latest such view is made, and leaves out those whose module is not
+    /// installed at home. The `nsswitch.conf` of the process is not read.
+    ///
+    /// This holds for the whole process, and for good: glibc reads no `nsswitch.conf` any more, also not one that
+    /// changes at home, or that of another [`View`]. Names of hosts in other views then come from the services of home.
+    /// The sockets that a view covers stay covered.
+    ///
+    /// # Security
+    ///
+    /// Other libraries that a body loads at run time are **not** home's: those of `dlopen(3)`, converters of
+    /// `iconv(3)`, and libidn2, which `getaddrinfo(3)` loads for `AI_IDN`. Such a body runs code from the files of the
+    /// process, with the privileges of this process. The same is true of look-ups of names in a program that is linked
+    /// with glibc statically: it should look up no names in a view of a process that it does not trust.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where
-    /// it may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over.
+    /// it may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over. An
+    /// error of another kind where `/etc/nsswitch.conf` is there at home and cannot be read.
     ///
     /// # Examples
     ///
@@ -149,7 +172,7 @@ impl View {
     pub fn of_process(process: impl ProcessRef) -> Result<View, Error> {
         let namespaces = process.namespaces()?;
         let net = namespaces.netns().clone();
-        let mounts = on_thread_for_views(|_| namespaces.into_mounts())?;
+        let mounts = on_thread_for_views(|thread| thread.mounts_of_process(namespaces))?;
         Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, None)) })
     }
 
@@ -292,7 +315,8 @@ impl ViewBuilder {
     ///
     /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
     /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word; if it has no line for `hosts`,
-    /// that is the default of the C library, `files dns`.
+    /// that is the default of the C library, `files dns`. With glibc, neither counts once the process has made a
+    /// [`View::of_process`].
     pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
         self.services = Some(services.into());
         self
@@ -323,6 +347,7 @@ impl ViewBuilder {
     ///   cover that directory, or where `nsswitch.conf` is not a regular file of less than 1 MiB.
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over, where a link in the
     ///   directory leads nowhere, or where there is no such directory.
+    /// - [`ErrorKind::NotADirectory`] where a file is to be shown over a directory, or a directory over a file.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
@@ -365,7 +390,9 @@ fn directory_of_name(net: &NetNs) -> Result<Option<PathBuf>, Error> {
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
     let operation = || format!("make a view of {net}: find the directory {:?}", directory.to_string_lossy());
     if directory.as_os_str().as_bytes().contains(&0) {
-        return Err(Error::new(ErrorKind::NotFound, operation(), "the path contains a NUL byte"));
+        let why = "a path cannot contain a NUL byte";
+        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+        return Err(Error::from_io(ErrorKind::Other, operation(), source).explain(|_| Some(why.into())));
     }
     std::path::absolute(directory).map_err(|source| {
         let why = source.to_string();

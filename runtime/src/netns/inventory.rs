@@ -159,7 +159,7 @@ impl Collect for All {
                 let why = "there are more namespaces than descriptors (`ulimit -n`)";
                 self.limit = Some(error.explain(|_| Some(why.into())));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => {
                 let process = match holder {
                     Holder::Thread { process, .. }

@@ -14,6 +14,7 @@
 //! **What breaks otherwise:** look-ups for one tenant go to the name server of another, or of the machine.
 
 mod etc;
+mod name_services;
 mod process;
 mod recipe;
 
@@ -29,7 +30,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::{has_capability, may_administer};
-use crate::sys::{self, Kind};
+use crate::sys::{self, Kind, ProcTask};
 
 pub(crate) use etc::Files;
 pub(crate) use process::ProcessNamespaces;
@@ -114,29 +115,17 @@ impl Mounts {
         self.expected.iter().all(Expected::is_met)
     }
 
+    /// Whether the calling thread is there, as far as it can tell: not where it sees no `/proc` that it is in, as in
+    /// the view of a process that has a pid namespace of its own.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn are_current(&self) -> bool {
+        let file = ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());
+        sys::identity_of(&file) == Ok(self.identity)
+    }
+
     /// Whether the descriptor's number is this mount namespace's on the calling thread too.
     pub(crate) fn is_of_this_table(&self) -> bool {
         sys::identity(&self.namespace) == Ok(self.identity)
-    }
-}
-
-/// A mount namespace, by device and inode, for as long as a thread is in it.
-#[cfg(feature = "tokio")]
-pub(crate) struct MountNamespace((u64, u64));
-
-#[cfg(feature = "tokio")]
-impl MountNamespace {
-    const FILE: &str = "/proc/thread-self/ns/mnt";
-
-    /// The calling thread's.
-    pub(crate) fn of_current() -> Result<MountNamespace, Error> {
-        let found = sys::identity_of(Path::new(MountNamespace::FILE));
-        found.map(MountNamespace).map_err(|errno| Error::from_errno(format!("look at {}", MountNamespace::FILE), errno))
-    }
-
-    /// Whether the calling thread is in it.
-    pub(crate) fn is_current(&self) -> bool {
-        sys::identity_of(Path::new(MountNamespace::FILE)) == Ok(self.0)
     }
 }
 

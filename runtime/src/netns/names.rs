@@ -267,7 +267,9 @@ fn in_directory_of<T>(mut act: impl FnMut(&Names) -> Result<T, Error>) -> Result
     let mut missing = None;
     for directory in DIRECTORIES {
         match act(&Names::at(directory)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => missing = missing.or(Some(error)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                missing = missing.or(Some(error));
+            }
             result => return result,
         }
     }

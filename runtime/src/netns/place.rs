@@ -8,6 +8,8 @@ use std::sync::Arc;
 use nix::sched::CloneFlags;
 
 use super::NetNs;
+#[cfg(feature = "tokio")]
+use super::mounts::Mounts;
 use super::mounts::Surroundings;
 use crate::error::Error;
 use crate::sys;
@@ -92,15 +94,13 @@ impl<'n> Target<'n> {
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
     }
 
-    /// Moves the calling thread in, which no lease takes home.
+    /// Moves the calling thread, which no lease takes home, into these mounts of the view.
     #[cfg(feature = "tokio")]
-    pub(crate) fn enter_for_good(self) -> Result<(), Error> {
-        if let Some((surroundings, directory)) = self.surroundings {
-            let operation = || format!("enter the view of {}: stop sharing root and working directory", self.ns);
-            sys::unshare(CloneFlags::CLONE_FS).map_err(|errno| Error::from_errno(operation(), errno))?;
-            surroundings.current().enter(self.ns).map_err(|entry| entry.error)?;
-            let _ = directory.map(sys::files::change_directory);
-        }
+    pub(crate) fn enter_for_good(self, mounts: &Mounts) -> Result<(), Error> {
+        let operation = || format!("enter the view of {}: stop sharing root and working directory", self.ns);
+        sys::unshare(CloneFlags::CLONE_FS).map_err(|errno| Error::from_errno(operation(), errno))?;
+        mounts.enter(self.ns).map_err(|entry| entry.error)?;
+        let _ = self.surroundings.and_then(|(_, directory)| directory).map(sys::files::change_directory);
         self.setns()
     }
 

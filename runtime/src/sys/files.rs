@@ -53,7 +53,7 @@ pub(crate) fn umask_of_process() -> Option<Mode> {
 }
 
 /// Whether two descriptors are on the same file of the same mount.
-fn is_same_place(one: &OwnedFd, other: &OwnedFd) -> bool {
+pub(crate) fn is_same_place(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((mount_of(one), mount_of(other)), (Ok(one), Ok(other)) if one == other) && identity(one) == identity(other)
 }
 

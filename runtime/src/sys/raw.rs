@@ -359,16 +359,42 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
 }
 
-/// Loads a shared library into the process, for good. A program that is linked statically loads none.
-pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) {
+/// Whether the C library loads modules for look-ups of names that this program can load before. One that is linked
+/// statically cannot.
+pub(crate) const LOADS_NAME_MODULES: bool = cfg!(all(target_env = "gnu", not(target_feature = "crt-static")));
+
+/// Loads a shared library into the process, for good. Returns whether it is there.
+pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) -> bool {
     #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
     // SAFETY: the name is a string that outlives the call. Code of the library runs, as it would at the first look-up
     // of a name that makes the C library load it.
-    unsafe {
-        libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+    return !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) }.is_null();
+    #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
+    {
+        let _ = name;
+        false
+    }
+}
+
+/// Sets the services of a database of names, in the words of `nsswitch.conf(5)`, for the whole process. glibc does not
+/// read that file for this or another database from then on. `EINVAL`: it does not know the database, or cannot read
+/// the services.
+pub(crate) fn configure_name_services(database: &std::ffi::CStr, services: &std::ffi::CStr) -> nix::Result<()> {
+    #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+    {
+        unsafe extern "C" {
+            /// Of `nss.h`.
+            fn __nss_configure_lookup(database: *const libc::c_char, services: *const libc::c_char) -> libc::c_int;
+        }
+        // SAFETY: glibc reads two strings, which outlive the call, and keeps copies. It replaces the pointer to a list
+        // that it never frees, so that look-ups of other threads go on with the one or the other.
+        Errno::result(unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) }).map(drop)
     }
     #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
-    let _ = name;
+    {
+        let _ = (database, services);
+        Ok(())
+    }
 }
 
 /// A signal that the processes of a command get when their parent thread exits (`PR_SET_PDEATHSIG(2const)`).

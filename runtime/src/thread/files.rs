@@ -4,16 +4,18 @@
 //! (`setns(2)`). A thread that has stopped sharing it once may go from one mount namespace to another for ever; it can
 //! never share it again. So bodies in views run on workers of their own.
 //!
-//! **Promised:** after [`OwnFiles::restore`] the thread is in home's mount namespace, with the root that the process
-//! had, at that root, and with the umask that it began with, whatever a body did to any of these. It holds no directory
-//! but that root.
+//! **Promised:** after [`OwnFiles::follow`] the thread has the root that the process has. After [`OwnFiles::restore`]
+//! it is in home's mount namespace, with the root that it last followed the process to, at that root, and with the
+//! umask that it began with, whatever a body did to any of these. It holds no directory but that root.
 //!
 //! **What breaks otherwise:** a thread that a body starts shares the `fs_struct` of the body's thread. The kernel then
 //! refuses to take that thread back to home's mount namespace alone; together with other namespaces it does not refuse,
 //! and takes root and working directory of the body's thread *and of the other one* home. So the `fs_struct` is left to
 //! the other thread first.
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -45,6 +47,28 @@ impl OwnFiles {
         let umask = sys::files::set_umask(Mode::empty());
         sys::files::set_umask(umask);
         Ok(OwnFiles { mount_namespace, root, umask })
+    }
+
+    /// Takes the calling thread, which is at home, to the root that the process has now, which is found at a path.
+    ///
+    /// **Why:** the process may call `chroot(2)` while the thread is idle. A view that is made by the thread afterwards
+    /// would show what is outside of the new root.
+    pub(super) fn follow(&mut self, root_of_process: &Path) -> Result<(), Error> {
+        // As seen from the root of the mount namespace, which a thread with no other root has.
+        let is_there = fs::read_link(root_of_process).is_ok_and(|seen| seen == Path::new("/"));
+        if is_there && self.root.is_none() {
+            return Ok(());
+        }
+        let failed = |errno| Error::from_errno("follow the process to its root (chroot)", errno);
+        // Where the thread sees no /proc, the process has had this root since the thread came here, or has left it in
+        // a way that cannot be seen.
+        let Ok(root) = sys::files::open_for_lookup(root_of_process) else { return Ok(()) };
+        let here = sys::files::open_for_lookup(Path::new("/")).map_err(failed)?;
+        if !sys::files::is_same_place(&here, &root) {
+            sys::files::change_root(&root).map_err(failed)?;
+            self.root = Some(root);
+        }
+        Ok(())
     }
 
     /// Takes the calling thread back.

@@ -316,6 +316,11 @@ impl Home {
         self.sees_same_files() && netns.is_current().unwrap_or(false)
     }
 
+    /// Where the root of the process is found: the template shares it with all threads that have none of their own.
+    pub(super) fn root_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/task/{}/root", self.template))
+    }
+
     /// Whether the calling thread shares root and mount namespace with the template, as far as the kernel tells.
     fn sees_same_files(&self) -> bool {
         sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)

@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::netns::mounts::{Entry, Mounts, Recipe, Surroundings};
+use crate::netns::mounts::{Entry, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Capabilities, OptionalCalls};
@@ -213,13 +213,18 @@ impl PinnedThread {
 
     /// Enters a namespace without a guard. All user code enters through this function.
     pub(crate) fn enter_unguarded(&mut self, as_target: Target<'_>) -> Result<(), Error> {
+        self.enter_with_mounts(as_target).map(drop)
+    }
+
+    /// As [`PinnedThread::enter_unguarded`]. Returns the mounts that the thread is in, where the target is a view.
+    fn enter_with_mounts(&mut self, as_target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
             return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
         }
         match as_target.surroundings() {
-            None => as_target.setns(),
-            Some((surroundings, directory)) => self.enter_view(as_target, surroundings, directory),
+            None => as_target.setns().map(|()| None),
+            Some((surroundings, directory)) => self.enter_view(as_target, surroundings, directory).map(Some),
         }
     }
 
@@ -229,7 +234,7 @@ impl PinnedThread {
         target: Target<'_>,
         surroundings: &Surroundings,
         directory: Option<&CStr>,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<Mounts>, Error> {
         /// More than one only where the files are replaced all the time.
         const TRIES: u32 = 8;
         self.take_own_files()?;
@@ -242,7 +247,7 @@ impl PinnedThread {
                 Ok(()) if mounts.are_in_place() => {
                     // Where there is no such directory, the body begins at the root.
                     let _ = directory.map(sys::files::change_directory);
-                    return Ok(());
+                    return Ok(mounts);
                 }
                 Ok(()) => self.go_home_or_poison()?,
                 Err(Entry { error, has_moved: false }) => return Err(error),
@@ -265,10 +270,19 @@ impl PinnedThread {
         made
     }
 
+    /// Finds out what there is to enter for the view of a process. The thread is at home.
+    pub(crate) fn mounts_of_process(&mut self, namespaces: ProcessNamespaces) -> Result<Mounts, Error> {
+        self.take_own_files()?;
+        namespaces.into_mounts()
+    }
+
+    /// Has the thread stop sharing root, working directory and umask; or, where it did before, have the root that the
+    /// process has now.
     fn take_own_files(&mut self) -> Result<(), Error> {
-        if self.own_files.is_none() {
-            self.own_files = Some(OwnFiles::take()?);
+        if let Some(own) = &mut self.own_files {
+            return own.follow(&self.home.root_path());
         }
+        self.own_files = Some(OwnFiles::take()?);
         Ok(())
     }
 
@@ -289,14 +303,15 @@ impl PinnedThread {
         files.and(namespaces)
     }
 
-    /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started.
-    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<(), Error> {
+    /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started. Returns the mounts that the
+    /// thread is in, where the target is a view.
+    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
         if !target.is_of_this_table() {
             let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
                        open it on this one";
             return Err(Error::new(ErrorKind::Unsupported, format!("enter {}", target.netns()), why));
         }
-        self.enter_unguarded(target)
+        self.enter_with_mounts(target)
     }
 
     /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there

@@ -9,6 +9,7 @@
 //! - `jail`: the process has called `chroot(2)`, and there is no `/sys`
 //! - `covered`: a part of `/sys` is covered, as in a container
 //! - `chroot`: the process has called `chroot(2)`
+//! - `modules`: look-ups of names in the view of a process that has modules for them
 //! - `foreign-mounts`: home's mount namespace belongs to the parent user namespace
 //! - `loop`: makes views and calls without end, where the process is
 
@@ -59,6 +60,7 @@ fn main() {
                 "own-directory" => own_directory(),
                 "jail" => jail(),
                 "chroot" => chrooted(),
+                "modules" => modules(),
                 other => panic!("what is {other:?}?"),
             }
         }
@@ -417,17 +419,23 @@ fn chrooted() {
     mount(Some("/"), "/run/root", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("a mount");
     mount_tmpfs("/run/root/mnt");
     fs::write("/run/root/mnt/marker", "").expect("a file");
-    assert!(!Path::new("/mnt/marker").exists());
+    let marker = || Path::new("/mnt/marker").exists();
+    assert!(!marker());
+    // Threads of both kinds that are idle then have had the root from before.
+    let ns = NetNs::new().expect("root of this user namespace");
+    let before = ns.view().expect("a view");
+    assert!(!before.run(marker).expect("the view"));
+    let test = |view: &View| view.command("test").args(["-e", "/mnt/marker"]).status().expect("it starts").success();
+    assert!(!test(&before));
     nix::unistd::chroot("/run/root").expect("root of this user namespace");
     nix::unistd::chdir("/mnt").expect("a directory");
     let root = fs::read_link("/proc/self/root").expect("/proc");
-    let ns = NetNs::new().expect("root of this user namespace");
     let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
     for _ in 0..3 {
-        let (marker, hosts, directory, interfaces) = view
-            .run(|| (Path::new("/mnt/marker").exists(), read("/etc/hosts"), std::env::current_dir(), interfaces()))
-            .expect("the view");
+        let (marker, hosts, directory, interfaces) =
+            view.run(|| (marker(), read("/etc/hosts"), std::env::current_dir(), interfaces())).expect("the view");
         assert!(marker, "its root is the root of the process");
+        assert!(test(&view), "for processes too");
         assert_eq!((hosts.as_str(), directory.expect("it is there").as_path()), ("# the view's\n", Path::new("/mnt")));
         assert_eq!(interfaces, ["lo".to_owned()].into());
         for task in fs::read_dir("/proc/self/task").expect("/proc") {
@@ -435,6 +443,96 @@ fn chrooted() {
             assert_eq!(fs::read_link(task.join("root")).expect("/proc"), root);
         }
     }
+    assert!(!before.run(marker).expect("the view") && !test(&before), "a view keeps its root");
+}
+
+/// The path of a library that this program has loaded.
+fn loaded_library(name: &str) -> String {
+    let maps = read("/proc/self/maps");
+    let mut paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    paths.find(|path| path.contains(name)).expect("it is linked dynamically").to_owned()
+}
+
+/// Looks up names of several kinds: where the caller is.
+fn look_ups() {
+    let _ = ("name.in-netns.test", 80).to_socket_addrs();
+    // An error where there is no such file.
+    let user = nix::unistd::User::from_name("in-netns-no-such-user");
+    let group = nix::unistd::Group::from_name("in-netns-no-such-group");
+    assert!(!matches!(user, Ok(Some(_))) && !matches!(group, Ok(Some(_))));
+}
+
+/// Whether a service of `/etc/services` is found.
+fn is_service() -> bool {
+    // SAFETY: the names are strings; it is only looked at whether there is a result.
+    #[allow(unsafe_code)]
+    let found = unsafe { libc::getservbyname(c"in-netns-service".as_ptr(), c"tcp".as_ptr()) };
+    !found.is_null()
+}
+
+/// More arguments: whether names were looked up before, how the container got its files, whether home has an
+/// `nsswitch.conf`.
+fn modules() {
+    if !cfg!(target_env = "gnu") {
+        return;
+    }
+    let options: Vec<String> = std::env::args().skip(2).collect();
+    let has = |option: &str| options.iter().any(|given| given == option);
+    let home =
+        b"# not UTF-8: \xe9\npasswd: files absent\ngroup: files absent\nhosts: absent [!UNAVAIL=return] files dns\n\
+        services: absent [UNAVAIL=return] files\nnetgroup: compat\n";
+    if has("missing") {
+        fs::remove_file("/etc/nsswitch.conf").expect("it is there");
+    } else {
+        fs::write("/etc/nsswitch.conf", home).expect("a file");
+    }
+    fs::write("/etc/hosts", "192.0.2.1 at.home\n").expect("a file");
+    fs::write("/etc/services", "in-netns-service 4711/tcp\n").expect("a file");
+    // Any library does: that it is loaded shows in /proc.
+    let library = loaded_library("/libgcc_s");
+    let directory = Path::new(&library).parent().and_then(Path::to_str).expect("a directory");
+    fs::create_dir("/run/libs").expect("a directory");
+    for module in ["evil", "absent"] {
+        fs::copy(&library, format!("/run/libs/libnss_{module}.so.2")).expect("a file");
+    }
+    fs::write("/run/nsswitch.conf", "passwd: evil files\ngroup: evil files\nhosts: evil files\n").expect("a file");
+    let script = if has("same-root") {
+        format!("mount --bind /run/nsswitch.conf /etc/nsswitch.conf && mount --bind /run/libs {directory}")
+    } else {
+        format!(
+            "mount -t tmpfs root /mnt && mkdir -p /mnt/etc /mnt/old /mnt/usr/lib /mnt{directory} && cd /mnt &&
+             ln -s usr/lib lib; cp /run/nsswitch.conf etc && cp /run/libs/* .{directory} &&
+             PATH=$PATH:/sbin:/usr/sbin pivot_root . old"
+        )
+    };
+    // The commands of the shell that follow are its own.
+    let script = format!("{script} && echo ready && read line");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "sh", "-c", &script]);
+    let (mut container, _) = in_netns_tests::start_until(&mut command, "ready");
+    if has("before") {
+        assert!(("at.home", 80).to_socket_addrs().is_ok());
+    }
+    let view = View::of_process(&container).expect("a view");
+    let are_loaded = |names: &[&str]| names.iter().any(|name| read("/proc/self/maps").contains(name));
+    let installed = Path::new(directory).join("libnss_compat.so.2").exists() && !has("missing");
+    let loaded_before = are_loaded(&["libnss_compat.so.2"]);
+    view.run(look_ups).expect("the view");
+    assert!(!are_loaded(&["libnss_evil", "libnss_absent"]), "{}", read("/proc/self/maps"));
+    // Nor do later look-ups at home.
+    look_ups();
+    assert!(!are_loaded(&["libnss_evil", "libnss_absent"]), "{}", read("/proc/self/maps"));
+    // What home's file says of a missing module counts as before.
+    assert!(("at.home", 80).to_socket_addrs().is_ok());
+    assert_eq!(is_service(), has("missing"));
+    assert_eq!(loaded_before, installed, "home's modules of all databases are loaded before a body runs");
+
+    let _ = fs::remove_file("/etc/nsswitch.conf");
+    fs::create_dir("/etc/nsswitch.conf").expect("a directory");
+    let error = View::of_process(&container).expect_err("what cannot be read");
+    assert!(error.to_string().contains("read /etc/nsswitch.conf"), "{error}");
+    container.kill().expect("it runs");
+    container.wait().expect("a child");
 }
 
 fn foreign_mounts() {

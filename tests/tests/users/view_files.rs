@@ -16,12 +16,17 @@ use rstest::rstest;
 #[case::a_jail_without_sys_can_have_views("jail")]
 #[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
 #[case::the_root_of_the_process_is_kept("chroot")]
+#[case::no_module_of_a_process_is_loaded("modules")]
+#[case::no_module_of_a_process_with_the_same_root_is_loaded("modules same-root")]
+#[case::no_module_of_a_process_is_loaded_later("modules before")]
+#[case::no_module_of_a_process_with_the_same_root_is_loaded_later("modules before same-root")]
+#[case::no_module_of_a_process_is_loaded_by_default("modules missing")]
 #[case::without_a_way_back_there_is_no_view("foreign-mounts")]
 fn views_work_as_the_user_of_the_tests_and_as_an_ordinary_user(#[case] case: &str) {
     let scratch = Scratch::new();
     let program = scratch.program(env!("CARGO_BIN_EXE_views"));
-    output_of(Command::new(&program).arg(case));
-    output_of(as_ordinary_user(Command::new(&program).arg(case)));
+    output_of(Command::new(&program).args(case.split(' ')));
+    output_of(as_ordinary_user(Command::new(&program).args(case.split(' '))));
 }
 
 #[test]

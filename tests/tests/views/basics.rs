@@ -435,6 +435,30 @@ async fn a_blocking_thread_that_is_asked_for_elsewhere_is_in_the_view_too() {
     assert_eq!(key(NetNs::current().unwrap().id()), home());
 }
 
+/// The mounts of a view are made anew when its files change. A call that began before stays in those that it entered.
+#[tokio::test]
+async fn a_blocking_thread_is_in_the_mounts_of_its_call() {
+    let directory = Scratch::new();
+    fs::write(directory.path().join("hosts"), "one").unwrap();
+    let view = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap();
+    let hosts = || fs::read_to_string("/etc/hosts").unwrap();
+    let mounts = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let call = view.spawn_async(move || async move {
+        send.send((tokio::runtime::Handle::current(), mounts())).unwrap();
+        finished.await.unwrap();
+    });
+    let (handle, of_call) = receive.await.unwrap();
+    fs::write(directory.path().join("new"), "two").unwrap();
+    fs::rename(directory.path().join("new"), directory.path().join("hosts")).unwrap();
+    assert_eq!(view.run(move || (hosts(), mounts() == of_call)).unwrap(), ("two".to_owned(), false));
+    // By birth it is at home.
+    assert_eq!(handle.spawn_blocking(hosts).await.unwrap(), "one");
+    done.send(()).unwrap();
+    call.await.unwrap();
+}
+
 #[test]
 fn a_command_is_started_in_the_view() {
     let view = View::builder(&with_interface("command")).hosts("# the view's\n").build().unwrap();
@@ -452,6 +476,30 @@ fn a_command_is_started_in_the_view() {
     let error = view.command("/in-netns/no/such/program").spawn().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains("a view of net:"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_path_is_told() {
+    let ns = NetNs::new().unwrap();
+    let error = View::builder(&ns).etc("/a\0b").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+    assert!(error.to_string().ends_with("a path cannot contain a NUL byte"), "{error}");
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::InvalidInput);
+    let directory = Scratch::new();
+    fs::create_dir(directory.path().join("hosts")).unwrap();
+    let view = ns.view().unwrap();
+    let not_directories: [std::io::Error; 5] = [
+        View::builder(&ns).etc("/etc/hosts").build().map(drop).unwrap_err().into(),
+        View::builder(&ns).etc(directory.path()).build().map(drop).unwrap_err().into(),
+        NetNs::from_path("/etc/hosts/name").unwrap_err().into(),
+        view.command("true").current_dir("/etc/hosts").status().unwrap_err(),
+        ns.command("true").current_dir("/etc/hosts").status().unwrap_err(),
+    ];
+    for error in not_directories {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory, "{error}");
+        assert!(error.to_string().contains("where a directory is expected"), "{error}");
+        assert!(error.to_string().ends_with("(ENOTDIR, os error 20)"), "{error}");
+    }
 }
 
 #[test]

@@ -14,19 +14,35 @@ use in_netns_tests::{Scratch, alone, descriptors, in_directory, tid};
 /// are nowhere else.
 struct Container(Child);
 
+/// The options of `unshare(1)`.
+const NAMESPACES: [&str; 5] = ["--mount", "--uts", "--ipc", "--cgroup", "--net"];
+
 impl Container {
     fn start(name: &str) -> Container {
         let script = format!(
             "mount -t tmpfs tmpfs /mnt && echo {name} > /mnt/file && hostname {name} &&
              mount -t sysfs sysfs /sys && ip link add {name} type veth peer name peer && echo ready && cat"
         );
-        let arguments = ["--mount", "--uts", "--ipc", "--cgroup", "--net", "sh", "-c", &script];
-        let child = Command::new("unshare").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Container::run(&NAMESPACES, &script)
+    }
+
+    /// In the namespaces of these options, until `ready` is printed.
+    fn run(namespaces: &[&str], script: &str) -> Container {
+        let mut command = Command::new("unshare");
+        command.args(namespaces).args(["sh", "-c", script]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut container = Container(child.unwrap());
         let mut line = String::new();
         BufReader::new(container.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         container
+    }
+
+    /// Of the process that `unshare --fork` has started.
+    fn child(&self) -> u32 {
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children.trim().parse().unwrap()
     }
 
     fn namespace(&self, kind: &str) -> PathBuf {
@@ -134,6 +150,50 @@ fn a_view_outlives_its_process() {
     }
     let error = View::of_process(OwnedFd::from(fs::File::open("/dev/null").unwrap())).unwrap_err();
     assert!(error.to_string().contains("not one of a process"), "{error}");
+}
+
+const ASYNC_KINDS: [&str; 3] = ["mnt", "net", "uts"];
+
+/// Checks where the thread of an async call is, and one that it starts for blocking closures. A view without `/proc`
+/// does not show it: both threads wait until they were looked at from outside.
+async fn every_thread_of_an_async_call_is_in(view: &View, expected: &[PathBuf; 3]) {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let look = |tell: &tokio::sync::mpsc::UnboundedSender<_>| {
+        tell.send((tid(), Path::new("/mnt/file").exists())).unwrap();
+    };
+    let call = view.spawn_async(move || async move {
+        look(&tell);
+        let blocking = move || {
+            look(&tell);
+            wait.recv().unwrap();
+        };
+        tokio::task::spawn_blocking(blocking).await.unwrap();
+    });
+    for what in ["the call's own thread", "the one for blocking closures"] {
+        let Some((thread, has_file)) = told.recv().await else { break };
+        assert!(has_file, "{what}");
+        let of_thread = |kind: &str| fs::read_link(format!("/proc/self/task/{thread}/ns/{kind}")).unwrap();
+        assert_eq!(&ASYNC_KINDS.map(of_thread), expected, "{what}");
+    }
+    let _ = go_on.send(());
+    call.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_async_call_works_where_the_process_has_another_proc_or_none() {
+    let make = "mount -t tmpfs tmpfs /mnt && touch /mnt/file";
+    let own = ["--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let with_own_proc = Container::run(&own, &format!("{make} && echo ready && cat"));
+    let without_proc = Container::run(&own[..3], &format!("{make} && umount -l /proc && echo ready && cat"));
+    for process in [with_own_proc.child(), without_proc.0.id()] {
+        let view = View::of_process(process).unwrap();
+        let expected = ASYNC_KINDS.map(|kind| fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap());
+        assert!(!view.run(|| Path::new("/proc/thread-self").exists()).unwrap());
+        every_thread_of_an_async_call_is_in(&view, &expected).await;
+        let borrowed = view.run_async(|| async { fs::read("/mnt/file").unwrap() });
+        assert_eq!(borrowed.await.unwrap(), b"");
+    }
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! The namespaces of a process, by its directory in `/proc`, which stays that process's when its id is used again.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use super::{Mounts, etc};
+use super::{Mounts, name_services};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::netns::pidfd;
@@ -60,7 +58,7 @@ impl ProcessNamespaces {
         let ProcessNamespaces { net, mount, others } = self;
         let failed =
             |errno| Error::from_errno(format!("compare the namespaces of a process with home's ({net})"), errno);
-        load_name_services();
+        name_services::fix()?;
         let mut elsewhere = Vec::new();
         for (kind, namespace) in others {
             let home = sys::identity_of(&ProcTask::Me.proc_path().join("ns").join(kind.file())).map_err(failed)?;
@@ -72,19 +70,5 @@ impl ProcessNamespaces {
         let identity = sys::identity(&mount).map_err(failed)?;
         let umask = sys::files::umask_of_process();
         Ok(Mounts { namespace: mount, identity, root: None, umask, others: elsewhere, expected: Vec::new() })
-    }
-}
-
-/// Loads home's modules for look-ups of names. Otherwise the C library would load the files of these names from the
-/// root of a process that may be anyone's.
-fn load_name_services() {
-    let text = fs::read_to_string(Path::new("/etc/nsswitch.conf")).unwrap_or_default();
-    for service in etc::services_of(&text).unwrap_or_default().split_ascii_whitespace() {
-        // An action, such as [NOTFOUND=return], is no service.
-        if service.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            if let Ok(library) = std::ffi::CString::new(format!("libnss_{service}.so.2")) {
-                sys::keep_library_loaded(&library);
-            }
-        }
     }
 }
