@@ -225,7 +225,7 @@ pub(crate) fn is_pidfd_of_thread(pidfd: impl AsFd) -> bool {
 }
 
 /// The id, in this `/proc`, of the process that a descriptor is of. `None` where it has been reaped, or is not in
-/// this `/proc`.
+/// this `/proc`. An error is not one of the process: the file is that of a descriptor of this thread.
 pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
     let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
     let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
@@ -540,15 +540,25 @@ pub(crate) enum TaskState {
 
 /// What a thread of this process is about. `None` where it is gone.
 pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
-    state_of_task(Path::new(&format!("/proc/self/task/{thread}")))
+    state_of_task(Path::new(&format!("/proc/self/task/{thread}"))).ok().flatten()
 }
 
 /// What a task is about, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
 /// gone.
-pub(crate) fn state_of_task(task: &Path) -> Option<TaskState> {
+pub(crate) fn state_of_task(task: &Path) -> io::Result<Option<TaskState>> {
+    match fs::read(task.join("stat")) {
+        Ok(stat) => Ok(state_in(&stat)),
+        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a `stat` file says.
+fn state_in(stat: &[u8]) -> Option<TaskState> {
     /// `PF_EXITING` of `linux/sched.h`, set before a joiner is woken.
     const EXITING: u64 = 0x4;
-    let stat = fs::read(task.join("stat")).ok()?;
     // The name may have anything in it, parentheses too.
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
