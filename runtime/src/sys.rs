@@ -20,6 +20,8 @@ pub(crate) mod process_local;
 mod raw;
 pub(crate) mod socket;
 
+pub(crate) mod changes;
+
 mod optional;
 pub(crate) mod placement;
 #[allow(unsafe_code)]
@@ -33,7 +35,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, Flock, FlockArg, OFlag};
@@ -575,24 +576,6 @@ fn state_in(stat: &[u8]) -> Option<TaskState> {
 /// Waits until a descriptor is readable, for ever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
-}
-
-/// Waits until the mount table has changed since it was opened or waited for last. `false` where the deadline came
-/// first; `None` is for ever.
-pub(crate) fn wait_for_mounts(mountinfo: impl AsFd, deadline: Option<Instant>) -> nix::Result<bool> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            // Not to wake too early: up to the next millisecond.
-            let millis = left.as_nanos().div_ceil(1_000_000);
-            PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut [PollFd::new(mountinfo.as_fd(), PollFlags::POLLPRI)], timeout) {
-            Ok(0) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
-            Err(Errno::EINTR) => {}
-            result => return result.map(|ready| ready > 0),
-        }
-    }
 }
 
 /// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.
