@@ -215,18 +215,28 @@ fn nothing_is_missed_between_the_list_and_the_watch() {
     });
 }
 
-/// The next change of names that begin with `prefix`, as text and with the namespace.
+/// The next change of names that begin with `prefix`, as text and with the namespace. Looks when the descriptor says so.
 fn change(watch: &mut in_netns::Watch, prefix: &str) -> (String, Option<NetNs>) {
+    use nix::poll::{PollFd, PollFlags, poll};
     loop {
-        match watch.next_within(BOUND).unwrap().unwrap_or_else(|| panic!("nothing was told of {prefix}")) {
-            WatchEvent::Created { name, netns, .. } if name.starts_with(prefix) => {
-                return (format!("created {name}"), Some(netns));
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, u16::try_from(BOUND.as_millis()).unwrap()).unwrap(), 1, "{prefix}");
+        let mut found = None;
+        while let Some(event) = watch.try_next().unwrap() {
+            let told = match event {
+                WatchEvent::Created { name, netns, .. } => (name.clone(), format!("created {name}"), Some(netns)),
+                WatchEvent::Deleted { name, .. } => (name.clone(), format!("deleted {name}"), None),
+                WatchEvent::Renamed { from, to, netns, .. } => {
+                    (from.clone(), format!("renamed {from} {to}"), Some(netns))
+                }
+                other => panic!("{other:?}"),
+            };
+            if told.0.starts_with(prefix) {
+                assert!(found.replace((told.1, told.2)).is_none(), "more than one change");
             }
-            WatchEvent::Deleted { name, .. } if name.starts_with(prefix) => return (format!("deleted {name}"), None),
-            WatchEvent::Renamed { from, to, netns, .. } if from.starts_with(prefix) => {
-                return (format!("renamed {from} {to}"), Some(netns));
-            }
-            _ => {}
+        }
+        if let Some(found) = found {
+            return found;
         }
     }
 }
