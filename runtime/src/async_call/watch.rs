@@ -1,7 +1,7 @@
 //! Names that come and go, for async code: [`Watch`] as a stream.
 //!
-//! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. What it has
-//! been told of is not told again to another wait, so the names are looked at before each wait.
+//! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. What it
+//! has been told of is not told again to another wait, so the names are looked at before each wait.
 
 use std::future::poll_fn;
 use std::os::fd::AsFd;

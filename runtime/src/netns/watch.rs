@@ -57,9 +57,9 @@ pub enum WatchEvent {
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
 /// not reported.
 ///
-/// A name may be a link, such as `ln -s /proc/PID/ns/net /run/netns/NAME`. Its end is noticed when it is removed; where
-/// the process ends instead, at the next change. A directory of names that is not there is noticed with the first mount,
-/// as `ip netns add` makes one.
+/// A name may be a link, such as `ln -s /proc/PID/ns/net /run/netns/NAME`. Its removal is noticed at once, the end of
+/// its process at the next change. A directory of names that did not exist is noticed with the next mount, such as
+/// that of `ip netns add`.
 ///
 /// To wait for several things, wait until its descriptor is readable (`POLLIN`; `EPOLLIN`), and then take what there is
 /// with [`try_next`](Watch::try_next) until that is `None`.

@@ -1,8 +1,8 @@
 //! Waits for changes of the mount table and of directories, by one descriptor: `epoll(7)` of a `mountinfo` file
 //! (`proc_pid_mountinfo(5)`) and an `inotify(7)` instance.
 //!
-//! A poll of `mountinfo` reports a change once. So a poll of this descriptor by anyone takes the change away: the reader
-//! looks at what there is after each poll, and before the first wait.
+//! A poll of `mountinfo` reports a change once. So any poll of this descriptor takes the change away: the reader looks
+//! at what there is after each poll, and before the first wait.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

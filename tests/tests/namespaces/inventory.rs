@@ -215,7 +215,8 @@ fn nothing_is_missed_between_the_list_and_the_watch() {
     });
 }
 
-/// The next change of names that begin with `prefix`, as text and with the namespace. Looks when the descriptor says so.
+/// The next change of names that begin with `prefix`, as text and with the namespace. Looks when the descriptor is
+/// readable.
 fn change(watch: &mut in_netns::Watch, prefix: &str) -> (String, Option<NetNs>) {
     use nix::poll::{PollFd, PollFlags, poll};
     loop {
