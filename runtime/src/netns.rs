@@ -229,7 +229,12 @@ impl NetNs {
 
 /// What `/proc/thread-self` was asked for cannot be had.
 fn of_calling_thread(operation: &str, errno: Errno) -> Error {
-    Error::from_errno(operation, errno).explain(|kind| {
+    explain_thread_self(Error::from_errno(operation, errno))
+}
+
+/// Adds why a file of `/proc/thread-self` was not found.
+fn explain_thread_self(error: Error) -> Error {
+    error.explain(|kind| {
         (kind == ErrorKind::NotFound).then(|| "not there: is /proc mounted, and is this its own pid namespace?".into())
     })
 }

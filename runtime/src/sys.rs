@@ -20,6 +20,8 @@ pub(crate) mod process_local;
 mod raw;
 pub(crate) mod socket;
 
+pub(crate) mod changes;
+
 mod optional;
 pub(crate) mod placement;
 #[allow(unsafe_code)]
@@ -33,7 +35,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, Flock, FlockArg, OFlag};
@@ -225,7 +226,7 @@ pub(crate) fn is_pidfd_of_thread(pidfd: impl AsFd) -> bool {
 }
 
 /// The id, in this `/proc`, of the process that a descriptor is of. `None` where it has been reaped, or is not in
-/// this `/proc`.
+/// this `/proc`. An error is not one of the process: the file is that of a descriptor of this thread.
 pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
     let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
     let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
@@ -540,15 +541,25 @@ pub(crate) enum TaskState {
 
 /// What a thread of this process is about. `None` where it is gone.
 pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
-    state_of_task(Path::new(&format!("/proc/self/task/{thread}")))
+    state_of_task(Path::new(&format!("/proc/self/task/{thread}"))).ok().flatten()
 }
 
 /// What a task is about, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
 /// gone.
-pub(crate) fn state_of_task(task: &Path) -> Option<TaskState> {
+pub(crate) fn state_of_task(task: &Path) -> io::Result<Option<TaskState>> {
+    match fs::read(task.join("stat")) {
+        Ok(stat) => Ok(state_in(&stat)),
+        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a `stat` file says.
+fn state_in(stat: &[u8]) -> Option<TaskState> {
     /// `PF_EXITING` of `linux/sched.h`, set before a joiner is woken.
     const EXITING: u64 = 0x4;
-    let stat = fs::read(task.join("stat")).ok()?;
     // The name may have anything in it, parentheses too.
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
@@ -565,24 +576,6 @@ pub(crate) fn state_of_task(task: &Path) -> Option<TaskState> {
 /// Waits until a descriptor is readable, for ever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
-}
-
-/// Waits until the mount table has changed since it was opened or waited for last. `false` where the deadline came
-/// first; `None` is for ever.
-pub(crate) fn wait_for_mounts(mountinfo: impl AsFd, deadline: Option<Instant>) -> nix::Result<bool> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            // Not to wake too early: up to the next millisecond.
-            let millis = left.as_nanos().div_ceil(1_000_000);
-            PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut [PollFd::new(mountinfo.as_fd(), PollFlags::POLLPRI)], timeout) {
-            Ok(0) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
-            Err(Errno::EINTR) => {}
-            result => return result.map(|ready| ready > 0),
-        }
-    }
 }
 
 /// Device and inode of a thread's directory in `/proc`, as the calling thread sees it.

@@ -2,7 +2,8 @@
 //!
 //! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers are born
 //! there: the runtime is built on a pinned thread that is inside. Blocking threads start later, and inherit the
-//! namespace of the thread that needs one, so they enter when they start.
+//! namespace of the thread that needs one, so they enter when they start. When a runtime has been dropped, or could not
+//! be built, none of its threads is left, and nothing holds the namespace.
 
 use std::future::Future;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem, panic, thread};
 
+use scopeguard::ScopeGuard;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
@@ -18,7 +20,7 @@ use super::runtime::{enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
-use crate::thread::Pool;
+use crate::thread::{Pool, ThreadExit};
 use crate::unwind::{Payload, catch};
 
 impl NetNs {
@@ -105,39 +107,107 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// As [`with_netns`](crate::with_netns), and [`LimitReached`](ErrorKind::LimitReached) where threads or descriptors
-    /// are short. No worker is left then.
+    /// are short, or where there is no room for the stack of a thread. Nothing is left then: no worker, and nothing
+    /// that holds the namespace.
     pub fn build(self) -> Result<NetNsRuntime, Error> {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
         let gate = Arc::new(Gate::default());
+        let threads = Arc::new(Threads { target: Mutex::new(Some(ns.clone())), exits: Mutex::default() });
         builder.on_thread_start({
-            let (target, gate) = (ns.clone(), Arc::clone(&gate));
+            let (threads, gate) = (Arc::clone(&threads), Arc::clone(&gate));
             move || {
+                let target = threads.begin();
                 let entered = enter_by_birth_or_now(&target);
                 // Received for the workers alone: the receiver is gone when a blocking thread starts.
                 let _ = arrive.send((sys::current_tid().as_raw().unsigned_abs(), entered.clone()));
                 panic_unless_entered(&target, entered);
+                drop(target);
                 gate.wait();
             }
         });
-        let failed = |source| Error::from_io(ErrorKind::LimitReached, format!("build a tokio runtime in {ns}"), source);
+        let given_up = scopeguard::guard(Arc::clone(&threads), |threads| drop(threads.give_up()));
+        let failed = |source: io::Error| {
+            let text = source.raw_os_error().is_none().then(|| source.to_string());
+            Error::from_io(ErrorKind::LimitReached, format!("build a tokio runtime in {ns}"), source).explain(|_| text)
+        };
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
-            // tokio panics where not even one thread can be started, so this is tried first.
-            thread::Builder::new()
-                .spawn(|| ())
-                .and_then(|probe| probe.join().map_err(|_| io::ErrorKind::Other.into()))?;
+            start_one_thread(stack_size_of(&builder)).map_err(|source| {
+                let threads = format!("the threads of a tokio runtime in {ns}");
+                Error::spawn_failed(&threads, source).with_kind(ErrorKind::LimitReached)
+            })?;
             let built = catch(|| builder.build()).unwrap_or_else(|payload| Err(no_thread_or_resume(payload)));
             gate.open();
-            built
+            built.map_err(failed)
         });
-        let runtime = runtime?.map_err(failed)?;
+        let runtime = runtime??;
         let workers = runtime.metrics().num_workers();
-        let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), pool: Pool::of_process() };
+        let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), threads, pool: Pool::of_process() };
         // Dropped on an error: with the service, all of its threads go.
         wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(failed)?;
+        drop(ScopeGuard::into_inner(given_up));
         Ok(service)
     }
+}
+
+/// Starts a thread like those of a runtime, and waits for its end.
+///
+/// tokio panics where not even one thread can be started, and leaks its epoll instance then. So this is tried first.
+fn start_one_thread(stack_size: Option<usize>) -> io::Result<()> {
+    let builder = stack_size.into_iter().fold(thread::Builder::new(), thread::Builder::stack_size);
+    let exit = builder.spawn(ThreadExit::of_current)?.join().map_err(|_| io::Error::other("a new thread panicked"))?;
+    exit.wait();
+    Ok(())
+}
+
+/// The stack size that tokio's builder gives to threads. It has no method for it, but shows it.
+fn stack_size_of(builder: &Builder) -> Option<usize> {
+    let shown = format!("{builder:?}");
+    let (_, size) = shown.rsplit_once("thread_stack_size: Some(")?;
+    size.split_once(')')?.0.parse().ok()
+}
+
+/// The threads of a runtime, as they have started.
+struct Threads {
+    /// `None` where the runtime could not be built. tokio leaks what a panic in `build` leaves over, and with it the
+    /// function that threads start with, but not the namespace.
+    target: Mutex<Option<NetNs>>,
+    /// They hold the namespace for a moment after a join has returned.
+    exits: Mutex<Vec<ThreadExit>>,
+}
+
+impl Threads {
+    /// On a new thread. Where it is to be.
+    fn begin(&self) -> NetNs {
+        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        if exits.len() == exits.capacity() {
+            exits.retain(|exit| !exit.is_over());
+            // So that not each start looks at all threads.
+            let as_many = exits.len().max(8);
+            exits.reserve(as_many);
+        }
+        exits.push(ThreadExit::of_current());
+        drop(exits);
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        target.unwrap_or_else(|| end_thread_of_no_runtime())
+    }
+
+    fn give_up(&self) -> Option<NetNs> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Returns when the threads have exited. All of them have been told to.
+    fn wait_until_gone(&self) {
+        let exits = mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
+        exits.into_iter().for_each(ThreadExit::wait);
+    }
+}
+
+/// Ends a thread of a runtime that is not going to be built. As in `panic_unless_entered`; but without a message, since
+/// the error of `build` tells.
+fn end_thread_of_no_runtime() -> ! {
+    panic::resume_unwind(Box::new("the runtime was not built"))
 }
 
 /// Where the first threads of a runtime wait until the runtime is built.
@@ -188,8 +258,7 @@ impl Gate {
         let is_given_up = state.is_given_up;
         drop(state);
         if is_given_up {
-            // As in `panic_unless_entered`; but without a message, since the error of `build` tells.
-            panic::resume_unwind(Box::new("the runtime was not built"));
+            end_thread_of_no_runtime();
         }
     }
 }
@@ -275,7 +344,7 @@ fn no_thread_or_resume(payload: Payload) -> io::Error {
 ///
 /// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and blocking
 /// closures that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is
-/// for that.
+/// for that. When the drop returns, the threads have gone, and hold the namespace no more.
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
 /// error, what is spawned does not run, and a shutdown waits for nothing.
@@ -283,6 +352,7 @@ pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.
     runtime: Option<Runtime>,
+    threads: Arc<Threads>,
     /// Of the process that built it.
     pool: &'static Pool,
 }
@@ -346,10 +416,16 @@ impl NetNsRuntime {
         self.ns.run(|| self.handle().block_on(future))
     }
 
-    /// Shuts down, and waits for blocking closures for so long.
+    /// Shuts down, and waits for blocking closures for so long. Where they end in time, the threads have gone when this
+    /// returns; otherwise they stay in the namespace until the closures end.
     pub fn shutdown_timeout(mut self, duration: Duration) {
         if let Some(runtime) = self.take_running() {
+            let start = Instant::now();
             runtime.shutdown_timeout(duration);
+            // tokio does not say whether the time was enough, but it returns early where it was.
+            if start.elapsed() < duration {
+                self.threads.wait_until_gone();
+            }
         }
     }
 
@@ -363,7 +439,7 @@ impl NetNsRuntime {
         None
     }
 
-    /// Shuts down without waiting: from async code, for instance.
+    /// Shuts down without waiting: from async code, for instance. The threads leave the namespace some time later.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
     }
@@ -371,7 +447,10 @@ impl NetNsRuntime {
 
 impl Drop for NetNsRuntime {
     fn drop(&mut self) {
-        drop(self.take_running());
+        if let Some(runtime) = self.take_running() {
+            drop(runtime);
+            self.threads.wait_until_gone();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::task::Poll;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
+use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 
@@ -158,7 +159,7 @@ impl NetNs {
                 }
                 if more { delay.as_mut().poll(cx).map(|()| None) } else { Poll::Pending }
             });
-            match decided.await {
+            match decided.await.transpose()? {
                 Some(Ok(stream)) => return Ok(stream),
                 Some(Err(error)) => last = Some(error),
                 None => {}
@@ -231,20 +232,23 @@ impl NetNs {
     ) -> io::Result<OwnedFd> {
         let mut last = None;
         for address in self.resolve_async(address).await? {
-            let socket = self.socket_for(address, transport, Blocking::No)?;
-            match prepare(&socket, address) {
-                Ok(()) => return Ok(socket),
+            let created = self.socket_for(address, transport, Blocking::No)?;
+            match created.and_then(|socket| prepare(&socket, address).map(|()| socket)) {
+                Ok(socket) => return Ok(socket),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
     }
 
-    async fn connect_async(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = self.socket_for(address, Transport::Tcp, Blocking::No)?;
-        TcpSocket::from_std_stream(socket.into()).connect(address).await
+    /// The outer error ends the attempts at other addresses too.
+    async fn connect_async(&self, address: SocketAddr) -> Result<io::Result<TcpStream>, Error> {
+        Ok(match self.socket_for(address, Transport::Tcp, Blocking::No)? {
+            Ok(socket) => TcpSocket::from_std_stream(socket.into()).connect(address).await,
+            Err(error) => Err(error),
+        })
     }
 }
 
 /// A connection under way.
-type Attempt<'n> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'n>>;
+type Attempt<'n> = Pin<Box<dyn Future<Output = Result<io::Result<TcpStream>, Error>> + Send + 'n>>;

@@ -1,7 +1,7 @@
 //! Names that come and go, for async code: [`Watch`] as a stream.
 //!
-//! **How:** the reactor of tokio waits for the exceptional condition of `mountinfo`, in place of `poll(2)`. What it has
-//! been told of is not told again to another wait, so the names are looked at before each wait.
+//! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. What it
+//! has been told of is not told again to another wait, so the names are looked at before each wait.
 
 use std::future::poll_fn;
 use std::os::fd::AsFd;
@@ -60,8 +60,10 @@ impl Watch {
             }
             if self.registration.is_none() {
                 self.registration = Some(self.register()?);
+                // To register is to poll, and that takes a change away without telling of it.
+                continue;
             }
-            let Some(registration) = &self.registration else { unreachable!("it was made above") };
+            let Some(registration) = &self.registration else { unreachable!("it was made before") };
             match ready!(registration.poll_read_ready(context)) {
                 Ok(mut guard) => guard.clear_ready(),
                 // Its runtime is gone: register with the one that polls now.
@@ -71,15 +73,15 @@ impl Watch {
     }
 
     fn register(&self) -> Result<AsyncFd<std::os::fd::OwnedFd>, Error> {
-        let operation = "wait for changes of the mount table (epoll)";
+        let operation = "wait for changes of the names of network namespaces (epoll)";
         if Handle::try_current().is_err() {
             let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait \
-                       for its descriptor to have an exceptional condition, and call `try_next`";
+                       until its descriptor is readable, and call `try_next`";
             return Err(Error::new(ErrorKind::Unsupported, operation, why));
         }
         // The warning is for descriptors that may be closed while they are registered. This one is owned.
         #[allow(deprecated)]
-        let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::PRIORITY);
+        let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
         let descriptor = self.as_fd().try_clone_to_owned();
         descriptor.and_then(register).map_err(|error| Error::of_proc(operation, error))
     }

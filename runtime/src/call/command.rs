@@ -419,18 +419,27 @@ impl Command {
             asked.parent_is_this_process();
         }
         let std = &mut self.std;
-        let started = self.place.start(|| start(std), id)?;
-        started.map_err(|source| self.not_started(source).into())
+        let mut lacks_directory = false;
+        let start = || {
+            let started = start(std);
+            if started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                // Looked for on the spawner: a view has other files than home.
+                lacks_directory = std.get_current_dir().is_some_and(|directory| !directory.is_dir());
+            }
+            started
+        };
+        let started = self.place.start(start, id)?;
+        started.map_err(|source| self.not_started(source, lacks_directory).into())
     }
 
-    fn not_started(&self, source: io::Error) -> Error {
+    fn not_started(&self, source: io::Error, lacks_directory: bool) -> Error {
         let operation = format!("start the program {} in {}", Path::new(self.get_program()).display(), self.place);
         let (kind, text) = (source.kind(), source.to_string());
         let by_std = source.raw_os_error().is_none();
         Error::of_proc(operation, source).explain(|_| match kind {
             _ if by_std => Some(text),
             io::ErrorKind::NotFound => Some(match self.get_current_dir() {
-                Some(directory) if !directory.is_dir() => {
+                Some(directory) if lacks_directory => {
                     format!("the working directory {} does not exist", directory.display())
                 }
                 _ => "no such program, or the interpreter or dynamic loader that it needs does not exist".into(),

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::call::run_own;
+use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 
@@ -51,12 +52,13 @@ impl NetNs {
     ///
     /// `socket(2)`.
     pub fn socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
-        self.create_socket(|| socket::create(domain, kind, protocol))
+        self.create_socket(|| socket::create(domain, kind, protocol))?
     }
 
     /// Listens for TCP connections in this namespace, as [`TcpListener::bind`] does in the caller's.
     ///
-    /// Names are looked up inside. Of several addresses, the first that can be bound is used.
+    /// Names are looked up inside. Of several addresses, the first that can be bound is used; one whose family the
+    /// process cannot use is passed over.
     ///
     /// # Errors
     ///
@@ -104,6 +106,7 @@ impl NetNs {
         let (addresses, first) = self.resolve_and_create(address, Transport::Tcp, |all| interleave(&all))?;
         match *addresses {
             [address] => {
+                let first = first?;
                 socket::connect(&first, address)?;
                 Ok(first.into())
             }
@@ -113,7 +116,8 @@ impl NetNs {
 
     /// Binds a UDP socket in this namespace, as [`UdpSocket::bind`] does in the caller's.
     ///
-    /// Names are looked up inside. Of several addresses, the first that can be bound is used.
+    /// Names are looked up inside. Of several addresses, the first that can be bound is used; one whose family the
+    /// process cannot use is passed over.
     ///
     /// # Errors
     ///
@@ -161,26 +165,33 @@ impl NetNs {
         self.try_run(|| resolve((host, port)))
     }
 
-    /// A socket for an address, created in this namespace.
-    pub(crate) fn socket_for(&self, address: SocketAddr, transport: Transport, mode: Blocking) -> io::Result<OwnedFd> {
+    /// A socket for an address, created in this namespace. The inner error is one of that address, such as a family
+    /// that the process may not use; the next address may have another.
+    pub(crate) fn socket_for(
+        &self,
+        address: SocketAddr,
+        transport: Transport,
+        mode: Blocking,
+    ) -> Result<io::Result<OwnedFd>, Error> {
         self.create_socket(|| socket::create_for(address, transport, mode))
     }
 
     /// Has a pinned thread make the system call that creates a socket.
-    fn create_socket(&self, create: impl FnOnce() -> io::Result<OwnedFd> + Send) -> io::Result<OwnedFd> {
+    fn create_socket(&self, create: impl FnOnce() -> io::Result<OwnedFd> + Send) -> Result<io::Result<OwnedFd>, Error> {
         run_own(self, |thread| {
             thread.user_code_took(Some(Duration::ZERO));
             create()
-        })?
+        })
     }
 
-    /// In one call: looks the addresses up, puts them into order, and creates a socket for the first of them.
+    /// In one call: looks the addresses up, puts them into order, and creates a socket for the first of them. The
+    /// inner error is one of that address.
     fn resolve_and_create<A, O>(
         &self,
         address: A,
         transport: Transport,
         order: O,
-    ) -> io::Result<(Vec<SocketAddr>, OwnedFd)>
+    ) -> io::Result<(Vec<SocketAddr>, io::Result<OwnedFd>)>
     where
         A: ToSocketAddrs + Send,
         O: FnOnce(Vec<SocketAddr>) -> Vec<SocketAddr> + Send,
@@ -192,7 +203,7 @@ impl NetNs {
             let is_look_up_or_user_code = took >= SHORTEST_LOOK_UP || !is_converted_by_std::<A>();
             thread.user_code_took(Some(if is_look_up_or_user_code { took } else { Duration::ZERO }));
             let addresses = order(addresses?);
-            let first = socket::create_for(addresses[0], transport, Blocking::Yes)?;
+            let first = socket::create_for(addresses[0], transport, Blocking::Yes);
             Ok((addresses, first))
         })?
     }
@@ -208,23 +219,23 @@ impl NetNs {
         A: ToSocketAddrs + Send,
     {
         let (addresses, first) = self.resolve_and_create(address, transport, |all| all)?;
-        let mut last = match prepare(&first, addresses[0]) {
-            Ok(()) => return Ok(first),
-            Err(error) => error,
+        let prepared = |created: io::Result<OwnedFd>, address| {
+            let socket = created?;
+            prepare(&socket, address)?;
+            Ok(socket)
         };
-        drop(first);
+        let mut last = prepared(first, addresses[0]);
         for address in &addresses[1..] {
-            let socket = self.socket_for(*address, transport, Blocking::Yes)?;
-            match prepare(&socket, *address) {
-                Ok(()) => return Ok(socket),
-                Err(error) => last = error,
+            if last.is_ok() {
+                break;
             }
+            last = prepared(self.socket_for(*address, transport, Blocking::Yes)?, *address);
         }
-        Err(last)
+        last
     }
 
     /// Connects to the address that answers first. The sockets of the others are closed.
-    fn connect_to_one_of(&self, addresses: &[SocketAddr], first: OwnedFd) -> io::Result<TcpStream> {
+    fn connect_to_one_of(&self, addresses: &[SocketAddr], first: io::Result<OwnedFd>) -> io::Result<TcpStream> {
         let mut created = Some(first);
         let mut waiting = addresses.iter();
         let mut attempts: Vec<OwnedFd> = Vec::with_capacity(addresses.len());
@@ -234,8 +245,8 @@ impl NetNs {
             while attempts.is_empty() || Instant::now() >= next_start {
                 let Some(address) = waiting.next() else { break };
                 let attempt = match created.take() {
-                    Some(socket) => Ok(socket),
-                    None => self.socket_for(*address, Transport::Tcp, Blocking::Yes),
+                    Some(first) => first,
+                    None => self.socket_for(*address, Transport::Tcp, Blocking::Yes)?,
                 };
                 let attempt = attempt.and_then(|socket| {
                     socket::set_blocking(&socket, Blocking::No)?;

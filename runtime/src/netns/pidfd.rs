@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::NetNs;
+use super::{NetNs, explain_thread_self};
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Kind, TaskState};
 
@@ -88,25 +88,35 @@ fn has_exited(operation: &dyn Fn() -> String) -> Error {
     Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(HAS_EXITED.into()))
 }
 
+/// The number of a descriptor's process, which has exited where there is none. An error is this process's own: it may
+/// have no descriptor left for the file that tells.
+fn number_of(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Option<u32>, Error> {
+    sys::number_of_pidfd(pidfd).map_err(|error| explain_thread_self(Error::of_proc(operation(), error)))
+}
+
 /// The namespace of what is known to be a process descriptor.
 pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<NetNs, Error> {
     let failed = |errno, process| Error::from_errno(operation(), errno).explain_looking_at_process(process);
-    let number = || sys::number_of_pidfd(pidfd).ok().flatten();
     let other_threads = !sys::is_pidfd_of_thread(pidfd);
     match sys::netns_of_pidfd(pidfd) {
         Ok(namespace) => return NetNs::checked(namespace, operation),
         // The leader has exited, and perhaps the others with it.
         Err(Errno::ESRCH) if other_threads => {}
         Err(Errno::ESRCH) => return Err(has_exited(operation)),
-        // A task that is exiting is closed to all but the initial user namespace.
-        Err(Errno::EACCES | Errno::EPERM) if number().is_none_or(|process| is_exiting(&task_of(process))) => {
+        Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
+            let process = number_of(pidfd, operation)?;
+            let state = process.map(|process| state_of(&task_of(process), operation)).transpose()?.flatten();
+            // A task that is exiting is closed to all but the initial user namespace.
+            if process.is_some() && state != Some(TaskState::Exiting) {
+                return Err(failed(errno, process));
+            }
             if !other_threads {
                 return Err(has_exited(operation));
             }
         }
         // Before Linux 6.11.
         Err(Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
-        Err(errno) => return Err(failed(errno, number())),
+        Err(errno) => return Err(Error::from_errno(operation(), errno)),
     }
     NetNs::checked(task_of_pidfd(pidfd, operation)?.open(Kind::Net, operation)?, operation)
 }
@@ -116,9 +126,9 @@ fn task_of(id: u32) -> PathBuf {
     format!("/proc/{id}").into()
 }
 
-/// Whether a task, given its directory in `/proc`, is on its way out.
-fn is_exiting(task: &Path) -> bool {
-    sys::state_of_task(task) == Some(TaskState::Exiting)
+/// What a task is about, given its directory in `/proc`. `None` where it is gone.
+fn state_of(task: &Path, operation: &dyn Fn() -> String) -> Result<Option<TaskState>, Error> {
+    sys::state_of_task(task).map_err(|error| Error::of_proc(operation(), error))
 }
 
 /// A process's directory in `/proc`. It stays that process's when the id is used again.
@@ -153,15 +163,14 @@ pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Ta
 
 /// The directory of what is known to be the process, or thread, of a descriptor.
 pub(super) fn task_of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Task, Error> {
-    let number = || sys::number_of_pidfd(pidfd).ok().flatten();
-    let Some(process) = number() else { return Err(has_exited(operation)) };
+    let Some(process) = number_of(pidfd, operation)? else { return Err(has_exited(operation)) };
     let directory = open_process(process).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ESRCH => has_exited(operation),
         errno => Error::from_errno(operation(), errno).explain_looking_at_process(Some(process)),
     })?;
     // The id was the process's own when the directory was opened, if it still is now: it has not been reaped in
     // between.
-    if number() != Some(process) {
+    if number_of(pidfd, operation)? != Some(process) {
         return Err(has_exited(operation));
     }
     Ok(Task { directory, process, other_threads: !sys::is_pidfd_of_thread(pidfd) })
@@ -173,25 +182,33 @@ impl Task {
         let Task { directory, process, other_threads } = self;
         let path = sys::path_of_descriptor(directory);
         let file = Path::new("ns").join(kind.file());
-        let has_gone = |errno, task: &Path| match errno {
-            Errno::ENOENT | Errno::ESRCH => true,
-            // As above; and where it was reaped meanwhile, it has no state.
-            Errno::EACCES | Errno::EPERM => sys::state_of_task(task).is_none_or(|state| state == TaskState::Exiting),
-            _ => false,
+        let has_gone = |errno, task: &Path| -> Result<bool, Error> {
+            match errno {
+                Errno::ENOENT | Errno::ESRCH => Ok(true),
+                // As above; and where it was reaped meanwhile, it has no state.
+                Errno::EACCES | Errno::EPERM => {
+                    Ok(state_of(task, operation)?.is_none_or(|state| state == TaskState::Exiting))
+                }
+                _ => Ok(false),
+            }
         };
         let failed = |errno| Error::from_errno(operation(), errno).explain_looking_at_process(Some(*process));
         match sys::open_namespace_file_at(directory, &file) {
             Ok(namespace) => return Ok(namespace),
-            Err(errno) if has_gone(errno, &path) && *other_threads => {}
-            Err(errno) if has_gone(errno, &path) => return Err(has_exited(operation)),
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) if !has_gone(errno, &path)? => return Err(failed(errno)),
+            Err(_) if !other_threads => return Err(has_exited(operation)),
+            Err(_) => {}
         }
-        for thread in sys::threads_of(&path).unwrap_or_default() {
+        let threads = sys::threads_of(&path).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ESRCH) => has_exited(operation),
+            _ => Error::of_proc(operation(), error),
+        })?;
+        for thread in threads {
             let task = format!("task/{thread}");
             match sys::open_namespace_file_at(directory, &Path::new(&task).join(&file)) {
                 Ok(namespace) => return Ok(namespace),
-                Err(errno) if has_gone(errno, &path.join(&task)) => {}
-                Err(errno) => return Err(failed(errno)),
+                Err(errno) if !has_gone(errno, &path.join(&task))? => return Err(failed(errno)),
+                Err(_) => {}
             }
         }
         Err(has_exited(operation))

@@ -4,18 +4,22 @@
 //! nothing is missed between the list and the watch, and a name is reported when its namespace can be opened, not when
 //! its empty file appears.
 //!
-//! **How:** the kernel tells a reader of `mountinfo` of each change of the mount table, by `POLLPRI`. The names are
-//! then listed anew and compared. A change cannot be lost that way, however many there are: the file remembers that
-//! there was one. Watching the directory (`inotify(7)`) tells of the file, which is empty until the mount.
+//! **How:** the kernel tells a reader of `mountinfo` of each change of the mount table. The names are then listed anew
+//! and compared. A change cannot be lost that way, however many there are: the file remembers that there was one. A
+//! name that is a link to a namespace makes no mount, so the directories are watched too (`inotify(7)`). That is a
+//! reason to look and no more: it tells of a file that is empty until the mount.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::{NetNs, NetNsId};
 use crate::error::{Error, ErrorKind};
-use crate::sys;
+use crate::netns::names::DIRECTORIES;
+use crate::sys::changes::Changes;
 
 /// What has become of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +57,19 @@ pub enum WatchEvent {
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
 /// not reported.
 ///
-/// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
-/// then take what there is with [`try_next`](Watch::try_next).
+/// A name may be a link, such as `ln -s /proc/PID/ns/net /run/netns/NAME`. Its removal is noticed at once, the end of
+/// its process at the next change. A directory of names that did not exist is noticed with the next mount, such as
+/// that of `ip netns add`.
+///
+/// To wait for several things, wait until its descriptor is readable (`POLLIN`; `EPOLLIN`), and then take what there is
+/// with [`try_next`](Watch::try_next) until that is `None`.
 ///
 /// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
 /// `futures::StreamExt`, say which `next` is meant: `StreamExt::next(&mut watch)`.
 #[derive(Debug)]
 #[must_use = "a watch tells of changes when it is asked"]
 pub struct Watch {
-    mount_table: File,
+    changes: Changes,
     known: BTreeMap<String, Identity>,
     pending: VecDeque<WatchEvent>,
     /// The registration with the runtime in which the stream was polled.
@@ -78,7 +86,8 @@ impl NetNs {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] and
-    /// [`ErrorKind::LimitReached`] where a name cannot be opened.
+    /// [`ErrorKind::LimitReached`] where a name cannot be opened; the latter also where the user has as many instances
+    /// of `inotify(7)` as are allowed.
     ///
     /// # Examples
     ///
@@ -111,15 +120,17 @@ impl NetNs {
     ///
     /// # References
     ///
-    /// `proc_pid_mountinfo(5)`, `ip-netns(8)` (`ip netns monitor`).
+    /// `proc_pid_mountinfo(5)`, `inotify(7)`, `ip-netns(8)` (`ip netns monitor`).
     pub fn watch() -> Result<(Vec<(String, NetNs)>, Watch), Error> {
         // Opened before the names are listed: the first poll reports a change in between.
         let mount_table = File::open("/proc/thread-self/mountinfo")
             .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
+        let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
+        changes.watch_entries(&DIRECTORIES).map_err(failed)?;
         let names = open_all()?;
         let known = names.iter().map(|(name, netns)| (name.clone(), identity(netns))).collect();
         let watch = Watch {
-            mount_table,
+            changes,
             known,
             pending: VecDeque::new(),
             #[cfg(feature = "tokio")]
@@ -165,16 +176,19 @@ impl Watch {
         if self.pending.is_empty() {
             // The kernel reports a change once, and the caller may have seen that by waiting for the descriptor: so
             // look in any case, and only then wait. The next wait reports a change that comes during the look.
+            self.changes.watch_entries(&DIRECTORIES).map_err(failed)?;
+            self.changes.take_reports().map_err(failed)?;
             self.wait(Some(Instant::now()))?;
             self.compare()?;
         }
         Ok(self.pending.pop_front())
     }
 
-    /// Waits until the mount table has changed since the last wait. `false` where the deadline came first.
+    /// Waits until something has changed since the last wait. `false` where the deadline came first.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
-        sys::wait_for_mounts(&self.mount_table, deadline)
-            .map_err(|errno| Error::from_errno("wait for changes of the mount table (poll)", errno))
+        self.changes
+            .wait(deadline)
+            .map_err(|errno| Error::from_errno("wait for changes of the names of network namespaces (poll)", errno))
     }
 
     /// Looks at the names again, and notes what is different.
@@ -218,8 +232,16 @@ impl Iterator for Watch {
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mount_table.as_fd()
+        self.changes.as_fd()
     }
+}
+
+fn failed(errno: Errno) -> Error {
+    Error::from_errno("watch the names of network namespaces (inotify)", errno).explain(|kind| {
+        let why = "no descriptor, or no instance or watch of inotify(7), is left: see `ulimit -n` and \
+                   /proc/sys/fs/inotify";
+        (kind == ErrorKind::LimitReached).then(|| why.into())
+    })
 }
 
 fn identity(netns: &NetNs) -> Identity {

@@ -229,11 +229,13 @@ pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<Owne
     owned_descriptor(result)
 }
 
-/// An `ioctl(2)` without an argument.
+/// An `ioctl(2)` without an argument. The kernel gets one all the same: what is in a register, unless it is given. A
+/// process descriptor wants 0 (`EINVAL`).
 fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
+    let no_argument: c_ulong = 0;
     // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an
     // argument.
-    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request as _) };
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request as _, no_argument) };
     Errno::result(result)
 }
 

@@ -1,10 +1,13 @@
 //! A tokio runtime that lives in a namespace.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::NetNs;
-use in_netns_tests::{alone, give_up_sys_admin, here, key, threads, threads_in, threads_outside_home};
+use in_netns::{ErrorKind, NetNs};
+use in_netns_tests::{
+    BOUND, alone, descriptors, give_up_sys_admin, here, key, threads, threads_in, threads_outside_home, wait_until,
+};
 
 #[test]
 fn all_its_threads_are_inside() {
@@ -53,4 +56,100 @@ fn a_blocking_thread_that_cannot_enter_runs_nothing_at_home() {
     drop(service);
     // The closure was cancelled at the shutdown, or ran on a thread that could enter.
     assert!(told.iter().all(|place| place == key(ns.id())));
+}
+
+/// A runtime that cannot be built leaves nothing: no descriptor, no thread, no handle of the namespace.
+#[test]
+fn a_build_that_fails_keeps_nothing() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    // The first runtime of a process makes what tokio keeps for ever.
+    drop(ns.tokio_builder().worker_threads(2).build().unwrap());
+    wait_until("they are gone", || threads_in(&ns).is_empty());
+    let before = descriptors().len();
+    for _ in 0..3 {
+        // More than there are addresses: the first thread cannot be started.
+        let builder = ns.tokio_builder().worker_threads(2).configure(|builder| {
+            builder.thread_stack_size(1 << 60);
+        });
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+        assert!(error.to_string().contains("thread"), "the cause: {error}");
+    }
+    wait_until("the descriptors are closed", || descriptors().len() <= before);
+    let id = ns.id();
+    assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
+}
+
+/// With a stack that can be had once and not twice: tokio starts some of the threads, and panics.
+#[test]
+fn a_build_that_fails_in_the_middle_does_not_keep_the_namespace() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let builder = ns.tokio_builder().worker_threads(4).configure(|builder| {
+        builder.thread_stack_size(1 << 46);
+    });
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("thread"), "the cause: {error}");
+    let id = ns.id();
+    assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
+}
+
+/// tokio leaks what it has made when a function of the user panics in `build`. The namespace is not part of that.
+#[test]
+fn a_build_that_panics_does_not_keep_the_namespace() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let builder = ns.tokio_builder().worker_threads(2).configure(|builder| {
+        builder.thread_name_fn(|| panic!("no name"));
+    });
+    let payload = std::panic::catch_unwind(AssertUnwindSafe(|| builder.build())).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"no name"));
+    let id = ns.id();
+    assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
+}
+
+/// Each drop returns when the last thread has gone, with all that it held.
+#[test]
+fn no_thread_is_inside_when_a_drop_or_a_shutdown_has_returned() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for round in 0..100 {
+        let service = ns.tokio_builder().worker_threads(2).build().unwrap();
+        service.block_on(service.spawn_blocking(|| ())).unwrap().unwrap();
+        if round % 2 == 0 {
+            drop(service);
+        } else {
+            service.shutdown_timeout(BOUND);
+        }
+        assert_eq!(threads_in(&ns), [0; 0], "round {round}");
+    }
+}
+
+/// A blocking closure that does not end is waited for no longer than was asked.
+#[test]
+fn a_shutdown_does_not_wait_for_threads_that_do_not_end() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (end, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Arc::new(std::sync::Mutex::new(wait));
+    let started = std::time::Instant::now();
+    for shut_down in [
+        |service: in_netns::NetNsRuntime| service.shutdown_background(),
+        |service: in_netns::NetNsRuntime| service.shutdown_timeout(std::time::Duration::from_millis(50)),
+    ] {
+        let service = ns.tokio_builder().worker_threads(1).build().unwrap();
+        let (tell, told) = mpsc::channel();
+        let wait = std::sync::Arc::clone(&wait);
+        drop(service.spawn_blocking(move || {
+            tell.send(()).unwrap();
+            let _ = wait.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
+        }));
+        told.recv().unwrap();
+        shut_down(service);
+    }
+    assert!(started.elapsed() < BOUND);
+    drop(end);
+    wait_until("they end then", || threads_in(&ns).is_empty());
 }

@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use in_netns::{ErrorKind, IntoNetNs, NetNs, with_netns};
-use in_netns_tests::{alone, descriptors, start_until, wait_until};
+use in_netns::{Error, ErrorKind, IntoNetNs, NetNs, View, with_netns};
+use in_netns_tests::{alone, descriptors, limited, start_until, wait_until};
+use nix::sys::resource::Resource;
 
 /// `pidfd_open(2)`.
 #[allow(unsafe_code)]
@@ -90,6 +91,59 @@ fn a_process_that_has_exited_is_reported_as_exited() {
     for error in [NetNs::from_pid(pid).unwrap_err(), NetNs::from_fd(descriptor).unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     }
+}
+
+/// Runs `run` while as many descriptors are free, and no more.
+fn with_free_descriptors<R>(free: usize, run: impl FnOnce() -> R) -> R {
+    let open = descriptors();
+    let first_too_many = (0..).filter(|number| !open.contains_key(number)).nth(free).unwrap();
+    let _limited = limited(Resource::RLIMIT_NOFILE, first_too_many.into());
+    run()
+}
+
+/// From none to enough: what is missing is a descriptor, and not the process.
+#[test]
+fn a_process_that_lives_has_not_exited_where_descriptors_are_short() {
+    type Find<'f> = &'f dyn Fn() -> Result<(), Error>;
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let child = cat_in(&ns);
+    let descriptor = pidfd(child.0.id(), 0);
+    let leaderless = || start_until(&mut Command::new(env!("CARGO_BIN_EXE_leaderless")), "ready");
+    let leaderless = Process(ns.run(leaderless).unwrap().0);
+    let ways: [(&str, Find<'_>); 6] = [
+        ("from_pid, of this process", &|| NetNs::from_pid(std::process::id()).map(drop)),
+        ("from_pid, of a child", &|| NetNs::from_pid(child.0.id()).map(drop)),
+        ("from_pid, without a leader", &|| NetNs::from_pid(leaderless.0.id()).map(drop)),
+        ("from_pidfd", &|| NetNs::from_pidfd(&descriptor).map(drop)),
+        ("View::of_process, by id", &|| View::of_process(child.0.id()).map(drop)),
+        ("View::of_process, by descriptor", &|| View::of_process(&descriptor).map(drop)),
+    ];
+    for (way, find) in ways {
+        // A view at home, and threads, are there before the limit.
+        find().unwrap();
+        let mut failures = 0;
+        while let Err(error) = with_free_descriptors(failures, find) {
+            assert_eq!(error.kind(), ErrorKind::LimitReached, "{way}, {failures} free: {error}");
+            failures += 1;
+            assert!(failures < 100, "{way}: {error}");
+        }
+        assert!(failures > 0, "{way}");
+    }
+}
+
+/// Since Linux 6.11. The two are the process's and the namespace's: nothing is read in `/proc`.
+#[test]
+fn two_descriptors_are_enough_for_the_namespace_of_a_process() {
+    let _alone = alone();
+    let release = nix::sys::utsname::uname().unwrap().release().to_str().unwrap().to_owned();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    if (numbers.next().unwrap(), numbers.next().unwrap()) < (6, 11) {
+        return;
+    }
+    let ns = NetNs::new().unwrap();
+    let child = cat_in(&ns);
+    assert_eq!(with_free_descriptors(2, || NetNs::from_pid(child.0.id())).unwrap(), ns);
 }
 
 #[test]

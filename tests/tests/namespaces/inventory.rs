@@ -215,6 +215,122 @@ fn nothing_is_missed_between_the_list_and_the_watch() {
     });
 }
 
+/// The next change of names that begin with `prefix`, as text and with the namespace. Looks when the descriptor is
+/// readable.
+fn change(watch: &mut in_netns::Watch, prefix: &str) -> (String, Option<NetNs>) {
+    use nix::poll::{PollFd, PollFlags, poll};
+    loop {
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, u16::try_from(BOUND.as_millis()).unwrap()).unwrap(), 1, "{prefix}");
+        let mut found = None;
+        while let Some(event) = watch.try_next().unwrap() {
+            let told = match event {
+                WatchEvent::Created { name, netns, .. } => (name.clone(), format!("created {name}"), Some(netns)),
+                WatchEvent::Deleted { name, .. } => (name.clone(), format!("deleted {name}"), None),
+                WatchEvent::Renamed { from, to, netns, .. } => {
+                    (from.clone(), format!("renamed {from} {to}"), Some(netns))
+                }
+                other => panic!("{other:?}"),
+            };
+            if told.0.starts_with(prefix) {
+                assert!(found.replace((told.1, told.2)).is_none(), "more than one change");
+            }
+        }
+        if let Some(found) = found {
+            return found;
+        }
+    }
+}
+
+/// `ln -s /proc/PID/ns/net /run/netns/NAME`: no mount comes or goes.
+#[test]
+fn names_that_are_links_are_told() {
+    use nix::poll::{PollFd, PollFlags, poll};
+    let _alone = alone();
+    let prefix = format!("in-netns-link-{}-", std::process::id());
+    let [kept, link, moved] = ["kept", "link", "moved"].map(|what| format!("{prefix}{what}"));
+    let path = |name: &str| format!("/run/netns/{name}");
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    // So that the directory is there.
+    NetNs::create_named(&kept).unwrap();
+    let (_, mut watch) = NetNs::watch().unwrap();
+    let make = || std::os::unix::fs::symlink(format!("/proc/{}/ns/net", child.id()), path(&link)).unwrap();
+
+    make();
+    assert_eq!(change(&mut watch, &prefix), (format!("created {link}"), Some(ns.clone())));
+    fs::rename(path(&link), path(&moved)).unwrap();
+    assert_eq!(change(&mut watch, &prefix), (format!("renamed {link} {moved}"), Some(ns.clone())));
+    fs::remove_file(path(&moved)).unwrap();
+    assert_eq!(change(&mut watch, &prefix), (format!("deleted {moved}"), None));
+
+    // By the descriptor. Where nothing changes, it is not readable.
+    wait_until("nothing is told, and nothing changes", || {
+        while watch.try_next().unwrap().is_some() {}
+        poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], 50_u8).unwrap() == 0
+    });
+    make();
+    assert_eq!(poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], 20_000_u16).unwrap(), 1);
+    assert_eq!(change(&mut watch, &prefix).0, format!("created {link}"));
+
+    // In async code.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let told = async {
+            loop {
+                match watch.next_async().await.unwrap() {
+                    WatchEvent::Deleted { name, .. } if name == link => return,
+                    _ => {}
+                }
+            }
+        };
+        let removed = async {
+            // The other branch waits by then.
+            tokio::task::yield_now().await;
+            fs::remove_file(path(&link)).unwrap();
+        };
+        tokio::time::timeout(BOUND, async { tokio::join!(told, removed) }).await.expect("it is told of");
+    });
+    NetNs::delete_named(&kept).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// In a mount namespace of its own, whose `/run` is empty.
+#[test]
+fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let target = format!("/proc/{}/ns/net", child.id());
+    let test = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let mount_at = |point: &str| mount(Some("none"), point, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        mount_at("/run");
+        let (names, mut watch) = NetNs::watch().unwrap();
+        assert_eq!(names, []);
+        fs::create_dir("/run/netns").unwrap();
+        mount_at("/run/netns");
+        assert_eq!(watch.try_next().unwrap(), None);
+        std::os::unix::fs::symlink(&target, "/run/netns/link").unwrap();
+        assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
+        // What is mounted over it hides the name.
+        mount_at("/run/netns");
+        assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
+        std::os::unix::fs::symlink(&target, "/run/netns/link").unwrap();
+        assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
+        umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
+        umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
+        assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
+        fs::remove_dir("/run/netns").unwrap();
+        assert_eq!(watch.try_next().unwrap(), None);
+    };
+    std::thread::scope(|scope| scope.spawn(test).join().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// A descriptor to wait on, with other things.
 #[test]
 fn a_watch_can_be_waited_for_with_poll() {
@@ -226,7 +342,7 @@ fn a_watch_can_be_waited_for_with_poll() {
     NetNs::create_named(&name).unwrap();
     let mut told = false;
     while !told {
-        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLPRI)];
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, u16::try_from(BOUND.as_millis()).unwrap()).unwrap(), 1);
         while let Some(event) = watch.try_next().unwrap() {
             told |= matches!(event, WatchEvent::Created { name: its, .. } if its == name);

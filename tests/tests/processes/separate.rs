@@ -45,6 +45,11 @@ fn names_are_looked_up_inside_by_every_method() {
 }
 
 #[test]
+fn an_address_without_a_family_is_followed_by_the_next_one() {
+    passes(env!("CARGO_BIN_EXE_one_family"), &[]);
+}
+
+#[test]
 fn a_change_is_seen_by_a_process_whose_first_call_was_traced() {
     passes(env!("CARGO_BIN_EXE_traced"), &[]);
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use in_netns::{Call, ErrorKind, ThreadFate, View};
 use in_netns_tests::{Scratch, alone, descriptors, in_directory, tid};
+use nix::mount::{MsFlags, mount};
 
 /// A process in its own mount, UTS, IPC, cgroup and network namespaces, with a file, a hostname and an interface that
 /// are nowhere else.
@@ -133,6 +134,32 @@ fn a_body_begins_at_the_root_where_the_process_has_no_such_directory() {
     view.run(cover).unwrap().unwrap();
     let begins = in_directory(scratch.path(), || view.run(std::env::current_dir).unwrap().unwrap());
     assert_eq!(begins, Path::new("/"));
+}
+
+/// What is missing is looked for in the view, and not at home.
+#[test]
+fn a_command_that_cannot_be_started_says_what_is_missing_in_the_view() {
+    let at_home = Scratch::new();
+    let container = Container::start("commands");
+    let view = View::of_process(&container.0).unwrap();
+    let in_the_view = format!("/mnt/only-{}", std::process::id());
+    view.run(|| fs::create_dir(&in_the_view)).unwrap().unwrap();
+    view.run(|| mount(Some("none"), std::env::temp_dir().as_path(), Some("tmpfs"), MsFlags::empty(), None::<&str>))
+        .unwrap()
+        .unwrap();
+    let message = |program: &str, directory: &Path| {
+        let error = view.command(program).current_dir(directory).spawn().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        error.to_string()
+    };
+    let said = message("/no/such/program", Path::new(&in_the_view));
+    assert!(said.contains("no such program"), "{said}");
+    let said = message("true", at_home.path());
+    assert!(said.contains(&format!("the working directory {} does not exist", at_home.path().display())), "{said}");
+    assert!(view.command("true").current_dir(&in_the_view).status().unwrap().success());
+    // A path that is relative begins where the process would.
+    let said = in_directory(Path::new("/"), || message("/no/such/program", Path::new(&in_the_view[1..])));
+    assert!(said.contains("no such program"), "{said}");
 }
 
 #[test]

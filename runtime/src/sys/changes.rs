@@ -1,0 +1,100 @@
+//! Waits for changes of the mount table and of directories, by one descriptor: `epoll(7)` of a `mountinfo` file
+//! (`proc_pid_mountinfo(5)`) and an `inotify(7)` instance.
+//!
+//! A poll of `mountinfo` reports a change once. So any poll of this descriptor takes the change away: the reader looks
+//! at what there is after each poll, and before the first wait.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+use super::restarted;
+
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// Readable after a change of either.
+    any: Epoll,
+    /// Kept open: the instance of `epoll(7)` forgets what is closed.
+    _mount_table: File,
+    entries: Inotify,
+    watched: Vec<WatchDescriptor>,
+}
+
+impl Changes {
+    /// Of a `mountinfo` file, and of no directory yet.
+    pub(crate) fn of_mounts(mount_table: File) -> nix::Result<Changes> {
+        let any = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let entries = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        any.add(&mount_table, EpollEvent::new(EpollFlags::EPOLLPRI, 0))?;
+        any.add(&entries, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        Ok(Changes { any, _mount_table: mount_table, entries, watched: Vec::new() })
+    }
+
+    /// Takes note of the directories that these paths lead to now, in place of the ones before. A path may lead to
+    /// none: what is mounted there later is told by the mount table.
+    pub(crate) fn watch_entries(&mut self, directories: &[&str]) -> nix::Result<()> {
+        let changes = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_ONLYDIR;
+        let mut watched = Vec::with_capacity(directories.len());
+        for directory in directories {
+            // The same directory has the same descriptor, and no event is lost.
+            match restarted(|| self.entries.add_watch(Path::new(directory), changes)) {
+                Ok(descriptor) => watched.push(descriptor),
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        for before in &self.watched {
+            if !watched.contains(before) {
+                // The kernel has removed that of a directory which is gone.
+                let _ = self.entries.rm_watch(*before);
+            }
+        }
+        self.watched = watched;
+        Ok(())
+    }
+
+    /// Takes away what the directories have reported. To be followed by a look at them. A queue that was full is a
+    /// report too.
+    pub(crate) fn take_reports(&self) -> nix::Result<()> {
+        loop {
+            match restarted(|| self.entries.read_events()) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Waits until something has changed. `false` where the deadline came first; `None` is for ever.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> nix::Result<bool> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                // Not to wake too early: up to the next millisecond.
+                let millis = left.as_nanos().div_ceil(1_000_000);
+                PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+            });
+            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+                Err(Errno::EINTR) => {}
+                result => return result.map(|ready| ready > 0),
+            }
+        }
+    }
+}
+
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.any.0.as_fd()
+    }
+}

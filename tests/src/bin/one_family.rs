@@ -1,0 +1,65 @@
+//! A process that may not create sockets of IPv6, as with systemd's `RestrictAddressFamilies=AF_INET` or with
+//! `ipv6.disable=1`: of several addresses, the next one is used.
+//!
+//! The seccomp filter is for every thread of the process, which is why this is a program.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use in_netns::NetNs;
+use in_netns_tests::profiles::apply;
+use nix::libc;
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+in_netns::rootless!();
+
+fn main() {
+    let family = u64::from(libc::AF_INET6.unsigned_abs());
+    let is_six = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family).expect("a condition");
+    let rules = [(libc::SYS_socket, vec![SeccompRule::new(vec![is_six]).expect("a rule")])].into();
+    apply(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()));
+
+    let ns = NetNs::new().expect("a namespace");
+    let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let [six, four, other] = ["[::1]:80", "127.0.0.1:80", "127.0.0.1:81"].map(address);
+    let is_missing = |error: io::Error| assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT), "{error}");
+
+    // The reference.
+    let bound = ns.run(|| TcpListener::bind(&[six, four][..])).expect("a call").expect("std uses the second address");
+    assert_eq!(bound.local_addr().expect("it is bound"), four);
+    drop(bound);
+    ns.run(|| UdpSocket::bind(&[six, four][..])).expect("a call").expect("std uses the second address");
+
+    let listener = ns.tcp_listen(&[six, four][..]).expect("the second address");
+    assert_eq!(listener.local_addr().expect("it is bound"), four);
+    let udp = ns.udp_bind(&[six, four][..]).expect("the second address");
+    assert_eq!(udp.local_addr().expect("it is bound"), four);
+    for addresses in [&[six, four][..], &[four, six], &[six, other, four], &[six, six, four]] {
+        let stream = ns.tcp_connect(addresses).expect("one address answers");
+        assert_eq!(stream.peer_addr().expect("it is connected"), four);
+    }
+    // The first one is in use, and the second has no family.
+    let third = ns.tcp_listen(&[four, six, other][..]).expect("the third address");
+    assert_eq!(third.local_addr().expect("it is bound"), other);
+    drop(third);
+    // The error is that of the last address.
+    is_missing(ns.tcp_listen(six).expect_err("there is no such family"));
+    is_missing(ns.tcp_listen(&[four, six][..]).expect_err("there is no such family"));
+    is_missing(ns.udp_bind(six).expect_err("there is no such family"));
+    is_missing(ns.tcp_connect(six).expect_err("there is no such family"));
+    let in_use = ns.tcp_listen(&[six, four][..]).expect_err("it is in use");
+    assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = ns.tcp_connect_async(vec![six, four]).await.expect("the second address");
+        assert_eq!(stream.peer_addr().expect("it is connected"), four);
+        let third = ns.tcp_listen_async(vec![four, six, other]).await.expect("the third address");
+        assert_eq!(third.local_addr().expect("it is bound"), other);
+        drop(udp);
+        let udp = ns.udp_bind_async(vec![six, four]).await.expect("the second address");
+        assert_eq!(udp.local_addr().expect("it is bound"), four);
+        is_missing(ns.udp_bind_async(six).await.expect_err("there is no such family"));
+        is_missing(ns.tcp_connect_async(six).await.expect_err("there is no such family"));
+    });
+}
