@@ -76,13 +76,13 @@ impl Watch {
         let operation = "wait for changes of the names of network namespaces (epoll)";
         if Handle::try_current().is_err() {
             let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait \
-                       until its descriptor is readable, and call `try_next`";
+                       for its descriptor to have an exceptional condition, and call `try_next`";
             return Err(Error::new(ErrorKind::Unsupported, operation, why));
         }
         // The warning is for descriptors that may be closed while they are registered. This one is owned.
         #[allow(deprecated)]
         let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
-        let descriptor = self.as_fd().try_clone_to_owned();
+        let descriptor = self.changes.as_fd().try_clone_to_owned();
         descriptor.and_then(register).map_err(|error| Error::of_proc(operation, error))
     }
 }

@@ -61,15 +61,16 @@ pub enum WatchEvent {
 /// its process at the next change. A directory of names that did not exist is noticed with the next mount, such as
 /// that of `ip netns add`.
 ///
-/// To wait for several things, wait until its descriptor is readable (`POLLIN`; `EPOLLIN`), and then take what there is
-/// with [`try_next`](Watch::try_next) until that is `None`.
+/// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
+/// then take what there is with [`try_next`](Watch::try_next). That descriptor tells of mounts, as `ip netns add` makes
+/// them, and not of names that are links.
 ///
 /// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
 /// `futures::StreamExt`, say which `next` is meant: `StreamExt::next(&mut watch)`.
 #[derive(Debug)]
 #[must_use = "a watch tells of changes when it is asked"]
 pub struct Watch {
-    changes: Changes,
+    pub(crate) changes: Changes,
     known: BTreeMap<String, Identity>,
     pending: VecDeque<WatchEvent>,
     /// The registration with the runtime in which the stream was polled.
@@ -232,7 +233,7 @@ impl Iterator for Watch {
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.changes.as_fd()
+        self.changes.mount_table()
     }
 }
 

@@ -20,8 +20,7 @@ use super::restarted;
 pub(crate) struct Changes {
     /// Readable after a change of either.
     any: Epoll,
-    /// Kept open: the instance of `epoll(7)` forgets what is closed.
-    _mount_table: File,
+    mount_table: File,
     entries: Inotify,
     watched: Vec<WatchDescriptor>,
 }
@@ -33,7 +32,12 @@ impl Changes {
         let entries = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         any.add(&mount_table, EpollEvent::new(EpollFlags::EPOLLPRI, 0))?;
         any.add(&entries, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        Ok(Changes { any, _mount_table: mount_table, entries, watched: Vec::new() })
+        Ok(Changes { any, mount_table, entries, watched: Vec::new() })
+    }
+
+    /// Has an exceptional condition after a change of the mount table.
+    pub(crate) fn mount_table(&self) -> BorrowedFd<'_> {
+        self.mount_table.as_fd()
     }
 
     /// Takes note of the directories that these paths lead to now, in place of the ones before. A path may lead to

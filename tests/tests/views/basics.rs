@@ -296,11 +296,9 @@ fn a_file_of_names_that_cannot_be_read_is_an_error_and_never_a_wait() {
 #[test]
 fn a_path_that_no_directory_can_have_is_named_with_the_reason() {
     let ns = NetNs::new().unwrap();
-    for (path, why) in [("/a\0b", r#"directory "/a\0b": the path contains a NUL byte"#), ("", "an empty path")] {
-        let error = View::builder(&ns).etc(path).build().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-        assert!(error.to_string().contains(why), "{error}");
-    }
+    let error = View::builder(&ns).etc("").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("an empty path"), "{error}");
 }
 
 /// What the C library compares to find out whether `resolv.conf` is another one than before. The device is not part of
