@@ -16,6 +16,8 @@ pub(crate) struct Root {
     pub functions: Vec<Node>,
     /// The functions that take the body: their debug information says what it captured.
     pub receivers: Vec<Node>,
+    /// What it calls that is a body of its own, and not searched with it.
+    pub closed: Vec<Node>,
     pub contained: Contained,
     /// What the body is, where only its caller knows what it calls; and where it is given.
     pub opaque: Option<Opaque>,
@@ -51,6 +53,7 @@ impl Root {
             name: name.to_owned(),
             functions: Vec::new(),
             receivers: Vec::new(),
+            closed: Vec::new(),
             contained,
             opaque: None,
             origin,
