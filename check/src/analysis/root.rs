@@ -48,6 +48,22 @@ impl Root {
         Self { functions, ..Self::new(name, contained, origin) }
     }
 
+    /// Takes over what another instance of the same body has.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.only_if_found &= other.only_if_found;
+        for (all, more) in [
+            (&mut self.functions, other.functions),
+            (&mut self.receivers, other.receivers),
+            (&mut self.closed, other.closed),
+        ] {
+            for node in more {
+                if !all.contains(&node) {
+                    all.push(node);
+                }
+            }
+        }
+    }
+
     pub(crate) fn new(name: &str, contained: Contained, origin: Origin) -> Self {
         Self {
             name: name.to_owned(),
