@@ -37,10 +37,13 @@ fn bodies_are_found_and_judged() {
         ("watch_over", ["SPAWN"]),
         ("opaque", ["UNKNOWN"]),
         ("call_once", ["SPAWN"]),
+        ("probes", ["SPAWN"]),
+        ("probes_error", ["SPAWN"]),
+        ("within", ["SPAWN"]),
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 11);
+    assert_eq!(bodies(&report).len(), 14);
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");

@@ -35,6 +35,18 @@ impl Pod {
     }
 }
 
+/// A trait of the program's own, on a type of the library.
+trait Probe {
+    fn spawn_in_trait(&self);
+}
+
+impl Probe for NetNs {
+    #[in_netns(&*self)]
+    fn spawn_in_trait(&self) {
+        drop(thread::spawn(|| ()));
+    }
+}
+
 /// A closure in a closure is no future: a synchronous body hands tokio its work over.
 #[in_netns("sample", allow(handover))]
 fn nested_tokio() {
@@ -123,6 +135,7 @@ pub fn synchronous() {
         netns: NetNs::current().unwrap(),
     };
     println!("{}", pod.spawn_in_method::<u8>());
+    pod.netns.spawn_in_trait();
     nested_tokio();
 }
 

@@ -326,11 +326,16 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         Some(finding)
     }
 
-    /// A trait object or a function pointer that the body captured, and that a function which it reaches calls.
+    /// A trait object or a function pointer that the body captured or a root takes, and that a function which it reaches calls.
     fn argument(&self) -> Option<Finding> {
         let image = self.context.graph.image;
         let mut captured: Vec<Variable> =
             self.root.receivers.iter().flat_map(|receiver| self.debug.captured(image.address(*receiver))).collect();
+        // What a region or a named function takes, only its callers know.
+        if matches!(self.root.origin, Origin::Region(_) | Origin::Root) {
+            let parameters = self.root.functions.iter().flat_map(|node| self.debug.parameters(image.address(*node)));
+            captured.extend(parameters.filter(|parameter| names::is_indirect(&parameter.r#type)));
+        }
         captured.dedup();
         captured.iter().find_map(|variable| {
             let caller = self.reached.order.iter().copied().find(|node| self.calls(*node, variable))?;

@@ -4,12 +4,14 @@
 //! know what runs before the thread enters and after it left. A function that only enters, and returns while its thread
 //! is still there (such as the constructor of a guard), is itself a way to enter: its callers are regions too.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::mem;
 
 use crate::analysis::functions::Functions;
+use crate::analysis::order::Order;
 use crate::analysis::root::{LIBRARY, Origin, Root};
 use crate::program::debug::{Debug, Passes};
-use crate::program::graph::Graph;
+use crate::program::graph::{Edge, Graph};
 use crate::program::image::Node;
 use crate::program::names;
 use crate::rules::sinks::{Contained, Table};
@@ -17,16 +19,31 @@ use crate::rules::sinks::{Contained, Table};
 /// How many functions may pass the entered thread on, one to the next.
 const LEVELS: usize = 5;
 
+/// How often the guards are looked for: which functions leave depends on the guards, and the guards on what leaves.
+const ROUNDS: usize = 4;
+
 /// Crates whose functions wrap the system call, and of which no function is a region.
-const WRAPPERS: [&str; 5] = ["nix", "rustix", "libc", "std", "core"];
+const WRAPPERS: [&str; 3] = ["nix", "rustix", "libc"];
+
+/// The standard library: a function of it runs what it is given on the calling thread, but for those of `ELSEWHERE`.
+const STANDARD: [&str; 3] = ["std", "core", "alloc"];
+
+/// Functions of the standard library that run what they are given on another thread or in another process.
+const ELSEWHERE: [&str; 5] = ["std::thread::", "<std::thread::", "std::rt::", "std::sys::", "std::process::"];
 
 /// Crates that enter for the closures that they are given, in all of their functions.
 pub(crate) const ADAPTERS: [&str; 3] = ["netns_rs", "nlink", "patchbay"];
 
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
-/// The other flags of `setns(2)` and `unshare(2)` that fit no other use.
-const OTHER_FLAGS: [u64; 7] = [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x200];
+/// The other flags of `setns(2)` and `unshare(2)` that name a kind of namespace, or what else is unshared.
+const OTHER_FLAGS: u64 = 0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000 | 0x2000_0000 | 0x200;
+
+/// Flags that occur beside those.
+const MORE_FLAGS: u64 = 0x80 | 0x400 | 0x4_0000;
+
+/// Types whose functions put flags together.
+const FLAGS: [&str; 4] = ["CloneFlags", "UnshareFlags", "NameSpaceType", "NamespaceType"];
 
 pub(crate) struct Regions {
     pub roots: BTreeMap<String, Root>,
@@ -44,37 +61,73 @@ struct Candidate {
 }
 
 pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Table, debug: &Debug<'d>) -> Regions {
-    let mut search = Search { graph, table, debug, guards: BTreeSet::new(), met: HashSet::new() };
-    let mut enters = search.system_calls();
-    let mut candidates: Vec<Candidate> = Vec::new();
-    for _ in 0..LEVELS {
-        if enters.is_empty() {
+    let mut search = Search { graph, table, debug, callers: HashMap::new(), round: Round::default() };
+    let mut candidates = Vec::new();
+    for _ in 0..ROUNDS {
+        let known = mem::take(&mut search.round).found;
+        search.round.guards.clone_from(&known);
+        candidates = search.candidates();
+        if search.round.found == known {
             break;
         }
-        let found = search.callers(&enters);
-        enters = found.iter().filter(|candidate| candidate.stays).map(|candidate| candidate.function).collect();
-        candidates.extend(found);
     }
-    let mut roots = BTreeMap::new();
+    let mut roots = BTreeMap::<String, Root>::new();
     for candidate in &candidates {
         for (identity, root) in search.roots(functions, candidate) {
-            roots.entry(identity).or_insert(root);
+            match roots.get_mut(&identity) {
+                Some(other) => other.merge(root),
+                None => drop(roots.insert(identity, root)),
+            }
         }
     }
-    Regions { roots, guards: search.guards }
+    Regions { roots, guards: search.round.found }
 }
 
 struct Search<'s, 'i, 'd> {
     graph: &'s Graph<'i, 'd>,
     table: &'s Table,
     debug: &'s Debug<'d>,
+    /// Who refers to a function, of those that were asked for.
+    callers: HashMap<Node, Vec<(Node, Edge)>>,
+    round: Round,
+}
+
+/// What one round of the search has found.
+#[derive(Default)]
+struct Round {
+    /// The guards of the round before.
     guards: BTreeSet<String>,
+    found: BTreeSet<String>,
     met: HashSet<Node>,
+    /// All that moves the thread of its caller.
+    entering: HashSet<Node>,
+    /// Of these it is not known which kind of namespace they enter: their callers may say it.
+    of_any_kind: HashSet<Node>,
+    /// Functions of the standard library that call what they are given, and what that is.
+    through: HashMap<Node, Vec<Node>>,
+    /// Closures and futures whose callers are regions.
+    passed_on: HashSet<Node>,
 }
 
 impl Search<'_, '_, '_> {
     fn path(&self, node: Node) -> String {
         names::path(self.graph.image.name(node))
+    }
+
+    fn candidates(&mut self) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        let mut enters = self.system_calls();
+        self.round.of_any_kind.clone_from(&enters);
+        for _ in 0..LEVELS {
+            if enters.is_empty() {
+                break;
+            }
+            self.round.entering.extend(&enters);
+            let found = self.callers(&enters);
+            enters = found.iter().filter(|candidate| candidate.stays).map(|candidate| candidate.function).collect();
+            candidates.extend(found);
+        }
+        candidates
     }
 
     /// The functions of the table that move the calling thread, and their wrappers.
@@ -83,57 +136,144 @@ impl Search<'_, '_, '_> {
         image.functions().chain(image.imports()).filter(|node| self.table.enters(image.name(*node))).collect()
     }
 
+    fn references_to(&mut self, targets: &HashSet<Node>) -> BTreeMap<Node, Vec<Edge>> {
+        let new: HashSet<Node> = targets.iter().copied().filter(|target| !self.callers.contains_key(target)).collect();
+        if !new.is_empty() {
+            self.callers.extend(new.iter().map(|target| (*target, Vec::new())));
+            for (caller, edge) in self.graph.references_to(&new) {
+                self.callers.entry(edge.to).or_default().push((caller, edge));
+            }
+        }
+        let mut references: BTreeMap<Node, Vec<Edge>> = BTreeMap::new();
+        for (caller, edge) in targets.iter().flat_map(|target| &self.callers[target]) {
+            references.entry(*caller).or_default().push(*edge);
+        }
+        for edges in references.values_mut() {
+            edges.sort_by_key(|edge| edge.at);
+        }
+        references
+    }
+
     /// The functions that call one of these.
     fn callers(&mut self, enters: &HashSet<Node>) -> Vec<Candidate> {
-        let mut calls: BTreeMap<Node, Vec<Node>> = BTreeMap::new();
-        for (caller, edge) in self.graph.references_to(enters) {
-            calls.entry(caller).or_default().push(edge.to);
-        }
-        // Guards first: what else a function is depends on whether it drops one.
-        let paths: Vec<String> = calls.keys().map(|function| self.path(*function)).collect();
-        self.guards.extend(paths.iter().filter_map(|path| names::dropped(path)).map(str::to_owned));
-        let mut found = Vec::new();
+        let mut callers = Vec::new();
         let mut wrappers = HashSet::new();
-        for (function, called) in calls {
-            if !self.met.insert(function) {
+        for (function, mut calls) in self.references_to(enters) {
+            let mangled = self.graph.image.name(function);
+            // The start of the program calls `main`, and the harness a test.
+            if matches!(mangled, "main" | "_start") || self.runs_test(function) {
                 continue;
             }
-            let path = self.path(function);
-            let krate = names::krate(&path);
-            if krate == LIBRARY || self.is_of_adapter(&path) {
-                continue;
-            }
-            if WRAPPERS.contains(&krate) && !path.starts_with('<') {
-                if !enters.contains(&function) && !matches!(krate, "std" | "core") {
+            let path = names::path(mangled);
+            let owner = names::owner(mangled, &path);
+            if STANDARD.contains(&owner) {
+                if !runs_elsewhere(&path) && names::dropped(&path).is_none() && self.round.met.insert(function) {
+                    let given = calls.iter().map(|edge| edge.to).collect();
+                    self.round.through.insert(function, given);
                     wrappers.insert(function);
                 }
                 continue;
             }
-            if self.is_for_another_namespace(function) {
+            if WRAPPERS.contains(&owner) {
+                if !enters.contains(&function) && self.round.met.insert(function) {
+                    self.round.of_any_kind.insert(function);
+                    wrappers.insert(function);
+                }
                 continue;
             }
-            if names::dropped(&path).is_some() || matches!(krate, "std" | "core" | "alloc") {
+            // A function of a library may run what it is given anywhere, such as on a thread of a pool.
+            calls.retain(|edge| !self.is_given(edge.to, &path, owner));
+            if calls.is_empty() || !self.round.met.insert(function) {
                 continue;
             }
-            let guard = |r#type: &str| self.is_guard(r#type);
-            let returns_guard = self.debug.passes(self.graph.image.address(function), Passes::Result, guard);
-            let stays =
-                returns_guard || (called.len() == 1 && !names::is_closure(&path) && !self.drops_guard(function));
-            found.push(Candidate { function, by: self.path(called[0]), stays });
+            if self.is_for_another_namespace(function, &calls) {
+                continue;
+            }
+            callers.push((function, path, calls));
+        }
+        // Guards first: what else a function is depends on whether it drops one.
+        self.round.found.extend(callers.iter().filter_map(|(_, path, _)| names::dropped(path)).map(str::to_owned));
+        let mut found = Vec::new();
+        for (function, path, calls) in callers {
+            let owner = names::owner(self.graph.image.name(function), &path);
+            if owner == LIBRARY || self.is_of_adapter(&path, owner) || names::dropped(&path).is_some() {
+                continue;
+            }
+            let stays = self.stays(function, &calls);
+            let by = self.note_passed_on(calls[0].to);
+            for edge in &calls[1..] {
+                self.note_passed_on(edge.to);
+            }
+            found.push(Candidate { function, by: self.path(by), stays });
         }
         if !wrappers.is_empty() {
+            self.round.entering.extend(&wrappers);
             found.extend(self.callers(&wrappers));
         }
         found
     }
 
+    fn runs_test(&self, function: Node) -> bool {
+        let edges = self.graph.edges(function);
+        edges.references.iter().any(|edge| self.graph.image.name(edge.to).contains("assert_test_result"))
+    }
+
+    /// Whether a function of another crate has this one among its generic arguments.
+    fn is_given(&self, callee: Node, path: &str, owner: &str) -> bool {
+        let mangled = self.graph.image.name(callee);
+        let given = names::path(mangled);
+        let is_argument = |at: usize| path[..at].ends_with(['<', ' ', '(', '[', '&']);
+        mangled.starts_with("_R")
+            && names::owner(mangled, &given) != owner
+            && path.match_indices(names::split(&given).0).any(|(at, _)| is_argument(at))
+    }
+
+    /// Notes the closures that a call leads to; gives the first function that is not of the standard library.
+    fn note_passed_on(&mut self, called: Node) -> Node {
+        let mut open = vec![called];
+        let mut first = None;
+        let mut met = HashSet::new();
+        while let Some(node) = open.pop() {
+            match self.round.through.get(&node) {
+                Some(given) if met.insert(node) => open.extend(given),
+                Some(_) => {}
+                None => {
+                    first.get_or_insert(node);
+                    self.round.passed_on.insert(node);
+                }
+            }
+        }
+        first.unwrap_or(called)
+    }
+
+    /// Whether a function returns while its thread is inside.
+    fn stays(&mut self, function: Node, calls: &[Edge]) -> bool {
+        let address = self.graph.image.address(function);
+        if self.debug.passes(address, Passes::Result, |r#type: &str| self.is_guard(r#type)) {
+            return true;
+        }
+        let enters: HashSet<u64> = calls.iter().map(|edge| edge.at).collect();
+        if enters.len() > 1 && !Order::of(self.graph, function).returns_inside(self.graph, function, &enters) {
+            return false;
+        }
+        !self.drops_guard(function) || self.stores_guard(address)
+    }
+
+    /// Whether a function is given a place for a guard. What it drops may be the value that was there before.
+    fn stores_guard(&self, address: u64) -> bool {
+        let first = self.debug.parameters(address).into_iter().next();
+        let is_place = |r#type: &str| r#type.starts_with("&mut ") || r#type.starts_with("core::pin::Pin<&mut ");
+        first.is_some_and(|first| is_place(&first.r#type))
+            && self.debug.passes(address, Passes::Receiver, |r#type: &str| self.is_guard(r#type))
+    }
+
     fn is_guard(&self, r#type: &str) -> bool {
         let base = r#type.split('<').next().unwrap_or(r#type);
-        self.guards.contains(base) || self.table.is_guard(base)
+        self.round.guards.contains(base) || self.round.found.contains(base) || self.table.is_guard(base)
     }
 
     /// The functions of an adapter, and closures in them, enter for the closures that they are given: those are bodies.
-    fn is_of_adapter(&self, path: &str) -> bool {
+    fn is_of_adapter(&self, path: &str, owner: &str) -> bool {
         let mut enclosing = path;
         loop {
             if self.table.adapter_of(enclosing).is_some() {
@@ -141,32 +281,64 @@ impl Search<'_, '_, '_> {
             }
             match enclosing.rsplit_once("::{closure#") {
                 Some((outer, _)) => enclosing = outer,
-                None => return ADAPTERS.contains(&names::krate(path)),
+                None => return ADAPTERS.contains(&owner),
             }
         }
     }
 
-    /// A function that names other namespaces, and not the network's.
-    fn is_for_another_namespace(&self, function: Node) -> bool {
-        let constants = self.graph.constants(function);
-        !constants.contains(&CLONE_NEWNET) && OTHER_FLAGS.iter().any(|flag| constants.contains(flag))
+    /// A function that names other namespaces, and not the network's, where it enters.
+    fn is_for_another_namespace(&mut self, function: Node, calls: &[Edge]) -> bool {
+        if !calls.iter().all(|edge| self.round.of_any_kind.contains(&edge.to)) {
+            return false;
+        }
+        let order = Order::of(self.graph, function);
+        let flags_before = |at: u64| order.constants_before(at).into_iter().filter(|constant| are_flags(*constant));
+        let named: Vec<Vec<u64>> = calls.iter().map(|edge| flags_before(edge.at).collect()).collect();
+        let is_network = |flags: &u64| flags & CLONE_NEWNET != 0;
+        if named.iter().flatten().any(is_network) {
+            return false;
+        }
+        if named.iter().all(|flags| !flags.is_empty()) {
+            return true;
+        }
+        // Flags that are put together.
+        let edges = self.graph.edges(function);
+        let united: Vec<u64> = edges
+            .references
+            .iter()
+            .filter(|edge| edge.call && FLAGS.iter().any(|name| self.graph.image.name(edge.to).contains(name)))
+            .flat_map(|edge| flags_before(edge.at))
+            .collect();
+        if united.iter().any(is_network) {
+            return false;
+        }
+        self.round.of_any_kind.insert(function);
+        !united.is_empty()
     }
 
     /// A guard that is dropped in a function leaves the namespace there.
     fn drops_guard(&self, function: Node) -> bool {
-        let edges = self.graph.edges(function);
-        edges.references.iter().any(|edge| {
-            let name = self.graph.image.name(edge.to);
-            name.contains("drop_in_place") && self.drops_a_guard(&names::path(name))
-        })
-    }
-
-    fn drops_a_guard(&self, path: &str) -> bool {
-        let Some(dropped) = path.strip_prefix("core::ptr::drop_in_place::<").and_then(|rest| rest.strip_suffix('>'))
-        else {
-            return false;
-        };
-        self.guards.iter().any(|guard| dropped.contains(guard.as_str())) || self.is_guard(dropped)
+        let mut met = HashSet::new();
+        let mut open = vec![function];
+        while let Some(node) = open.pop() {
+            for edge in &self.graph.edges(node).references {
+                let mangled = self.graph.image.name(edge.to);
+                if !mangled.contains("drop") || !met.insert(edge.to) {
+                    continue;
+                }
+                let path = names::path(mangled);
+                if let Some(dropped) = names::dropped(&path) {
+                    let calls = &self.graph.edges(edge.to).references;
+                    if self.is_guard(dropped) || calls.iter().any(|edge| self.round.entering.contains(&edge.to)) {
+                        return true;
+                    }
+                }
+                if STANDARD.contains(&names::owner(mangled, &path)) {
+                    open.push(edge.to);
+                }
+            }
+        }
+        false
     }
 
     /// The bodies that a candidate stands for.
@@ -175,32 +347,43 @@ impl Search<'_, '_, '_> {
         let identity = names::identity(mangled);
         let path = self.path(candidate.function);
         let origin = Origin::Region(candidate.by.clone());
+        let is_closure = names::is_closure(names::split(&path).0);
         // It enters for the closures that it is given.
         let given: Vec<(String, Node)> = names::generic_arguments(&identity)
             .into_iter()
+            .filter(|_| !is_closure)
             .filter_map(|argument| Some((argument.to_owned(), *functions.named(argument).first()?)))
             .collect();
-        if !given.is_empty() && !names::is_closure(names::split(&path).0) {
-            return given
-                .into_iter()
-                .map(|(identity, node)| {
-                    let mut root = Root::of(&self.path(node), vec![node], Contained(false), origin.clone());
-                    root.receivers.push(candidate.function);
-                    (identity, root)
-                })
-                .collect();
-        }
         let name = self.name(candidate.function, &path);
         let base = names::split(&identity).0.to_owned();
-        let mut root = Root::of(&name, vec![candidate.function], Contained(false), origin);
-        root.only_if_found = candidate.stays;
-        vec![(base, root)]
+        let mut own = Root::of(&name, vec![candidate.function], Contained(false), origin.clone());
+        own.only_if_found = !given.is_empty()
+            || if is_closure { self.round.passed_on.contains(&candidate.function) } else { candidate.stays };
+        own.closed.extend(given.iter().map(|(_, node)| *node));
+        let mut roots = vec![(base, own)];
+        for (identity, node) in given {
+            let mut root = Root::of(&self.path(node), vec![node], Contained(false), origin.clone());
+            root.receivers.push(candidate.function);
+            roots.push((identity, root));
+        }
+        roots
     }
 
     /// The name of an `async fn` is the function's, not that of its future.
     fn name(&self, function: Node, path: &str) -> String {
         name_of_future(self.debug, self.graph.image.address(function), path)
     }
+}
+
+/// Whether a function of the standard library runs what it is given on another thread or in another process.
+fn runs_elsewhere(path: &str) -> bool {
+    let is_local = path.contains("std::thread::local::LocalKey<");
+    !is_local && ELSEWHERE.iter().any(|start| path.starts_with(start))
+}
+
+/// Whether a constant is a kind of namespace, or several.
+fn are_flags(constant: u64) -> bool {
+    constant & !(CLONE_NEWNET | OTHER_FLAGS | MORE_FLAGS) == 0 && constant & (CLONE_NEWNET | OTHER_FLAGS) != 0
 }
 
 /// The path of a function; of the future of an `async fn`, the path of that function.

@@ -16,6 +16,8 @@ pub(crate) struct Root {
     pub functions: Vec<Node>,
     /// The functions that take the body: their debug information says what it captured.
     pub receivers: Vec<Node>,
+    /// What it calls that is a body of its own, and not searched with it.
+    pub closed: Vec<Node>,
     pub contained: Contained,
     /// What the body is, where only its caller knows what it calls; and where it is given.
     pub opaque: Option<Opaque>,
@@ -46,11 +48,28 @@ impl Root {
         Self { functions, ..Self::new(name, contained, origin) }
     }
 
+    /// Takes over what another instance of the same body has.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.only_if_found &= other.only_if_found;
+        for (all, more) in [
+            (&mut self.functions, other.functions),
+            (&mut self.receivers, other.receivers),
+            (&mut self.closed, other.closed),
+        ] {
+            for node in more {
+                if !all.contains(&node) {
+                    all.push(node);
+                }
+            }
+        }
+    }
+
     pub(crate) fn new(name: &str, contained: Contained, origin: Origin) -> Self {
         Self {
             name: name.to_owned(),
             functions: Vec::new(),
             receivers: Vec::new(),
+            closed: Vec::new(),
             contained,
             opaque: None,
             origin,

@@ -118,8 +118,9 @@ pub(crate) fn find<'d>(
         let regions = regions::find(graph, functions, table, debug);
         guards = regions.guards;
         let known: HashSet<Node> = bodies.values().flat_map(|body| body.functions.iter().copied()).collect();
-        for (identity, root) in regions.roots {
-            if !root.functions.iter().any(|function| known.contains(function)) {
+        for (identity, mut root) in regions.roots {
+            root.functions.retain(|function| !known.contains(function));
+            if !root.functions.is_empty() {
                 bodies.entry(identity).or_insert(root);
             }
         }
@@ -215,7 +216,11 @@ fn entered(
     let known = table.known(graph.image.name(function));
     let identity = known.identity();
     let mut found: Vec<(String, Root)> = Vec::new();
-    let library = names::krate(identity).to_owned();
+    let owner = |function: Node| {
+        let mangled = graph.image.name(function);
+        names::owner(mangled, table.known(mangled).path()).to_owned()
+    };
+    let library = owner(function);
     // A shape of an adapter may be in the user's own crate: there closures are the user's.
     let foreign = library == LIBRARY || regions::ADAPTERS.contains(&library.as_str());
     let arguments = names::generic_arguments(identity);
@@ -223,7 +228,7 @@ fn entered(
         let code = functions.named(argument);
         let Some(first) = code.first() else { continue };
         // One function of a library passes the body on to the next, in a closure of its own.
-        if foreign && names::krate(argument) == library {
+        if foreign && owner(*first) == library {
             return Vec::new();
         }
         // The future that a body makes belongs to that body.
@@ -259,7 +264,10 @@ fn future(
     if polled.is_empty() {
         return Vec::new();
     }
-    let body = |(name, _): (String, _)| (name.clone(), Root::of(&name, polled.clone(), contained, origin.clone()));
+    // One function may give several.
+    let body = |(name, _): (String, _)| {
+        (format!("{name} {identity}"), Root::of(&name, polled.clone(), contained, origin.clone()))
+    };
     call_sites(graph, function).into_iter().map(body).collect()
 }
 
@@ -271,23 +279,27 @@ fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained, origin: &
     let r#type = r#type.map_or_else(String::new, |name| (*name).to_owned());
     let body = |(name, caller): (String, _)| {
         let opaque = Opaque { r#type: r#type.clone(), caller };
-        (name.clone(), Root { opaque: Some(opaque), ..Root::new(&name, contained, origin.clone()) })
+        let root = Root { opaque: Some(opaque), ..Root::new(&name, contained, origin.clone()) };
+        (format!("{name} {type}"), root)
     };
     call_sites(graph, function).into_iter().map(body).collect()
 }
 
 /// The callers of a function of a library, by name and place; the function itself where no caller is known.
 fn call_sites(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
-    let own_path = names::path(graph.image.name(function));
-    let library = names::krate(&own_path);
+    let owner = |function: Node| {
+        let mangled = graph.image.name(function);
+        names::owner(mangled, &names::path(mangled)).to_owned()
+    };
+    let library = owner(function);
     let callers = graph.callers(function);
     if callers.is_empty() {
         return vec![(names::path(graph.image.name(function)), None)];
     }
     callers
         .into_iter()
+        .filter(|(caller, _)| owner(*caller) != library)
         .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
-        .filter(|(name, _)| names::krate(name) != library)
         .collect()
 }
 

@@ -81,7 +81,7 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                     sinks
                 }
             };
-            let own = names::krate(name.path()) == LIBRARY;
+            let own = names::owner(self.graph.image.name(node), name.path()) == LIBRARY;
             Rc::new(NodeInfo { name, sinks, literal, own })
         });
         Rc::clone(info)
@@ -89,6 +89,12 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
 }
 
 impl Context<'_, '_, '_> {
+    /// The crate that a body is written in.
+    fn crate_of(&self, root: &Root) -> String {
+        let owner = |function: &Node| names::owner(self.graph.image.name(*function), &root.name).to_owned();
+        root.functions.first().map_or_else(|| names::krate(&root.name).to_owned(), owner)
+    }
+
     fn is_vtable_of_future(&self, node: Node) -> bool {
         let image = self.graph.image;
         image.kind(node) == Kind::Data { vtable: true }
@@ -146,7 +152,8 @@ pub(crate) fn search(context: &Context<'_, '_, '_>, root: &Root, limits: &Limits
     let mut search = Search {
         context,
         contained: limits.inside,
-        own_crate: names::krate(&root.name).to_owned(),
+        own_crate: context.crate_of(root),
+        closed: &root.closed,
         limits,
         reached: Reachable { predecessor: NodeMap::default(), order: Vec::new(), hits: Vec::new() },
         queue: VecDeque::new(),
@@ -163,6 +170,8 @@ struct Search<'s, 'a, 'i, 'd> {
     context: &'s Context<'a, 'i, 'd>,
     contained: bool,
     own_crate: String,
+    /// Bodies of their own.
+    closed: &'s [Node],
     limits: &'s Limits<'s>,
     reached: Reachable,
     queue: VecDeque<Node>,
@@ -194,7 +203,7 @@ impl Search<'_, '_, '_, '_> {
     }
 
     fn arrive(&mut self, node: Node, predecessor: Option<Predecessor>) {
-        if self.reached.predecessor.contains_key(&node) {
+        if self.reached.predecessor.contains_key(&node) || self.closed.contains(&node) {
             return;
         }
         let info = self.context.info(node);
@@ -247,7 +256,10 @@ impl Search<'_, '_, '_, '_> {
 
     fn is_called_by_own_crate(&self, node: Node) -> bool {
         let caller = self.reached.predecessor.get(&node).copied().flatten();
-        caller.is_some_and(|caller| names::krate(self.context.info(caller.from).path()) == self.own_crate)
+        caller.is_some_and(|caller| {
+            let name = self.context.graph.image.name(caller.from);
+            names::owner(name, self.context.info(caller.from).path()) == self.own_crate
+        })
     }
 
     fn arrive_at_given(&mut self, node: Node) {

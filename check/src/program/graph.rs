@@ -92,15 +92,6 @@ impl<'i, 'd> Graph<'i, 'd> {
             .collect()
     }
 
-    /// The constants in a function's instructions.
-    pub(crate) fn constants(&self, node: Node) -> HashSet<u64> {
-        let mut constants = HashSet::new();
-        self.image.architecture.constants(self.image.bytes(node), |constant| {
-            constants.insert(constant);
-        });
-        constants
-    }
-
     fn read_code(&self, node: Node) -> Edges {
         let relocations = self.image.relocations(node);
         let mut edges = Edges::default();

@@ -115,6 +115,88 @@ pub(crate) fn krate(path: &str) -> &str {
     &start[..end]
 }
 
+/// The crate that has the code of a function, without its hash: for a method of a trait, the crate of the `impl`, and for
+/// one that the trait provides, the crate of the trait.
+pub(crate) fn owner<'n>(mangled: &'n str, path: &'n str) -> &'n str {
+    crate_of_mangled(mangled).unwrap_or_else(|| match of_trait(path) {
+        Some(r#trait) => krate(r#trait),
+        None => krate(path),
+    })
+}
+
+/// The crate of the first module in a mangled name; none for a method that a trait provides.
+fn crate_of_mangled(mangled: &str) -> Option<&str> {
+    let name = mangled.strip_prefix("_R")?;
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    loop {
+        let tag = *bytes.get(at)?;
+        at += 1;
+        match tag {
+            b'I' => {}
+            b'N' => at += 1,
+            b'M' | b'X' => at = after_disambiguator(bytes, at)?,
+            b'C' => {
+                at = after_disambiguator(bytes, at)?;
+                at += usize::from(bytes.get(at) == Some(&b'u'));
+                let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let length: usize = name[at..at + digits].parse().ok()?;
+                at += digits;
+                at += usize::from(bytes.get(at) == Some(&b'_'));
+                return name.get(at..at + length);
+            }
+            // It refers to what came before.
+            b'B' => {
+                let (to, _) = base_62(bytes, at)?;
+                at = Some(to).filter(|to| *to + 1 < at)?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn after_disambiguator(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b's' => base_62(bytes, at + 1).map(|(_, after)| after),
+        _ => Some(at),
+    }
+}
+
+/// A number, and where it ends.
+fn base_62(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let length = bytes.get(at..)?.iter().position(|byte| *byte == b'_')?;
+    let mut value: usize = 0;
+    for byte in &bytes[at..at + length] {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'z' => byte - b'a' + 10,
+            b'A'..=b'Z' => byte - b'A' + 36,
+            _ => return None,
+        };
+        // The disambiguator of a crate is longer than the number that is needed here.
+        value = value.wrapping_mul(62).wrapping_add(usize::from(digit));
+    }
+    let value = if length == 0 { 0 } else { value.wrapping_add(1) };
+    Some((value, at + length + 1))
+}
+
+/// The trait, in the path of a method of a trait: `<type as trait>::method`.
+fn of_trait(path: &str) -> Option<&str> {
+    let bytes = path.strip_prefix('<')?.as_bytes();
+    let mut depth = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'>' if index > 0 && bytes[index - 1] == b'-' => {}
+            b'>' if depth == 0 => return None,
+            b'<' => depth += 1,
+            b'>' => depth -= 1,
+            b' ' if depth == 0 && bytes[index..].starts_with(b" as ") => return path.get(index + 5..),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The type whose `drop` this function is, without generic arguments.
 pub(crate) fn dropped(path: &str) -> Option<&str> {
     let r#type = path.strip_prefix('<')?.strip_suffix(" as core::ops::drop::Drop>::drop")?;
@@ -167,6 +249,21 @@ mod tests {
         assert_eq!(krate("<std::thread::scoped::Scope>::spawn::<f>"), "std");
         assert_eq!(krate("<&mut alloc::vec::Vec<u8>>::len"), "alloc");
         assert_eq!(krate("pthread_create"), "pthread_create");
+    }
+
+    #[test]
+    fn the_code_of_a_method_is_in_the_crate_of_its_impl() {
+        // Compiled from `impl Enter for File` and from a closure in `impl Probe for NetNs`, in crates of these names.
+        for (mangled, krate) in [
+            ("_RNvXCs1234_3appNtNtCs5678_3std2fs4FileNtB2_5Enter5enter", "app"),
+            ("_RNCNvXs_Cs1234_3appNtCs5678_8in_netns5NetNsNtB5_5Probe6within0B5_", "app"),
+            ("_RINvNtCs5678_3std6thread5spawnNCNvCs1234_3app4main0uEB1c_", "std"),
+            ("_RNvMs_NtCs5678_3std2fsNtB4_4File4open", "std"),
+        ] {
+            assert_eq!(owner(mangled, &path(mangled)), krate, "{mangled}");
+        }
+        assert_eq!(owner("", "<app::Own<fn() -> <u8 as a::B>::C> as std::io::Read>::read_to_end"), "std");
+        assert_eq!(owner("setns", "setns"), "setns");
     }
 
     #[test]

@@ -58,6 +58,37 @@ fn opaque(body: fn() -> u32) {
     println!("{:?}", with_netns("small", body));
 }
 
+/// A trait of the program's own, on types of the library.
+trait Probe {
+    fn probe(&self);
+
+    fn within(&self) {}
+}
+
+impl Probe for in_netns::NetNs {
+    fn probe(&self) {
+        watch();
+    }
+
+    fn within(&self) {
+        println!("{:?}", self.run(|| watch()));
+    }
+}
+
+impl Probe for in_netns::Error {
+    fn probe(&self) {
+        watch();
+    }
+}
+
+fn probes(netns: &in_netns::NetNs) {
+    println!("{:?}", with_netns("small", || netns.probe()));
+}
+
+fn probes_error(error: &in_netns::Error) {
+    println!("{:?}", with_netns("small", || error.probe()));
+}
+
 /// The type that is given is no closure, and has one in it.
 fn wrapped() {
     println!(
@@ -125,4 +156,8 @@ fn main() {
     allowed();
     half_allowed();
     opaque(|| 2);
+    let netns = in_netns::NetNs::current().unwrap();
+    netns.within();
+    probes(&netns);
+    probes_error(&in_netns::NetNs::from_name("small").unwrap_err());
 }
