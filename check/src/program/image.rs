@@ -19,7 +19,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use object::{LittleEndian, ReadRef, SymbolIndex};
+use object::{LittleEndian, ReadRef, SectionIndex, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
 use crate::program::processors;
@@ -298,7 +298,9 @@ impl<'d> Image<'d> {
     }
 
     fn read_relocations(&mut self, header: &'d Header, kept: &[bool], meaning: &[Option<Symbol>]) -> Result<()> {
-        for section in header.sections(ENDIAN, self.raw)?.iter() {
+        let sections = header.sections(ENDIAN, self.raw)?;
+        let mut of_code = false;
+        for section in sections.iter() {
             let Some((relocations, _)) = section.rela(ENDIAN, self.raw)? else {
                 continue;
             };
@@ -307,6 +309,9 @@ impl<'d> Image<'d> {
             if applies_to == 0 || !kept.get(applies_to).copied().unwrap_or(false) {
                 continue;
             }
+            // Those of the tables of imports are there without the flag too.
+            let name = sections.section_name(ENDIAN, sections.section(SectionIndex(applies_to))?)?;
+            of_code |= name.starts_with(b".text") && !relocations.is_empty();
             for relocation in relocations {
                 let index = relocation.r_sym(ENDIAN, false) as usize;
                 let Some(symbol) = meaning.get(index).copied().flatten() else {
@@ -320,11 +325,10 @@ impl<'d> Image<'d> {
                 });
             }
         }
-        if self.relocations.is_empty() {
+        if !of_code {
             bail!(
-                "the link kept no relocations: the linker does not know `--emit-relocs`, or does \
-                 not get it. GNU ld and lld do; name one of them in the linker settings for this \
-                 check"
+                "the link kept no relocations of its code: the linker does not know `--emit-relocs`, or does not get \
+                 it. GNU ld and lld do; name one of them in the linker settings for this check"
             );
         }
         self.relocations.sort_by_key(|relocation| relocation.at);
