@@ -9,20 +9,11 @@ use std::process::Output;
 
 use common::{bodies, command, complaint, function, report, verdicts};
 
-/// A package of the tests' own, with one program: a future that holds a guard, and a function that starts a thread.
+/// A package with one program: a future that holds a guard, and a function that starts a thread.
 fn package(name: &str, manifest: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("builds").join(name);
-    let manifest =
-        format!("[workspace]\n[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n{manifest}");
-    let program = include_str!("data/incremental.rs");
-    let changes = "pub(crate) fn changes() -> u32 {\n    1\n}\n";
-    let common = [("Cargo.toml", manifest.as_str()), ("src/main.rs", program), ("src/changes.rs", changes)];
-    for (path, text) in common.iter().chain(files) {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    folder
+    let changes = ("src/changes.rs", "pub(crate) fn changes() -> u32 {\n    1\n}\n");
+    let files: Vec<_> = std::iter::once(changes).chain(files.iter().copied()).collect();
+    common::package(&format!("builds/{name}"), manifest, include_str!("data/incremental.rs"), &files)
 }
 
 fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {

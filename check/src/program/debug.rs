@@ -187,6 +187,15 @@ impl<'d> Debug<'d> {
         })
     }
 
+    /// The path of the type that a method's `self` refers to.
+    pub(crate) fn receiver(&self, method: u64) -> Option<String> {
+        self.describe(method, |unit, index, entry| {
+            let pointer = parameter_types(unit, entry).next()?;
+            let receiver = reference(&unit.entry(pointer).ok()?, gimli::DW_AT_type)?;
+            Some(index.path(receiver, &name(unit, &unit.entry(receiver).ok()?)))
+        })
+    }
+
     /// Whether a function polls a future of an `async` function or block.
     pub(crate) fn polls(&self, function: u64) -> bool {
         self.describe(function, |_, index, _| index.polls.iter().any(|(poll, _)| *poll == function))
