@@ -3,10 +3,13 @@
 //! A wrapper around `rustc`, which is this program itself, adds the flags: so the user's own flags stay as they are,
 //! wherever they are set. The build has a directory of its own, so that it does not undo the user's.
 
+mod compiled;
+mod wrapper_of_user;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,7 @@ use cargo_metadata::{
     Artifact, CrateType, DependencyKind, Message, Metadata, MetadataCommand, Package, PackageId, TargetKind,
 };
 
+use crate::build::compiled::Parts;
 use crate::options::Options;
 use crate::program::architecture::Architecture;
 use crate::program::split;
@@ -31,7 +35,7 @@ const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
 /// Set for the wrapped `rustc` where the profile's optimisation is to be undone.
 const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 
-/// The build directory, set for the wrapped `rustc`: it notes there which linker it was given.
+/// The build directory, set for the wrapped `rustc`: it notes there which linker it was given, and what it compiled.
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
 /// For every crate: names that tell generic instances apart, and where each instruction comes from.
@@ -53,6 +57,9 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     let mut command = Command::new(program);
     command.args(rest);
     if compiles_for_the_program(rest) {
+        if let Err(error) = compiled::note(rest) {
+            return Some(Err(error));
+        }
         // A wrapper that keeps what was compiled may not keep the files of the debug information.
         let apart = std::env::var_os(INNER_WRAPPER).is_none();
         command.args(COMPILE_FLAGS).arg(if apart { APART_FLAG } else { TOGETHER_FLAG });
@@ -96,7 +103,7 @@ fn linker_of(arguments: &[OsString]) -> Option<&str> {
 /// The value of an option of code generation, which is named last if it is named twice.
 fn code_generation<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a str> {
     arguments.iter().rev().filter_map(|argument| argument.to_str()).find_map(|argument| {
-        let argument = argument.strip_prefix("-C").unwrap_or(argument);
+        let argument = argument.strip_prefix("-C").or(argument.strip_prefix("--codegen=")).unwrap_or(argument);
         argument.strip_prefix(option)?.strip_prefix('=')
     })
 }
@@ -133,8 +140,9 @@ fn remove_old_debug_information(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
+/// Without a crate type `rustc` makes a program: so cargo builds tests and benchmarks that have a `main` of their own.
 fn links_a_program(arguments: &[OsString]) -> bool {
-    value_of(arguments, "--crate-type") == Some(OsStr::new("bin"))
+    value_of(arguments, "--crate-type").is_none_or(|kind| kind == "bin")
         || arguments.iter().any(|argument| argument == "--test")
 }
 
@@ -290,7 +298,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         .env(DIRECTORY, std::path::absolute(&directory).context("find the path of the build directory")?)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
-    if let Some(inner) = std::env::var_os("RUSTC_WRAPPER").filter(|inner| !inner.is_empty()) {
+    if let Some(inner) = wrapper_of_user::find()? {
         command.env(INNER_WRAPPER, inner);
     }
     if unoptimised {
@@ -326,15 +334,21 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     let linked = linked_packages(&metadata);
     let mut native: Vec<OsString> = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
+    let messages = messages.into_iter().collect::<io::Result<Vec<_>>>().context("read what `cargo build` says")?;
+    let executables = messages.iter().filter_map(|message| match message {
+        Message::CompilerArtifact(artifact) => artifact.executable.as_ref(),
+        _ => None,
+    });
+    let parts = compiled::parts(&built.directory, executables.map(|path| path.as_std_path()))?;
     for message in messages {
-        match message.context("read what `cargo build` says")? {
+        match message {
             // With `--target` those are apart from the libraries that need them.
             Message::CompilerArtifact(artifact) if artifact.target.kind.contains(&TargetKind::ProcMacro) => {
                 let folders = artifact.filenames.iter().filter_map(|file| file.parent());
                 native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
             }
             Message::CompilerArtifact(artifact) if linked.contains(&artifact.package_id) => {
-                note_artifact(&artifact, &metadata, &mut built, &mut optimised);
+                note_artifact(&artifact, &metadata, parts.as_ref(), &mut built, &mut optimised);
             }
             Message::BuildScriptExecuted(script) => {
                 native.extend(script.linked_paths.iter().map(|path| OsString::from(path.as_str())));
@@ -378,6 +392,7 @@ fn folders_of<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Vec<PathBuf> {
 fn note_artifact(
     artifact: &Artifact,
     metadata: &Metadata,
+    parts: Option<&Parts>,
     built: &mut Built,
     optimised: &mut BTreeMap<String, String>,
 ) {
@@ -385,9 +400,18 @@ fn note_artifact(
     if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro)) {
         return;
     }
+    // A package may be compiled a second time, for build scripts.
+    let level = match parts {
+        Some(parts) => {
+            let files = artifact.executable.iter().chain(&artifact.filenames);
+            let Some(level) = files.into_iter().find_map(|file| parts.level(file.as_std_path())) else { return };
+            level
+        }
+        None => &artifact.profile.opt_level,
+    };
     let package = &metadata[&artifact.package_id];
-    if artifact.profile.opt_level != "0" {
-        optimised.insert(package.name.to_string(), artifact.profile.opt_level.clone());
+    if level != "0" {
+        optimised.insert(package.name.to_string(), level.to_owned());
     }
     if let Some(path) = &artifact.executable {
         let kind =
@@ -559,10 +583,10 @@ fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
         others => format!(" (and {others} more)"),
     };
     bail!(
-        "the profile optimises: `{package}` has opt-level {level}{others}. An optimiser puts functions \
-         into each other, and with them the calls that are looked for, so that a clean verdict would \
-         mean nothing. Check with --unoptimised, which compiles everything without, or name a profile \
-         (--profile) with opt-level = 0"
+        "the profile, or a flag for rustc, optimises: `{package}` has opt-level {level}{others}. An optimiser puts \
+         functions into each other, and with them the calls that are looked for, so that a clean verdict would mean \
+         nothing. Check with --unoptimised, which compiles everything without, or name a profile (--profile) with \
+         opt-level = 0 and leave out the flag (RUSTFLAGS, `rustflags` in Cargo's configuration)"
     )
 }
 
@@ -617,6 +641,7 @@ mod tests {
         let program = arguments("--crate-name app src/main.rs --crate-type bin");
         assert!(compiles_for_the_program(&program) && links_a_program(&program));
         assert!(links_a_program(&arguments("--crate-name app src/lib.rs --test")));
+        assert!(links_a_program(&arguments("--crate-name own_main benches/own_main.rs --emit=dep-info,link")));
         assert!(!compiles_for_the_program(&arguments("--crate-name build_script_build build.rs --crate-type bin")));
         assert!(!compiles_for_the_program(&arguments("-vV")));
     }

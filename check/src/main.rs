@@ -12,15 +12,17 @@ mod report;
 mod rules;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::Write as _;
 use std::mem;
 use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::analysis::functions::Functions;
+use crate::analysis::guards::Guards;
 use crate::analysis::root::Root;
 use crate::analysis::{analyze, canary, roots, search};
 use crate::build::Built;
@@ -28,10 +30,12 @@ use crate::options::{Format, Options};
 use crate::program::debug::Debug;
 use crate::program::split::Split;
 use crate::program::{graph, image};
+use crate::report::output::Output;
 use crate::report::{CheckedProgram, Report};
 use crate::rules::allow::Allowances;
 use crate::rules::baseline::Baseline;
 use crate::rules::sinks::Table;
+use crate::rules::verdict::Verdict;
 
 /// A denied verdict was found.
 const DENIED: u8 = 1;
@@ -41,9 +45,14 @@ const FAILED: u8 = 2;
 fn main() -> ExitCode {
     let result = build::wrapper().unwrap_or_else(|| check(&Options::read()));
     result.unwrap_or_else(|error| {
-        anstream::eprintln!("{}error{:#}: {error:#}", ERROR, ERROR);
+        complain(format_args!("{ERROR}error{ERROR:#}: {error:#}"));
         ExitCode::from(FAILED)
     })
+}
+
+/// Writes a line for the user beside the report. Where nothing reads it, nothing is lost: the status says the same.
+fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -55,7 +64,7 @@ fn check(options: &Options) -> Result<ExitCode> {
         clap::ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
         clap::ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
     }
-    let mut out = anstream::stdout();
+    let mut out = Output::new(anstream::stdout());
     if let Some(verdict) = options.explain {
         writeln!(out, "{}", verdict.explanation())?;
         return Ok(ExitCode::SUCCESS);
@@ -79,7 +88,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     let wanted = options.wanted()?;
     let status = |verb: &str, what: &str| {
         if !options.quiet {
-            anstream::eprintln!("{STATUS}{verb:>12}{STATUS:#} {what}");
+            complain(format_args!("{STATUS}{verb:>12}{STATUS:#} {what}"));
         }
     };
     let profile = build::Profile::of(options, &metadata)?;
@@ -101,6 +110,12 @@ fn check(options: &Options) -> Result<ExitCode> {
         programs.push(analyze_program(program, &built, &rules, options, &mut named, last)?);
     }
     roots::refuse_unknown(&rules.wanted, |pattern| named.contains(&pattern.written))?;
+    if let Some(text) = options.body.as_ref().filter(|text| !named.contains(*text)) {
+        bail!(
+            "--body {text}: no body of the programs that were checked has such a path. Without --body the report has \
+             all of them"
+        );
+    }
     let unused_allowances = rules.allowances.unused().map(|allowance| allowance.written.clone()).collect();
     let report = Report::new(canaries, profile.description(), programs, unused_allowances);
     let root = metadata.workspace_root.as_std_path();
@@ -108,17 +123,20 @@ fn check(options: &Options) -> Result<ExitCode> {
         Format::Json => report.json(&mut out)?,
         Format::Human => report.human(&mut out, root, options.verbose)?,
         Format::Sarif => report::sarif::write(&mut out, &report, root, &options.deny)?,
-        Format::Github => report::github::write(&mut out, &report, root, &options.deny)?,
+        Format::Github => {
+            let files = report::github::Files::of(root);
+            report::github::write(&mut out, &report, &files, &options.deny)?;
+        }
     }
     out.flush()?;
     rules.table.remember(&known_names);
-    let denied = report.denied(&options.deny);
+    let (denied, verdicts) = report.denied(&options.deny);
     if denied > 0 {
-        let verdicts: Vec<_> = options.deny.iter().map(|verdict| verdict.name()).collect();
-        anstream::eprintln!(
+        let verdicts: Vec<_> = verdicts.into_iter().map(Verdict::name).collect();
+        complain(format_args!(
             "{ERROR}error{ERROR:#}: {denied} findings are denied ({}). --explain VERDICT says what to do",
             verdicts.join(", ")
-        );
+        ));
         return Ok(ExitCode::from(DENIED));
     }
     Ok(ExitCode::SUCCESS)
@@ -132,7 +150,8 @@ struct Rules {
     wanted: roots::Wanted,
 }
 
-/// `named` gains the patterns of the user that this program has a function for. `last`: what is known of the program is
+/// `named` gains the patterns of the user that this program has a function for, and the text that this program has a
+/// body for. `last`: what is known of the program is
 /// freed with the process.
 fn analyze_program(
     built: &build::Executable,
@@ -153,9 +172,9 @@ fn analyze_program(
     let context = search::Context::new(&graph, &functions, table, &debug);
     let mut found = roots::find(&graph, &functions, table, &debug, wanted);
     named.extend(found.named.drain(..));
-    let guards = found.guards_of(&graph, table);
-    let types: Vec<&str> = guards.iter().map(String::as_str).collect();
-    let held = debug.held_across_await(&types, |r#type| found.is_guard(r#type, table));
+    let guards = Guards::of(&found, &graph, table, &debug);
+    let mut held = debug.held_across_await(&guards.types(), |r#type| guards.is(r#type));
+    held.retain(|held| guards.are_dropped_with(&graph, table, held.poll));
     let futures: Vec<Root> = held.iter().filter_map(|held| analyze::future(&context, &debug, held)).collect();
     for future in futures {
         let of_this = |root: &Root| root.functions.iter().any(|function| future.functions.contains(function));
@@ -163,10 +182,14 @@ fn analyze_program(
             found.roots.push(future);
         }
     }
+    let selected = |root: &&Root| options.body.as_ref().is_none_or(|text| root.name.contains(text));
+    if found.roots.iter().any(|root| selected(&root)) {
+        named.extend(options.body.clone());
+    }
     let bodies = found
         .roots
         .iter()
-        .filter(|root| options.body.as_ref().is_none_or(|text| root.name.contains(text)))
+        .filter(selected)
         .filter_map(|root| {
             let polls: Vec<u64> = root.functions.iter().map(|function| image.address(*function)).collect();
             let held: Vec<_> = held.iter().filter(|held| polls.contains(&held.poll)).collect();

@@ -6,7 +6,7 @@ mod schema;
 
 use std::path::{Path, PathBuf};
 
-use common::{bodies, check, complaint, folder, function, report, verdicts};
+use common::{bodies, check, command, complaint, folder, function, report, verdicts};
 use serde_json::{Value, json};
 
 fn small(arguments: &[&str]) -> std::process::Output {
@@ -66,11 +66,13 @@ fn the_validator_finds_what_does_not_fit_the_schema() {
 
 #[test]
 fn an_annotation_is_one_line_with_its_file_and_line() {
-    let output = small(&["--format", "github", "--deny", "spawn"]);
+    let workspace = folder("tests/small");
+    let mut command = command("small", &workspace, &["--format", "github", "--deny", "spawn"]);
+    let output = command.env("GITHUB_WORKSPACE", env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     let text = text(&output);
     let spawn = text.lines().find(|line| line.contains("small::spawns::")).unwrap();
-    assert!(spawn.starts_with("::error file=src/main.rs,line=13,title=netns-check%3A SPAWN::"), "{spawn}");
+    assert!(spawn.starts_with("::error file=tests/small/src/main.rs,line=13,title=netns-check%3A SPAWN::"), "{spawn}");
     assert!(spawn.contains("%0A") && spawn.contains("pthread_create"), "{spawn}");
     let scoped = text.lines().find(|line| line.contains("small::scoped::")).unwrap();
     assert!(scoped.starts_with("::notice "), "{scoped}");

@@ -107,13 +107,28 @@ fn an_allowance_holds_for_its_own_way_only() {
 
 #[test]
 fn a_denied_verdict_is_an_exit_status_of_its_own() {
-    let output = small(&["--deny", "spawn"]);
+    let output = small(&["--deny", "handover,spawn,spawn"]);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert!(complaint(&output).contains("denied (SPAWN)"), "{}", complaint(&output));
     let output = small(&["--deny", "handover,channel"]);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     let output = small(&["--deny", "spawn", "--body", "small::allowed"]);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+}
+
+#[test]
+fn a_reader_that_stops_changes_no_verdict() {
+    for (arguments, status) in [(&["--deny", "spawn"][..], 1), (&["--format", "json"], 0), (&["--print-sinks"], 0)] {
+        let mut command = command("small", &folder("tests/small"), arguments);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", complaint(&output));
+        assert!(!complaint(&output).contains("pipe"), "{}", complaint(&output));
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command("small", &folder("tests/small"), &[]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", complaint(&output));
 }
 
 #[test]
@@ -153,6 +168,7 @@ fn what_cannot_be_judged_is_refused() {
     for (arguments, words) in [
         (&["--release", "--profile", "dev"][..], "cannot be used with"),
         (&["--target", "riscv64gc-unknown-linux-gnu"], "does not read programs for riscv64gc-unknown-linux-gnu"),
+        (&["--body", "small::misspelt"], "--body small::misspelt: no body"),
         (&["--sinks", "nowhere.toml"], "read the table of sinks nowhere.toml"),
     ] {
         let output = small(arguments);

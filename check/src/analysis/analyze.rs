@@ -354,10 +354,16 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
 
     /// Whether a function calls through a register, and has the type of this variable among its types.
     fn calls(&self, node: Node, variable: &Variable) -> bool {
+        let info = self.context.info(node);
+        // What a thread of a scope is given is run there. The search does not go in.
+        let scoped = |sink: &usize| self.context.table.sink(*sink).verdict == Verdict::Scoped;
+        if info.sinks.iter().any(scoped) {
+            let given = names::generic_arguments(info.path());
+            return given.iter().any(|given| given.contains(callable(&variable.r#type)));
+        }
         if self.context.graph.edges(node).indirect_calls.is_empty() {
             return false;
         }
-        let info = self.context.info(node);
         let path = info.path();
         // Dropping a value does not call it.
         if path.starts_with("core::ptr::drop_in_place") {

@@ -25,6 +25,9 @@ use crate::program::names;
 use crate::program::split::Split;
 use crate::rules::sinks::{Canary, Contained, Table};
 
+/// A folder of canaries begins so; then comes the number of the process.
+const FOLDER: &str = "canaries-";
+
 const NAME: &str = "__netns_check_canary_";
 
 /// One canary and the library that it is made with.
@@ -43,7 +46,8 @@ pub(crate) fn check(table: &Table, built: &Built) -> Result<usize> {
         return Ok(pairs.len());
     }
     // Of this run alone: another may go on at the same time.
-    let folder = built.directory.join(format!("canaries-{}", std::process::id()));
+    remove_left(&built.directory);
+    let folder = built.directory.join(format!("{FOLDER}{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
     let found = look(table, built, &pairs, &folder.join("canaries.rs"));
     fs::remove_dir_all(&folder).with_context(|| format!("remove the folder {}", folder.display()))?;
@@ -51,6 +55,18 @@ pub(crate) fn check(table: &Table, built: &Built) -> Result<usize> {
         fs::write(&stamp, current).with_context(|| format!("write {}", stamp.display()))?;
     }
     found
+}
+
+/// Removes the folders of processes that were ended while they looked for canaries.
+fn remove_left(directory: &Path) {
+    for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            // It is in no way of this run.
+            let _ = fs::remove_dir_all(file.path());
+        }
+    }
 }
 
 /// Of everything that decides whether the canaries are found.
@@ -243,6 +259,19 @@ mod tests {
         assert_eq!(count(&["time"]), 0);
         assert!(count(&["rt"]) > 0);
         assert!(count(&["rt", "fs"]) > count(&["rt"]));
+    }
+
+    #[test]
+    fn folders_of_processes_that_ended_are_removed() {
+        let top = std::env::temp_dir().join(format!("netns-check-left-{}", std::process::id()));
+        let of = |process: u32| top.join(format!("{FOLDER}{process}"));
+        // The largest number of a process is 2^22.
+        for folder in [of(1 << 23), of(std::process::id()), top.join("canaries-other")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        remove_left(&top);
+        assert!(!of(1 << 23).exists() && of(std::process::id()).exists() && top.join("canaries-other").exists());
+        fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod analyze;
 pub(crate) mod canary;
 pub(crate) mod functions;
+pub(crate) mod guards;
 pub(crate) mod order;
 pub(crate) mod regions;
 pub(crate) mod root;

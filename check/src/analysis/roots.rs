@@ -50,25 +50,6 @@ pub(crate) struct Found {
     pub named: Vec<String>,
 }
 
-impl Found {
-    /// Whether a type is a guard.
-    pub(crate) fn is_guard(&self, r#type: &str, table: &Table) -> bool {
-        let base = r#type.split('<').next().unwrap_or(r#type);
-        self.guards.contains(base) || table.is_guard(base)
-    }
-
-    /// The paths of the types that are guards in this program, without generic arguments.
-    pub(crate) fn guards_of(&self, graph: &Graph<'_, '_>, table: &Table) -> BTreeSet<String> {
-        let image = graph.image;
-        let dropped = image.functions().map(|function| image.name(function)).filter(|name| name.contains("4Drop4drop"));
-        let known = dropped.filter_map(|name| {
-            let path = names::path(name);
-            names::dropped(&path).filter(|guard| table.is_guard(guard)).map(str::to_owned)
-        });
-        known.chain(self.guards.iter().cloned()).collect()
-    }
-}
-
 /// Finds every body of the program.
 pub(crate) fn find<'d>(
     graph: &Graph<'_, 'd>,

@@ -33,6 +33,24 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         | elf::R_AARCH64_MOVW_SABS_G0
         | elf::R_AARCH64_MOVW_PREL_G0
         | elf::R_AARCH64_MOVW_PREL_G0_NC
+        | elf::R_AARCH64_TLSLE_MOVW_TPREL_G0
+        | elf::R_AARCH64_TLSLE_MOVW_TPREL_G0_NC
+        | elf::R_AARCH64_TLSLE_ADD_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_ADD_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLE_LDST8_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_LDST8_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLE_LDST16_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_LDST16_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLE_LDST32_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_LDST32_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLE_LDST64_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_LDST64_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLE_LDST128_TPREL_LO12
+        | elf::R_AARCH64_TLSLE_LDST128_TPREL_LO12_NC
+        | elf::R_AARCH64_TLSLD_MOVW_DTPREL_G0
+        | elf::R_AARCH64_TLSLD_MOVW_DTPREL_G0_NC
+        | elf::R_AARCH64_TLSLD_ADD_DTPREL_LO12
+        | elf::R_AARCH64_TLSLD_ADD_DTPREL_LO12_NC
         | elf::R_AARCH64_TSTBR14
         | elf::R_AARCH64_CONDBR19
         | elf::R_AARCH64_JUMP26
@@ -43,8 +61,17 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         | elf::R_AARCH64_LD64_GOTOFF_LO15
         | elf::R_AARCH64_LD64_GOT_LO12_NC
         | elf::R_AARCH64_LD64_GOTPAGE_LO15
+        | elf::R_AARCH64_TLSGD_ADR_PREL21
+        | elf::R_AARCH64_TLSGD_ADD_LO12_NC
+        | elf::R_AARCH64_TLSGD_MOVW_G0_NC
+        | elf::R_AARCH64_TLSIE_MOVW_GOTTPREL_G0_NC
+        | elf::R_AARCH64_TLSIE_LD64_GOTTPREL_LO12_NC
+        | elf::R_AARCH64_TLSIE_LD_GOTTPREL_PREL19
+        | elf::R_AARCH64_TLSDESC_ADR_PREL21
+        | elf::R_AARCH64_TLSDESC_ADD_LO12
+        | elf::R_AARCH64_TLSDESC_OFF_G0_NC
         | elf::R_AARCH64_GOTPCREL32 => Reference::Entry,
-        // Pages, upper parts, thread-local variables; what the dynamic linker resolves repeats what is there already.
+        // Pages, upper parts, the base of the thread-local data; what the dynamic linker resolves repeats what is there already.
         _ => Reference::Nothing,
     }
 }
@@ -348,8 +375,10 @@ mod tests {
             (elf::R_AARCH64_ADR_PREL_PG_HI21, elf::R_AARCH64_LDST64_ABS_LO12_NC, Reference::Address),
             (elf::R_AARCH64_ADR_GOT_PAGE, elf::R_AARCH64_LD64_GOT_LO12_NC, Reference::Entry),
             (elf::R_AARCH64_MOVW_UABS_G3, elf::R_AARCH64_MOVW_UABS_G0_NC, Reference::Address),
-            (elf::R_AARCH64_TLSDESC_ADR_PAGE21, elf::R_AARCH64_TLSDESC_LD64_LO12, Reference::Nothing),
-            (elf::R_AARCH64_TLSDESC_CALL, elf::R_AARCH64_TLSLE_ADD_TPREL_LO12_NC, Reference::Nothing),
+            (elf::R_AARCH64_TLSDESC_ADR_PAGE21, elf::R_AARCH64_TLSDESC_ADD_LO12, Reference::Entry),
+            (elf::R_AARCH64_TLSDESC_CALL, elf::R_AARCH64_TLSDESC_LD64_LO12, Reference::Nothing),
+            (elf::R_AARCH64_TLSLE_ADD_TPREL_HI12, elf::R_AARCH64_TLSLE_ADD_TPREL_LO12_NC, Reference::Address),
+            (elf::R_AARCH64_TLSIE_ADR_GOTTPREL_PAGE21, elf::R_AARCH64_TLSIE_LD64_GOTTPREL_LO12_NC, Reference::Entry),
             (elf::R_AARCH64_RELATIVE, elf::R_AARCH64_GLOB_DAT, Reference::Nothing),
         ] {
             assert_eq!((reference(page), reference(rest)), (Reference::Nothing, expected), "{rest:?}");

@@ -98,6 +98,12 @@ impl<'d> Debug<'d> {
         let dwarf = Arc::new(dwarf);
         let context = addr2line::Context::from_arc_dwarf(Arc::clone(&dwarf)).context("read the debug information")?;
         let (info, strings) = (image.section(".debug_info")?, image.section(".debug_str")?);
+        if info.is_empty() {
+            bail!(
+                "it has no debug information, which tells what a future holds and what a body captured: link it \
+                 without `--strip-debug`, which a linker flag asks for"
+            );
+        }
         let (units, failure) = (RefCell::default(), OnceCell::new());
         Ok(Self { context, dwarf, info, strings, split, crates, units, failure })
     }
@@ -178,6 +184,15 @@ impl<'d> Debug<'d> {
                 .into_iter()
                 .map(|parameter| Variable { name: parameter.name, r#type: parameter.type_name })
                 .collect()
+        })
+    }
+
+    /// The path of the type that a method's `self` refers to.
+    pub(crate) fn receiver(&self, method: u64) -> Option<String> {
+        self.describe(method, |unit, index, entry| {
+            let pointer = parameter_types(unit, entry).next()?;
+            let receiver = reference(&unit.entry(pointer).ok()?, gimli::DW_AT_type)?;
+            Some(index.path(receiver, &name(unit, &unit.entry(receiver).ok()?)))
         })
     }
 

@@ -18,8 +18,8 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use object::elf::{self, FileHeader64, RelocationType};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use object::{LittleEndian, ReadRef, SymbolIndex};
+use object::read::elf::{FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{LittleEndian, ReadRef, SectionIndex, SymbolIndex};
 
 use crate::program::architecture::{Architecture, Reference};
 use crate::program::processors;
@@ -170,6 +170,7 @@ pub(crate) enum Symbol {
 }
 
 struct Section<'d> {
+    name: &'d [u8],
     start: u64,
     bytes: &'d [u8],
     /// Of memory, zeroed data included.
@@ -249,12 +250,13 @@ impl<'d> Image<'d> {
                  asks for"
             );
         }
+        let thread_local = self.thread_local(header)?;
         let mut meaning = Vec::with_capacity(symbols.len());
         for (index, symbol) in symbols.enumerate() {
             let name = symbols.symbol_name(ENDIAN, symbol)?;
             let name = std::str::from_utf8(name).unwrap_or_default();
             let name = name.split('@').next().unwrap_or(name);
-            let start = symbol.st_value(ENDIAN);
+            let mut start = symbol.st_value(ENDIAN);
             if index == SymbolIndex(0) {
                 meaning.push(None);
                 continue;
@@ -267,7 +269,23 @@ impl<'d> Image<'d> {
                 meaning.push(Some(Symbol::Import(Node(number))));
                 continue;
             }
+            if symbol.st_type() == elf::STT_TLS {
+                // It counts from where the thread-local data begins. Zeroed data refers to nothing.
+                if start >= thread_local.end - thread_local.start {
+                    meaning.push(None);
+                    continue;
+                }
+                start += thread_local.start;
+            }
+            if self.is_end_of_section(name) {
+                meaning.push(None);
+                continue;
+            }
             meaning.push(Some(Symbol::Address(start)));
+            if let Some(whole) = self.whole_section(name, start) {
+                self.data.push(whole);
+                continue;
+            }
             let end = start + symbol.st_size(ENDIAN);
             let in_code = self.section_at(start).map(|section| section.code);
             match (symbol.st_type(), in_code) {
@@ -275,13 +293,38 @@ impl<'d> Image<'d> {
                 (elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE, Some(true)) if !name.is_empty() => {
                     self.functions.push(Span { start, end, name });
                 }
-                (elf::STT_OBJECT, Some(false)) if end > start => {
+                (elf::STT_OBJECT | elf::STT_TLS, Some(false)) if end > start => {
                     self.data.push(Span { start, end, name });
                 }
                 _ => {}
             }
         }
         Ok(meaning)
+    }
+
+    /// The addresses of the values that thread-local data begins with.
+    fn thread_local(&self, header: &'d Header) -> Result<Range<u64>> {
+        let segments = header.program_headers(ENDIAN, self.raw)?;
+        let segment = segments.iter().find(|segment| segment.p_type(ENDIAN) == elf::PT_TLS);
+        Ok(segment.map_or(0..0, |segment| {
+            let start = segment.p_vaddr(ENDIAN);
+            start..start + segment.p_filesz(ENDIAN)
+        }))
+    }
+
+    /// A section of data whose beginning the linker has given this name: a list that a program is made to have, one
+    /// element in each of many places. A reference to its beginning is one to all elements.
+    fn whole_section(&self, name: &'d str, start: u64) -> Option<Span<'d>> {
+        let of = name.strip_prefix("__start_")?.as_bytes();
+        let section = self.sections.iter().find(|section| section.name == of && section.start == start)?;
+        let whole = !section.code && section.size > 0;
+        whole.then(|| Span { start, end: start + section.size, name })
+    }
+
+    /// Whether the linker gave this name to the end of a section. What is there belongs to something else.
+    fn is_end_of_section(&self, name: &str) -> bool {
+        let of = name.strip_prefix("__stop_").map(str::as_bytes);
+        of.is_some_and(|of| self.sections.iter().any(|section| section.name == of))
     }
 
     /// Functions in assembly have no size: they end where the next starts.
@@ -298,7 +341,9 @@ impl<'d> Image<'d> {
     }
 
     fn read_relocations(&mut self, header: &'d Header, kept: &[bool], meaning: &[Option<Symbol>]) -> Result<()> {
-        for section in header.sections(ENDIAN, self.raw)?.iter() {
+        let sections = header.sections(ENDIAN, self.raw)?;
+        let mut of_code = false;
+        for section in sections.iter() {
             let Some((relocations, _)) = section.rela(ENDIAN, self.raw)? else {
                 continue;
             };
@@ -307,6 +352,9 @@ impl<'d> Image<'d> {
             if applies_to == 0 || !kept.get(applies_to).copied().unwrap_or(false) {
                 continue;
             }
+            // Those of the tables of imports are there without the flag too.
+            let name = sections.section_name(ENDIAN, sections.section(SectionIndex(applies_to))?)?;
+            of_code |= name.starts_with(b".text") && !relocations.is_empty();
             for relocation in relocations {
                 let index = relocation.r_sym(ENDIAN, false) as usize;
                 let Some(symbol) = meaning.get(index).copied().flatten() else {
@@ -320,11 +368,10 @@ impl<'d> Image<'d> {
                 });
             }
         }
-        if self.relocations.is_empty() {
+        if !of_code {
             bail!(
-                "the link kept no relocations: the linker does not know `--emit-relocs`, or does \
-                 not get it. GNU ld and lld do; name one of them in the linker settings for this \
-                 check"
+                "the link kept no relocations of its code: the linker does not know `--emit-relocs`, or does not get \
+                 it. GNU ld and lld do; name one of them in the linker settings for this check"
             );
         }
         self.relocations.sort_by_key(|relocation| relocation.at);
@@ -361,6 +408,15 @@ impl<'d> Image<'d> {
     /// Vtables and constants have no symbol. One starts wherever something refers to, and ends where the next starts.
     fn name_the_rest_of_the_data(&mut self) {
         tidy(&mut self.data);
+        // The elements of a whole section are parts of it.
+        let mut end = 0;
+        self.data.retain(|datum| {
+            let within = datum.start < end;
+            if datum.name.starts_with("__start_") {
+                end = end.max(datum.end);
+            }
+            !within
+        });
         let mut starts: Vec<u64> = self
             .relocations
             .iter()
@@ -565,10 +621,13 @@ fn read_sections<'d>(header: &'d Header, raw: &'d [u8]) -> Result<(Vec<Section<'
         // Unwind tables refer to every function, and call none.
         let unwinding = name == b".eh_frame" || name == b".eh_frame_hdr" || name.starts_with(b".gcc_except_table");
         let zeroed = section.sh_type(ENDIAN) == elf::SHT_NOBITS;
-        let kept = flags.contains(elf::SHF_ALLOC) && !flags.contains(elf::SHF_TLS) && !unwinding;
+        // Zeroed thread-local data has addresses that belong to other sections too.
+        let shared = zeroed && flags.contains(elf::SHF_TLS);
+        let kept = flags.contains(elf::SHF_ALLOC) && !shared && !unwinding;
         all.push(kept);
         if kept {
             sections.push(Section {
+                name,
                 start: section.sh_addr(ENDIAN),
                 bytes: if zeroed { &[] } else { section.data(ENDIAN, raw)? },
                 size: section.sh_size(ENDIAN),

@@ -10,18 +10,15 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         // The processor counts from the end of the instruction, which is four bytes on, or more where an immediate
         // follows.
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => Reference::FromNextInstruction,
-        elf::R_X86_64_64 | elf::R_X86_64_32 | elf::R_X86_64_32S => Reference::Address,
-        elf::R_X86_64_TLSGD
-        | elf::R_X86_64_TLSLD
+        elf::R_X86_64_64
+        | elf::R_X86_64_32
+        | elf::R_X86_64_32S
         | elf::R_X86_64_DTPOFF32
         | elf::R_X86_64_DTPOFF64
-        | elf::R_X86_64_GOTTPOFF
-        | elf::R_X86_64_CODE_4_GOTTPOFF
         | elf::R_X86_64_TPOFF32
-        | elf::R_X86_64_TPOFF64
-        | elf::R_X86_64_GOTPC32_TLSDESC
-        | elf::R_X86_64_CODE_4_GOTPC32_TLSDESC
-        | elf::R_X86_64_TLSDESC_CALL => Reference::Nothing,
+        | elf::R_X86_64_TPOFF64 => Reference::Address,
+        // The base of the thread-local data, and a mark of a call.
+        elf::R_X86_64_TLSLD | elf::R_X86_64_TLSDESC_CALL => Reference::Nothing,
         _ => Reference::Entry,
     }
 }
@@ -103,6 +100,17 @@ fn slot(instruction: &iced_x86::Instruction) -> Option<Location> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thread_local_data_is_referred_to_by_offsets_and_by_entries() {
+        for kind in [elf::R_X86_64_TPOFF32, elf::R_X86_64_DTPOFF32] {
+            assert_eq!(reference(kind), Reference::Address);
+        }
+        for kind in [elf::R_X86_64_TLSGD, elf::R_X86_64_GOTTPOFF, elf::R_X86_64_GOTPC32_TLSDESC] {
+            assert_eq!(reference(kind), Reference::Entry);
+        }
+        assert_eq!(reference(elf::R_X86_64_TLSLD), Reference::Nothing);
+    }
 
     fn decoded(bytes: &[u8]) -> Vec<(Flow, Option<Write>)> {
         let mut found = Vec::new();

@@ -2,15 +2,41 @@
 //!
 //! References: "Workflow commands for GitHub Actions", in GitHub's documentation.
 
+use std::env;
+use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::{Report, own_place, shorten};
 use crate::rules::verdict::{Severity, Verdict};
 
-pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[Verdict]) -> Result<()> {
+/// What the files of annotations are relative to: the root of the repository, which the workspace may be a part of.
+pub(crate) struct Files {
+    workspace: PathBuf,
+    repository: PathBuf,
+}
+
+impl Files {
+    /// For the workspace at `root`.
+    pub(crate) fn of(root: &Path) -> Self {
+        let checkout = env::var_os("GITHUB_WORKSPACE").filter(|checkout| !checkout.is_empty()).map(PathBuf::from);
+        let repository = checkout
+            .and_then(|checkout| above(root, &checkout))
+            .or_else(|| root.ancestors().find(|folder| folder.join(".git").exists()))
+            .unwrap_or(root);
+        Self { workspace: root.to_owned(), repository: repository.to_owned() }
+    }
+}
+
+/// The part of `root` that is the folder `checkout`, which may be written in another way.
+fn above<'r>(root: &'r Path, checkout: &Path) -> Option<&'r Path> {
+    let checkout = fs::canonicalize(checkout).ok()?;
+    root.ancestors().find(|folder| fs::canonicalize(folder).is_ok_and(|folder| folder == checkout))
+}
+
+pub(crate) fn write(out: &mut impl Write, report: &Report, files: &Files, deny: &[Verdict]) -> Result<()> {
     for (_, body, finding) in report.findings() {
         if finding.allowed.is_some() || finding.known {
             continue;
@@ -21,8 +47,8 @@ pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[
             Severity::Note | Severity::None => "notice",
         };
         let mut properties = Vec::new();
-        if let Some(place) = own_place(root, body, finding) {
-            properties.push(format!("file={}", property(&super::file(root, &place.file))));
+        if let Some(place) = own_place(&files.workspace, body, finding) {
+            properties.push(format!("file={}", property(&super::file(&files.repository, &place.file))));
             properties.push(format!("line={}", place.line));
         }
         properties.push(format!("title={}", property(&format!("netns-check: {}", finding.verdict))));
@@ -55,6 +81,20 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkout_is_found_above_the_workspace_however_it_is_written() {
+        let top = env::temp_dir().join(format!("netns-check-checkout-{}", std::process::id()));
+        let root = top.join("checkout/tools/app");
+        fs::create_dir_all(&root).unwrap();
+        std::os::unix::fs::symlink(top.join("checkout"), top.join("link")).unwrap();
+        for written in ["checkout", "link", "checkout/tools/.."] {
+            assert_eq!(above(&root, &top.join(written)), Some(&*top.join("checkout")), "{written}");
+        }
+        assert_eq!(above(&top.join("link/tools/app"), &top.join("checkout")), Some(&*top.join("link")));
+        assert_eq!(above(&root, &top.join("elsewhere")), None);
+        fs::remove_dir_all(&top).unwrap();
+    }
 
     #[test]
     fn what_would_end_a_command_or_a_property_is_escaped() {

@@ -1,6 +1,7 @@
 //! The report: for people, or for other programs.
 
 pub(crate) mod github;
+pub(crate) mod output;
 pub(crate) mod sarif;
 
 use std::io::{self, Write};
@@ -72,9 +73,12 @@ impl Report {
         })
     }
 
-    /// The number of findings that `--deny` is about.
-    pub(crate) fn denied(&self, deny: &[Verdict]) -> usize {
-        self.findings().filter(|(_, _, finding)| finding.is_denied(deny)).count()
+    /// The number of findings that `--deny` is about, and their verdicts, the worst first.
+    pub(crate) fn denied(&self, deny: &[Verdict]) -> (usize, Vec<Verdict>) {
+        let denied: Vec<_> =
+            self.findings().map(|(_, _, finding)| finding).filter(|finding| finding.is_denied(deny)).collect();
+        let has = |verdict: &Verdict| denied.iter().any(|finding| finding.verdict == *verdict);
+        (denied.len(), Verdict::WORST_FIRST.into_iter().filter(has).collect())
     }
 
     pub(crate) fn json(&self, out: &mut impl Write) -> Result<()> {

@@ -413,16 +413,32 @@ mod tests {
         let table = Table::load(None).unwrap();
         let of_closures = "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::ops::function::FnOnce<(), Output = ()> \
                            + core::marker::Send>>>::send";
-        assert_eq!(ids(&table, of_closures), ["std-channel", "channel"]);
+        assert_eq!(ids(&table, of_closures), ["std-channel", "channel", "task-channel"]);
         // Of these the types decide, which only the debug information tells.
-        let takes = table.sinks.iter().find(|sink| sink.id == "channel").and_then(|sink| sink.takes.clone()).unwrap();
+        let takes_of = |id| table.sinks.iter().find(|sink| sink.id == id).and_then(|sink| sink.takes.clone()).unwrap();
+        let (takes, takes_task) = (takes_of("channel"), takes_of("task-channel"));
         for path in [
             "<std::sync::mpsc::Sender<u32>>::send",
             "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::error::Error>>>::send",
         ] {
-            assert_eq!(ids(&table, path), ["channel"]);
-            assert!(!takes.is_match(path));
+            assert_eq!(ids(&table, path), ["channel", "task-channel"]);
+            assert!(!takes.is_match(path) && !takes_task.is_match(path));
         }
+        for path in [
+            "<std::sync::mpsc::Sender<core::pin::Pin<alloc::boxed::Box<dyn core::future::future::Future<Output = ()> + \
+             core::marker::Send>>>>::send",
+            "<flume::Sender<async_task::runnable::Runnable>>::send",
+            "<std::sync::mpsc::SyncSender<(u8, extern \"C\" fn(u8))>>::try_send",
+        ] {
+            assert!(takes_task.is_match(path) && !takes.is_match(path), "{path}");
+        }
+        let queue = "<ringbuf::wrap::caching::Caching<alloc::sync::Arc<app::Ring>, true, false> as \
+                     ringbuf::traits::producer::Producer>::try_push";
+        assert_eq!(ids(&table, queue), ["channel", "task-channel"]);
+        // Executors have queues of their own: a task stays in them.
+        let of_executor = "<concurrent_queue::ConcurrentQueue<async_task::runnable::Runnable>>::push";
+        assert_eq!(ids(&table, of_executor), ["channel"]);
+        assert!(!takes.is_match(of_executor));
         assert!(takes.is_match(of_closures));
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -10,6 +11,20 @@ use serde_json::Value;
 /// A folder beside this file's.
 pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A workspace of the tests' own, in the folder of that name: one package with a program of one file, and other files.
+pub(crate) fn package(name: &str, manifest: &str, program: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let package = folder.file_name().unwrap().display();
+    let manifest =
+        format!("[workspace]\n[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n{manifest}");
+    for (path, text) in [("Cargo.toml", manifest.as_str()), ("src/main.rs", program)].iter().chain(files) {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
 }
 
 /// The check, in the workspace in `folder`, with a build directory of the tests' own.

@@ -1,0 +1,83 @@
+//! Guards: the types whose values mean that their thread is in another namespace, until they are dropped.
+//!
+//! A guard is known by its `drop`, which enters or leaves; or by its name, and then it must have a `drop` all the same.
+//! So each guard has a function, by whose debug information the type is known: symbols and debug information name a
+//! type that a function has of its own by different paths.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::analysis::roots::Found;
+use crate::program::debug::Debug;
+use crate::program::graph::Graph;
+use crate::program::image::{Kind, Node};
+use crate::program::names;
+use crate::rules::sinks::Table;
+
+/// How many functions of a future's drop glue are searched. Beyond it a guard counts as held.
+const GLUE: usize = 20_000;
+
+/// The guards of one program.
+pub(crate) struct Guards {
+    /// Paths as the debug information has them, without generic arguments.
+    types: BTreeSet<String>,
+    /// Their methods `drop`.
+    drops: HashSet<Node>,
+}
+
+impl Guards {
+    pub(crate) fn of(found: &Found, graph: &Graph<'_, '_>, table: &Table, debug: &Debug<'_>) -> Self {
+        let image = graph.image;
+        let (mut types, mut drops) = (BTreeSet::new(), HashSet::new());
+        for function in image.functions().filter(|function| image.name(*function).contains("4Drop4drop")) {
+            let path = names::path(image.name(function));
+            let Some(dropped) = names::dropped(&path) else { continue };
+            let name = dropped.rsplit("::").next().unwrap_or(dropped);
+            if found.guards.contains(dropped) || table.is_guard(dropped) || table.is_guard(name) {
+                let path = debug.receiver(image.address(function));
+                types.insert(path.map_or_else(|| dropped.to_owned(), |path| names::split(&path).0.to_owned()));
+                drops.insert(function);
+            }
+        }
+        Self { types, drops }
+    }
+
+    /// The paths of the types, without generic arguments.
+    pub(crate) fn types(&self) -> Vec<&str> {
+        self.types.iter().map(String::as_str).collect()
+    }
+
+    /// Whether a type of the debug information is a guard.
+    pub(crate) fn is(&self, r#type: &str) -> bool {
+        self.types.contains(names::split(r#type).0)
+    }
+
+    /// Whether a future can be dropped with a guard in it.
+    ///
+    /// A future keeps the place of a value that was borrowed, also after the value is gone. What it has to drop where
+    /// it waits tells the difference.
+    pub(crate) fn are_dropped_with(&self, graph: &Graph<'_, '_>, table: &Table, poll: u64) -> bool {
+        let image = graph.image;
+        let Some(future) = image.function_at(poll) else { return true };
+        let future = table.known(image.name(future)).identity();
+        let mut waiting: Vec<Node> = image
+            .functions()
+            .filter(|function| image.name(*function).contains("drop_in_place"))
+            .filter(|glue| names::generic_arguments(table.known(image.name(*glue)).identity()) == [future])
+            .collect();
+        if waiting.is_empty() {
+            return true;
+        }
+        let mut met: HashSet<Node> = waiting.iter().copied().collect();
+        while let Some(function) = waiting.pop() {
+            if self.drops.contains(&function) || met.len() > GLUE {
+                return true;
+            }
+            for edge in &graph.edges(function).references {
+                if image.kind(edge.to) == Kind::Function && met.insert(edge.to) {
+                    waiting.push(edge.to);
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,154 @@
+//! What each program is made of, and how it was optimised. The wrapper notes both for every crate that it compiles.
+//!
+//! Cargo says which packages were built, but not which of the compilations of a package ends up in a program: without
+//! `--target`, one for build scripts and one for the program are alike to it. And of the flags for `rustc`, which may
+//! optimise, it says nothing.
+//!
+//! A crate that Cargo does not compile again keeps its note.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::{DIRECTORY, code_generation, value_of};
+
+/// The folder of the notes, in the build directory.
+const FOLDER: &str = "compiled";
+
+/// Notes what `rustc` is about to compile.
+pub(super) fn note(arguments: &[OsString]) -> Result<()> {
+    let (Some(directory), Some(krate), Some(folder)) =
+        (std::env::var_os(DIRECTORY), value_of(arguments, "--crate-name"), value_of(arguments, "--out-dir"))
+    else {
+        return Ok(());
+    };
+    let key = format!("{}{}", krate.display(), code_generation(arguments, "extra-filename").unwrap_or_default());
+    let notes = Path::new(&directory).join(FOLDER);
+    fs::create_dir_all(&notes).with_context(|| format!("create the folder {}", notes.display()))?;
+    let program = std::path::absolute(Path::new(folder).join(&key)).context("find the path of what is compiled")?;
+    let mut text = format!("{}\n{}\n", level(arguments), program.display());
+    for library in externs(arguments) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{library}");
+    }
+    let file = notes.join(&key);
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+}
+
+/// The level of optimisation: the last flag decides.
+fn level(arguments: &[OsString]) -> &str {
+    let levels = arguments.iter().enumerate().rev().find_map(|(index, argument)| {
+        if argument == "-O" { Some("3") } else { code_generation(&arguments[index..=index], "opt-level") }
+    });
+    levels.unwrap_or("0")
+}
+
+/// The libraries that a crate is compiled with, by the keys of their notes.
+fn externs(arguments: &[OsString]) -> impl Iterator<Item = String> {
+    let values = arguments.iter().zip(arguments.iter().skip(1)).filter(|(option, _)| *option == "--extern");
+    values.filter_map(|(_, value)| Some(key(Path::new(value.to_str()?.split_once('=')?.1))))
+}
+
+/// The key of the note about a file.
+fn key(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("rlib" | "rmeta" | "so" | "a") => stem.strip_prefix("lib").unwrap_or(&stem).to_owned(),
+        _ => file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
+struct Note {
+    level: String,
+    /// The file, where it is a program. Cargo gives it a second name.
+    program: PathBuf,
+    libraries: Vec<String>,
+}
+
+/// The compilations that the programs are made of.
+pub(super) struct Parts {
+    levels: HashMap<String, String>,
+    /// The programs by their second names.
+    programs: HashMap<PathBuf, String>,
+}
+
+impl Parts {
+    /// The level of optimisation of a file. None: it is no part of a program.
+    pub(super) fn level(&self, file: &Path) -> Option<&str> {
+        let key = self.programs.get(file).cloned().unwrap_or_else(|| key(file));
+        self.levels.get(&key).map(String::as_str)
+    }
+}
+
+/// What these programs are made of. None where a note is missing, because another version of this check compiled it.
+pub(super) fn parts<'e>(directory: &Path, executables: impl Iterator<Item = &'e Path>) -> Result<Option<Parts>> {
+    let mut notes = read(&directory.join(FOLDER))?;
+    let inode = |file: &Path| fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let by_inode: HashMap<_, _> =
+        notes.iter().filter_map(|(key, note)| Some((inode(&note.program)?, key.clone()))).collect();
+    let mut programs = HashMap::new();
+    for executable in executables {
+        let Some(key) = inode(executable).and_then(|inode| by_inode.get(&inode)) else { return Ok(None) };
+        programs.insert(executable.to_owned(), key.clone());
+    }
+    let mut levels = HashMap::new();
+    let mut met: HashSet<String> = HashSet::new();
+    let mut waiting: Vec<String> = programs.values().cloned().collect();
+    while let Some(key) = waiting.pop() {
+        if !met.insert(key.clone()) {
+            continue;
+        }
+        let Some(note) = notes.remove(&key) else { return Ok(None) };
+        levels.insert(key, note.level);
+        waiting.extend(note.libraries);
+    }
+    Ok(Some(Parts { levels, programs }))
+}
+
+fn read(folder: &Path) -> Result<HashMap<String, Note>> {
+    let mut notes = HashMap::new();
+    // Without the folder there are no notes.
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(file.path()).with_context(|| format!("read {}", file.path().display()))?;
+        let mut lines = text.lines().map(str::to_owned);
+        let (Some(level), Some(program)) = (lines.next(), lines.next()) else { continue };
+        let key = file.file_name().to_string_lossy().into_owned();
+        notes.insert(key, Note { level, program: program.into(), libraries: lines.collect() });
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_last_flag_is_the_level_of_optimisation() {
+        for (line, expected) in [
+            ("--crate-name app", "0"),
+            ("--crate-name app -C opt-level=0 -O", "3"),
+            ("--crate-name app -O -C opt-level=0", "0"),
+            ("--crate-name app -Copt-level=s", "s"),
+            ("--crate-name app -C opt-level=0 --codegen=opt-level=2", "2"),
+            ("--crate-name app -C opt-level=0 --codegen opt-level=1", "1"),
+        ] {
+            assert_eq!(level(&arguments(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_known_by_its_name_whatever_file_of_it_is_used() {
+        let line = "--extern log=/deps/liblog-1a2b.rmeta --extern noprelude:m=/deps/libm-3c.so --extern proc_macro";
+        assert_eq!(externs(&arguments(line)).collect::<Vec<_>>(), ["log-1a2b", "m-3c"]);
+        assert_eq!(key(Path::new("/deps/library-1a2b")), "library-1a2b");
+    }
+}

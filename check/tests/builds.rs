@@ -1,0 +1,100 @@
+//! How programs are built: what is refused, what is undone, and what of the project's own settings stays.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{bodies, command, complaint, function, report, verdicts};
+
+/// A package with one program: a future that holds a guard, and a function that starts a thread.
+fn package(name: &str, manifest: &str, files: &[(&str, &str)]) -> PathBuf {
+    let changes = ("src/changes.rs", "pub(crate) fn changes() -> u32 {\n    1\n}\n");
+    let files: Vec<_> = std::iter::once(changes).chain(files.iter().copied()).collect();
+    common::package(&format!("builds/{name}"), manifest, include_str!("data/incremental.rs"), &files)
+}
+
+fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let target = format!("builds/{}/target", folder.file_name().unwrap().display());
+    command(&target, folder, arguments).envs(variables.iter().copied()).output().unwrap()
+}
+
+fn refused(output: &Output, words: &str) {
+    assert_eq!(output.status.code(), Some(2), "{}", complaint(output));
+    assert!(complaint(output).contains(words), "{}", complaint(output));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_test_with_a_main_function_of_its_own_is_judged() {
+    let manifest = "[[test]]\nname = \"own\"\nharness = false\n";
+    let folder = package("harness", manifest, &[("tests/own.rs", "fn main() { drop(std::thread::spawn(|| ())); }\n")]);
+    let output = run(&folder, &["--test", "own", "--root", "own::main", "--format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report = report(&output);
+    let main = bodies(&report).into_iter().find(|body| body["name"] == "own::main").expect("the root is a body");
+    assert_eq!(verdicts(main), ["SPAWN"]);
+}
+
+#[test]
+fn flags_that_optimise_are_refused_and_can_be_undone() {
+    let folder = package("flags", "", &[]);
+    for (variable, flags) in [("RUSTFLAGS", "-Copt-level=3"), ("CARGO_ENCODED_RUSTFLAGS", "-C\u{1f}opt-level=1")] {
+        refused(&run(&folder, &[], &[(variable, flags)]), "optimises: `flags` has opt-level");
+    }
+    let output = run(&folder, &["--unoptimised", "--format", "json"], &[("RUSTFLAGS", "-O")]);
+    let report = report(&output);
+    let waits = bodies(&report).into_iter().find(|body| function(body) == "waits").unwrap();
+    assert_eq!(verdicts(waits), ["AWAIT"]);
+}
+
+#[test]
+fn a_program_without_debug_information_is_refused() {
+    let folder = package("stripped", "", &[]);
+    let flags = [("RUSTFLAGS", "-Clink-arg=-Wl,--strip-debug")];
+    refused(&run(&folder, &[], &flags), "it has no debug information");
+}
+
+#[test]
+fn the_wrapper_of_the_configuration_is_kept() {
+    let wrapper = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/calls\"\nexec \"$@\"\n";
+    let folder = package(
+        "wrapped",
+        "",
+        &[("tools/wrapper", wrapper), (".cargo/config.toml", "[build]\nrustc-wrapper = \"tools/wrapper\"\n")],
+    );
+    fs::set_permissions(folder.join("tools/wrapper"), fs::Permissions::from_mode(0o755)).unwrap();
+    let calls = || fs::read_to_string(folder.join("tools/calls")).unwrap_or_default();
+    let run = |variables: &[(&str, &str)]| {
+        let _ = fs::remove_dir_all(folder.join("target"));
+        let _ = fs::remove_file(folder.join("tools/calls"));
+        let output = command("builds/wrapped/target", &folder, &[]).envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    };
+    run(&[]);
+    assert!(calls().contains("--crate-name wrapped"), "{}", calls());
+    run(&[("CARGO_BUILD_RUSTC_WRAPPER", "")]);
+    assert!(calls().is_empty(), "{}", calls());
+}
+
+#[test]
+fn a_package_that_is_optimised_for_build_scripts_alone_is_no_part_of_the_program() {
+    let manifest = "[dependencies]\nboth = { path = \"both\" }\n[build-dependencies]\nboth = { path = \"both\" }\n\
+                    [profile.dev.build-override]\nopt-level = 1\n";
+    let both = "[package]\nname = \"both\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    let files = |script: &'static str| {
+        [("both/Cargo.toml", both), ("both/src/lib.rs", "pub fn both() {}\n"), ("build.rs", script)]
+    };
+    let folder = package("overridden", manifest, &files("fn main() { both::both(); }\n"));
+    let output = run(&folder, &["--format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert_eq!(bodies(&report(&output)).len(), 2);
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = run(&folder, &["--target", &target], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let optimised = format!("{manifest}[profile.dev.package.both]\nopt-level = 1\n");
+    let folder = package("overridden", &optimised, &files("fn main() { both::both(); both::both(); }\n"));
+    refused(&run(&folder, &[], &[]), "optimises: `both` has opt-level 1");
+}
