@@ -11,6 +11,8 @@ use in_netns_tests::{BOUND, Scratch, alone, descriptors, limited, wait_until};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 
 fn find(inventory: &Inventory, id: NetNsId) -> &Found {
     inventory.namespaces.iter().find(|found| found.netns.id() == id).unwrap_or_else(|| panic!("{id} is not listed"))
@@ -254,6 +256,11 @@ fn names_that_are_links_are_told() {
 
     make();
     assert_eq!(change(&mut watch, &prefix).0, format!("created {link}"));
+    // What was reported is reported once: a wait without changes sleeps.
+    let used = || getrusage(UsageWho::RUSAGE_THREAD).map(|usage| usage.user_time() + usage.system_time()).unwrap();
+    let before = used();
+    while watch.next_within(Duration::from_millis(200)).unwrap().is_some() {}
+    assert!((used() - before).num_milliseconds() < 100, "a wait is awake");
 
     // In async code.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
