@@ -326,7 +326,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         Some(finding)
     }
 
-    /// A trait object or a function pointer that the body captured or a root takes, and that a function which it reaches calls.
+    /// A trait object or a function pointer that the body captured, or that a root takes. A function that the body
+    /// reaches calls it.
     fn argument(&self) -> Option<Finding> {
         let image = self.context.graph.image;
         let mut captured: Vec<Variable> =

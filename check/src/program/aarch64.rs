@@ -71,7 +71,8 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         | elf::R_AARCH64_TLSDESC_ADD_LO12
         | elf::R_AARCH64_TLSDESC_OFF_G0_NC
         | elf::R_AARCH64_GOTPCREL32 => Reference::Entry,
-        // Pages, upper parts, the base of the thread-local data; what the dynamic linker resolves repeats what is there already.
+        // Pages, upper parts, the base of the thread-local data. What the dynamic linker resolves repeats what is there
+        // already.
         _ => Reference::Nothing,
     }
 }

@@ -20,7 +20,8 @@ pub(crate) enum Reference {
     FromNextInstruction,
     /// The symbol, by its entry in a table of addresses.
     Entry,
-    /// No function and no data: the base of the thread-local data, or a part of an address that another relocation completes.
+    /// No function and no data: the base of the thread-local data, or a part of an address that another relocation
+    /// completes.
     Nothing,
 }
 

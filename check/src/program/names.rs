@@ -115,8 +115,8 @@ pub(crate) fn krate(path: &str) -> &str {
     &start[..end]
 }
 
-/// The crate that has the code of a function, without its hash: for a method of a trait, the crate of the `impl`, and for
-/// one that the trait provides, the crate of the trait.
+/// The crate that has the code of a function, without its hash: for a method of a trait, the crate of the `impl`, and
+/// for one that the trait provides, the crate of the trait.
 pub(crate) fn owner<'n>(mangled: &'n str, path: &'n str) -> &'n str {
     crate_of_mangled(mangled).unwrap_or_else(|| match of_trait(path) {
         Some(r#trait) => krate(r#trait),
