@@ -245,7 +245,15 @@ fn names_that_are_links_are_told() {
     // So that the directory is there.
     NetNs::create_named(&kept).unwrap();
     let (_, mut watch) = NetNs::watch().unwrap();
-    let make = || std::os::unix::fs::symlink(format!("/proc/{}/ns/net", child.id()), path(&link)).unwrap();
+    let id = child.id();
+    let make = || std::os::unix::fs::symlink(format!("/proc/{id}/ns/net"), path(&link)).unwrap();
+    // A link that stays would lead nowhere, for all that look at names.
+    let _removed = scopeguard::guard([path(&link), path(&moved)], |links| {
+        for link in links {
+            let _ = fs::remove_file(link);
+        }
+        let _ = NetNs::delete_named(&kept);
+    });
 
     make();
     assert_eq!(change(&mut watch, &prefix), (format!("created {link}"), Some(ns.clone())));
@@ -280,7 +288,6 @@ fn names_that_are_links_are_told() {
         };
         tokio::time::timeout(BOUND, async { tokio::join!(told, removed) }).await.expect("it is told of");
     });
-    NetNs::delete_named(&kept).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
 }
