@@ -30,7 +30,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::{has_capability, may_administer};
-use crate::sys::{self, Kind, ProcTask};
+use crate::sys::{self, Kind};
 
 pub(crate) use etc::Files;
 pub(crate) use process::ProcessNamespaces;
@@ -119,7 +119,7 @@ impl Mounts {
     /// the view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
-        let file = ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());
+        let file = sys::ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());
         sys::identity_of(&file) == Ok(self.identity)
     }
 
