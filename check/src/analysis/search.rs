@@ -67,7 +67,7 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
             let mut literal = None;
             let sinks = match self.graph.image.kind(node) {
                 Kind::Data { .. } => {
-                    let found = self.table.sinks_of_literal(self.graph.image.bytes(node));
+                    let found = self.table.sinks_of_literal(self.graph.image.constant(node));
                     literal = found.first().map(|(_, text)| text.clone());
                     found.into_iter().map(|(sink, _)| sink).collect()
                 }

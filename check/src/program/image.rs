@@ -562,6 +562,16 @@ impl<'d> Image<'d> {
         section.bytes.get(offset(span.start)..offset(span.end)).unwrap_or_default()
     }
 
+    /// The bytes of a constant, without texts behind it that nothing refers to.
+    ///
+    /// Such a text has no start of its own. A linker that keeps or drops whole sections, as GNU ld does, keeps it where
+    /// it keeps another text of the section. Only texts that end with a zero byte share a section.
+    pub(crate) fn constant(&self, node: Node) -> &'d [u8] {
+        let bytes = self.bytes(node);
+        let named = self.span(node).is_some_and(|span| !span.name.is_empty());
+        if named { bytes } else { &bytes[..end_of_text(bytes)] }
+    }
+
     pub(crate) fn relocations(&self, node: Node) -> &[Relocation] {
         let Some(span) = self.span(node) else {
             return &[];
@@ -662,4 +672,46 @@ fn tidy<'d>(spans: &mut Vec<Span<'d>>) -> Vec<Span<'d>> {
 fn find(spans: &[Span<'_>], address: u64) -> Option<usize> {
     let index = spans.partition_point(|span| span.start <= address).checked_sub(1)?;
     (address < spans[index].end).then_some(index)
+}
+
+/// Where a constant ends if it is a text: at its first zero byte.
+///
+/// In the compiler's templates of `format_args!` zero bytes may also be within the length of a piece (after `0x80`) and
+/// the options of a placeholder (after a byte from `0xc0` on: flags, width, precision, index).
+fn end_of_text(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += match byte {
+            0 => return at,
+            0x80 => 3,
+            0xc0.. => {
+                let options = [4, 2, 2, 2].into_iter().enumerate();
+                1 + options.filter(|(bit, _)| byte >> bit & 1 == 1).map(|(_, size)| size).sum::<usize>()
+            }
+            _ => 1,
+        };
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of_text;
+
+    #[test]
+    fn a_text_ends_at_its_first_zero_byte() {
+        assert_eq!(end_of_text(b"src/lib.rs\0\x0f/sys/class/net/\xc0\0"), 10);
+        assert_eq!(end_of_text(b"/proc/net/dev"), 13);
+        assert_eq!(end_of_text(b"\x03\0\0\0\0\0\0\0/proc/net"), 1);
+    }
+
+    #[test]
+    fn zero_bytes_within_a_format_template_do_not_end_it() {
+        // `{:>5}`: flags and width.
+        let width = b"\x01a\xc3\x20\0\0\x68\x05\0\x09/proc/net\0/sys/class/net";
+        assert_eq!(end_of_text(width), 19);
+        // A piece of 200 bytes.
+        let long = [b"\x80\xc8\0".as_slice(), &[b'a'; 200], b"\x01b\0/proc/net"].concat();
+        assert_eq!(end_of_text(&long), 205);
+    }
 }
