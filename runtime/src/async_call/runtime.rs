@@ -4,6 +4,7 @@
 //! parent's runtime, and would take its events.
 
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +38,7 @@ impl CallRuntime {
         let process = ProcessMark::current();
         // For a fork in a task that the body has spawned.
         builder.on_thread_park(move || process.end_child());
-        builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.on_stop());
+        builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.exits.add_current());
         let runtime = builder.build().map_err(|source| {
             Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
         })?;
@@ -72,7 +73,7 @@ impl CallRuntime {
             drop(inside);
             drop(runtime);
         });
-        blocking.wait_until_gone();
+        blocking.exits.wait();
     }
 }
 
@@ -80,8 +81,8 @@ impl CallRuntime {
 #[derive(Default)]
 struct BlockingThreads {
     any: AtomicBool,
-    /// Of the threads that have stopped: they hold the namespace for a moment after a join has returned.
-    exits: Mutex<Vec<ThreadExit>>,
+    /// Of the threads that have stopped.
+    exits: ThreadExits,
 }
 
 impl BlockingThreads {
@@ -91,15 +92,29 @@ impl BlockingThreads {
         self.any.store(true, Ordering::Relaxed);
         panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
     }
+}
 
-    fn on_stop(&self) {
-        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|exit| !exit.is_over());
+/// The threads of a runtime that have started, or that are about to exit. A join of such a thread may return a moment
+/// before it has released its namespace.
+#[derive(Debug, Default)]
+pub(super) struct ThreadExits(Mutex<Vec<ThreadExit>>);
+
+impl ThreadExits {
+    /// Adds the calling thread.
+    pub(super) fn add_current(&self) {
+        let mut exits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if exits.len() == exits.capacity() {
+            exits.retain(|exit| !exit.is_over());
+            // So that not each thread looks at all of them.
+            let as_many = exits.len().max(8);
+            exits.reserve(as_many);
+        }
         exits.push(ThreadExit::of_current());
     }
 
-    fn wait_until_gone(&self) {
-        let exits = std::mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Returns when the threads have exited.
+    pub(super) fn wait(&self) {
+        let exits = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         exits.into_iter().for_each(ThreadExit::wait);
     }
 }

@@ -16,7 +16,7 @@ use scopeguard::ScopeGuard;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-use super::runtime::{enter_by_birth_or_now, panic_unless_entered};
+use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -113,7 +113,7 @@ impl RuntimeBuilder {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
         let gate = Arc::new(Gate::default());
-        let threads = Arc::new(Threads { target: Mutex::new(Some(ns.clone())), exits: Mutex::default() });
+        let threads = Arc::new(Threads { target: Mutex::new(Some(ns.clone())), exits: ThreadExits::default() });
         builder.on_thread_start({
             let (threads, gate) = (Arc::clone(&threads), Arc::clone(&gate));
             move || {
@@ -173,34 +173,19 @@ struct Threads {
     /// `None` where the runtime could not be built. tokio leaks what a panic in `build` leaves over, and with it the
     /// function that threads start with, but not the namespace.
     target: Mutex<Option<NetNs>>,
-    /// They hold the namespace for a moment after a join has returned.
-    exits: Mutex<Vec<ThreadExit>>,
+    exits: ThreadExits,
 }
 
 impl Threads {
     /// On a new thread. Where it is to be.
     fn begin(&self) -> NetNs {
-        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
-        if exits.len() == exits.capacity() {
-            exits.retain(|exit| !exit.is_over());
-            // So that not each start looks at all threads.
-            let as_many = exits.len().max(8);
-            exits.reserve(as_many);
-        }
-        exits.push(ThreadExit::of_current());
-        drop(exits);
+        self.exits.add_current();
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         target.unwrap_or_else(|| end_thread_of_no_runtime())
     }
 
     fn give_up(&self) -> Option<NetNs> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Returns when the threads have exited. All of them have been told to.
-    fn wait_until_gone(&self) {
-        let exits = mem::take(&mut *self.exits.lock().unwrap_or_else(PoisonError::into_inner));
-        exits.into_iter().for_each(ThreadExit::wait);
     }
 }
 
@@ -424,7 +409,7 @@ impl NetNsRuntime {
             runtime.shutdown_timeout(duration);
             // tokio does not say whether the time was enough, but it returns early where it was.
             if start.elapsed() < duration {
-                self.threads.wait_until_gone();
+                self.threads.exits.wait();
             }
         }
     }
@@ -449,7 +434,7 @@ impl Drop for NetNsRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.take_running() {
             drop(runtime);
-            self.threads.wait_until_gone();
+            self.threads.exits.wait();
         }
     }
 }

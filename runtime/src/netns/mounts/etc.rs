@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{Expected, step};
+use super::{Expected, name_services, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -87,7 +87,7 @@ impl Files {
                 read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
             };
             let of_file = text.as_ref().filter(|_| own.is_some());
-            let services = match of_file.map(|text| services_of(&String::from_utf8_lossy(text))) {
+            let services = match of_file.map(|text| services_of_hosts(text)) {
                 Some(listed) => listed.unwrap_or_else(|| DEFAULT_SERVICES.to_owned()),
                 None => services.clone(),
             };
@@ -319,8 +319,7 @@ fn bind(
 /// The text of an `nsswitch.conf` with these sources of names of hosts. It may have bytes that are not UTF-8.
 fn with_services(text: &[u8], services: &str) -> Vec<u8> {
     let others = text.split_inclusive(|byte| *byte == b'\n');
-    let mut new =
-        others.filter(|line| services_of(&String::from_utf8_lossy(line)).is_none()).collect::<Vec<_>>().concat();
+    let mut new = others.filter(|line| services_of_hosts(line).is_none()).collect::<Vec<_>>().concat();
     if new.last().is_some_and(|byte| *byte != b'\n') {
         new.push(b'\n');
     }
@@ -328,15 +327,9 @@ fn with_services(text: &[u8], services: &str) -> Vec<u8> {
     new
 }
 
-/// The sources of names of hosts in the text of an `nsswitch.conf`, as the C library reads it: the name of a database
-/// ends at a colon or white space, and of several lines the last one counts.
-pub(super) fn services_of(text: &str) -> Option<String> {
-    let ends_name = |c: char| c == ':' || c.is_ascii_whitespace();
-    let services = |line: &str| {
-        let rest = line.trim_start().strip_prefix("hosts")?;
-        rest.starts_with(ends_name).then(|| rest.trim_start_matches(ends_name).trim_end().to_owned())
-    };
-    text.lines().filter_map(services).next_back()
+/// The sources of names of hosts in the text of an `nsswitch.conf`.
+fn services_of_hosts(text: &[u8]) -> Option<String> {
+    name_services::services_of(b"hosts", text).map(|services| String::from_utf8_lossy(services).into_owned())
 }
 
 /// A time of last change that no other file of a view has.

@@ -70,9 +70,8 @@ pub(super) fn fix() -> Result<(), Error> {
     }
     let mut wanted = Vec::new();
     for (database, default) in DATABASES {
-        // The last line counts.
-        let line = lines(&text).filter(|(name, _)| *name == database.to_bytes()).last();
-        let services = line.map(|(_, services)| with_modules(services, |service| modules.has(service)));
+        let services = services_of(database.to_bytes(), &text);
+        let services = services.map(|services| with_modules(services, |service| modules.has(service)));
         match services.and_then(|services| CString::new(services).ok()) {
             Some(services) if !services.is_empty() => wanted.push((database, services)),
             Some(_) => wanted.push((database, no_service(database).into())),
@@ -117,13 +116,17 @@ impl<'t> Modules<'t> {
     }
 }
 
-/// The lines of a file: a database and its services.
-fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    text.split(|byte| *byte == b'\n').filter_map(|line| {
-        let line = line.split(|byte| matches!(byte, b'#' | 0)).next()?.trim_ascii_start();
-        let end = line.iter().position(|byte| *byte == b':' || byte.is_ascii_whitespace())?;
-        Some((&line[..end], &line[end + 1..]))
-    })
+/// The services of a database in the text of an `nsswitch.conf`, as the C library reads it: the name of a database ends
+/// at the first colon or white space, which may repeat, and of several lines the last one counts.
+pub(super) fn services_of<'t>(database: &[u8], text: &'t [u8]) -> Option<&'t [u8]> {
+    let ends_name = |byte: &u8| *byte == b':' || byte.is_ascii_whitespace();
+    let mut lines = text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.split(|byte| matches!(byte, b'#' | 0)).next()?.trim_ascii();
+        let services = line.strip_prefix(database)?;
+        let start = services.iter().position(|byte| !ends_name(byte)).unwrap_or(services.len());
+        services.first().is_some_and(ends_name).then(|| &services[start..])
+    });
+    lines.next_back()
 }
 
 /// The services of a line whose modules are there, with their actions.
@@ -132,7 +135,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// an action says so.
 fn with_modules<'t>(services: &'t [u8], mut is_there: impl FnMut(&'t [u8]) -> bool) -> Vec<u8> {
     let mut kept = Vec::new();
-    let mut rest = services.trim_ascii();
+    let mut rest = services;
     let mut keeps = true;
     while let Some(first) = rest.first() {
         let is_action = *first == b'[';
@@ -167,4 +170,28 @@ fn returns_when_unavailable(action: &[u8]) -> bool {
         }
     }
     returns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::services_of;
+
+    /// Seen with glibc: each of these lines has it find a name that only `/etc/hosts` has.
+    #[test]
+    fn services_are_read_as_the_c_library_reads_them() {
+        let lines =
+            ["hosts: files", "hosts\t:files", " hosts : files ", "hosts files", "hosts:: files", "hosts:files # dns"];
+        for line in lines {
+            assert_eq!(services_of(b"hosts", line.as_bytes()), Some(&b"files"[..]), "{line}");
+        }
+        assert_eq!(services_of(b"hosts", b"hosts:"), Some(&b""[..]));
+        for line in ["hosts", "host: files", "hostsx: files", "#hosts: files", "passwd: hosts files"] {
+            assert_eq!(services_of(b"hosts", line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn of_several_lines_the_last_one_counts() {
+        assert_eq!(services_of(b"hosts", b"hosts: dns\npasswd: files\nhosts: files\n"), Some(&b"files"[..]));
+    }
 }
