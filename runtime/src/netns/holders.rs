@@ -111,12 +111,12 @@ impl NetNs {
     /// use in_netns::{Holder, NetNs};
     ///
     /// let ns = NetNs::new()?;
-    /// assert_eq!(ns.holders()?, []);
     /// let socket = ns.run(|| UdpSocket::bind("127.0.0.1:0"))??;
-    /// for holder in ns.holders()? {
+    /// let holders = ns.holders()?;
+    /// for holder in &holders {
     ///     println!("{ns} is held by {holder}"); // net:[4026532181] is held by socket 5 of process 1234
-    ///     assert!(matches!(holder, Holder::Socket { .. }));
     /// }
+    /// assert!(holders.iter().any(|holder| matches!(holder, Holder::Socket { .. })));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
