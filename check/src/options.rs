@@ -63,6 +63,10 @@ pub(crate) struct Options {
     #[arg(long)]
     frozen: bool,
 
+    /// A setting of cargo's configuration, or a file with settings
+    #[arg(long, value_name = "KEY=VALUE|PATH")]
+    config: Vec<String>,
+
     /// Number of parallel jobs of the build
     #[arg(long, short, value_name = "N")]
     jobs: Option<String>,
@@ -132,6 +136,10 @@ struct Selection {
     #[arg(long, alias = "all")]
     workspace: bool,
 
+    /// Leave out this package of the workspace
+    #[arg(long, value_name = "SPEC", requires = "workspace")]
+    exclude: Vec<String>,
+
     /// Check this binary
     #[arg(long, value_name = "NAME")]
     bin: Vec<String>,
@@ -155,6 +163,14 @@ struct Selection {
     /// Check all tests, those inside crates too
     #[arg(long)]
     tests: bool,
+
+    /// Check this benchmark
+    #[arg(long, value_name = "NAME")]
+    bench: Vec<String>,
+
+    /// Check all benchmarks
+    #[arg(long)]
+    benches: bool,
 
     /// Check binaries, examples, tests and benchmarks
     #[arg(long)]
@@ -225,9 +241,17 @@ impl Options {
 
     /// What is passed on to `cargo build`, but for the profile.
     pub(crate) fn build_arguments(&self) -> Vec<OsString> {
-        let Selection { package, workspace, bin, bins, example, examples, test, tests, all_targets } = &self.selection;
+        let Selection { package, workspace, exclude, bin, bins, example, examples, test, tests, .. } = &self.selection;
+        let Selection { bench, benches, all_targets, .. } = &self.selection;
         let mut passed = Vec::new();
-        for (option, values) in [("--package", package), ("--bin", bin), ("--example", example), ("--test", test)] {
+        for (option, values) in [
+            ("--package", package),
+            ("--exclude", exclude),
+            ("--bin", bin),
+            ("--example", example),
+            ("--test", test),
+            ("--bench", bench),
+        ] {
             passed.extend(values.iter().flat_map(|value| [OsString::from(option), value.into()]));
         }
         for (option, given) in [
@@ -235,6 +259,7 @@ impl Options {
             ("--bins", *bins),
             ("--examples", *examples),
             ("--tests", *tests),
+            ("--benches", *benches),
             ("--all-targets", *all_targets),
             ("--quiet", self.quiet),
         ] {
@@ -258,6 +283,7 @@ impl Options {
     pub(crate) fn metadata_arguments(&self) -> Vec<String> {
         let Features { features, all_features, no_default_features } = &self.features;
         let mut passed: Vec<String> = features.iter().map(|features| format!("--features={features}")).collect();
+        passed.extend(self.config.iter().map(|setting| format!("--config={setting}")));
         for (option, given) in [
             ("--all-features", *all_features),
             ("--no-default-features", *no_default_features),
@@ -295,5 +321,9 @@ mod tests {
         let options = Options::parse_from(["cargo-netns-check", "-p", "app", "--test", "t", "-F", "a,b", "--locked"]);
         assert_eq!(options.build_arguments(), ["--package", "app", "--test", "t", "--features=a,b", "--locked"]);
         assert_eq!(options.metadata_arguments(), ["--features=a,b", "--locked"]);
+        let line = ["cargo-netns-check", "--workspace", "--exclude", "app", "--benches", "--config", "net.offline=true"];
+        let expected = ["--exclude", "app", "--workspace", "--benches", "--config=net.offline=true"];
+        assert_eq!(Options::parse_from(line).build_arguments(), expected);
+        assert!(Options::try_parse_from(["cargo-netns-check", "--exclude", "app"]).is_err());
     }
 }
