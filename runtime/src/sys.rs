@@ -51,7 +51,7 @@ pub(crate) use raw::{
     ParentDeathSignal, Resource, bring_loopback_up, capabilities_of, configure_name_services, first_mount, futex_wait,
     futex_wake, has_marked_descriptor_table, has_mount, keep_library_loaded, mark_descriptor_table, namespace_number,
     namespace_type, netns_of_pidfd, netns_of_socket, owning_user_namespace, pidfd_of_thread as pidfd_where_harmless,
-    set_capabilities, share as share_where_harmless,
+    set_capabilities, share as share_where_harmless, spawn_detached,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -382,8 +382,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those that `setns(2)` can take a thread back to while it shares its filesystem attributes with others; the
-    /// network namespace comes first.
-    pub(crate) const RESTORABLE: [Kind; 5] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup, Kind::PidForChildren];
+    /// network namespace comes first. The IPC namespace is not among them: `setns(2)` into one, be it the same, has the
+    /// thread leave the process's list of `SEM_UNDO` operations, and undoes those on a list of its own.
+    pub(crate) const RESTORABLE: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Cgroup, Kind::PidForChildren];
 
     pub(crate) fn file(self) -> &'static str {
         match self {

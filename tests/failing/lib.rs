@@ -7,7 +7,7 @@
 mod tests {
     use std::error::Error;
 
-    use in_netns::in_netns;
+    use in_netns::{NetNs, in_netns, with_netns};
 
     in_netns::rootless!();
 
@@ -81,5 +81,15 @@ mod tests {
     #[in_netns(new)]
     fn fails_by_panicking_otherwise() {
         panic!("another one");
+    }
+
+    #[test]
+    fn pooled_body_first() {
+        with_netns(NetNs::new().unwrap(), || ()).unwrap();
+    }
+
+    #[test]
+    fn pooled_body_then_fails() {
+        with_netns(NetNs::new().unwrap(), || panic!("the pooled body's own message")).unwrap();
     }
 }

@@ -7,7 +7,9 @@ mod kernel;
 mod processes;
 pub mod profiles;
 mod project;
+mod semaphore;
 
 pub use kernel::*;
 pub use processes::*;
 pub use project::Project;
+pub use semaphore::Semaphore;

@@ -43,6 +43,40 @@ pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<Own
     owned_descriptor(result)
 }
 
+/// Starts a thread by the C library (`pthread_create(3)`): it inherits what the kernel hands on, and nothing of the Rust
+/// standard library. Its stack is as large as that of a thread of the standard library. A panic aborts the process.
+pub(crate) fn spawn_detached(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    const STACK: usize = 2 << 20;
+    type Run = Box<dyn FnOnce() + Send>;
+    extern "C" fn start(argument: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: the pointer is that of `Box::into_raw` below, and this thread alone has it.
+        let run = unsafe { Box::from_raw(argument.cast::<Run>()) };
+        run();
+        std::ptr::null_mut()
+    }
+    let result_of = |errno: c_int| if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) };
+    let mut attributes = std::mem::MaybeUninit::uninit();
+    // SAFETY: the call initialises the attributes.
+    result_of(unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) })?;
+    let mut attributes = scopeguard::guard(attributes, |mut attributes| {
+        // SAFETY: they are initialised, and not used after this.
+        unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    });
+    // SAFETY: they are initialised.
+    result_of(unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK) })?;
+    // SAFETY: as above.
+    result_of(unsafe { libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED) })?;
+    let run: Run = Box::new(run);
+    let argument = Box::into_raw(Box::new(run)).cast();
+    let mut thread = std::mem::MaybeUninit::uninit();
+    // SAFETY: the attributes are initialised; the new thread gets the only pointer to the closure, which it may have.
+    let created = unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), start, argument) };
+    result_of(created).inspect_err(|_| {
+        // SAFETY: no thread was started, so the pointer is still this one's.
+        drop(unsafe { Box::from_raw(argument.cast::<Run>()) });
+    })
+}
+
 /// What `kcmp(2)` can compare, of that which a thread can stop sharing with the rest of its process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Resource {
@@ -50,6 +84,8 @@ pub(crate) enum Resource {
     Files = 2,
     /// `KCMP_FS`: root, working directory and umask.
     Fs = 3,
+    /// `KCMP_SYSVSEM`: the list of `SEM_UNDO` operations.
+    SemaphoreUndo = 6,
 }
 
 /// Whether two threads share a resource (`kcmp(2)`).

@@ -136,6 +136,21 @@ pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
     Ok(usize::try_from(found).unwrap_or(0))
 }
 
+/// The signals that are pending for the calling thread alone, a bit each (`SigPnd` of `proc_pid_status(5)`). The call
+/// `rt_sigpending(2)`, which is cheaper, tells of those for the whole process too.
+pub(crate) fn pending_signals() -> nix::Result<u64> {
+    let mut pending = 0_u64;
+    // SAFETY: the set is written to a word of ours, of the size that is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<u64>()) })?;
+    if pending == 0 {
+        return Ok(0);
+    }
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let of_thread = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok());
+    // Without `/proc` all of them may be for the thread.
+    Ok(of_thread.unwrap_or(pending))
+}
+
 /// The signals that the calling thread blocks (`rt_sigprocmask(2)`), a bit each, the first signal lowest.
 pub(crate) fn signal_mask() -> nix::Result<u64> {
     let mut mask = 0_u64;

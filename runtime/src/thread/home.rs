@@ -1,11 +1,11 @@
 //! Home: the namespaces that pinned threads start in and go back to, and what a thread looks like there.
 //!
 //! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's
-//! UTS, IPC, cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that
-//! both inspections call pristine does not differ from the template thread in anything that `Change` names.
+//! UTS, cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that both
+//! inspections call pristine does not differ from the template thread in anything that `Change` names.
 //!
 //! **Why this mechanism:** the template thread never runs user code, so its state *is* home. Its thread descriptor
-//! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all five namespaces in one `setns`; older kernels get a handle
+//! (`PIDFD_THREAD`, Linux 6.9) takes a thread back to all four namespaces in one `setns`; older kernels get a handle
 //! and a `setns` for each. What no `setns` undoes (an unshared file table or `fs_struct`, a mount namespace,
 //! capabilities) is compared with the template, and a thread that differs is retired. What only the thread itself can
 //! read is in [`pristine`](super::pristine).
@@ -36,6 +36,7 @@ pub(crate) struct Home {
     template: Tid,
     capabilities: Capabilities,
     restore_path: RestorePath,
+    ipc_namespace: Option<PathBuf>,
     mount_namespace: Option<PathBuf>,
     /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
     /// fifth of the price of asking `/proc`. `None` where `listmount(2)` is refused, which costs more than the answer.
@@ -43,6 +44,8 @@ pub(crate) struct Home {
     /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
     unrestorable: Vec<(Kind, Option<PathBuf>)>,
     sharing: Sharing,
+    /// Whether `kcmp(2)` tells about lists of `SEM_UNDO` operations. A change of the IPC namespace leaves the list too.
+    compares_semaphore_undo: bool,
     shortest_call: ShortestCall,
 }
 
@@ -73,6 +76,29 @@ pub(crate) enum RestorePath {
     Individual(Vec<(Kind, OwnedFd)>),
 }
 
+impl RestorePath {
+    fn go(&self) -> nix::Result<()> {
+        match self {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
+            RestorePath::Individual(handles) => {
+                let mut restorable = handles.iter().filter(|(kind, _)| *kind != Kind::Ipc);
+                restorable.try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
+            }
+        }
+    }
+
+    /// To home's IPC namespace.
+    fn go_to_ipc(&self) -> nix::Result<()> {
+        match self {
+            RestorePath::Combined(template, _) => sys::setns(template, Kind::Ipc.flag()),
+            RestorePath::Individual(handles) => {
+                let handle = handles.iter().find(|(kind, _)| *kind == Kind::Ipc);
+                handle.map_or(Ok(()), |(kind, handle)| sys::setns(handle, kind.flag()))
+            }
+        }
+    }
+}
+
 /// What a body changed on its thread that nothing undoes. The thread is retired.
 ///
 /// After each call the thread is compared with what it was before its first body, and reset where that is as cheap.
@@ -82,10 +108,11 @@ pub(crate) enum RestorePath {
 ///
 /// | attribute | what is done | µs |
 /// |---|---|---:|
-/// | network, UTS, IPC, cgroup and pid-for-children namespace | restored; compared where home's user namespace cannot restore it | – |
+/// | network, UTS, cgroup and pid-for-children namespace | restored; compared where home's user namespace cannot restore it | – |
+/// | IPC namespace; list of `SEM_UNDO` operations (`semop(2)`), which a change of the former leaves | compared | 0.3 |
 /// | mount namespace | compared | 0.4 |
 /// | root, working directory, umask; table of file descriptors | compared, whether shared | 0.5 |
-/// | of a body in a [`View`](crate::View): mount namespace, root, working directory, umask | restored | – |
+/// | of a body in a [`View`](crate::View): mount namespace, root, working directory, umask, IPC namespace | restored; its `SEM_UNDO` operations are undone then | – |
 /// | effective, permitted, inheritable capabilities | compared | 0.4 |
 /// | ambient capabilities | compared, where the inheritable set is not empty | – |
 /// | securebits, keep-capabilities flag | compared | 0.2 |
@@ -99,6 +126,7 @@ pub(crate) enum RestorePath {
 /// | memory policy (its mode) | compared | 0.2 |
 /// | execution domain (`personality`) | compared | 0.1 |
 /// | speculation controls | compared | 0.4 |
+/// | signals that are pending for it | compared | 0.2 |
 /// | alternate signal stack | compared | 0.2 |
 /// | use of `io_uring` (Linux 5.18) | looked for before the caller has its value; the call waits for the kernel's threads | 0.3 |
 /// | signal mask, timer slack, parent-death signal | reset | 0.5 |
@@ -116,6 +144,9 @@ pub(crate) enum RestorePath {
 /// | attributes of a security module (`/proc/thread-self/attr`) | a system call for each module and attribute |
 /// | time namespace for children | one link of `/proc`, 2.2 µs |
 /// | threaded cgroup | one file of `/proc`, 3.3 µs |
+/// | login uid and audit session (`/proc/thread-self/loginuid`) | one file of `/proc`; `pam_loginuid(8)` alone sets it |
+/// | syscall user dispatch (`PR_SET_SYSCALL_USER_DISPATCH`), GS base (`ARCH_SET_GS`), I/O permissions (`ioperm(2)`) | for emulators alone |
+/// | resource monitoring group (`resctrl`) | the tasks file of each group |
 /// | nodes of a memory policy; machine-check policy; `PR_SET_IO_FLUSHER`; trapping of time stamp counter and CPUID; core scheduling cookie; protection keys | rare, 0.2 µs each |
 /// | name of the thread | it is for people to read, and [`Call::thread_name`](crate::Call::thread_name) sets it anew |
 /// | timers that signal the thread (`SIGEV_THREAD_ID`), perf events | they are the process's, by id and by descriptor |
@@ -156,12 +187,17 @@ pub enum Change {
     Personality,
     /// It took a speculation of the processor from itself (`PR_SET_SPECULATION_CTRL(2const)`).
     Speculation,
+    /// A signal that it blocks is pending for it alone. The signal is never delivered: the thread exits with it.
+    PendingSignal,
     /// Its alternate signal stack is another one.
     SignalStack,
     /// It used `io_uring(7)`. The kernel's workers for it stay in the namespace that they were started in.
     IoUring,
-    /// It is in another UTS, IPC, cgroup or pid-for-children namespace, to which home's user namespace has no way back.
+    /// It is in another IPC namespace; or in another UTS, cgroup or pid-for-children namespace, to which home's user
+    /// namespace has no way back.
     Namespace,
+    /// It stopped sharing the list of `SEM_UNDO` operations (`unshare(2)` with `CLONE_SYSVSEM`).
+    SemaphoreUndo,
     /// It could not be determined, and is treated as changed: neither `kcmp(2)` nor `CAP_SYS_CHROOT` is there, or
     /// `/proc` cannot be read. Also where a seccomp filter of the calling thread alone forbids `kcmp(2)`.
     Unknown,
@@ -182,9 +218,11 @@ impl fmt::Display for Change {
             Change::MemoryPolicy => "its memory policy changed",
             Change::Personality => "its execution domain changed",
             Change::Speculation => "it changed its speculation controls",
+            Change::PendingSignal => "a signal is pending for it",
             Change::SignalStack => "it changed its alternate signal stack",
             Change::IoUring => "it used io_uring, whose kernel threads stay in the namespace",
             Change::Namespace => "it changed a namespace that cannot be restored",
+            Change::SemaphoreUndo => "it stopped sharing the list of semaphore operations to undo",
             Change::Unknown => {
                 "whether it changed could not be determined (neither kcmp(2) nor CAP_SYS_CHROOT, or no /proc)"
             }
@@ -201,14 +239,19 @@ impl Home {
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
         let calls = OptionalCalls::of_current_thread();
         let sharing = Sharing::find(template, calls);
-        let (restore_path, final_kinds) = RestorePath::find(template)?;
+        let (restore_path, mut final_kinds) = RestorePath::find(template)?;
+        let compares_semaphore_undo = matches!(sharing, Sharing::Compared)
+            && sys::share(Resource::SemaphoreUndo, template, template).unwrap_or(false);
+        if !compares_semaphore_undo {
+            final_kinds.push(Kind::Ipc);
+        }
         let mark = |kind: Kind| {
             namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
                 Error::from_io(ErrorKind::Other, operation, source)
             })
         };
-        let mount_namespace = mark(Kind::Mount)?;
+        let (ipc_namespace, mount_namespace) = (mark(Kind::Ipc)?, mark(Kind::Mount)?);
         let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
         let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
         Ok(Home {
@@ -216,10 +259,12 @@ impl Home {
             template,
             capabilities,
             restore_path,
+            ipc_namespace,
             mount_namespace,
             sentinel_mount,
             unrestorable,
             sharing,
+            compares_semaphore_undo,
             shortest_call: ShortestCall::measure(),
         })
     }
@@ -241,12 +286,18 @@ impl Home {
 
     /// As [`Home::restore`], by the thread's own descriptors.
     pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
-        self.explain_restore(match path {
-            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
-            RestorePath::Individual(handles) => {
-                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
-            }
-        })
+        self.explain_restore(path.go())
+    }
+
+    /// As [`Home::restore`], for a thread for views, which may have entered the IPC namespace of a process.
+    pub(crate) fn restore_of_view(&self) -> Result<(), Error> {
+        let restored = self.restore();
+        let ipc = match self.restore_path.go_to_ipc() {
+            // Where there is nothing to do.
+            Err(_) if Home::compare_mark(Kind::Ipc, self.ipc_namespace.as_deref()).is_ok() => Ok(()),
+            result => self.explain_restore(result),
+        };
+        restored.and(ipc)
     }
 
     /// As [`Home::restore`], for a thread that has changed its network namespace and no other.
@@ -344,6 +395,7 @@ impl Home {
             Sharing::Compared if calls.has(Optional::Kcmp) => {
                 if !own_files {
                     self.share(Resource::Fs, thread, Change::Filesystem)?;
+                    self.compare_semaphore_undo(thread)?;
                 }
                 self.share(Resource::Files, thread, Change::FileTable)?;
             }
@@ -363,6 +415,18 @@ impl Home {
             Ok(false) => Err(change),
             Err(_) => Err(Change::Unknown),
         }
+    }
+
+    /// A thread for views has left the list where it was taken back to home's IPC namespace.
+    fn compare_semaphore_undo(&self, thread: Tid) -> Result<(), Change> {
+        if !self.compares_semaphore_undo {
+            return Ok(());
+        }
+        let ipc = |thread| sys::namespace_of_thread(thread, Kind::Ipc).ok();
+        self.share(Resource::SemaphoreUndo, thread, Change::SemaphoreUndo).map_err(|change| match change {
+            Change::SemaphoreUndo if ipc(thread) != ipc(self.template) => Change::Namespace,
+            change => change,
+        })
     }
 
     /// Compares the calling thread, restored, with the template in what no other thread sees as cheaply: the namespaces
@@ -480,9 +544,10 @@ impl RestorePath {
             // Before Linux 6.9 (EINVAL), before 5.3 or under a filter (ENOSYS, EPERM).
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 let mut handles = Vec::new();
-                for kind in Kind::RESTORABLE {
+                for kind in Kind::RESTORABLE.into_iter().chain([Kind::Ipc]) {
                     let handle = match kind.open(ProcTask::Me) {
                         Ok(handle) => handle,
+                        Err(Errno::ENOENT) if kind == Kind::Ipc => continue,
                         Err(Errno::ENOENT) if kind != Kind::Net => {
                             refused.push(kind);
                             continue;
@@ -492,7 +557,8 @@ impl RestorePath {
                             return Err(Error::from_errno(operation, errno));
                         }
                     };
-                    if kind == Kind::Net || sys::setns(&handle, kind.flag()).is_ok() {
+                    // The IPC namespace is not tried: see `Kind::RESTORABLE`.
+                    if matches!(kind, Kind::Net | Kind::Ipc) || sys::setns(&handle, kind.flag()).is_ok() {
                         handles.push((kind, handle));
                     } else {
                         refused.push(kind);

@@ -297,7 +297,8 @@ impl PinnedThread {
         let namespaces = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
             // Without a system call no body has left another namespace than this crate had it enter.
-            None if self.untouched && self.own_files.is_none() => self.home.restore_network(),
+            None if self.own_files.is_some() => self.home.restore_of_view(),
+            None if self.untouched => self.home.restore_network(),
             None => self.home.restore(),
         };
         files.and(namespaces)

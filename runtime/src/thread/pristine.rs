@@ -56,9 +56,11 @@ use Treatment::{Compare, Reset};
 
 /// The attributes that only the thread itself can read cheaply, in the order in which they are looked at.
 ///
-/// A filter comes first: once it differs, no optional call is known to be harmless.
+/// A filter comes first: once it differs, no optional call is known to be harmless. Pending signals come before the mask:
+/// without it they would be delivered.
 const TABLE: &[Attribute] = &[
     Attribute { call: None, read: seccomp, treatment: Compare(Change::Seccomp) },
+    Attribute { call: None, read: pending_signals, treatment: Compare(Change::PendingSignal) },
     Attribute { call: None, read: signal_mask, treatment: Reset(set_signal_mask) },
     Attribute { call: None, read: timer_slack, treatment: Reset(set_timer_slack) },
     Attribute { call: None, read: user_ids, treatment: Compare(Change::Ids) },
@@ -158,6 +160,10 @@ fn word(number: i32) -> [u64; WORDS] {
 
 fn seccomp() -> Reading {
     readings::seccomp_mode().map(word)
+}
+
+fn pending_signals() -> Reading {
+    readings::pending_signals().map(|signals| words([signals]))
 }
 
 fn signal_mask() -> Reading {

@@ -23,7 +23,6 @@ mod signal_mask;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc;
-use std::thread::Builder;
 
 use nix::errno::Errno;
 
@@ -78,7 +77,12 @@ impl Template {
                 }
             }
         };
-        Builder::new().name("in-netns-tmpl".into()).spawn(live).map_err(not_started)?;
+        // Not by `std::thread`, which hands on the caller's output capture, as `cargo test` sets it.
+        sys::spawn_detached(move || {
+            let _ = sys::name_current_thread(c"in-netns-tmpl");
+            crate::unwind::contain(live);
+        })
+        .map_err(not_started)?;
         let (thread, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
         sys::at_start::used();
         Ok((Template { thread, requests }, home))
@@ -155,11 +159,6 @@ impl From<Refusal<'_>> for Error {
 fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> Result<(), Error> {
     sys::attributes::reset_floating_point();
     let leader = sys::process_id();
-    if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
-        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to
-        // go by.
-        return home.map_or(Ok(()), Home::restore);
-    }
     let others = || {
         let me = sys::current_tid().as_raw().unsigned_abs();
         let leader = leader.as_raw().unsigned_abs();
@@ -171,6 +170,11 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
         (Some(home), _) => home.restore()?,
         (None, Settle::AsTheMainThreadIs) => {}
         (None, Settle::FindOut) => namespaces::align(&others())?,
+    }
+    if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
+        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to
+        // go by for the rest.
+        return Ok(());
     }
     if caller == leader {
         // The rest is the main thread's own, by inheritance; its signal mask too, whatever the C library blocks at this

@@ -258,7 +258,30 @@ fn visits(scenario: &str) {
             other.join().expect("join");
             assert_eq!(thread::spawn(home_of_bodies).join().expect("a home"), key(other.id()));
         }
+        "exited" => exits(&made_by_hand()),
         other => settles(other),
+    }
+}
+
+/// The main thread exits, and then another thread makes the first call during a visit.
+fn exits(other: &OwnedFd) {
+    let start = here();
+    let other = other.try_clone().expect("a descriptor");
+    thread::spawn(move || {
+        let caller = thread::spawn(move || {
+            wait_until("the main thread has exited", || fs::read_link("/proc/self/ns/net").is_err());
+            let back = my_net();
+            enter(&other);
+            assert_eq!(home_of_bodies(), start);
+            enter(back);
+            assert_eq!(home_of_bodies(), start);
+        });
+        std::process::exit(i32::from(caller.join().is_err()));
+    });
+    // SAFETY: exit(2) ends this thread alone; the others borrow nothing of it.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::syscall(libc::SYS_exit, 0);
     }
 }
 

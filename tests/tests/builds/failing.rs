@@ -77,6 +77,17 @@ fn case_28_cargo_test_fails_for_an_ordinary_user_too() {
     assert_as_they_should(&output);
 }
 
+#[test]
+fn the_message_of_a_pooled_body_is_not_part_of_another_tests_output() {
+    let scratch = Scratch::new();
+    // The first makes the first call of the process.
+    let tests = ["tests::pooled_body_first", "tests::pooled_body_then_fails"];
+    let output = program(&scratch).args(tests).args(["--exact", "--test-threads=1"]).output().unwrap();
+    let (results, text) = results(&output);
+    assert_eq!((results[&tests[0][7..]].as_str(), results[&tests[1][7..]].as_str()), ("ok", "FAILED"), "{text}");
+    assert!(text.contains("the pooled body's own message"), "{text}");
+}
+
 /// Runs as a user who cannot have a user namespace: uid 0 without capabilities.
 fn without_privilege(program: &Command) -> Command {
     let mut command = Command::new("unshare");

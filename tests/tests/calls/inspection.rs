@@ -6,8 +6,9 @@ use std::mem;
 use std::path::Path;
 
 use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pinned, pool_stats, retire_current_thread, with_netns};
-use in_netns_tests::{alone, drop_effective, here, home, is_alive, key, tid, wait_until};
+use in_netns_tests::{Semaphore, alone, drop_effective, here, home, is_alive, key, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, raise};
 
 /// The state of the calling thread that a restore and an inspection cover.
 fn state() -> Vec<String> {
@@ -73,6 +74,43 @@ fn case_18_an_unshared_uts_namespace_is_not_left_to_a_later_call() {
 #[test]
 fn case_18_an_unshared_ipc_namespace_is_not_left_to_a_later_call() {
     no_later_call_sees(|| unshare(CloneFlags::CLONE_NEWIPC).unwrap(), restored_or_retired);
+}
+
+#[test]
+fn operations_on_semaphores_last_after_the_body() {
+    let ns = NetNs::new().unwrap();
+    let semaphore = Semaphore::new(10);
+    for call in 1..=3 {
+        let outcome = Call::new(&ns).outcome(|| semaphore.add(-1)).unwrap();
+        assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+        assert_eq!(semaphore.value(), 10 - call);
+    }
+    // The process has one list: what one thread took, another gives back.
+    with_netns(&ns, || semaphore.add(3)).unwrap();
+    assert_eq!(semaphore.value(), 10);
+    semaphore.add(-1);
+    with_netns(&ns, || semaphore.add(1)).unwrap();
+    assert_eq!(semaphore.value(), 10);
+}
+
+#[test]
+fn an_unshared_list_of_semaphore_operations_is_not_left_to_a_later_call() {
+    // `CLONE_SYSVSEM`, which unshares what no namespace has.
+    let unshare_list = || unshare(CloneFlags::CLONE_SYSVSEM).unwrap();
+    no_later_call_sees(unshare_list, changed(Change::SemaphoreUndo));
+}
+
+#[test]
+fn a_signal_that_a_body_leaves_pending_is_never_delivered() {
+    // Its default action is to end the process.
+    let leave_one_pending = || {
+        let signal = Signal::SIGUSR2;
+        let mut set = SigSet::empty();
+        set.add(signal);
+        set.thread_block().unwrap();
+        raise(signal).unwrap();
+    };
+    no_later_call_sees(leave_one_pending, changed(Change::PendingSignal));
 }
 
 #[test]

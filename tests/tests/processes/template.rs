@@ -40,6 +40,7 @@ fn a_body_blocks_the_signals_that_the_process_blocks_whatever_the_main_thread_is
 #[case::moved("moved")]
 #[case::moved_and_starts_threads("moved-and-starts-threads")]
 #[case::joined("joined")]
+#[case::exited("exited")]
 fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case] main_thread: &str) {
     for _ in 0..TIMES {
         passes(env!("CARGO_BIN_EXE_leader"), &[main_thread]);

@@ -4,7 +4,8 @@
 //! is going to move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home
 //! unless the main thread has moved for good. Where the two differ, it has, if more threads are with it than are where
 //! the process began; or, if it is the only thread, if the process holds no descriptor of where it began: a thread that
-//! is going to go back holds on to the way.
+//! is going to go back holds on to the way. Where the main thread has exited, they are home as long as a thread is there
+//! or the process holds a descriptor.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,13 +31,16 @@ fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
     /// Between a look at a thread and the opening of its file, it may have moved on.
     const TRIES: u32 = 100;
     let file = Path::new("ns").join(kind.file());
-    let mine = inode(&ProcTask::Me.proc_path().join(&file));
+    // A kernel without this kind.
+    let Some(mine) = inode(&ProcTask::Me.proc_path().join(&file)) else { return Ok(()) };
     let mut last = Errno::ENOENT;
     for _ in 0..TRIES {
-        // A kernel without this kind.
-        let Some(leaders) = inode(&ProcTask::Leader.proc_path().join(&file)) else { return Ok(()) };
-        let (wanted, places) = home(kind, leaders, others);
-        if mine == Some(wanted) {
+        let (wanted, places) = match inode(&ProcTask::Leader.proc_path().join(&file)) {
+            Some(leaders) => home(kind, leaders, others),
+            // The main thread has exited.
+            None => home_without_leader(kind, others).unwrap_or((mine, Vec::new())),
+        };
+        if mine == wanted {
             return Ok(());
         }
         for place in places {
@@ -77,6 +81,16 @@ fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
         }
     }
     (leaders, with_leader)
+}
+
+/// The namespace that the process began in, if there is a way to it.
+fn home_without_leader(kind: Kind, others: &[u32]) -> Option<(u64, Vec<PathBuf>)> {
+    let start = at_start::namespace(kind)?;
+    let file = Path::new("ns").join(kind.file());
+    let places = others.iter().map(|thread| Path::new(TASKS).join(thread.to_string()).join(&file));
+    let mut places: Vec<_> = places.filter(|place| inode(place) == Some(start)).collect();
+    places.extend(descriptors_of(start));
+    (!places.is_empty()).then_some((start, places))
 }
 
 /// The descriptors that the process has of a namespace.
