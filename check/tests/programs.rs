@@ -8,7 +8,7 @@ use serde_json::Value;
 fn checked(name: &str, program: &str, arguments: &[&str]) -> Value {
     let folder = package(&format!("programs/{name}"), "", program, &[]);
     let arguments: Vec<_> = ["--format", "json"].iter().chain(arguments).copied().collect();
-    let output = command(&format!("programs/{name}/target"), &folder, &arguments).output().unwrap();
+    let output = command("programs/target", &folder, &arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     report(&output)
 }

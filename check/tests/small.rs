@@ -43,7 +43,7 @@ fn bodies_are_found_and_judged() {
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 14);
+    assert_eq!(bodies(&report).len(), 13);
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");

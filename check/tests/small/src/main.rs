@@ -131,21 +131,7 @@ fn weak() {
     println!("{:?}", with_netns("small", body));
 }
 
-#[cfg(debug_assertions)]
-fn in_debug_only() {
-    println!("{:?}", with_netns("small", || 1));
-}
-
-#[cfg(not(debug_assertions))]
-fn in_release_only() {
-    println!("{:?}", with_netns("small", || 1));
-}
-
 fn main() {
-    #[cfg(debug_assertions)]
-    in_debug_only();
-    #[cfg(not(debug_assertions))]
-    in_release_only();
     gives();
     wrapped();
     clean();
