@@ -15,6 +15,8 @@ pub(crate) use std::sync::atomic::AtomicU32 as Hint;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(feature = "tokio")]
+pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;
 
 /// `std`'s cell with the methods of loom's, which sees each access.

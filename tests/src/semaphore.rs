@@ -31,8 +31,8 @@ impl Semaphore {
     ///
     /// If the calling thread does not see the semaphore.
     pub fn add(&self, change: c_short) {
-        let undo = c_short::try_from(libc::SEM_UNDO).expect("a flag of 16 bits");
-        let mut operation = libc::sembuf { sem_num: 0, sem_op: change, sem_flg: undo | libc::IPC_NOWAIT as c_short };
+        let flags = c_short::try_from(libc::SEM_UNDO | libc::IPC_NOWAIT).expect("flags of 16 bits");
+        let mut operation = libc::sembuf { sem_num: 0, sem_op: change, sem_flg: flags };
         // SAFETY: the pointer is to one operation, for the length of the call.
         #[allow(unsafe_code)]
         Errno::result(unsafe { libc::semop(self.0, &raw mut operation, 1) }).expect("an operation");

@@ -21,6 +21,11 @@
 //! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all
 //!   later wakes of this call.
 //!
+//! **Nested calls.** A body awaits a call of its own, whose host is a third thread. There, wakes go through both relays,
+//! and an executor may use the *outer* poller. Its host would use the inner poller, and that one wait for the third
+//! thread, which is in the waker. So a poll there is pending, as above; and a thread that waits there for a body to be
+//! dropped, drops the body that it is the host of itself, when it is ordered to.
+//!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
 //! So where orders have followed each other closely, and what woke the body was another thread, the host spins for the
 //! next one, for as long as a poller spins for its answer. What the body waits for in the host's own runtime does not
@@ -34,17 +39,19 @@
 //! The model check is `tests/models/tests/models/poll_rendezvous_model.rs`: this very file, with loom's types in place
 //! of `std`'s.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::pin::Pin;
 use std::process;
+use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::sync::{
-    AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop,
+    AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop, thread_local,
 };
 use crate::unwind::{Payload, catch, contain, discard};
 
@@ -53,6 +60,29 @@ type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
 
 /// Calls a waker on a thread other than the host's. Returns the waker where there is no such thread.
 pub(crate) type WakeElsewhere = fn(Waker) -> Result<(), Waker>;
+
+thread_local! {
+    /// The call that the calling thread is the host of.
+    #[allow(clippy::missing_const_for_thread_local)] // loom's macro takes no constant.
+    static HOSTED: RefCell<Option<Rc<dyn Hosted>>> = RefCell::new(None);
+    /// How many wakers of pollers the calling thread is in.
+    #[allow(clippy::missing_const_for_thread_local)]
+    static WAKERS: Cell<u32> = Cell::new(0);
+}
+
+/// The host's part of a call, for the host's thread while it is in a waker.
+trait Hosted {
+    /// Drops the body, if that is the order.
+    fn drop_if_ordered(&self);
+}
+
+/// The call that the calling thread is the host of, where it is in a waker.
+fn hosted_by_waker() -> Option<Rc<dyn Hosted>> {
+    if WAKERS.try_with(Cell::get).unwrap_or(0) == 0 {
+        return None;
+    }
+    HOSTED.try_with(|hosted| hosted.borrow().clone()).ok().flatten()
+}
 
 /// What the two sides share. `E` is what the host reports when everything has ended.
 struct Shared<E> {
@@ -184,10 +214,19 @@ impl<E> Shared<E> {
             }
             spin_loop();
         }
+        let hosted = hosted_by_waker();
         let mut state = self.state();
         while state.order.is_some() && state.stage != Stage::Gone {
             // Not `park`: an executor may count on its thread's token.
-            state = self.served.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match &hosted {
+                None => self.served.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(hosted) => {
+                    // Nothing tells of both. This is rare.
+                    drop(self.served.wait_timeout(state, LOOK_INTERVAL));
+                    hosted.drop_if_ordered();
+                    self.state()
+                }
+            };
         }
         mem::forget(no_unwinding);
         state
@@ -203,6 +242,19 @@ impl<E> Shared<E> {
         }
     }
 
+    /// On the host's thread: drops the body that was taken from its place, and is ordered to be dropped.
+    fn drop_body(&self, body: Held) {
+        let thrown = match body {
+            Held::Make(make) => catch(|| drop(make)).err(),
+            Held::Made(body) => catch(|| drop(body.into_inner())).err(),
+            Held::Empty => None,
+        };
+        let mut state = self.state();
+        state.thrown = thrown;
+        state.is_over = true;
+        self.serve(state);
+    }
+
     /// Says that the order is served. The host's side.
     fn serve(&self, mut state: MutexGuard<'_, State<E>>) {
         state.order = None;
@@ -211,6 +263,21 @@ impl<E> Shared<E> {
         self.served.notify_one();
     }
 }
+
+impl<E> Hosted for Arc<Shared<E>> {
+    fn drop_if_ordered(&self) {
+        let mut state = self.state();
+        // The host has the body while it polls: then this is not its own turn, and there is nothing to take.
+        if state.order == Some(Order::Drop) {
+            let body = state.body.take();
+            drop(state);
+            self.drop_body(body);
+        }
+    }
+}
+
+/// The time between two looks at what is ordered of the calling thread, while it waits for another.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Passes wakes on, from the body's wakers to the task that polls, wherever that is by then.
 struct WakerRelay {
@@ -280,7 +347,13 @@ impl WakerRelay {
         let Some(poller) = poller else { return };
         let left = if is_inline || avoid_this_thread { (self.elsewhere)(poller).err() } else { Some(poller) };
         if let Some(poller) = left {
+            // Not in a destructor of the thread's: then it is no host any more.
+            let count = |change: fn(u32) -> u32| WAKERS.try_with(|wakers| wakers.set(change(wakers.get())));
+            let is_counted = count(|wakers| wakers + 1).is_ok();
             contain(|| poller.wake());
+            if is_counted {
+                let _ = count(|wakers| wakers - 1);
+            }
         }
     }
 }
@@ -399,7 +472,8 @@ pub(crate) struct Finished<E> {
 impl<F, Fut, E> Poller<F, Fut, E> {
     /// Has the body polled, and waits for that. Ready when the host has ended too.
     ///
-    /// On the host's own thread it does not wait: it is pending, and woken on another thread.
+    /// On the host's own thread, and on that of another call which has it woken, it does not wait: it is pending, and
+    /// woken on another thread.
     ///
     /// # Panics
     ///
@@ -408,7 +482,8 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         let Shared { relay, .. } = &*self.shared;
         relay.set(waker.clone());
         let mut state = self.shared.state();
-        if state.is_host_thread() {
+        // Where a nested call has this one woken, its thread must not wait either.
+        if state.is_host_thread() || hosted_by_waker().is_some() {
             let (is_over, is_concluded) = (state.is_over, state.stage == Stage::Concluded);
             drop(state);
             relay.wakes().is_inline = true;
@@ -515,11 +590,12 @@ pub(crate) struct PendingHost<E> {
     end: HostEnd<E>,
 }
 
-impl<E> PendingHost<E> {
+impl<E: 'static> PendingHost<E> {
     /// On the host's thread.
     pub(crate) fn accept(self) -> Host<E> {
         let PendingHost { end } = self;
         end.0.state().host_thread = Some(current_thread_key());
+        HOSTED.with(|hosted| *hosted.borrow_mut() = Some(Rc::new(Arc::clone(&end.0))));
         let waker = Waker::from(Arc::clone(&end.0.relay));
         Host { turn: ManuallyDrop::new(None), waker, end, served: None, close_orders: 0 }
     }
@@ -668,15 +744,7 @@ impl<E> Host<E> {
             Some(Order::Drop) => {
                 let body = state.body.take();
                 drop(state);
-                let thrown = match body {
-                    Held::Make(make) => catch(|| drop(make)).err(),
-                    Held::Made(body) => catch(|| drop(body.into_inner())).err(),
-                    Held::Empty => None,
-                };
-                let mut state = shared.state();
-                state.thrown = thrown;
-                state.is_over = true;
-                shared.serve(state);
+                shared.drop_body(body);
                 None
             }
         }
@@ -729,8 +797,11 @@ impl<E> Drop for HostEnd<E> {
         let HostEnd(shared) = self;
         let mut state = shared.state();
         let is_lost = mem::replace(&mut state.stage, Stage::Gone) == Stage::Serving;
-        state.host_thread = None;
+        let on_host = mem::take(&mut state.host_thread) == Some(current_thread_key());
         drop(state);
+        if on_host {
+            drop(HOSTED.try_with(|hosted| hosted.borrow_mut().take()));
+        }
         if is_lost {
             shared.is_idle.store(true, Ordering::Release);
             shared.served.notify_one();

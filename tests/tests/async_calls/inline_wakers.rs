@@ -494,3 +494,77 @@ fn a_poisoned_thread_runs_no_hook_where_the_task_is_polled_inline() {
     }
     wait_until_given_back(&ns);
 }
+
+/// The thread of the inner call wakes the task, which is polled there: both the outer body and the inner one are on
+/// threads that would wait for each other.
+#[test]
+fn nested_calls_end_where_the_task_is_polled_in_a_waker() {
+    let (outer, inner) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let text = String::from("borrowed");
+    for _ in 0..10 {
+        run_inline(async {
+            let value = in_netns::with_netns_async(&outer, async || {
+                let value = in_netns::with_netns_async(&inner, async || {
+                    sleep(Duration::from_millis(2)).await;
+                    assert_eq!(here(), key(inner.id()));
+                    text.as_str()
+                });
+                let value = value.await.unwrap();
+                assert_eq!(here(), key(outer.id()));
+                value
+            });
+            assert_eq!(value.await.unwrap(), "borrowed");
+        });
+    }
+}
+
+#[test]
+fn nested_calls_are_gone_where_the_task_is_dropped_in_a_waker() {
+    let namespaces = [(); 3].map(|()| NetNs::new().unwrap());
+    let [outer, middle, inner] = &namespaces;
+    let text = String::from("borrowed");
+    for depth in [2, 3] {
+        for _ in 0..10 {
+            let (dropped, on) = (AtomicBool::new(false), Mutex::new(None));
+            run_inline(async {
+                let waits = async || {
+                    let _witness = Witness { text: &text, dropped: &dropped, on: &on };
+                    sleep(Duration::from_millis(2)).await;
+                    std::future::pending::<()>().await;
+                };
+                let nested = async || {
+                    if depth == 2 {
+                        in_netns::with_netns_async(inner, waits).await.unwrap();
+                    } else {
+                        let deeper = async || in_netns::with_netns_async(inner, waits).await.unwrap();
+                        in_netns::with_netns_async(middle, deeper).await.unwrap();
+                    }
+                };
+                let call = in_netns::with_netns_async(outer, nested);
+                let (_, is_gone) = drop_when_woken(call, &dropped).await;
+                assert!(is_gone, "{depth}");
+            });
+            let (_, where_it_was) = on.lock().unwrap().expect("the body was dropped");
+            assert_eq!(where_it_was, key(inner.id()));
+        }
+    }
+    for ns in &namespaces {
+        wait_until("no thread is inside", || threads_in(ns).is_empty());
+    }
+}
+
+#[test]
+fn a_walk_in_a_call_ends_where_the_task_is_polled_in_a_waker() {
+    let namespaces = [(); 3].map(|()| NetNs::new().unwrap());
+    let [outer, others @ ..] = &namespaces;
+    run_inline(async {
+        let visited = in_netns::with_netns_async(outer, async || {
+            in_netns::walk_async(others, None, async |ns: &NetNs| {
+                sleep(Duration::from_millis(2)).await;
+                key(ns.id()) == here()
+            })
+            .await
+        });
+        assert!(visited.await.unwrap().into_iter().all(Result::unwrap));
+    });
+}

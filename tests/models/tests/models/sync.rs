@@ -7,6 +7,7 @@ pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub(crate) use loom::thread_local;
 /// Not a part of the protocol.
 pub(crate) use std::sync::atomic::AtomicU32 as Hint;
 
@@ -51,7 +52,7 @@ pub(crate) enum Cpus {
     AllBut(u32),
 }
 
-thread_local! {
+std::thread_local! {
     // Loom runs the threads of a model on one.
     static IS_CONFINED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
