@@ -129,7 +129,11 @@ where
 {
     let (mut body, mut result) = (Some(body), None);
     run_on_fresh_thread(pool, options, &mut |thread| {
-        let entered = parameters.target.map_or(Ok(()), |target| thread.enter_checked(target).map(drop));
+        let entered = match parameters.target {
+            Some(target) => thread.enter_checked(target).map(drop),
+            // The thread began where the caller is.
+            None => thread.go_home_or_poison(),
+        };
         result = body.take().map(|body| run_call(parameters, entered, pool, thread, body, None));
     })?;
     Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))

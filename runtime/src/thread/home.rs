@@ -241,12 +241,7 @@ impl Home {
 
     /// As [`Home::restore`], by the thread's own descriptors.
     pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
-        self.explain_restore(match path {
-            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
-            RestorePath::Individual(handles) => {
-                handles.iter().try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
-            }
-        })
+        self.explain_restore(path.setns(CloneFlags::all()))
     }
 
     /// As [`Home::restore`], for a thread that has changed its network namespace and no other.
@@ -254,16 +249,27 @@ impl Home {
         self.explain_restore(sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET))
     }
 
-    fn explain_restore(&self, restored: nix::Result<()>) -> Result<(), Error> {
-        let failed = |errno| {
-            let operation = format!("go back home to {} (setns)", self.net);
-            Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
+    /// Takes the calling thread back to the network namespace alone: by the thread's own descriptors, if it has some.
+    /// An error as well where the thread is there and the kernel refuses.
+    pub(crate) fn enter_network(&self, path: Option<&RestorePath>) -> Result<(), Error> {
+        let entered = match path {
+            Some(path) => path.setns(CloneFlags::CLONE_NEWNET),
+            None => sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET),
         };
+        entered.map_err(|errno| self.restore_failed(errno))
+    }
+
+    fn explain_restore(&self, restored: nix::Result<()>) -> Result<(), Error> {
         match restored {
             // Without `CAP_SYS_ADMIN` the kernel refuses even where there is nothing to do.
             Err(_) if self.is_where_thread_is() => Ok(()),
-            result => result.map_err(failed),
+            result => result.map_err(|errno| self.restore_failed(errno)),
         }
+    }
+
+    fn restore_failed(&self, errno: Errno) -> Error {
+        let operation = format!("go back home to {} (setns)", self.net);
+        Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
     }
 
     /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
@@ -459,6 +465,17 @@ impl Trial {
 }
 
 impl RestorePath {
+    /// Takes the calling thread back to the namespaces of some kinds.
+    fn setns(&self, wanted: CloneFlags) -> nix::Result<()> {
+        match self {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds & wanted),
+            RestorePath::Individual(handles) => handles
+                .iter()
+                .filter(|(kind, _)| wanted.contains(kind.flag()))
+                .try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())),
+        }
+    }
+
     /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS
     /// namespace of a parent user namespace, it would refuse later; those kinds come back second.
     ///

@@ -1,0 +1,118 @@
+//! Threads with a table of file descriptors of their own (`unshare(2)` with `CLONE_FILES`). The number of a descriptor
+//! is another file in another table, and here it is a tenant's namespace. No call ends up there.
+//!
+//! A table is unshared before the template exists. Argument: a scenario.
+
+use std::fs::File;
+use std::sync::mpsc;
+use std::thread;
+
+use in_netns::{Error, ErrorKind, NetNs, PinnedThread, init, par_walk, pinned, walk};
+use in_netns_tests::{here, home, key};
+use nix::sched::{CloneFlags, unshare};
+
+in_netns::rootless!();
+
+fn main() {
+    let scenario = std::env::args().nth(1).expect("a scenario");
+    match scenario.as_str() {
+        "entries" => entries(),
+        "guards" => guards(),
+        "moved-caller" => moved_caller(),
+        other => panic!("no scenario: {other}"),
+    }
+}
+
+/// A namespace that this crate has not made.
+fn tenant() -> File {
+    let make = || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
+        File::open("/proc/thread-self/ns/net").expect("a namespace")
+    };
+    thread::spawn(make).join().expect("a thread")
+}
+
+/// Fills the lowest free numbers of the calling thread's table with a tenant's namespace.
+fn fill_with_tenant() -> Vec<File> {
+    let tenant = tenant();
+    (0..20).map(|_| tenant.try_clone().expect("a descriptor")).collect()
+}
+
+/// Runs a closure on a thread with a table of its own, with a handle that the main thread opened.
+fn apart(closure: impl FnOnce(&NetNs) + Send) {
+    let (unshared, is_unshared) = mpsc::channel();
+    let (give, given) = mpsc::channel::<NetNs>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_FILES).expect("unshare");
+            unshared.send(()).expect("the main thread waits");
+            let ns = given.recv().expect("a namespace");
+            let tenants = fill_with_tenant();
+            closure(&ns);
+            drop(tenants);
+            // Its number is no descriptor of this table.
+            std::mem::forget(ns);
+        });
+        is_unshared.recv().expect("unshared");
+        init().expect("the template");
+        give.send(NetNs::new().expect("a namespace")).expect("the thread waits");
+    });
+}
+
+#[track_caller]
+fn assert_refused<T>(result: Result<T, Error>) {
+    let error = result.map(|_| here()).expect_err("the thread has another table");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+fn entries() {
+    apart(|ns| {
+        assert_refused(ns.run(here));
+        for seen in [walk([ns], |_| here()), par_walk([ns], 2, |_| here())] {
+            assert_refused(seen.expect("a thread").remove(0));
+        }
+        let own = NetNs::from_fd(tenant().into()).expect("a namespace");
+        let guards = |thread: &mut PinnedThread| {
+            assert_refused(thread.enter(ns));
+            let mut guard = thread.enter(&own).expect("it is of this table");
+            assert_refused(guard.enter(ns));
+            assert_refused(guard.move_to(ns));
+            assert_eq!(here(), key(own.id()));
+        };
+        pinned(guards).expect("a thread");
+        let seen = walk([ns, &own], |_| here()).expect("a thread");
+        assert_eq!(seen[1].as_ref().expect("it is of this table"), &key(own.id()), "the walk goes on");
+        assert_refused(ns.join());
+        assert_eq!(here(), home());
+    });
+}
+
+fn guards() {
+    apart(|_| {
+        let own = NetNs::from_fd(tenant().into()).expect("a namespace");
+        let at_home = |thread: &mut PinnedThread| {
+            thread.enter(&own).expect("it is of this table").restore().expect("it goes home");
+            assert_eq!(here(), home());
+            drop(thread.enter(&own).expect("it is of this table"));
+            assert_eq!(here(), home());
+            assert!(!thread.is_poisoned());
+        };
+        pinned(at_home).expect("a thread");
+    });
+}
+
+fn moved_caller() {
+    init().expect("the template");
+    let ns = NetNs::new().expect("a namespace");
+    let apart = || {
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        unshare(CloneFlags::CLONE_NEWUTS).expect("unshare");
+        ns.join().expect("the thread moves");
+        let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
+        let (net, begun_in) = pinned(|_| (here(), uts())).expect("a thread");
+        assert_eq!(net, home());
+        assert_ne!(begun_in, uts());
+        assert_eq!(here(), key(ns.id()), "the caller never moves");
+    };
+    thread::scope(|scope| scope.spawn(apart).join().expect("the thread's own checks hold"));
+}

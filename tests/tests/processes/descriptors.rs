@@ -1,0 +1,25 @@
+//! Threads with a table of file descriptors of their own.
+
+use std::process::Command;
+
+#[track_caller]
+fn passes(scenario: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_own_descriptors")).arg(scenario).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{scenario}: {}\n{printed}", output.status);
+}
+
+#[test]
+fn a_walk_a_guard_and_join_enter_no_handle_of_another_table() {
+    passes("entries");
+}
+
+#[test]
+fn a_guard_of_a_thread_with_its_own_table_goes_home() {
+    passes("guards");
+}
+
+#[test]
+fn a_pinned_thread_of_a_caller_that_has_moved_begins_at_home() {
+    passes("moved-caller");
+}
