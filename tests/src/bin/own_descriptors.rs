@@ -4,6 +4,7 @@
 //! A table is unshared before the template exists. Argument: a scenario.
 
 use std::fs::File;
+use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 
@@ -18,6 +19,7 @@ fn main() {
     match scenario.as_str() {
         "entries" => entries(),
         "guards" => guards(),
+        "worker" => worker(),
         "moved-caller" => moved_caller(),
         other => panic!("no scenario: {other}"),
     }
@@ -99,6 +101,22 @@ fn guards() {
         };
         pinned(at_home).expect("a thread");
     });
+}
+
+fn worker() {
+    init().expect("the template");
+    let worker = NetNs::new().expect("a namespace").worker();
+    worker.run(|| ()).expect("the worker moves in");
+    let apart = || {
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        let files: Vec<_> = (0..20).map(|_| File::open("/dev/null").expect("a file")).collect();
+        assert_refused(worker.run(|| UdpSocket::bind("127.0.0.1:0")));
+        for file in &files {
+            file.metadata().expect("the file is open");
+        }
+    };
+    thread::scope(|scope| scope.spawn(apart).join().expect("the thread's own checks hold"));
+    worker.run(|| ()).expect("the worker goes on");
 }
 
 fn moved_caller() {

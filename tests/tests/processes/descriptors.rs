@@ -20,6 +20,11 @@ fn a_guard_of_a_thread_with_its_own_table_goes_home() {
 }
 
 #[test]
+fn a_worker_runs_nothing_for_a_caller_with_its_own_table() {
+    passes("worker");
+}
+
+#[test]
 fn a_pinned_thread_of_a_caller_that_has_moved_begins_at_home() {
     passes("moved-caller");
 }
