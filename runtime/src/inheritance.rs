@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | network, UTS, IPC and cgroup namespace | **set**: home, see below | `ns/` |
 //! | mount namespace, root, working directory, umask (`fs_struct`) | **refused** if the caller and the main thread do not share them; in a [`View`](crate::View) the view's, with the caller's working directory | `kcmp(2)`, and `ns/mnt`, `cwd`, `root` |
-//! | file descriptor table | **refused** if the caller and the main thread do not share it | `kcmp(2)` |
+//! | file descriptor table | **refused** if the caller and the main thread do not share it | `kcmp(2)`, else `fd/` |
 //! | pid namespace for children | **refused**: a thread that changed it cannot start threads | `clone(2)` |
 //! | time namespace for children | **refused** | `ns/time_for_children` |
 //! | user namespace | **shared**: a process with threads cannot change it | |

@@ -246,6 +246,22 @@ pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<boo
     share_where_harmless(resource, one, other)
 }
 
+/// Whether the calling thread has the table of file descriptors that another thread of the process has. Where `kcmp(2)`
+/// is refused, a new descriptor of the one is looked for in the table of the other (`proc_pid_fd(5)`).
+pub(crate) fn shares_descriptors_with(thread: Tid) -> nix::Result<bool> {
+    share(Resource::Files, thread, current_tid()).or_else(|_| {
+        // No other file has its inode number.
+        let (new, _) = restarted(|| nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
+        let table = PathBuf::from(format!("/proc/self/task/{thread}/fd"));
+        match identity_of(&table.join(new.as_raw_fd().to_string())) {
+            Ok(found) => Ok(found == identity(&new)?),
+            // An error where the table is not to be seen either.
+            Err(Errno::ENOENT) => identity_of(&table).map(|_| false),
+            Err(errno) => Err(errno),
+        }
+    })
+}
+
 /// A descriptor of one thread of this process. `ENOSYS` where a filter kills for it.
 pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
     where_harmless(Optional::PidfdOpen, || pidfd_where_harmless(thread))

@@ -299,7 +299,7 @@ impl Home {
     /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
     /// kernel does not tell.
     pub(crate) fn has_other_descriptors(&self) -> bool {
-        sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
+        sys::shares_descriptors_with(self.template) == Ok(false)
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure

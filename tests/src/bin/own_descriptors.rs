@@ -3,14 +3,19 @@
 //!
 //! A table is unshared before the template exists. Argument: a scenario.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 
 use in_netns::{Error, ErrorKind, NetNs, PinnedThread, init, par_walk, pinned, walk};
+use in_netns_tests::profiles::apply;
 use in_netns_tests::{here, home, key};
+use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CloneFlags, unshare};
+use seccompiler::SeccompAction;
 
 in_netns::rootless!();
 
@@ -21,6 +26,7 @@ fn main() {
         "guards" => guards(),
         "worker" => worker(),
         "moved-caller" => moved_caller(),
+        "without-kcmp" => without_kcmp(),
         other => panic!("no scenario: {other}"),
     }
 }
@@ -133,4 +139,20 @@ fn moved_caller() {
         assert_eq!(here(), key(ns.id()), "the caller never moves");
     };
     thread::scope(|scope| scope.spawn(apart).join().expect("the thread's own checks hold"));
+}
+
+fn without_kcmp() {
+    let rules = BTreeMap::from([(libc::SYS_kcmp, vec![])]);
+    apply(rules, SeccompAction::Allow, SeccompAction::Errno(Errno::EPERM as u32));
+    // The first caller cannot be one with a table of its own.
+    let first = || {
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        assert_refused(pinned(|_| ()));
+    };
+    thread::scope(|scope| scope.spawn(first).join().expect("the thread's own checks hold"));
+    apart(|ns| {
+        assert_refused(ns.run(here));
+        let own = NetNs::new().expect("a namespace");
+        assert_eq!(own.run(here).expect("it is of this table"), key(own.id()));
+    });
 }

@@ -28,3 +28,8 @@ fn a_worker_runs_nothing_for_a_caller_with_its_own_table() {
 fn a_pinned_thread_of_a_caller_that_has_moved_begins_at_home() {
     passes("moved-caller");
 }
+
+#[test]
+fn a_caller_with_its_own_table_is_noticed_without_kcmp() {
+    passes("without-kcmp");
+}
