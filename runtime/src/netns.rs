@@ -24,6 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -63,6 +64,8 @@ pub struct NetNs(Arc<Inner>);
 struct Inner {
     fd: OwnedFd,
     id: NetNsId,
+    /// Whether the descriptor was seen in the table that the threads of the process share.
+    is_in_process_table: AtomicBool,
     /// Dropped after the descriptor is closed.
     #[allow(dead_code, reason = "its destructor is what it is for")]
     companion: Option<Box<dyn Companion>>,
@@ -209,7 +212,8 @@ impl NetNs {
             other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode }, companion: None })))
+        let id = NetNsId { device, inode };
+        Ok(NetNs(Arc::new(Inner { fd, id, is_in_process_table: AtomicBool::new(false), companion: None })))
     }
 
     /// Gives a companion to a new handle, of which there is no clone yet.

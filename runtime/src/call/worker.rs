@@ -187,6 +187,7 @@ impl Seat {
 fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<Left>)> {
     let without_thread = |error| (error, None);
     start_pending();
+    ns.as_target().check_process_table().map_err(without_thread)?;
     let pool = Pool::of_process();
     let allowance = Allowance::of_caller();
     let enter = move |(), thread: &mut PinnedThread, _: &AssistPoint<'_>| {

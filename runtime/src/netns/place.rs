@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::sched::CloneFlags;
 
@@ -130,6 +131,18 @@ impl<'n> Target<'n> {
         let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
                    open it on this one";
         Err(Error::new(ErrorKind::Unsupported, format!("enter {}", self.ns), why))
+    }
+
+    /// As [`Target::check_table`], on a thread with the table that the threads of the process share. The descriptor of
+    /// a network namespace is looked at once: it stays open as long as the handle.
+    pub(crate) fn check_process_table(self) -> Result<(), Error> {
+        let seen = &self.ns.0.is_in_process_table;
+        if self.surroundings.is_none() && seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.check_table()?;
+        seen.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The namespace that it leads to.

@@ -308,7 +308,7 @@ impl PinnedThread {
     }
 
     /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there
-    /// is one.
+    /// is one. The caller has checked that its descriptors are of the table that pooled threads have.
     ///
     /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
     /// caller leases another thread.

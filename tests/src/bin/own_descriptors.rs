@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{Error, ErrorKind, NetNs, PinnedThread, init, par_walk, pinned, walk};
+use in_netns::{Call, Error, ErrorKind, NetNs, PinnedThread, init, par_walk, pinned, walk};
 use in_netns_tests::profiles::apply;
 use in_netns_tests::{here, home, key};
 use nix::errno::Errno;
@@ -27,6 +27,7 @@ fn main() {
         "worker" => worker(),
         "moved-caller" => moved_caller(),
         "without-kcmp" => without_kcmp(),
+        "handle-of-another-table" => handle_of_another_table(),
         other => panic!("no scenario: {other}"),
     }
 }
@@ -42,8 +43,9 @@ fn tenant() -> File {
 
 /// Fills the lowest free numbers of the calling thread's table with a tenant's namespace.
 fn fill_with_tenant() -> Vec<File> {
-    let tenant = tenant();
-    (0..20).map(|_| tenant.try_clone().expect("a descriptor")).collect()
+    let mut files = vec![tenant()];
+    files.extend((0..20).map(|_| files[0].try_clone().expect("a descriptor")).collect::<Vec<_>>());
+    files
 }
 
 /// Runs a closure on a thread with a table of its own, with a handle that the main thread opened.
@@ -155,4 +157,29 @@ fn without_kcmp() {
         let own = NetNs::new().expect("a namespace");
         assert_eq!(own.run(here).expect("it is of this table"), key(own.id()));
     });
+}
+
+/// A thread with a table of its own opens a handle, and another thread uses it.
+fn handle_of_another_table() {
+    init().expect("the template");
+    let open = || {
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        let _used = fill_with_tenant();
+        NetNs::from_fd(tenant().into()).expect("a namespace")
+    };
+    let ns = thread::spawn(open).join().expect("a thread");
+    let tenants = [fill_with_tenant(), fill_with_tenant()];
+    let worker = ns.worker();
+    for _ in 0..2 {
+        assert_refused(ns.run(here));
+        assert_refused(Call::new(&ns).fresh().run(here));
+        assert_refused(worker.run(here));
+        let error = ns.command("true").status().expect_err("the thread has another table");
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "{error}");
+    }
+    assert_refused(walk([&ns], |_| here()).expect("a thread").remove(0));
+    drop(tenants);
+    drop(worker);
+    // Its number is no descriptor of this table.
+    std::mem::forget(ns);
 }

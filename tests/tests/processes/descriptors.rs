@@ -33,3 +33,8 @@ fn a_pinned_thread_of_a_caller_that_has_moved_begins_at_home() {
 fn a_caller_with_its_own_table_is_noticed_without_kcmp() {
     passes("without-kcmp");
 }
+
+#[test]
+fn a_pooled_thread_enters_no_handle_of_another_table() {
+    passes("handle-of-another-table");
+}
