@@ -61,8 +61,9 @@ enum Sharing {
 struct Trial {
     /// Home's own. To enter it is `EINVAL` for a thread that shares its `fs_struct`, and changes nothing.
     mount_namespace: OwnedFd,
-    /// A file that no other descriptor of the process is on. It marks the table.
+    /// A file that no other descriptor of the process is on. It marks the table, until a thread opens and closes it.
     marker: OwnedFd,
+    template: Tid,
 }
 
 /// How a thread goes back.
@@ -425,19 +426,19 @@ impl Sharing {
         if sys::share(Resource::Fs, template, template).unwrap_or(false) {
             return Sharing::Compared;
         }
-        Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)
+        Trial::prepare(template, calls).map_or(Sharing::Unknown, Sharing::Tried)
     }
 }
 
 impl Trial {
     /// On the template. An error where one of the two cannot be tried here.
-    fn prepare(calls: OptionalCalls) -> nix::Result<Trial> {
+    fn prepare(template: Tid, calls: OptionalCalls) -> nix::Result<Trial> {
         if !calls.has(Optional::MemfdCreate) {
             return Err(Errno::ENOSYS);
         }
         let marker = sys::readings::memory_file(c"in-netns")?;
         sys::mark_descriptor_table(&marker)?;
-        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker };
+        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker, template };
         // What is true of the template must come out.
         trial.by_current_thread(false).map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
     }
@@ -455,7 +456,8 @@ impl Trial {
                 Err(_) => return Err(Change::Unknown),
             }
         }
-        match sys::has_marked_descriptor_table(&self.marker) {
+        let is_marked = sys::has_marked_descriptor_table(&self.marker);
+        match is_marked.and_then(|marked| marked.map_or_else(|| sys::shares_descriptors_with(self.template), Ok)) {
             Ok(true) => Ok(()),
             // Also where the number is no file, or one that has no locks.
             Ok(false) | Err(Errno::EBADF | Errno::EINVAL) => Err(Change::FileTable),
