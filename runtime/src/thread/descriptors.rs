@@ -5,7 +5,7 @@
 //! of such a caller run on threads that the caller starts.
 //!
 //! It is looked up once for each calling thread, at its first call: the answer costs a microsecond. A thread that
-//! unshares its table later uses `Call::fresh`.
+//! unshares its table later uses `Call::fresh`, as the page `inheritance` says.
 
 use std::cell::Cell;
 use std::sync::Arc;

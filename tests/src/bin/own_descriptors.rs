@@ -28,6 +28,7 @@ fn main() {
         "moved-caller" => moved_caller(),
         "without-kcmp" => without_kcmp(),
         "handle-of-another-table" => handle_of_another_table(),
+        "late" => late(),
         other => panic!("no scenario: {other}"),
     }
 }
@@ -182,4 +183,19 @@ fn handle_of_another_table() {
     drop(worker);
     // Its number is no descriptor of this table.
     std::mem::forget(ns);
+}
+
+/// A thread unshares its table after its first call, which is when the crate looks.
+fn late() {
+    let apart = || {
+        pinned(|_| ()).expect("a first call");
+        unshare(CloneFlags::CLONE_FILES).expect("unshare");
+        let _tenants = fill_with_tenant();
+        let own = NetNs::from_fd(tenant().into()).expect("a namespace");
+        let call = || Call::new(&own).fresh().run(|| (here(), UdpSocket::bind("127.0.0.1:0")));
+        let (place, socket) = call().expect("it is of this table");
+        assert_eq!(place, key(own.id()));
+        assert_eq!(NetNs::of_socket(socket.expect("a socket")).expect("its namespace"), own);
+    };
+    thread::scope(|scope| scope.spawn(apart).join().expect("the thread's own checks hold"));
 }

@@ -38,3 +38,8 @@ fn a_caller_with_its_own_table_is_noticed_without_kcmp() {
 fn a_pooled_thread_enters_no_handle_of_another_table() {
     passes("handle-of-another-table");
 }
+
+#[test]
+fn a_fresh_call_is_right_where_the_table_was_unshared_after_the_first_call() {
+    passes("late");
+}
