@@ -24,7 +24,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -64,8 +63,9 @@ pub struct NetNs(Arc<Inner>);
 struct Inner {
     fd: OwnedFd,
     id: NetNsId,
-    /// Whether the descriptor was seen in the table that the threads of the process share.
-    is_in_process_table: AtomicBool,
+    /// Whether the thread that made the handle has the table of descriptors that the threads of the process share, as
+    /// far as the kernel tells.
+    is_of_process_table: bool,
     /// Dropped after the descriptor is closed.
     #[allow(dead_code, reason = "its destructor is what it is for")]
     companion: Option<Box<dyn Companion>>,
@@ -213,7 +213,8 @@ impl NetNs {
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
         let id = NetNsId { device, inode };
-        Ok(NetNs(Arc::new(Inner { fd, id, is_in_process_table: AtomicBool::new(false), companion: None })))
+        let is_of_process_table = sys::descriptor_table::is_shared().unwrap_or(false);
+        Ok(NetNs(Arc::new(Inner { fd, id, is_of_process_table, companion: None })))
     }
 
     /// Gives a companion to a new handle, of which there is no clone yet.

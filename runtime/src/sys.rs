@@ -11,6 +11,7 @@ pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
 pub(crate) mod children;
+pub(crate) mod descriptor_table;
 pub(crate) mod files;
 #[allow(unsafe_code)] // A value without a lock: see the module's documentation.
 pub(crate) mod inherited;
@@ -244,22 +245,6 @@ pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<boo
         return Err(Errno::ENOSYS);
     }
     share_where_harmless(resource, one, other)
-}
-
-/// Whether the calling thread has the table of file descriptors that another thread of the process has. Where `kcmp(2)`
-/// is refused, a new descriptor of the one is looked for in the table of the other (`proc_pid_fd(5)`).
-pub(crate) fn shares_descriptors_with(thread: Tid) -> nix::Result<bool> {
-    share(Resource::Files, thread, current_tid()).or_else(|_| {
-        // No other file has its inode number.
-        let (new, _) = restarted(|| nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
-        let table = PathBuf::from(format!("/proc/self/task/{thread}/fd"));
-        match identity_of(&table.join(new.as_raw_fd().to_string())) {
-            Ok(found) => Ok(found == identity(&new)?),
-            // An error where the table is not to be seen either.
-            Err(Errno::ENOENT) => identity_of(&table).map(|_| false),
-            Err(errno) => Err(errno),
-        }
-    })
 }
 
 /// A descriptor of one thread of this process. `ENOSYS` where a filter kills for it.

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use nix::sched::CloneFlags;
 
@@ -133,16 +132,10 @@ impl<'n> Target<'n> {
         Err(Error::new(ErrorKind::Unsupported, format!("enter {}", self.ns), why))
     }
 
-    /// As [`Target::check_table`], on a thread with the table that the threads of the process share. The descriptor of
-    /// a network namespace is looked at once: it stays open as long as the handle.
+    /// As [`Target::check_table`], on a thread with the table that the threads of the process share. It costs no system
+    /// call where such a thread has opened the descriptor.
     pub(crate) fn check_process_table(self) -> Result<(), Error> {
-        let seen = &self.ns.0.is_in_process_table;
-        if self.surroundings.is_none() && seen.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.check_table()?;
-        seen.store(true, Ordering::Relaxed);
-        Ok(())
+        if self.surroundings.is_none() && self.ns.0.is_of_process_table { Ok(()) } else { self.check_table() }
     }
 
     /// The namespace that it leads to.

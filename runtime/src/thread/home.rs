@@ -212,6 +212,7 @@ impl Home {
         let mount_namespace = mark(Kind::Mount)?;
         let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
         let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
+        sys::descriptor_table::is_that_of_current_thread();
         Ok(Home {
             net,
             template,
@@ -295,12 +296,6 @@ impl Home {
     /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
     pub(crate) fn can_be_assisted(&self) -> bool {
         matches!(self.sharing, Sharing::Compared)
-    }
-
-    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
-    /// kernel does not tell.
-    pub(crate) fn has_other_descriptors(&self) -> bool {
-        sys::shares_descriptors_with(self.template) == Ok(false)
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure
@@ -457,7 +452,9 @@ impl Trial {
             }
         }
         let is_marked = sys::has_marked_descriptor_table(&self.marker);
-        match is_marked.and_then(|marked| marked.map_or_else(|| sys::shares_descriptors_with(self.template), Ok)) {
+        match is_marked
+            .and_then(|marked| marked.map_or_else(|| sys::descriptor_table::is_shared_with(self.template), Ok))
+        {
             Ok(true) => Ok(()),
             // Also where the number is no file, or one that has no locks.
             Ok(false) | Err(Errno::EBADF | Errno::EINVAL) => Err(Change::FileTable),

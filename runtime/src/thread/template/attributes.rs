@@ -66,7 +66,7 @@ fn shared_resources(leader: Tid) -> Result<(), Error> {
         let what = "root, working directory, umask or mount namespace (unshare(2) with CLONE_FS or CLONE_NEWNS)";
         return Err(Refusal::NotShared(what).into());
     }
-    if sys::shares_descriptors_with(leader) == Ok(false) {
+    if sys::descriptor_table::is_shared_with(leader) == Ok(false) {
         return Err(Refusal::NotShared("the table of file descriptors (unshare(2) with CLONE_FILES)").into());
     }
     Ok(())
