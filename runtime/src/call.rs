@@ -49,6 +49,9 @@ use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 /// [`NotANetNs`](crate::ErrorKind::NotANetNs), [`PermissionDenied`](crate::ErrorKind::PermissionDenied), … and
 /// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn). In each case the closure was never called.
 ///
+/// A thread that stops sharing its table of file descriptors (`CLONE_FILES`) does so before its first call, or uses
+/// [`Call::fresh`]: see [`inheritance`](crate::inheritance#tables-of-file-descriptors).
+///
 /// A failed *restore* is not an error of the call: the closure has run, and the thread has exited. [`Call::outcome`],
 /// [`pool_stats`](crate::pool_stats) and [`set_poison_hook`](crate::set_poison_hook) report it.
 ///

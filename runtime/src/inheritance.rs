@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | network, UTS, IPC and cgroup namespace | **set**: home, see below | `ns/` |
 //! | mount namespace, root, working directory, umask (`fs_struct`) | **refused** if the caller and the main thread do not share them; in a [`View`](crate::View) the view's, with the caller's working directory | `kcmp(2)`, and `ns/mnt`, `cwd`, `root` |
-//! | file descriptor table | **refused** if the caller and the main thread do not share it | `kcmp(2)` |
+//! | file descriptor table | **refused** if the caller and the main thread do not share it | `kcmp(2)`, else `fd/` |
 //! | pid namespace for children | **refused**: a thread that changed it cannot start threads | `clone(2)` |
 //! | time namespace for children | **refused** | `ns/time_for_children` |
 //! | user namespace | **shared**: a process with threads cannot change it | |
@@ -96,12 +96,26 @@
 //!
 //! **A caller's own sandbox does not bind its bodies.** What a thread gives up for itself alone (`capset(2)`, seccomp,
 //! Landlock, raw changes of its ids), a pooled thread has if the main thread has it.
-//! [`Call::fresh`](crate::Call::fresh) uses a thread that the caller starts, inside the caller's sandbox.
+//! [`Call::fresh`](crate::Call::fresh) uses a thread that the caller starts, inside the caller's sandbox. The same is
+//! true of files: a caller that has root, working directory, umask or mounts to itself (`unshare(2)` with `CLONE_FS` or
+//! `CLONE_NEWNS`, then `chroot(2)` or `mount(2)`) finds those of the process in a pooled body, and its own in a fresh
+//! one.
 //!
 //! **What is not followed** after the first call: all other attributes of the table. A main thread that takes on
 //! `no_new_privs`, a seccomp filter or Landlock after its first call does so for itself alone; do it before, or for all
 //! threads at once (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the capabilities that the process
 //! had when the worker took its thread.
+//!
+//! # Tables of file descriptors
+//!
+//! A namespace is entered by the number of a descriptor, and a number means something in one table alone. A thread that
+//! has called `unshare(2)` with `CLONE_FILES` has a table of its own. Its calls run on threads that it starts. A handle
+//! that was opened in another table, a [`Worker`](crate::Worker), a [`Command`](crate::Command) and a
+//! [`NetNsPool`](crate::NetNsPool) are [`Unsupported`](crate::ErrorKind::Unsupported) there.
+//!
+//! **A thread unshares its table before its first call.** The crate looks once for each thread. A thread that unshares
+//! its table later uses [`Call::fresh`](crate::Call::fresh) from then on: by another call its body may run in another
+//! namespace, and a descriptor that the body returns is another file.
 //!
 //! # Processes
 //!

@@ -63,6 +63,9 @@ pub struct NetNs(Arc<Inner>);
 struct Inner {
     fd: OwnedFd,
     id: NetNsId,
+    /// Whether the thread that made the handle has the table of descriptors that the threads of the process share, as
+    /// far as the kernel tells.
+    is_of_process_table: bool,
     /// Dropped after the descriptor is closed.
     #[allow(dead_code, reason = "its destructor is what it is for")]
     companion: Option<Box<dyn Companion>>,
@@ -209,7 +212,9 @@ impl NetNs {
             other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        Ok(NetNs(Arc::new(Inner { fd, id: NetNsId { device, inode }, companion: None })))
+        let id = NetNsId { device, inode };
+        let is_of_process_table = sys::descriptor_table::is_shared().unwrap_or(false);
+        Ok(NetNs(Arc::new(Inner { fd, id, is_of_process_table, companion: None })))
     }
 
     /// Gives a companion to a new handle, of which there is no clone yet.

@@ -11,6 +11,7 @@ pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
 pub(crate) mod children;
+pub(crate) mod descriptor_table;
 pub(crate) mod files;
 #[allow(unsafe_code)] // A value without a lock: see the module's documentation.
 pub(crate) mod inherited;

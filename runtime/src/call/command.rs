@@ -49,6 +49,7 @@ impl Place {
                        a `Call::fresh`";
             return Err(Error::new(ErrorKind::Unsupported, format!("start a process in {self}"), why));
         }
+        place.as_target().check_process_table()?;
         let context = Context::of_caller();
         let allowance = Allowance::of_caller();
         let (place, context, id) = (&place, &context, &id);

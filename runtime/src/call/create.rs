@@ -65,7 +65,7 @@ impl NetNs {
     /// # Errors
     ///
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unsupported`] on a pinned thread, whose namespace is managed by
-    /// guards.
+    /// guards, and if the handle was opened in another table of file descriptors.
     ///
     /// # Examples
     ///
@@ -91,7 +91,9 @@ impl NetNs {
                 why,
             ));
         }
-        self.as_target().setns()?;
+        let target = self.as_target();
+        target.check_table()?;
+        target.setns()?;
         if sys::current_tid() == sys::process_id() {
             sys::at_start::moved_to(self.id().inode());
         }

@@ -11,6 +11,7 @@ use std::thread::{self, Builder};
 
 use crate::call::session::{CallResult, Parameters, Sent, run_call};
 use crate::error::Error;
+use crate::netns::Target;
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
@@ -95,7 +96,8 @@ impl FreshThread {
     }
 }
 
-/// Runs a body on an idle thread of the pool, or on a new one, and waits.
+/// Runs a body on an idle thread of the pool, or on a new one, and waits. The caller has the table of descriptors that
+/// pooled threads have.
 pub(super) fn on_leased_thread<F, R>(
     pool: &'static Pool,
     role: Role,
@@ -106,6 +108,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
+    parameters.target.map_or(Ok(()), Target::check_process_table)?;
     let sent = Sent::new(parameters);
     let run = move |body: F, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
         let parameters = sent.parameters();
@@ -129,7 +132,11 @@ where
 {
     let (mut body, mut result) = (Some(body), None);
     run_on_fresh_thread(pool, options, &mut |thread| {
-        let entered = parameters.target.map_or(Ok(()), |target| thread.enter_checked(target).map(drop));
+        let entered = match parameters.target {
+            Some(target) => thread.enter_checked(target).map(drop),
+            // The thread began where the caller is.
+            None => thread.go_home_or_poison(),
+        };
         result = body.take().map(|body| run_call(parameters, entered, pool, thread, body, None));
     })?;
     Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))

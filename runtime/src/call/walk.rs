@@ -155,7 +155,7 @@ where
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
 /// code.
 fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
-    thread.enter_unguarded(item.as_ref().as_target())?;
+    thread.enter_checked(item.as_ref().as_target())?;
     let process = ProcessMark::current();
     let value = f(item);
     // The rest of the walk is the parent's.

@@ -71,8 +71,9 @@ impl Worker {
     /// # Errors
     ///
     /// As [`with_netns`](crate::with_netns), where a thread must be leased and moved in: for the first run, and after a
-    /// closure had the thread retired. [`ErrorKind::Unsupported`] from within a run of this worker, also through other
-    /// calls of this crate: the inner run would wait for the outer one. The closure was then never called.
+    /// closure had the thread retired. [`ErrorKind::Unsupported`] on a thread with a table of file descriptors of its
+    /// own, and from within a run of this worker, also through other calls of this crate: the inner run would wait for
+    /// the outer one. The closure was then never called.
     ///
     /// (Through other means that is not noticed, and waits for ever: by a thread or task that the closure starts and
     /// waits for, as with `NetNs::spawn_async`, or by two workers whose closures run each other from two threads, as
@@ -87,11 +88,7 @@ impl Worker {
         R: Send,
     {
         let seat = self.seat();
-        if seat.run.is_current() {
-            let why = "this call is part of a run of the same worker, for whose end it would wait; make another \
-                       worker, or a call";
-            return Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why));
-        }
+        self.check_caller(&seat)?;
         // User code, which may use this worker: a subscriber of `tracing`, and the destructor of a body that did not
         // run. So both are made before the turn begins, and dropped after it has ended.
         let context = Context::of_worker_run(Arc::clone(&seat.run));
@@ -115,6 +112,19 @@ impl Worker {
                 panic::resume_unwind(payload)
             }
         }
+    }
+
+    /// Whether the worker can run a closure for the calling thread.
+    fn check_caller(&self, seat: &Seat) -> Result<(), Error> {
+        let why = if seat.run.is_current() {
+            "this call is part of a run of the same worker, for whose end it would wait; make another worker, or a call"
+        } else if descriptors::are_apart(Pool::of_process().home_or_init()?) {
+            "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a worker \
+             shares that of the process; use `Call::fresh`"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Unsupported, format!("run a worker in {}", self.ns), why))
     }
 
     /// The worker's seat in this process. In a child of the process that made the worker it has a thread of its own.
@@ -177,12 +187,8 @@ impl Seat {
 fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<Left>)> {
     let without_thread = |error| (error, None);
     start_pending();
+    ns.as_target().check_process_table().map_err(without_thread)?;
     let pool = Pool::of_process();
-    if descriptors::are_apart(pool.home_or_init().map_err(without_thread)?) {
-        let why = "the calling thread has a table of file descriptors of its own (unshare(2) with CLONE_FILES), and a \
-                   worker shares that of the process; use `Call::fresh`";
-        return Err(without_thread(Error::new(ErrorKind::Unsupported, format!("have a worker enter {ns}"), why)));
-    }
     let allowance = Allowance::of_caller();
     let enter = move |(), thread: &mut PinnedThread, _: &AssistPoint<'_>| {
         let entered = thread.admit(Some(ns.as_target()), allowance).ok_or(())?;

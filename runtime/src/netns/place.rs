@@ -11,7 +11,7 @@ use super::NetNs;
 #[cfg(feature = "tokio")]
 use super::mounts::Mounts;
 use super::mounts::Surroundings;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::sys;
 
 /// Where a call runs its body. Made from what was given for a namespace.
@@ -119,11 +119,23 @@ impl<'n> Target<'n> {
         self.surroundings
     }
 
-    /// Whether the descriptors' numbers are the namespace's on the calling thread too: they are where threads share
-    /// their table of descriptors.
-    pub(crate) fn is_of_this_table(&self) -> bool {
-        sys::identity(self.fd) == Ok((self.ns.id().device(), self.ns.id().inode()))
-            && self.surroundings.is_none_or(|(surroundings, _)| surroundings.current().is_of_this_table())
+    /// An error where the descriptors' numbers are other files on the calling thread. They are the namespace's where
+    /// the thread shares its table of descriptors with the thread that opened them.
+    pub(crate) fn check_table(self) -> Result<(), Error> {
+        let is_of_this_table = sys::identity(self.fd) == Ok((self.ns.id().device(), self.ns.id().inode()))
+            && self.surroundings.is_none_or(|(surroundings, _)| surroundings.current().is_of_this_table());
+        if is_of_this_table {
+            return Ok(());
+        }
+        let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
+                   open it on this one";
+        Err(Error::new(ErrorKind::Unsupported, format!("enter {}", self.ns), why))
+    }
+
+    /// As [`Target::check_table`], on a thread with the table that the threads of the process share. It costs no system
+    /// call where such a thread has opened the descriptor.
+    pub(crate) fn check_process_table(self) -> Result<(), Error> {
+        if self.surroundings.is_none() && self.ns.0.is_of_process_table { Ok(()) } else { self.check_table() }
     }
 
     /// The namespace that it leads to.

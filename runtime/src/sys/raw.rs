@@ -114,21 +114,28 @@ fn record_lock(start: libc::off_t, length: libc::off_t) -> libc::flock {
 /// Marks the table of file descriptors that the calling thread has, by two record locks on an open file
 /// (`fcntl_locking(2)`): the owner of the first one is the table, and of the second one the open file.
 ///
-/// The file must have no other lock. The mark is gone when a thread that shares the table closes a descriptor of the
-/// file.
+/// The file must have no other lock. The mark is gone for good when a thread that shares the table closes a descriptor
+/// of the file, by whichever way it was opened.
 pub(crate) fn mark_descriptor_table(file: impl AsFd) -> nix::Result<()> {
     fcntl(file.as_fd(), FcntlArg::F_SETLK(&record_lock(0, 1)))?;
     fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&record_lock(1, 1))).map(drop)
 }
 
 /// Whether the calling thread has the table of file descriptors that was marked with this file. `false` as well if the
-/// number of the descriptor is another file in its table.
-pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<bool> {
-    let mut found = record_lock(0, 2);
-    fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut found))?;
+/// number of the descriptor is another file in its table. `None` where the mark is gone.
+pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<Option<bool>> {
+    let is_found = |lock: &libc::flock| i32::from(lock.l_type) != libc::F_UNLCK;
+    let mut others = record_lock(0, 2);
+    fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut others))?;
     // The kernel returns the first lock that has another owner. For the marked table, that is the lock of the open
     // file.
-    Ok(i32::from(found.l_type) != libc::F_UNLCK && found.l_start == 1)
+    if !is_found(&others) || others.l_start != 1 {
+        return Ok(Some(false));
+    }
+    // For another table it is that lock too, where the lock of the marked table is gone.
+    let mut of_table = record_lock(0, 1);
+    fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut of_table))?;
+    Ok(is_found(&of_table).then_some(true))
 }
 
 /// The unique id of the first mount in the calling thread's mount namespace, or `None` where the kernel does not tell

@@ -5,26 +5,18 @@
 //! of such a caller run on threads that the caller starts.
 //!
 //! It is looked up once for each calling thread, at its first call: the answer costs a microsecond. A thread that
-//! unshares its table later uses `Call::fresh`.
+//! unshares its table later uses `Call::fresh`, as the page `inheritance` says.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use super::home::{Home, RestorePath};
 use crate::error::Error;
+use crate::sys;
 
-thread_local! {
-    static SHARES: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the calling thread had a table of its own at its first call.
-pub(crate) fn are_apart(home: &Home) -> bool {
-    if SHARES.get() {
-        return false;
-    }
-    let apart = home.has_other_descriptors();
-    SHARES.set(!apart);
-    apart
+/// Whether the calling thread had a table of its own at its first call. `false` where the kernel does not tell. Home is
+/// known, and with it the thread whose table is that of the process.
+pub(crate) fn are_apart(_home: &Home) -> bool {
+    sys::descriptor_table::is_shared() == Ok(false)
 }
 
 /// On the caller's thread: the way home for a thread that it is about to start, if the table is not home's. The caller

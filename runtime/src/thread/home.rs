@@ -64,8 +64,9 @@ enum Sharing {
 struct Trial {
     /// Home's own. To enter it is `EINVAL` for a thread that shares its `fs_struct`, and changes nothing.
     mount_namespace: OwnedFd,
-    /// A file that no other descriptor of the process is on. It marks the table.
+    /// A file that no other descriptor of the process is on. It marks the table, until a thread opens and closes it.
     marker: OwnedFd,
+    template: Tid,
 }
 
 /// How a thread goes back.
@@ -74,29 +75,6 @@ pub(crate) enum RestorePath {
     Combined(OwnedFd, CloneFlags),
     /// One `setns` a namespace.
     Individual(Vec<(Kind, OwnedFd)>),
-}
-
-impl RestorePath {
-    fn go(&self) -> nix::Result<()> {
-        match self {
-            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds),
-            RestorePath::Individual(handles) => {
-                let mut restorable = handles.iter().filter(|(kind, _)| *kind != Kind::Ipc);
-                restorable.try_for_each(|(kind, handle)| sys::setns(handle, kind.flag()))
-            }
-        }
-    }
-
-    /// To home's IPC namespace.
-    fn go_to_ipc(&self) -> nix::Result<()> {
-        match self {
-            RestorePath::Combined(template, _) => sys::setns(template, Kind::Ipc.flag()),
-            RestorePath::Individual(handles) => {
-                let handle = handles.iter().find(|(kind, _)| *kind == Kind::Ipc);
-                handle.map_or(Ok(()), |(kind, handle)| sys::setns(handle, kind.flag()))
-            }
-        }
-    }
 }
 
 /// What a body changed on its thread that nothing undoes. The thread is retired.
@@ -254,6 +232,7 @@ impl Home {
         let (ipc_namespace, mount_namespace) = (mark(Kind::Ipc)?, mark(Kind::Mount)?);
         let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
         let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
+        sys::descriptor_table::is_that_of_current_thread();
         Ok(Home {
             net,
             template,
@@ -286,7 +265,8 @@ impl Home {
 
     /// As [`Home::restore`], by the thread's own descriptors.
     pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
-        self.explain_restore(path.go())
+        // Not to the IPC namespace: see `Kind::RESTORABLE`.
+        self.explain_restore(path.setns(!CloneFlags::CLONE_NEWIPC))
     }
 
     /// As [`Home::restore`], for a thread for views, which may have entered the IPC namespace of a process.
@@ -305,16 +285,27 @@ impl Home {
         self.explain_restore(sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET))
     }
 
-    fn explain_restore(&self, restored: nix::Result<()>) -> Result<(), Error> {
-        let failed = |errno| {
-            let operation = format!("go back home to {} (setns)", self.net);
-            Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
+    /// Takes the calling thread back to the network namespace alone: by the thread's own descriptors, if it has some.
+    /// An error as well where the thread is there and the kernel refuses.
+    pub(crate) fn enter_network(&self, path: Option<&RestorePath>) -> Result<(), Error> {
+        let entered = match path {
+            Some(path) => path.setns(CloneFlags::CLONE_NEWNET),
+            None => sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET),
         };
+        entered.map_err(|errno| self.restore_failed(errno))
+    }
+
+    fn explain_restore(&self, restored: nix::Result<()>) -> Result<(), Error> {
         match restored {
             // Without `CAP_SYS_ADMIN` the kernel refuses even where there is nothing to do.
             Err(_) if self.is_where_thread_is() => Ok(()),
-            result => result.map_err(failed),
+            result => result.map_err(|errno| self.restore_failed(errno)),
         }
+    }
+
+    fn restore_failed(&self, errno: Errno) -> Error {
+        let operation = format!("go back home to {} (setns)", self.net);
+        Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
     }
 
     /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
@@ -339,12 +330,6 @@ impl Home {
     /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
     pub(crate) fn can_be_assisted(&self) -> bool {
         matches!(self.sharing, Sharing::Compared)
-    }
-
-    /// Whether the calling thread has a table of file descriptors that the template does not share. `false` where the
-    /// kernel does not tell.
-    pub(crate) fn has_other_descriptors(&self) -> bool {
-        sys::share(Resource::Files, self.template, sys::current_tid()) == Ok(false)
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure
@@ -483,19 +468,19 @@ impl Sharing {
         if sys::share(Resource::Fs, template, template).unwrap_or(false) {
             return Sharing::Compared;
         }
-        Trial::prepare(calls).map_or(Sharing::Unknown, Sharing::Tried)
+        Trial::prepare(template, calls).map_or(Sharing::Unknown, Sharing::Tried)
     }
 }
 
 impl Trial {
     /// On the template. An error where one of the two cannot be tried here.
-    fn prepare(calls: OptionalCalls) -> nix::Result<Trial> {
+    fn prepare(template: Tid, calls: OptionalCalls) -> nix::Result<Trial> {
         if !calls.has(Optional::MemfdCreate) {
             return Err(Errno::ENOSYS);
         }
         let marker = sys::readings::memory_file(c"in-netns")?;
         sys::mark_descriptor_table(&marker)?;
-        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker };
+        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker, template };
         // What is true of the template must come out.
         trial.by_current_thread(false).map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
     }
@@ -513,7 +498,10 @@ impl Trial {
                 Err(_) => return Err(Change::Unknown),
             }
         }
-        match sys::has_marked_descriptor_table(&self.marker) {
+        let is_marked = sys::has_marked_descriptor_table(&self.marker);
+        match is_marked
+            .and_then(|marked| marked.map_or_else(|| sys::descriptor_table::is_shared_with(self.template), Ok))
+        {
             Ok(true) => Ok(()),
             // Also where the number is no file, or one that has no locks.
             Ok(false) | Err(Errno::EBADF | Errno::EINVAL) => Err(Change::FileTable),
@@ -523,6 +511,28 @@ impl Trial {
 }
 
 impl RestorePath {
+    /// Takes the calling thread back to the namespaces of some kinds.
+    fn setns(&self, wanted: CloneFlags) -> nix::Result<()> {
+        match self {
+            RestorePath::Combined(template, kinds) => sys::setns(template, *kinds & wanted),
+            RestorePath::Individual(handles) => handles
+                .iter()
+                .filter(|(kind, _)| wanted.contains(kind.flag()))
+                .try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())),
+        }
+    }
+
+    /// To home's IPC namespace.
+    fn go_to_ipc(&self) -> nix::Result<()> {
+        match self {
+            RestorePath::Combined(template, _) => sys::setns(template, Kind::Ipc.flag()),
+            RestorePath::Individual(handles) => {
+                let handle = handles.iter().find(|(kind, _)| *kind == Kind::Ipc);
+                handle.map_or(Ok(()), |(kind, handle)| sys::setns(handle, kind.flag()))
+            }
+        }
+    }
+
     /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS
     /// namespace of a parent user namespace, it would refuse later; those kinds come back second.
     ///

@@ -165,8 +165,9 @@ impl PinnedThread {
     /// # Errors
     ///
     /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` in the user namespace that owns the namespace, and in
-    /// the thread's own user namespace. [`ErrorKind::Poisoned`] if an earlier guard failed to restore. On an error the
-    /// thread stays where it is.
+    /// the thread's own user namespace. [`ErrorKind::Poisoned`] if an earlier guard failed to restore.
+    /// [`ErrorKind::Unsupported`] if the handle was opened in another table of file descriptors. On an error the thread
+    /// stays where it is.
     ///
     /// # Examples
     ///
@@ -189,8 +190,8 @@ impl PinnedThread {
     ///
     /// `setns(2)`.
     pub fn enter<'t>(&'t mut self, ns: &NetNs) -> Result<NetNsGuard<'t>, Error> {
-        self.enter_unguarded(ns.as_target())?;
-        Ok(NetNsGuard { previous: self.home.net().clone(), thread: self, ns: ns.clone(), restored: false })
+        self.enter_checked(ns.as_target())?;
+        Ok(NetNsGuard { previous: None, thread: self, ns: ns.clone(), restored: false })
     }
 
     /// Whether a restore has failed on this thread.
@@ -211,12 +212,15 @@ impl PinnedThread {
         self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
     }
 
-    /// Enters a namespace without a guard. All user code enters through this function.
-    pub(crate) fn enter_unguarded(&mut self, as_target: Target<'_>) -> Result<(), Error> {
-        self.enter_with_mounts(as_target).map(drop)
+    /// Enters a namespace without a guard, if its descriptors are of this thread's table. Returns the mounts that the
+    /// thread is in, where the target is a view.
+    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
+        target.check_table()?;
+        self.enter_with_mounts(target)
     }
 
-    /// As [`PinnedThread::enter_unguarded`]. Returns the mounts that the thread is in, where the target is a view.
+    /// As [`PinnedThread::enter_checked`], where the descriptors are of this thread's table. All user code enters
+    /// through this function.
     fn enter_with_mounts(&mut self, as_target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
@@ -286,8 +290,8 @@ impl PinnedThread {
         Ok(())
     }
 
-    /// Goes home in the middle of a lease.
-    fn go_home_or_poison(&mut self) -> Result<(), Error> {
+    /// Goes home, at the begin of a lease or in the middle of it.
+    pub(crate) fn go_home_or_poison(&mut self) -> Result<(), Error> {
         self.go_home().inspect_err(|error| self.poison(error))
     }
 
@@ -304,24 +308,14 @@ impl PinnedThread {
         files.and(namespaces)
     }
 
-    /// Like [`PinnedThread::enter_unguarded`], for a thread that a caller has started. Returns the mounts that the
-    /// thread is in, where the target is a view.
-    pub(crate) fn enter_checked(&mut self, target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
-        if !target.is_of_this_table() {
-            let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
-                       open it on this one";
-            return Err(Error::new(ErrorKind::Unsupported, format!("enter {}", target.netns()), why));
-        }
-        self.enter_with_mounts(target)
-    }
-
     /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there
-    /// is one.
+    /// is one. The caller has checked that its descriptors are of the table that pooled threads have.
     ///
     /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
     /// caller leases another thread.
     pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: Allowance) -> Option<Result<(), Error>> {
-        let enter = |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_unguarded(target));
+        let enter =
+            |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_with_mounts(target).map(drop));
         let entered = enter(self);
         self.owner_has_the_same = true;
         let Some(callers) = allowance.capabilities() else { return Some(entered) };
@@ -552,7 +546,8 @@ pub(crate) fn is_pinned() -> bool {
 pub struct NetNsGuard<'t> {
     thread: &'t mut PinnedThread,
     ns: NetNs,
-    previous: NetNs,
+    /// Where the guard returns the thread to. `None`: home, whose descriptor may be of another table.
+    previous: Option<NetNs>,
     /// Whether a restore was attempted.
     restored: bool,
 }
@@ -570,8 +565,8 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`].
     pub fn enter<'g>(&'g mut self, ns: &NetNs) -> Result<NetNsGuard<'g>, Error> {
-        self.thread.enter_unguarded(ns.as_target())?;
-        Ok(NetNsGuard { previous: self.ns.clone(), thread: self.thread, ns: ns.clone(), restored: false })
+        self.thread.enter_checked(ns.as_target())?;
+        Ok(NetNsGuard { previous: Some(self.ns.clone()), thread: self.thread, ns: ns.clone(), restored: false })
     }
 
     /// Moves to another namespace with a single `setns`. The guard still restores the same previous namespace.
@@ -580,7 +575,7 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`]. On an error the guard keeps its namespace.
     pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
-        self.thread.enter_unguarded(ns.as_target())?;
+        self.thread.enter_checked(ns.as_target())?;
         self.ns = ns.clone();
         Ok(())
     }
@@ -596,14 +591,22 @@ impl NetNsGuard<'_> {
         self.restore_once()
     }
 
+    fn previous(&self) -> &NetNs {
+        self.previous.as_ref().unwrap_or(self.thread.home.net())
+    }
+
     fn restore_once(&mut self) -> Result<(), Error> {
         if std::mem::replace(&mut self.restored, true) {
             return Ok(());
         }
         // Poison does not prevent a restore; it only prevents entering another namespace.
-        match self.previous.as_target().setns() {
+        let restored = match &self.previous {
+            Some(previous) => previous.as_target().setns(),
+            None => self.thread.home.enter_network(self.thread.restore_path.as_deref()),
+        };
+        match restored {
             // The thread had not moved, but the kernel refuses even so: see `Home::restore`.
-            Err(_) if self.thread.home.is_thread_in(&self.previous) => Ok(()),
+            Err(_) if self.thread.home.is_thread_in(self.previous()) => Ok(()),
             result => result.inspect_err(|error| self.thread.poison(error)),
         }
     }
@@ -620,7 +623,7 @@ impl fmt::Debug for NetNsGuard<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("NetNsGuard")
             .field("netns", &self.ns)
-            .field("previous", &self.previous)
+            .field("previous", self.previous())
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@
 //! Arguments: `pidfd`, `kcmp`.
 
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
 
 use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{give_up_sys_admin, here, is_alive, key, threads_in, threads_outside_home, tid};
@@ -26,19 +27,32 @@ fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
     seccompiler::apply_filter_all_threads(&program).expect("seccomp");
 }
 
+/// The descriptors of the calling thread on files whose path begins so, as files of `/proc`.
+fn descriptors_on(path: &str) -> impl Iterator<Item = DirEntry> {
+    let table = std::fs::read_dir("/proc/thread-self/fd").expect("the table").flatten();
+    table.filter(move |entry| {
+        std::fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(path))
+    })
+}
+
 /// Puts another file in the place of each descriptor of a file whose path begins so.
 fn replace_descriptors_on(path: &str) {
     let other = std::fs::File::open("/dev/zero").expect("a file");
-    for entry in std::fs::read_dir("/proc/thread-self/fd").expect("the table").flatten() {
-        if std::fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(path)) {
-            let number: i32 = entry.file_name().to_string_lossy().parse().expect("a number");
-            // SAFETY: the table belongs to the calling thread alone, and the thread exits. No value of this program
-            // has that descriptor.
-            #[allow(unsafe_code)]
-            unsafe {
-                nix::unistd::dup2_raw(&other, number).map(std::mem::forget).expect("dup2");
-            }
+    for entry in descriptors_on(path) {
+        let number: i32 = entry.file_name().to_string_lossy().parse().expect("a number");
+        // SAFETY: the table belongs to the calling thread alone, and the thread exits. No value of this program has
+        // that descriptor.
+        #[allow(unsafe_code)]
+        unsafe {
+            nix::unistd::dup2_raw(&other, number).map(std::mem::forget).expect("dup2");
         }
+    }
+}
+
+/// Opens each file whose path begins so anew, and closes it.
+fn reopen_descriptors_on(path: &str) {
+    for entry in descriptors_on(path) {
+        std::fs::File::open(entry.path()).map(drop).expect("a file");
     }
 }
 
@@ -79,6 +93,17 @@ fn main() {
     });
     let fate = outcome.expect("a call").thread;
     assert!(matches!(fate, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))), "{fate:?}");
+
+    // The mark is gone when a thread closes another descriptor of the file.
+    reopen_descriptors_on("/memfd:in-netns");
+    let outcome = Call::new(&ns).outcome(tid).expect("a call");
+    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
+    assert!(
+        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
+        "{:?}",
+        outcome.thread
+    );
 
     let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
     let home = with_netns(&ns, uts).expect("a call");

@@ -4,6 +4,7 @@
 in_netns::rootless!();
 
 mod commands;
+mod descriptors;
 mod own_namespace;
 mod proc_files;
 mod profiles;

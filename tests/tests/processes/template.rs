@@ -132,6 +132,20 @@ fn every_call_of_a_caller_with_descriptors_of_its_own_enters_what_it_names() {
 }
 
 #[test]
+fn a_pooled_body_has_the_directory_of_the_process_and_a_fresh_one_that_of_the_caller() {
+    let ns = NetNs::new().unwrap();
+    let directory = || std::env::current_dir().unwrap();
+    let of_process = directory();
+    let apart = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+        std::env::set_current_dir("/").unwrap();
+        assert_eq!(with_netns(&ns, directory).unwrap(), of_process);
+        assert_eq!(Call::new(&ns).fresh().run(directory).unwrap(), std::path::Path::new("/"));
+    };
+    thread::scope(|scope| scope.spawn(apart).join().unwrap());
+}
+
+#[test]
 fn a_namespace_that_was_opened_in_another_table_of_descriptors_is_an_error_and_not_another_namespace() {
     let (blue, red) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     with_descriptors_of_its_own(|| {

@@ -17,7 +17,7 @@ pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
     let mine = Status::of(ProcTask::Me);
     let leaders = Status::of(ProcTask::Leader);
     let calls = OptionalCalls::of_current_thread();
-    shared_resources(leader, calls)?;
+    shared_resources(leader)?;
     namespaces_for_children()?;
     ids(&mine, &leaders)?;
     capabilities(leader)?;
@@ -55,19 +55,18 @@ impl Status {
 }
 
 /// What threads share by default, and a thread can stop sharing.
-fn shared_resources(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
-    let comparable = calls.has(Optional::Kcmp);
-    let apart = |resource| comparable && matches!(sys::share(resource, leader, sys::current_tid()), Ok(false));
+fn shared_resources(leader: Tid) -> Result<(), Error> {
+    let is_fs_apart = sys::share(Resource::Fs, leader, sys::current_tid()) == Ok(false);
     // Where kcmp(2) is not to be had, what differs now is not shared.
     let differs = |file: &str| {
         let of = |thread: ProcTask| fs::read_link(thread.proc_path().join(file)).ok();
         of(ProcTask::Me) != of(ProcTask::Leader)
     };
-    if apart(Resource::Fs) || ["cwd", "root", "ns/mnt"].into_iter().any(differs) {
+    if is_fs_apart || ["cwd", "root", "ns/mnt"].into_iter().any(differs) {
         let what = "root, working directory, umask or mount namespace (unshare(2) with CLONE_FS or CLONE_NEWNS)";
         return Err(Refusal::NotShared(what).into());
     }
-    if apart(Resource::Files) {
+    if sys::descriptor_table::is_shared_with(leader) == Ok(false) {
         return Err(Refusal::NotShared("the table of file descriptors (unshare(2) with CLONE_FILES)").into());
     }
     Ok(())
