@@ -321,7 +321,8 @@ mod tests {
         let options = Options::parse_from(["cargo-netns-check", "-p", "app", "--test", "t", "-F", "a,b", "--locked"]);
         assert_eq!(options.build_arguments(), ["--package", "app", "--test", "t", "--features=a,b", "--locked"]);
         assert_eq!(options.metadata_arguments(), ["--features=a,b", "--locked"]);
-        let line = ["cargo-netns-check", "--workspace", "--exclude", "app", "--benches", "--config", "net.offline=true"];
+        let line =
+            ["cargo-netns-check", "--workspace", "--exclude", "app", "--benches", "--config", "net.offline=true"];
         let expected = ["--exclude", "app", "--workspace", "--benches", "--config=net.offline=true"];
         assert_eq!(Options::parse_from(line).build_arguments(), expected);
         assert!(Options::try_parse_from(["cargo-netns-check", "--exclude", "app"]).is_err());
