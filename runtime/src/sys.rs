@@ -15,6 +15,7 @@ pub(crate) mod descriptor_table;
 pub(crate) mod files;
 #[allow(unsafe_code)] // A value without a lock: see the module's documentation.
 pub(crate) mod inherited;
+mod numbers;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
@@ -46,6 +47,7 @@ use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
 
 pub(crate) use nix::mount::MsFlags;
+pub(crate) use numbers::{Numbering, directory_of_thread};
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, LOADS_NAME_MODULES, NamespaceHandle,
@@ -344,12 +346,12 @@ pub(crate) fn netlink_id_of(namespace: impl AsFd) -> nix::Result<Option<u32>> {
 ///
 /// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
 pub(crate) fn namespace_of(thread: ProcTask, kind: Kind) -> io::Result<PathBuf> {
-    fs::read_link(thread.proc_path().join("ns").join(kind.file()))
+    namespace_of_task(thread.proc_path(), kind)
 }
 
-/// As [`namespace_of`], of a thread of this process.
-pub(crate) fn namespace_of_thread(thread: Tid, kind: Kind) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/self/task/{thread}/ns/{}", kind.file()))
+/// As [`namespace_of`], of a thread whose directory in `/proc` is given.
+pub(crate) fn namespace_of_task(task: &Path, kind: Kind) -> io::Result<PathBuf> {
+    fs::read_link(task.join("ns").join(kind.file()))
 }
 
 /// Whose `/proc` files.
@@ -416,7 +418,8 @@ impl Kind {
 
     /// Opens the namespace of this kind that another thread of this process is in.
     pub(crate) fn open_of_thread(self, thread: Tid) -> nix::Result<OwnedFd> {
-        open_namespace_file(&PathBuf::from(format!("/proc/self/task/{thread}/ns/{}", self.file())))
+        let task = directory_of_thread(thread)?;
+        open_namespace_file(&task.join("ns").join(self.file()))
     }
 
     /// Opens the namespace of this kind that `thread` is in.
@@ -448,10 +451,10 @@ pub(crate) fn set_timer_slack(slack: u64) -> nix::Result<()> {
     nix::sys::prctl::set_timerslack(slack)
 }
 
-/// The timer slack of a thread. An error without `CAP_SYS_NICE`.
-pub(crate) fn timer_slack_of(thread: u32) -> io::Result<u64> {
+/// The timer slack of a thread, given its number in `/proc`. An error without `CAP_SYS_NICE`.
+pub(crate) fn timer_slack_of(number: u32) -> io::Result<u64> {
     // A directory of that name exists for every thread, though only those of processes are listed.
-    let slack = fs::read_to_string(format!("/proc/{thread}/timerslack_ns"))?;
+    let slack = fs::read_to_string(format!("/proc/{number}/timerslack_ns"))?;
     slack.trim_end().parse().map_err(io::Error::other)
 }
 
@@ -462,7 +465,7 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
     number.ok_or_else(|| io::Error::other("/proc/self is no number"))
 }
 
-/// The ids of a process's threads, sorted, in one listing of its directory in `/proc`.
+/// The numbers of a process's threads, sorted, in one listing of its directory in `/proc`.
 ///
 /// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that
 /// live on can be missing (measured: once in fifty listings, beside eight threads that exit).
@@ -472,8 +475,8 @@ pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
     Ok(threads)
 }
 
-/// The ids of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be among
-/// them.
+/// The numbers of a process's threads, sorted, given its directory in `/proc`. A thread that has just exited may be
+/// among them.
 ///
 /// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of
 /// `task` is two more).
@@ -541,9 +544,9 @@ pub(crate) enum TaskState {
     Exiting,
 }
 
-/// What a thread of this process is about. `None` where it is gone.
-pub(crate) fn task_state(thread: u32) -> Option<TaskState> {
-    state_of_task(Path::new(&format!("/proc/self/task/{thread}"))).ok().flatten()
+/// What a thread of this process is about, given its number in `/proc`. `None` where it is gone.
+pub(crate) fn task_state(number: u32) -> Option<TaskState> {
+    state_of_task(Path::new(&format!("/proc/self/task/{number}"))).ok().flatten()
 }
 
 /// What a task is about, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
@@ -585,5 +588,6 @@ pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
 /// A thread id that is used again gets a new inode number, so that it is not mistaken for the thread that had it
 /// before.
 pub(crate) fn task_identity(thread: Tid) -> Option<(u64, u64)> {
-    fs::metadata(format!("/proc/self/task/{thread}")).ok().map(|task| (task.dev(), task.ino()))
+    let task = fs::metadata(directory_of_thread(thread).ok()?).ok()?;
+    Some((task.dev(), task.ino()))
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys;
+use crate::sys::{self, Numbering};
 use crate::thread::{Pool, ThreadExit};
 use crate::unwind::{Payload, catch};
 
@@ -304,12 +304,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The time that a thread may take to start, where nothing tells whether there is one.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The threads of this process that are in a namespace. `None` where `/proc` does not tell.
+/// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not tell.
 fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
     let process = Path::new("/proc/self");
     let (device, inode) = (ns.id().device(), ns.id().inode());
     let is_inside = |thread: &u32| sys::net_of_task(&process.join(format!("task/{thread}"))) == Ok((device, inode));
-    Some(sys::threads_of(process).ok()?.into_iter().filter(is_inside).collect())
+    let numbering = Numbering::of_proc().ok()?;
+    let inside = sys::threads_of(process).ok()?.into_iter().filter(is_inside);
+    Some(inside.filter_map(|number| numbering.id_of(number)).collect())
 }
 
 /// What tokio panics with where it can start no thread, as the error that it is. Another panic is resumed.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::hook::{Event, Hook};
 use crate::netns::{NetNs, NetNsId};
-use crate::sys::{self, TaskState};
+use crate::sys::{self, Numbering, TaskState};
 use crate::thread::Pool;
 
 /// The directory of this process in `/proc`.
@@ -176,7 +176,10 @@ impl Audit {
         let certain = match (self.mark.load(Ordering::Relaxed), sys::timer_slack_of(thread)) {
             (mark, Ok(slack)) if mark != 0 => (slack == mark).then_some(true)?,
             // There is no mark to compare. A thread of this crate belongs to another call.
-            _ => (!Pool::of_process().roster.is_registered(thread)).then_some(false)?,
+            _ => {
+                let id = Numbering::of_proc().ok()?.id_of(thread)?;
+                (!Pool::of_process().roster.is_registered(id)).then_some(false)?
+            }
         };
         Some(Candidate { thread, certain, asleep: 0 })
     }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::holders::{Collect, Holder, search};
 use super::{NetNs, NetNsId};
 use crate::error::{Error, ErrorKind};
+use crate::sys;
 
 /// The network namespaces that can be seen: see [`NetNs::all`].
 #[derive(Clone, Debug)]
@@ -90,15 +91,16 @@ impl NetNs {
         if let Some(error) = all.limit {
             return Err(error);
         }
-        let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders)).collect();
+        let me = sys::number_in_proc().map_err(|source| Error::of_proc(operation(), source))?;
+        let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders, me)).collect();
         let unseen = all.unseen.into_iter().map(|(process, error)| Unseen { process, error }).collect();
         Ok(Inventory { namespaces, unseen })
     }
 }
 
 impl Found {
-    fn new(netns: NetNs, holders: BTreeSet<Holder>) -> Found {
-        let me = std::process::id();
+    /// `me` is the number of this process in `/proc`.
+    fn new(netns: NetNs, holders: BTreeSet<Holder>, me: u32) -> Found {
         let names = holders.iter().filter_map(|holder| match holder {
             Holder::Name { path, .. } => Some(path.clone()),
             Holder::Mount { process, path } if *process == me => Some(path.clone()),
@@ -166,7 +168,7 @@ impl Collect for All {
                     | Holder::Descriptor { process, .. }
                     | Holder::Socket { process, .. }
                     | Holder::Mount { process, .. } => process,
-                    Holder::Name { .. } => std::process::id(),
+                    Holder::Name { .. } => sys::number_in_proc().unwrap_or_default(),
                 };
                 self.unseen.entry(process).or_insert(error);
             }

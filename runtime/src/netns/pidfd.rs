@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::{NetNs, explain_thread_self};
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Kind, TaskState};
+use crate::sys::{self, Kind, Numbering, TaskState};
 
 impl NetNs {
     /// The namespace that a process is in: that of its leader (the main thread), or of another of its threads where
@@ -20,7 +20,8 @@ impl NetNs {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`]
-    /// where it belongs to another user, or may do more than the calling thread, which then needs `CAP_SYS_PTRACE`.
+    /// where it belongs to another user, or may do more than the calling thread, which then needs `CAP_SYS_PTRACE`;
+    /// [`ErrorKind::Unsupported`] for the id of a thread that is no leader where `/proc` is of another pid namespace.
     ///
     /// # Examples
     ///
@@ -82,6 +83,9 @@ impl NetNs {
 }
 
 const NO_PROCESS: &str = "there is no such process";
+
+const FOREIGN_PROC: &str = "only /proc could tell, and it has the numbers of another pid namespace; mount the /proc of \
+                            this one, or take the id of a process";
 const HAS_EXITED: &str = "the process has exited";
 
 fn has_exited(operation: &dyn Fn() -> String) -> Error {
@@ -151,6 +155,9 @@ pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Ta
         Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
         // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not to be had here.
         Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
+            if Numbering::of_proc().is_ok_and(|numbering| !numbering.is_of_ids()) {
+                return Err(Error::new(ErrorKind::Unsupported, operation(), FOREIGN_PROC));
+            }
             let directory = open_process(pid).map_err(|errno| {
                 Error::from_errno(operation(), errno)
                     .explain(|kind| (kind == ErrorKind::NotFound).then(|| NO_PROCESS.into()))

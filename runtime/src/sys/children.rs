@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use super::{ProcTask, restarted};
+use super::{Numbering, ProcTask, restarted};
 
 /// The end of a child, which is not consumed. Children of other threads are not seen.
 const END_OF_OWN: WaitPidFlag =
@@ -31,7 +31,9 @@ pub(crate) fn of_current_thread() -> Vec<u32> {
         return Vec::new();
     }
     let list = fs::read_to_string(ProcTask::Me.proc_path().join("children")).unwrap_or_default();
-    list.split_ascii_whitespace().filter_map(|process| process.parse().ok()).collect()
+    let Ok(numbering) = Numbering::of_proc() else { return Vec::new() };
+    let numbers = list.split_ascii_whitespace().filter_map(|number| number.parse().ok());
+    numbers.filter_map(|number| numbering.id_of(number)).collect()
 }
 
 fn end_of(process: u32, flags: WaitPidFlag) -> nix::Result<WaitStatus> {

@@ -15,11 +15,27 @@ use nix::sys::stat::{self, Mode};
 use nix::sys::statvfs::{self, FsFlags};
 use nix::unistd;
 
-use super::{Kind, ProcTask, identity, mount_of, restarted, setns, unescaped_path};
+use super::{Kind, ProcTask, Tid, directory_of_thread, identity, mount_of, restarted, setns, unescaped_path};
 
 /// A descriptor for look-ups (`O_PATH`) of what a path leads to, links followed.
 pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
     restarted(|| fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
+/// The directory in `/proc` of a thread of this process, for look-ups. It leads to this very thread, whatever is
+/// mounted on `/proc` later and whatever root the calling thread has then.
+pub(crate) fn open_directory_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
+    open_for_lookup(&directory_of_thread(thread)?)
+}
+
+/// The root of a thread, given its directory in `/proc`.
+pub(crate) fn root_of_task(task: impl AsFd) -> nix::Result<OwnedFd> {
+    restarted(|| fcntl::openat(task.as_fd(), "root", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
+/// The path of a thread's root as the calling thread sees it, given the directory of that thread in `/proc`.
+pub(crate) fn path_of_root_of_task(task: impl AsFd) -> nix::Result<PathBuf> {
+    fcntl::readlinkat(task.as_fd(), "root").map(PathBuf::from)
 }
 
 /// The calling thread's working directory, where it can be reached from its root.

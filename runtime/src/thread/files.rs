@@ -6,14 +6,14 @@
 //!
 //! **Promised:** after [`OwnFiles::follow`] the thread has the root that the process has. After [`OwnFiles::restore`]
 //! it is in home's mount namespace, with the root that it last followed the process to, at that root, and with the
-//! umask that it began with, whatever a body did to any of these. It holds no directory but that root.
+//! umask that it began with, whatever a body did to any of these. It holds no directory but that root
+//! and one in `/proc`.
 //!
 //! **What breaks otherwise:** a thread that a body starts shares the `fs_struct` of the body's thread. The kernel then
 //! refuses to take that thread back to home's mount namespace alone; together with other namespaces it does not refuse,
 //! and takes root and working directory of the body's thread *and of the other one* home. So the `fs_struct` is left to
 //! the other thread first.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::netns::mounts::explain_entering_mounts;
-use crate::sys;
+use crate::sys::{self, Tid};
 
 /// See the [module's documentation](self).
 pub(super) struct OwnFiles {
@@ -32,12 +32,17 @@ pub(super) struct OwnFiles {
     /// The root at home, where that is not the root of the mount namespace.
     root: Option<OwnedFd>,
     umask: Mode,
+    /// The directory in `/proc` of a thread that has the root of the process.
+    sharer: OwnedFd,
 }
 
 impl OwnFiles {
-    /// Has the calling thread, which is at home, stop sharing. Fails where it could not come back from a view.
-    pub(super) fn take() -> Result<OwnFiles, Error> {
+    /// Has the calling thread, which is at home, stop sharing with `sharer`. Fails where it could not come back from a
+    /// view, or could not follow the process.
+    pub(super) fn take(sharer: Tid) -> Result<OwnFiles, Error> {
         let failed = |what: &str, errno| Error::from_errno(format!("prepare a thread for views: {what}"), errno);
+        let sharer = sys::files::open_directory_of_thread(sharer)
+            .map_err(|errno| failed("open the template thread's directory in /proc", errno))?;
         sys::unshare(CloneFlags::CLONE_FS)
             .map_err(|errno| failed("stop sharing root and working directory (unshare)", errno))?;
         let mount_namespace =
@@ -46,23 +51,22 @@ impl OwnFiles {
             .map_err(|errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts))?;
         let umask = sys::files::set_umask(Mode::empty());
         sys::files::set_umask(umask);
-        Ok(OwnFiles { mount_namespace, root, umask })
+        Ok(OwnFiles { mount_namespace, root, umask, sharer })
     }
 
-    /// Takes the calling thread, which is at home, to the root that the process has now, which is found at a path.
+    /// Takes the calling thread, which is at home, to the root that the process has now. Fails where the kernel does
+    /// not tell which root that is.
     ///
     /// **Why:** the process may call `chroot(2)` while the thread is idle. A view that is made by the thread afterwards
     /// would show what is outside of the new root.
-    pub(super) fn follow(&mut self, root_of_process: &Path) -> Result<(), Error> {
+    pub(super) fn follow(&mut self) -> Result<(), Error> {
         // As seen from the root of the mount namespace, which a thread with no other root has.
-        let is_there = fs::read_link(root_of_process).is_ok_and(|seen| seen == Path::new("/"));
+        let is_there = sys::files::path_of_root_of_task(&self.sharer).is_ok_and(|seen| seen == Path::new("/"));
         if is_there && self.root.is_none() {
             return Ok(());
         }
         let failed = |errno| Error::from_errno("follow the process to its root (chroot)", errno);
-        // Where the thread sees no /proc, the process has had this root since the thread came here, or has left it in
-        // a way that cannot be seen.
-        let Ok(root) = sys::files::open_for_lookup(root_of_process) else { return Ok(()) };
+        let root = sys::files::root_of_task(&self.sharer).map_err(failed)?;
         let here = sys::files::open_for_lookup(Path::new("/")).map_err(failed)?;
         if !sys::files::is_same_place(&here, &root) {
             sys::files::change_root(&root).map_err(failed)?;

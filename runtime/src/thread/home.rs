@@ -335,8 +335,9 @@ impl Home {
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure
     /// only: it reads `/proc`, which must be the one that the template sees.
     fn is_where_thread_is(&self) -> bool {
+        let Ok(template) = sys::directory_of_thread(self.template) else { return false };
         let same = |kind: &Kind| {
-            let of_template = sys::namespace_of_thread(self.template, *kind);
+            let of_template = sys::namespace_of_task(&template, *kind);
             match (sys::namespace_of(ProcTask::Me, *kind), of_template) {
                 (Ok(here), Ok(home)) => here == home,
                 // A kernel without this kind.
@@ -352,9 +353,10 @@ impl Home {
         self.sees_same_files() && netns.is_current().unwrap_or(false)
     }
 
-    /// Where the root of the process is found: the template shares it with all threads that have none of their own.
-    pub(super) fn root_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/task/{}/root", self.template))
+    /// The thread whose root is that of the process: the template shares it with all threads that have none of their
+    /// own.
+    pub(super) fn template(&self) -> Tid {
+        self.template
     }
 
     /// Whether the calling thread shares root and mount namespace with the template, as far as the kernel tells.
@@ -407,9 +409,12 @@ impl Home {
         if !self.compares_semaphore_undo {
             return Ok(());
         }
-        let ipc = |thread| sys::namespace_of_thread(thread, Kind::Ipc).ok();
+        let has_other_ipc_namespace = || {
+            let task = sys::directory_of_thread(thread).ok();
+            task.and_then(|task| sys::namespace_of_task(&task, Kind::Ipc).ok()) != self.ipc_namespace
+        };
         self.share(Resource::SemaphoreUndo, thread, Change::SemaphoreUndo).map_err(|change| match change {
-            Change::SemaphoreUndo if ipc(thread) != ipc(self.template) => Change::Namespace,
+            Change::SemaphoreUndo if has_other_ipc_namespace() => Change::Namespace,
             change => change,
         })
     }

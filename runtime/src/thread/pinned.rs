@@ -284,9 +284,9 @@ impl PinnedThread {
     /// process has now.
     fn take_own_files(&mut self) -> Result<(), Error> {
         if let Some(own) = &mut self.own_files {
-            return own.follow(&self.home.root_path());
+            return own.follow();
         }
-        self.own_files = Some(OwnFiles::take()?);
+        self.own_files = Some(OwnFiles::take(self.home.template())?);
         Ok(())
     }
 

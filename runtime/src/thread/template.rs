@@ -33,7 +33,7 @@ use super::role::Role;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Capabilities, Kind, ProcTask, Tid};
+use crate::sys::{self, Capabilities, Kind, Numbering, ProcTask, Tid};
 
 /// How the template's namespaces are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,17 +155,21 @@ impl From<Refusal<'_>> for Error {
     }
 }
 
+/// The numbers in `/proc` of all threads but the calling one, the main thread and pinned ones.
+fn others(roster: &Roster) -> io::Result<Vec<u32>> {
+    let not_others = [sys::current_tid(), sys::process_id()].map(|thread| thread.as_raw().unsigned_abs());
+    let is_other = |thread: u32| !not_others.contains(&thread) && !roster.is_registered(thread);
+    let numbering = Numbering::of_proc()?;
+    let mut numbers = sys::threads_at_a_look(Path::new("/proc/self"))?;
+    numbers.retain(|number| numbering.id_of(*number).is_some_and(is_other));
+    Ok(numbers)
+}
+
 /// Makes the calling thread, the template, which has inherited from the first caller, like the process's main thread.
 fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> Result<(), Error> {
     sys::attributes::reset_floating_point();
     let leader = sys::process_id();
-    let others = || {
-        let me = sys::current_tid().as_raw().unsigned_abs();
-        let leader = leader.as_raw().unsigned_abs();
-        let mut threads = sys::threads_at_a_look(Path::new("/proc/self")).unwrap_or_default();
-        threads.retain(|thread| *thread != me && *thread != leader && !roster.is_registered(*thread));
-        threads
-    };
+    let others = || others(roster).unwrap_or_default();
     match (home, settle) {
         (Some(home), _) => home.restore()?,
         (None, Settle::AsTheMainThreadIs) => {}

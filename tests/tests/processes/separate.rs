@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rstest::rstest;
+
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -52,4 +54,16 @@ fn an_address_without_a_family_is_followed_by_the_next_one() {
 #[test]
 fn a_change_is_seen_by_a_process_whose_first_call_was_traced() {
     passes(env!("CARGO_BIN_EXE_traced"), &[]);
+}
+
+#[rstest]
+#[case::home_is_found_during_a_visit("home")]
+#[case::a_thread_at_home_is_not_poisoned("restore")]
+#[case::a_thread_whose_child_runs_does_not_expire("child")]
+#[case::a_view_has_the_new_root("root")]
+#[case::own_mounts_are_names("inventory")]
+#[case::pinned_threads_are_no_strays("stray")]
+#[case::a_thread_is_not_taken_for_another("thread")]
+fn in_a_pid_namespace_with_the_proc_of_the_parent(#[case] case: &str) {
+    passes(env!("CARGO_BIN_EXE_pid_namespace"), &[case]);
 }
