@@ -180,13 +180,17 @@ impl NetNs {
 
     /// Opens a file and checks it. The error says what an ordinary file in its place means.
     fn open<O: Into<String>>(path: &Path, operation: impl Fn() -> O) -> Result<NetNs, Error> {
+        // No namespace is at that path, as where nothing is.
+        let leads_nowhere = |errno, why: &str| {
+            let error = Error::from_errno(operation(), errno).with_kind(ErrorKind::NotFound);
+            error.explain_missing(path).explain(|_| Some(why.to_owned()))
+        };
         let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
             // A socket, or a device without a driver, cannot be opened; and it is there.
             Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
-            // No namespace is at that path, as where nothing is.
-            Errno::ENOTDIR => Error::from_errno(operation(), errno)
-                .with_kind(ErrorKind::NotFound)
-                .explain(|_| Some("a part of the path is a file where a directory is expected".into())),
+            Errno::ENOTDIR => leads_nowhere(errno, "a part of the path is a file where a directory is expected"),
+            Errno::ELOOP => leads_nowhere(errno, "the path leads through too many symbolic links"),
+            Errno::ENAMETOOLONG => leads_nowhere(errno, "a part of the path is too long"),
             _ => Error::from_errno(operation(), errno).explain_missing(path),
         })?;
         NetNs::checked(fd, operation)
