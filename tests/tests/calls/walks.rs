@@ -168,7 +168,7 @@ impl Drop for Dropped<'_> {
 type Walk = fn(Vec<Dropped<'_>>, &(dyn Fn(Dropped<'_>) + Sync)) -> bool;
 
 const WALKS: [Walk; 2] = [
-    |items, f| walk(items, |item| f(item)).unwrap().iter().all(Result::is_ok),
+    |items, f| walk(items, f).unwrap().iter().all(Result::is_ok),
     |items, f| par_walk(items, 1, f).unwrap().iter().all(Result::is_ok),
 ];
 
