@@ -8,8 +8,8 @@ use syn::punctuated::Punctuated;
 use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Error, Expr, FnArg, GenericArgument, Pat, PatIdent, PatType, Path, PathArguments, Result, ReturnType,
-    Signature, Token, Type, TypeParamBound, TypeTraitObject, Visibility, braced, token,
+    Attribute, Block, Error, Expr, FnArg, GenericArgument, Item, Pat, PatIdent, PatType, Path, PathArguments, Result,
+    ReturnType, Signature, Stmt, Token, Type, TypeParamBound, TypeTraitObject, Visibility, braced, token,
 };
 
 use crate::args::{ErrorAction, Target};
@@ -90,18 +90,19 @@ impl Function {
     }
 
     /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By
-    /// type, the compiler decides that too.
+    /// type, the compiler decides that too. A method is no test.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
         match (&self.value(), action) {
+            _ if self.sig.receiver().is_some() => false,
             (ReturnType::Default, ErrorAction::Panic) | (_, ErrorAction::ByType) => true,
             (ReturnType::Type(_, ty), ErrorAction::Return) => is_result_of_unit(ty),
             _ => false,
         }
     }
 
-    /// Whether the body names `self`, also inside a macro call.
+    /// Whether the body names `self`, also inside a macro call. An item in the body has a `self` of its own.
     pub(crate) fn body_mentions_self(&self) -> bool {
-        mentions(&self.statements, &|word| word == "self")
+        mentions(&without_items(&self.statements), &|word| word == "self")
     }
 
     /// Whether `#[track_caller]` may be added, and is not there already.
@@ -333,6 +334,23 @@ fn mentions(tokens: &TokenStream, wanted: &dyn Fn(&Ident) -> bool) -> bool {
         TokenTree::Group(group) => mentions(&group.stream(), wanted),
         TokenTree::Punct(_) | TokenTree::Literal(_) => false,
     })
+}
+
+/// The statements without the items among them, but for definitions of macros. As they are where they cannot be parsed.
+fn without_items(statements: &TokenStream) -> TokenStream {
+    struct RemoveItems;
+
+    impl VisitMut for RemoveItems {
+        fn visit_block_mut(&mut self, block: &mut Block) {
+            block.stmts.retain(|statement| !matches!(statement, Stmt::Item(item) if !matches!(item, Item::Macro(_))));
+            syn::visit_mut::visit_block_mut(self, block);
+        }
+    }
+
+    let Ok(stmts) = Block::parse_within.parse2(statements.clone()) else { return statements.clone() };
+    let mut block = Block { brace_token: token::Brace::default(), stmts };
+    RemoveItems.visit_block_mut(&mut block);
+    block.into_token_stream()
 }
 
 fn mentions_as_token(tokens: &TokenStream, names: &[Ident]) -> bool {

@@ -23,7 +23,8 @@ pub enum ErrorKind {
     NotANetNs,
     /// A socket was expected.
     NotASocket,
-    /// Not a name that `/run/netns` can hold: see [`NetNs::from_name`](crate::NetNs::from_name).
+    /// Not a name that `/run/netns` can hold: see [`NetNs::from_name`](crate::NetNs::from_name). Or not a path: it
+    /// contains a NUL byte.
     InvalidName,
     /// A namespace of that name exists already.
     AlreadyExists,

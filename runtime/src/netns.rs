@@ -123,14 +123,15 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`], [`ErrorKind::NotANetNs`], [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`].
+    /// [`ErrorKind::NotFound`], [`ErrorKind::NotANetNs`], [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`];
+    /// [`ErrorKind::InvalidName`] where the path contains a NUL byte.
     pub fn from_path(path: impl AsRef<Path>) -> Result<NetNs, Error> {
         let path = path.as_ref();
         NetNs::open(path, || format!("open the network namespace {}", path.display()))
     }
 
     /// The namespace that a descriptor is open on, such as one received over a socket. A process descriptor stands
-    /// for the namespace of its process: see [`NetNs::from_pidfd`].
+    /// for the namespace of its process: see [`NetNs::from_pidfd`]. A descriptor of a path alone (`O_PATH`) is opened.
     ///
     /// # Errors
     ///
@@ -140,6 +141,11 @@ impl NetNs {
         let operation = || "use a descriptor as a network namespace".to_owned();
         if sys::is_pidfd(&fd) {
             return pidfd::of_pidfd(fd.as_fd(), &operation);
+        }
+        if sys::is_path_only(&fd) && sys::is_namespace_file(&fd) == Ok(true) {
+            // Neither `ioctl(2)` nor `setns(2)` takes it.
+            let opened = sys::open_namespace_file(&sys::path_of_descriptor(&fd));
+            return NetNs::checked(opened.map_err(|errno| of_calling_thread(&operation(), errno))?, operation);
         }
         NetNs::checked(fd, operation)
     }
@@ -183,15 +189,23 @@ impl NetNs {
 
     /// Opens a file and checks it. The error says what an ordinary file in its place means.
     fn open<O: Into<String>>(path: &Path, operation: impl Fn() -> O) -> Result<NetNs, Error> {
-        let fd = sys::open_namespace_file(path).map_err(|errno| match errno {
-            // A socket, or a device without a driver, cannot be opened; and it is there.
-            Errno::ENXIO | Errno::ENODEV => not_a_netns(operation(), &format!("it cannot be opened ({errno})")),
-            // No namespace is at that path, as where nothing is.
-            Errno::ENOTDIR => Error::from_errno(operation(), errno)
-                .with_kind(ErrorKind::NotFound)
-                .explain(|_| Some("a part of the path is a file where a directory is expected".into())),
+        names::check_path(path, &operation)?;
+        // No namespace is at that path, as where nothing is.
+        let leads_nowhere = |errno, why: &str| {
+            let error = Error::from_errno(operation(), errno).with_kind(ErrorKind::NotFound);
+            error.explain_missing(path).explain(|_| Some(why.to_owned()))
+        };
+        let failed = |errno| match errno {
+            Errno::ENOTDIR => leads_nowhere(errno, "a part of the path is a file where a directory is expected"),
+            Errno::ELOOP => leads_nowhere(errno, "the path leads through too many symbolic links"),
+            Errno::ENAMETOOLONG => leads_nowhere(errno, "a part of the path is too long"),
             _ => Error::from_errno(operation(), errno).explain_missing(path),
-        })?;
+        };
+        // Nothing else is opened: that would let the writer of a FIFO go on, and set some devices to work.
+        if !sys::leads_to_namespace_file(path).map_err(failed)? {
+            return Err(not_a_namespace(operation(), sys::is_ordinary_file_at(path)));
+        }
+        let fd = sys::open_namespace_file(path).map_err(failed)?;
         NetNs::checked(fd, operation)
     }
 
@@ -199,13 +213,7 @@ impl NetNs {
     pub(crate) fn checked<O: Into<String>>(fd: OwnedFd, operation: impl Fn() -> O) -> Result<NetNs, Error> {
         let failed = |errno| Error::from_errno(operation(), errno);
         if !sys::is_namespace_file(&fd).map_err(failed)? {
-            let what = if sys::is_ordinary_file(&fd) {
-                "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace \
-                 does not show it (`NetNs::delete_named` removes it)"
-            } else {
-                "no file of a namespace"
-            };
-            return Err(not_a_netns(operation(), what));
+            return Err(not_a_namespace(operation(), sys::is_ordinary_file(&fd)));
         }
         match sys::namespace_type(&fd).map_err(failed)? {
             CloneFlags::CLONE_NEWNET => {}
@@ -258,6 +266,17 @@ fn kind_of_namespace(kind: CloneFlags) -> &'static str {
         CloneFlags::CLONE_NEWUTS => "a UTS namespace",
         _ => "a namespace of another kind",
     }
+}
+
+/// What is no namespace at all.
+fn not_a_namespace(operation: impl Into<String>, is_ordinary_file: bool) -> Error {
+    let what = if is_ordinary_file {
+        "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \
+         show it (`NetNs::delete_named` removes it)"
+    } else {
+        "no file of a namespace"
+    };
+    not_a_netns(operation, what)
 }
 
 fn not_a_netns(operation: impl Into<String>, what: &str) -> Error {

@@ -2,6 +2,7 @@
 //! whose version is pinned to this one's.
 
 use std::io::{self, Write};
+use std::thread;
 
 #[cfg(feature = "tokio")]
 use crate::async_call;
@@ -308,10 +309,21 @@ fn skips(test: &str, error: &Error) -> bool {
         ErrorKind::LimitReached => error.errno() == nix::errno::Errno::ENOSPC,
         _ => false,
     };
-    let skips = cannot_make_namespaces && std::env::var_os("IN_NETNS_SKIP").is_some_and(|value| value == "1");
+    let is_asked_for = || std::env::var_os("IN_NETNS_SKIP").is_some_and(|value| value == "1");
+    let skips = cannot_make_namespaces && is_asked_for() && is_running(test);
     if skips {
         // Not `eprintln!`: libtest captures its output, and shows that of failed tests only.
         let _ = writeln!(io::stderr(), "in-netns: skipped {test} (IN_NETNS_SKIP=1): {error}");
     }
     skips
+}
+
+/// Whether the calling thread runs this test, and not a function of another test. The attribute cannot see a `#[test]`
+/// above it, but libtest names each thread after its test. A case of a test with several has a name below the test's.
+/// With `--test-threads=1` all tests run on the main thread.
+fn is_running(test: &str) -> bool {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or_default();
+    let below = test.split_once("::").and_then(|(_crate, test)| name.strip_prefix(test));
+    name == "main" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }

@@ -51,10 +51,10 @@ pub(crate) use numbers::{Numbering, directory_of_thread};
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities, LOADS_NAME_MODULES, NamespaceHandle,
-    ParentDeathSignal, Resource, bring_loopback_up, capabilities_of, configure_name_services, first_mount, futex_wait,
-    futex_wake, has_marked_descriptor_table, has_mount, keep_library_loaded, mark_descriptor_table, namespace_number,
-    namespace_type, netns_of_pidfd, netns_of_socket, owning_user_namespace, pidfd_of_thread as pidfd_where_harmless,
-    set_capabilities, share as share_where_harmless, spawn_detached,
+    ParentDeathSignal, Resource, SOCKET_FAMILIES, bring_loopback_up, capabilities_of, configure_name_services,
+    first_mount, futex_wait, futex_wake, has_marked_descriptor_table, has_mount, keep_library_loaded,
+    mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd, netns_of_socket, owning_user_namespace,
+    pidfd_of_thread as pidfd_where_harmless, set_capabilities, share as share_where_harmless, spawn_detached,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -154,6 +154,11 @@ pub(crate) fn path_of_descriptor(fd: impl AsFd) -> PathBuf {
     format!("/proc/thread-self/fd/{}", fd.as_fd().as_raw_fd()).into()
 }
 
+/// Whether a path leads to a descriptor of the calling thread: whether its files in `/proc` are there.
+pub(crate) fn has_descriptor_files() -> bool {
+    inode_of(Path::new("/proc/thread-self/fd")).is_ok()
+}
+
 /// Mounts what a descriptor is open on, with what is mounted below it, over what another one is open on (`mount(2)`
 /// with `MS_BIND`).
 pub(crate) fn bind_mount(source: impl AsFd, target: impl AsFd) -> nix::Result<()> {
@@ -200,10 +205,28 @@ pub(crate) fn is_namespace_file(fd: impl AsFd) -> nix::Result<bool> {
     Ok(restarted(|| statfs::fstatfs(fd.as_fd()))?.filesystem_type() == NSFS_MAGIC)
 }
 
+/// As [`is_namespace_file`], of what a path leads to. Opens nothing.
+pub(crate) fn leads_to_namespace_file(path: &Path) -> nix::Result<bool> {
+    Ok(restarted(|| statfs::statfs(path))?.filesystem_type() == NSFS_MAGIC)
+}
+
 /// Whether the descriptor is of an ordinary file: no directory, device, socket or pipe.
 pub(crate) fn is_ordinary_file(fd: impl AsFd) -> bool {
-    stat::fstat(fd)
-        .is_ok_and(|file| stat::SFlag::from_bits_truncate(file.st_mode) & stat::SFlag::S_IFMT == stat::SFlag::S_IFREG)
+    stat::fstat(fd).is_ok_and(is_ordinary)
+}
+
+/// As [`is_ordinary_file`], of what a path leads to.
+pub(crate) fn is_ordinary_file_at(path: &Path) -> bool {
+    restarted(|| stat::stat(path)).is_ok_and(is_ordinary)
+}
+
+fn is_ordinary(file: stat::FileStat) -> bool {
+    stat::SFlag::from_bits_truncate(file.st_mode) & stat::SFlag::S_IFMT == stat::SFlag::S_IFREG
+}
+
+/// Whether the descriptor stands for a path, and the file is not open (`O_PATH`).
+pub(crate) fn is_path_only(fd: impl AsFd) -> bool {
+    fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_PATH))
 }
 
 /// Whether the descriptor is one of a process or a thread (`pidfd_open(2)`).

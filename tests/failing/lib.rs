@@ -39,6 +39,17 @@ mod tests {
         Ok(())
     }
 
+    /// No test: where it cannot have its namespace, that is its error.
+    #[in_netns(new)]
+    fn helper() -> Result<(), in_netns::Error> {
+        Ok(())
+    }
+
+    #[test]
+    fn passes_with_a_helper() {
+        helper().unwrap();
+    }
+
     #[test]
     #[ignore = "and so it is not run"]
     #[in_netns(new)]

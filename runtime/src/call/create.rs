@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sched::CloneFlags;
 
 use crate::call::pinned;
@@ -117,7 +119,6 @@ pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(Ne
     pinned(|_| {
         sys::unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
-        // Any socket can carry the request. This one needs no address family except IPv4.
         let socket = loopback_up()
             .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
         // The socket knows its namespace, and takes half the time that the file in `/proc` takes.
@@ -136,8 +137,8 @@ fn create(reserved: Reserved) -> Result<NetNs, Error> {
 
 /// Brings up the loopback in the calling thread's namespace, by the socket that is returned.
 fn loopback_up() -> nix::Result<OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let carrier = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = |family| sys::socket::create_socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+    let carrier = sys::SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;
     sys::bring_loopback_up(&carrier)?;
     Ok(carrier)
 }

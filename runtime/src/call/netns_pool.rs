@@ -183,8 +183,9 @@ impl NetNsPoolBuilder {
     /// Sets what is done with each namespace before it is given. The closure returns nothing, or a `Result` whose
     /// error is any that converts into a [`Box<dyn Error + Send + Sync>`](std::error::Error).
     ///
-    /// It is called on the thread of the pool, which is a pinned one, at home: it enters the namespace by
-    /// [`NetNs::run`] and the other calls. The runtime of tokio and the dispatcher of `tracing` that are current where
+    /// It is called on a pinned thread at home, as the closure of [`pinned`](crate::pinned) is, one call after another:
+    /// it enters the namespace by [`NetNs::run`] and the other calls. The thread is restored and inspected afterwards.
+    /// The runtime of tokio and the dispatcher of `tracing` that are current where
     /// the pool is built are current in it. Where it needs a namespace besides its own, it makes one: taking one from
     /// its own pool is an error.
     ///

@@ -66,7 +66,11 @@ where
 {
     // The iterator is the caller's code, and runs on the caller's thread.
     let items: Vec<I::Item> = items.into_iter().collect();
-    pinned(move |thread| items.into_iter().map(|item| visit(thread, item, &mut f)).collect())
+    let mut seen = Vec::with_capacity(items.len());
+    // Borrowed, so that what a panic leaves is dropped on this thread as well.
+    let mut rest = items.into_iter();
+    pinned(|thread| seen.extend(rest.by_ref().map(|item| visit(thread, item, &mut f))))?;
+    Ok(seen.into_iter().map(without_item).collect())
 }
 
 /// As [`walk`], on several pinned threads at once.
@@ -109,13 +113,13 @@ where
     let queue = Mutex::new(items.into_iter().enumerate());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let walk_on = || {
+        let mut seen = Vec::new();
         pinned(|thread| {
-            let mut seen = Vec::new();
             while let Some((at, item)) = next() {
                 seen.push((at, visit(thread, item, &f)));
             }
-            seen
-        })
+        })?;
+        Ok::<_, Error>(seen)
     };
     let context = Context::of_caller();
 
@@ -147,18 +151,25 @@ where
         Some(error) if seen.len() < count => Err(error),
         _ => {
             seen.sort_unstable_by_key(|(at, _)| *at);
-            Ok(seen.into_iter().map(|(_, result)| result).collect())
+            Ok(seen.into_iter().map(|(_, result)| without_item(result)).collect())
         }
     }
 }
 
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
-/// code.
-fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, Error> {
-    thread.enter_checked(item.as_ref().as_target())?;
+/// code. The item comes back: its destructor is user code, and must run on the caller's thread.
+fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, (Error, T)> {
+    if let Err(error) = thread.enter_checked(item.as_ref().as_target()) {
+        return Err((error, item));
+    }
     let process = ProcessMark::current();
     let value = f(item);
     // The rest of the walk is the parent's.
     process.end_child();
     Ok(value)
+}
+
+/// Drops an item that was refused, on the caller's thread.
+fn without_item<T, R>(visited: Result<R, (Error, T)>) -> Result<R, Error> {
+    visited.map_err(|(error, _item)| error)
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use super::names::canonical_directories;
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::sys;
+use crate::sys::{self, TaskState, Tid};
 
 /// Something that keeps a network namespace alive. [`NetNs::holders`] lists them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +94,10 @@ impl NetNs {
     /// - processes of other users, where the caller lacks `CAP_SYS_PTRACE`, and those that this `/proc` does not show;
     /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks
     ///   `CAP_NET_ADMIN` over their namespace;
+    /// - descriptors and mounts of a thread that has a table of descriptors or a mount namespace of its own (`unshare(2)`
+    ///   with `CLONE_FILES` or `CLONE_NEWNS`), in this process too: those of one thread are looked at, which is the leader
+    ///   as long as it runs;
+    /// - sockets of a process whose leader has exited, before Linux 6.9;
     /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is
     ///   closed and which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
     ///
@@ -199,10 +203,14 @@ impl<C: Collect> Search<'_, C> {
     /// A process that is gone has nothing to show.
     fn process(&mut self, process: u32) {
         let directory = PathBuf::from(format!("/proc/{process}"));
-        // Descriptors first: what the search itself opens is not among them then.
-        self.descriptors(process, &directory);
-        self.threads(process, &directory);
-        self.mounts(process, &directory);
+        let threads = sys::threads_of(&directory);
+        let threads = self.seen(process, threads).unwrap_or_default();
+        if let Some((thread, directory)) = living_thread(process, &directory, &threads) {
+            // Descriptors first: what the search itself opens is not among them then.
+            self.descriptors(process, thread, &directory);
+            self.mounts(process, &directory);
+        }
+        self.threads(process, &directory, &threads);
     }
 
     /// What `/proc` shows of a process, if it is there and may be looked at.
@@ -216,9 +224,8 @@ impl<C: Collect> Search<'_, C> {
             .ok()
     }
 
-    fn threads(&mut self, process: u32, directory: &Path) {
-        let threads = sys::threads_of(directory);
-        for thread in self.seen(process, threads).unwrap_or_default() {
+    fn threads(&mut self, process: u32, directory: &Path, threads: &[u32]) {
+        for &thread in threads {
             let task = directory.join(format!("task/{thread}"));
             let file = task.join("ns/net");
             let link = fs::read_link(&file);
@@ -230,7 +237,7 @@ impl<C: Collect> Search<'_, C> {
         }
     }
 
-    fn descriptors(&mut self, process: u32, directory: &Path) {
+    fn descriptors(&mut self, process: u32, thread: u32, directory: &Path) {
         // Only then does `pidfd_open` mean the same process by the same number.
         let can_ask = self.me == sys::process_id().as_raw().unsigned_abs();
         let mut pidfd = None;
@@ -246,7 +253,7 @@ impl<C: Collect> Search<'_, C> {
                 }
             } else if can_ask && target.starts_with("socket:[") {
                 // One for all of them, and none for a process without sockets.
-                let pidfd = pidfd.get_or_insert_with(|| sys::pidfd_of_process(process));
+                let pidfd = pidfd.get_or_insert_with(|| pidfd_of(process, thread));
                 let socket = pidfd.as_ref().ok().and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd).ok());
                 let Some(Ok(ns)) = socket.map(NetNs::of_socket) else { continue };
                 let link = ns.to_string();
@@ -286,4 +293,21 @@ impl<C: Collect> Search<'_, C> {
         let (_, shown) = self.directories.iter().find(|(canonical, _)| canonical == directory)?;
         Some(Holder::Name { path: shown.join(&name), name })
     }
+}
+
+/// The thread that shows what the threads of a process share, and its directory: the leader, or another one where that
+/// has exited and shows nothing.
+fn living_thread(process: u32, directory: &Path, threads: &[u32]) -> Option<(u32, PathBuf)> {
+    let task = |thread| directory.join(format!("task/{thread}"));
+    let is_alive = |thread: &u32| !matches!(sys::state_of_task(&task(*thread)), Ok(None | Some(TaskState::Exiting)));
+    let living = threads.iter().copied().find(is_alive)?;
+    Some((living, if living == process { directory.to_owned() } else { task(living) }))
+}
+
+fn pidfd_of(process: u32, thread: u32) -> nix::Result<OwnedFd> {
+    if thread == process {
+        return sys::pidfd_of_process(process);
+    }
+    let thread = i32::try_from(thread).map_err(|_| Errno::ESRCH)?;
+    sys::pidfd_of_thread(Tid::from_raw(thread))
 }

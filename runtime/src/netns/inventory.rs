@@ -55,7 +55,8 @@ impl NetNs {
     ///
     /// It is a snapshot, made by reading all of `/proc`: what comes or goes meanwhile may be missing or listed. Each
     /// namespace is opened, so the limit on descriptors (`ulimit -n`) must have room for all of them. What cannot be
-    /// seen at all is described at [`NetNs::holders`].
+    /// seen at all is described at [`NetNs::holders`]. A namespace that only mounts keep is not listed where another
+    /// mount covers each of them: no path leads to it.
     ///
     /// # Errors
     ///

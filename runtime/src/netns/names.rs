@@ -78,7 +78,7 @@ impl Names {
     ///
     /// As [`NetNs::from_name`].
     pub fn open(&self, name: &str) -> Result<NetNs, Error> {
-        check_name(name, "open")?;
+        self.check(name, "open")?;
         let path = self.path_of(name);
         NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display())).map_err(|error| {
             error.explain(|kind| {
@@ -95,8 +95,10 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`].
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`]; [`ErrorKind::InvalidName`] where the path of the
+    /// directory contains a NUL byte.
     pub fn list(&self) -> Result<Vec<String>, Error> {
+        check_path(&self.directory, || format!("list {}", self.directory.display()))?;
         let names = sys::restarted(|| match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
             entries => {
@@ -115,10 +117,11 @@ impl Names {
     ///
     /// As [`NetNs::delete_named`].
     pub fn delete(&self, name: &str) -> Result<(), Error> {
-        check_name(name, "delete")?;
+        self.check(name, "delete")?;
         let path = self.path_of(name);
         let operation = || format!("delete the network namespace `{name}` ({})", path.display());
         let failed = |errno| Error::from_errno(operation(), errno).explain_missing(&path).explain_making();
+        let by_descriptor = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_making();
         let refused = |what: &str| not_a_netns(operation(), &format!("{what}, which is left as it is"));
 
         let directory = sys::open_directory(&self.directory).map_err(failed)?;
@@ -132,9 +135,9 @@ impl Names {
             found = true;
             if sys::is_namespace_file(&entry).map_err(failed)? {
                 // An entry is opened without access to it; to ask for its type takes an open file.
-                let namespace = sys::open_namespace_file(&sys::path_of_descriptor(&entry)).map_err(failed)?;
+                let namespace = sys::open_namespace_file(&sys::path_of_descriptor(&entry)).map_err(by_descriptor)?;
                 NetNs::checked(namespace, || format!("{} as a network namespace", operation()))?;
-                sys::detach_mount(&entry).map_err(failed)?;
+                sys::detach_mount(&entry).map_err(by_descriptor)?;
                 continue;
             }
             match sys::remove_file_at(&directory, name) {
@@ -158,13 +161,23 @@ impl Names {
 
     /// Takes a name: makes the directory ready, and the file.
     pub(crate) fn reserve(&self, name: &str) -> Result<Reserved, Error> {
-        check_name(name, "create")?;
+        self.check(name, "create")?;
         let path = self.path_of(name);
         let operation = format!("create the network namespace `{name}` ({})", path.display());
         let failed = |errno| Error::from_errno(operation.clone(), errno).explain_missing(&path).explain_making();
-        let directory = self.ready_directory().map_err(failed)?;
+        let directory = self.ready_directory().map_err(|errno| {
+            explain_descriptor_files(Error::from_errno(operation.clone(), errno))
+                .explain_missing(&path)
+                .explain_making()
+        })?;
         let file = sys::create_file_at(&directory, name).map_err(failed)?;
         Ok(Reserved { directory, name: name.to_owned(), file: Some(file), operation })
+    }
+
+    /// Refuses what cannot be a name here. Nothing has been touched when this fails.
+    fn check(&self, name: &str, verb: &str) -> Result<(), Error> {
+        check_name(name, verb)?;
+        check_path(&self.directory, || format!("{verb} the network namespace `{name}` in {}", self.directory.display()))
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
@@ -228,6 +241,14 @@ fn check_name(name: &str, verb: &str) -> Result<(), Error> {
         _ if name.len() > LONGEST_NAME => refuse("the name is longer than 255 bytes"),
         _ => Ok(()),
     }
+}
+
+/// Refuses a path that the kernel cannot be asked about.
+pub(super) fn check_path<O: Into<String>>(path: &Path, operation: impl FnOnce() -> O) -> Result<(), Error> {
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::new(ErrorKind::InvalidName, operation(), "a path cannot contain a NUL byte"));
+    }
+    Ok(())
 }
 
 /// The directories that `ip netns` may use, of which each exists, and none is the other.
@@ -392,8 +413,11 @@ impl Reserved {
         match sys::bind_mount(netns, file) {
             Ok(()) => {}
             // The file has no name any more.
-            Err(Errno::ENOENT) => return Err(replaced()),
-            Err(errno) => return Err(Error::from_errno(self.operation.clone(), errno).explain_making()),
+            Err(Errno::ENOENT) if sys::has_descriptor_files() => return Err(replaced()),
+            Err(errno) => {
+                let error = Error::from_errno(self.operation.clone(), errno);
+                return Err(explain_descriptor_files(error).explain_making());
+            }
         }
         if self.leads_to(netns) {
             self.file = None;
@@ -448,6 +472,14 @@ fn mounted_on(directory: &OwnedFd, name: &str) -> Mounted {
         (Ok(of_entry), Ok(of_directory)) if of_entry == of_directory => Mounted::Nothing,
         _ => Mounted::Other,
     }
+}
+
+/// Adds that descriptors cannot be reached by path, where that is why something was not found.
+fn explain_descriptor_files(error: Error) -> Error {
+    error.explain(|kind| {
+        (kind == ErrorKind::NotFound && !sys::has_descriptor_files())
+            .then(|| "/proc/thread-self/fd is not there: is /proc mounted, and is this its own pid namespace?".into())
+    })
 }
 
 /// Why a file on which nothing is mounted is a mount point.

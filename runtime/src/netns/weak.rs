@@ -8,6 +8,7 @@
 use crate::sys::inherited::Inherited;
 use std::fmt;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -18,6 +19,8 @@ use crate::privileges::may_administer;
 use crate::sys;
 
 /// A network namespace that is remembered without being kept alive, and without a descriptor.
+///
+/// Two of them are equal if they are of the same namespace, wherever they were made.
 ///
 /// It can be stored: [`to_bytes`](WeakNetNs::to_bytes) and [`from_bytes`](WeakNetNs::from_bytes), also for another
 /// process. After a restart of the machine it leads to no namespace. It takes Linux 6.18.
@@ -43,7 +46,7 @@ use crate::sys;
 /// # References
 ///
 /// `open_by_handle_at(2)`; `struct nsfs_file_handle` in `linux/nsfs.h`, `FD_NSFS_ROOT` in `linux/fcntl.h`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct WeakNetNs {
     handle: [u8; 16],
     boot: BootId,
@@ -139,6 +142,27 @@ impl WeakNetNs {
         boot.copy_from_slice(&bytes[16..32]);
         made_in.copy_from_slice(&bytes[32..]);
         WeakNetNs { handle, boot, made_in: u64::from_ne_bytes(made_in) }
+    }
+}
+
+impl WeakNetNs {
+    /// What it is the handle of. Who made it is not part of that.
+    fn namespace(&self) -> ([u8; 16], BootId) {
+        (self.handle, self.boot)
+    }
+}
+
+impl PartialEq for WeakNetNs {
+    fn eq(&self, other: &WeakNetNs) -> bool {
+        self.namespace() == other.namespace()
+    }
+}
+
+impl Eq for WeakNetNs {}
+
+impl Hash for WeakNetNs {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespace().hash(state);
     }
 }
 

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_ulong};
 
 use super::current_tid;
-use super::raw::{CAP_SYS_ADMIN, bring_loopback_up, capabilities_of};
+use super::raw::{CAP_SYS_ADMIN, SOCKET_FAMILIES, bring_loopback_up, capabilities_of};
 
 /// The result of entering namespaces of the process's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,8 +280,9 @@ impl Identity {
 /// Brings the loopback of the new home up.
 fn loopback_up() -> nix::Result<()> {
     // SAFETY: it takes only numbers.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    let carrier = Errno::result(socket).map(Descriptor)?;
+    let socket = |family| unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let sockets = SOCKET_FAMILIES.into_iter().map(|family| Errno::result(socket(family)));
+    let carrier = sockets.flatten().next().map(Descriptor).ok_or_else(Errno::last)?;
     // SAFETY: `carrier` keeps the descriptor open until after the call.
     bring_loopback_up(unsafe { BorrowedFd::borrow_raw(carrier.0) })
 }

@@ -290,6 +290,10 @@ fn owned_descriptor(result: c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Families of sockets. A socket of any of them can carry a request about devices. A process may be confined to some of
+/// them.
+pub(crate) const SOCKET_FAMILIES: [c_int; 4] = [libc::AF_INET, libc::AF_UNIX, libc::AF_INET6, libc::AF_NETLINK];
+
 /// Sets `IFF_UP` on the loopback interface of the namespace in which `socket` was made (`netdevice(7)`).
 pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
     #[repr(C)]

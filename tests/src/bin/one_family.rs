@@ -1,7 +1,10 @@
-//! A process that may not create sockets of IPv6, as with systemd's `RestrictAddressFamilies=AF_INET` or with
-//! `ipv6.disable=1`: of several addresses, the next one is used.
+//! A process that may create sockets of some families alone, as with systemd's `RestrictAddressFamilies`, or with
+//! `ipv6.disable=1`.
 //!
 //! The seccomp filter is for every thread of the process, which is why this is a program.
+//!
+//! Argument: the family that is left. `inet`: of several addresses, the next one is used. `unix` and `netlink`: a
+//! namespace is made, and its loopback is up.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -14,11 +17,47 @@ use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompConditio
 in_netns::rootless!();
 
 fn main() {
-    let family = u64::from(libc::AF_INET6.unsigned_abs());
-    let is_six = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family).expect("a condition");
-    let rules = [(libc::SYS_socket, vec![SeccompRule::new(vec![is_six]).expect("a rule")])].into();
-    apply(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()));
+    let [inet, inet6, unix] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX];
+    match std::env::args().nth(1).as_deref() {
+        Some("inet") => {
+            forbid(&[inet6]);
+            uses_the_next_address();
+        }
+        Some("unix") => {
+            forbid(&[inet, inet6]);
+            brings_the_loopback_up();
+        }
+        Some("netlink") => {
+            forbid(&[inet, inet6, unix]);
+            brings_the_loopback_up();
+        }
+        other => panic!("unknown family: {other:?}"),
+    }
+}
 
+/// Sockets of these families cannot be created any more.
+fn forbid(families: &[i32]) {
+    let rule = |family: &i32| {
+        let family = u64::from(family.unsigned_abs());
+        let is_such = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family).expect("a condition");
+        SeccompRule::new(vec![is_such]).expect("a rule")
+    };
+    let rules = [(libc::SYS_socket, families.iter().map(rule).collect())].into();
+    apply(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()));
+}
+
+fn brings_the_loopback_up() {
+    /// `IFF_UP` of `linux/if.h`.
+    const UP: u32 = 1;
+    let ns = NetNs::new().expect("a namespace");
+    let mut sysfs = ns.view().expect("a view").command("cat");
+    let flags = sysfs.arg("/sys/class/net/lo/flags").output().expect("cat runs").stdout;
+    let flags = String::from_utf8(flags).expect("text");
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).expect("a number");
+    assert!(flags & UP != 0, "{flags:#x}");
+}
+
+fn uses_the_next_address() {
     let ns = NetNs::new().expect("a namespace");
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let [six, four, other] = ["[::1]:80", "127.0.0.1:80", "127.0.0.1:81"].map(address);

@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 
 use in_netns_tests::{Project, Scratch, as_ordinary_user};
 
-const PASS: [&str; 4] = ["passes", "passes_by_panicking", "passes_with_ok", "passes_with_an_alias"];
+const PASS: [&str; 5] =
+    ["passes", "passes_by_panicking", "passes_with_ok", "passes_with_an_alias", "passes_with_a_helper"];
 const FAIL: [(&str, &str); 6] = [
     ("fails_by_assertion", "the assertion's own message"),
     ("fails_by_err", "the error's own message"),
@@ -124,6 +125,16 @@ fn it_is_skipped_on_request_and_that_is_seen() {
     }
     // A `#[should_panic]` test did not panic: it cannot be skipped by returning.
     assert_eq!(results["passes_by_panicking"], "FAILED", "{text}");
+    // Its helper is no test.
+    assert_eq!(results["passes_with_a_helper"], "FAILED", "{text}");
+}
+
+#[test]
+fn it_is_skipped_on_the_main_thread_too() {
+    let scratch = Scratch::new();
+    let mut program = without_privilege(&program(&scratch));
+    let output = program.args(["--test-threads=1", "passes_with_ok"]).env("IN_NETNS_SKIP", "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

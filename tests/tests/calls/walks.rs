@@ -143,6 +143,67 @@ impl AsRef<NetNs> for Pod {
     }
 }
 
+/// An item that tells where it is dropped.
+struct Dropped<'t> {
+    netns: NetNs,
+    places: &'t Mutex<Vec<Place>>,
+}
+
+/// A namespace, as the kernel reports it.
+type Place = (u64, u64);
+
+impl AsRef<NetNs> for Dropped<'_> {
+    fn as_ref(&self) -> &NetNs {
+        &self.netns
+    }
+}
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.places.lock().unwrap().push(here());
+    }
+}
+
+/// As a walk of one kind or the other, whose closure takes the item.
+type Walk = fn(Vec<Dropped<'_>>, &(dyn Fn(Dropped<'_>) + Sync)) -> bool;
+
+const WALKS: [Walk; 2] = [
+    |items, f| walk(items, f).unwrap().iter().all(Result::is_ok),
+    |items, f| par_walk(items, 1, f).unwrap().iter().all(Result::is_ok),
+];
+
+#[test]
+fn an_item_that_is_refused_is_dropped_at_the_caller() {
+    let _alone = alone();
+    set_poison_hook(|_| {});
+    for walk in WALKS {
+        let (spaces, places) = (spaces(3), Mutex::default());
+        let items = spaces.iter().map(|ns| Dropped { netns: ns.clone(), places: &places }).collect();
+        assert!(!walk(items, &|item| {
+            give_up_sys_admin();
+            drop(item);
+        }));
+        assert_eq!(places.into_inner().unwrap(), [key(spaces[0].id()), home(), home()]);
+    }
+}
+
+#[test]
+fn items_that_a_panic_leaves_are_dropped_at_the_caller() {
+    let _alone = alone();
+    for walk in WALKS {
+        let (spaces, places) = (spaces(3), Mutex::default());
+        let items = spaces.iter().map(|ns| Dropped { netns: ns.clone(), places: &places }).collect();
+        let walked = panic::catch_unwind(AssertUnwindSafe(|| {
+            walk(items, &|item| {
+                drop(item);
+                panic::resume_unwind(Box::new("here"))
+            })
+        }));
+        assert!(walked.is_err());
+        assert_eq!(places.into_inner().unwrap(), [key(spaces[0].id()), home(), home()]);
+    }
+}
+
 #[test]
 fn a_walk_visits_items_that_lend_a_namespace() {
     let _alone = alone();

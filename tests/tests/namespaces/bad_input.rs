@@ -1,12 +1,15 @@
 //! Bad input gives a clear error, the body does not run, and nothing is left behind.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use in_netns::{Error, ErrorKind, IntoNetNs, NetNs, with_netns};
-use in_netns_tests::{alone, give_up_sys_admin, here, threads_outside_home};
+use in_netns::{Error, ErrorKind, IntoNetNs, Names, NetNs, with_netns};
+use in_netns_tests::{alone, give_up_sys_admin, here, key, threads_outside_home};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
 
@@ -145,6 +148,32 @@ fn case_14_a_descriptor_of_something_else_is_refused() {
     assert_eq!(NetNs::of_socket(File::open("/etc/passwd").unwrap()).unwrap_err().kind(), ErrorKind::NotASocket);
 }
 
+/// To open a FIFO would let a writer go on that waits for a reader.
+#[test]
+fn what_is_no_namespace_is_not_opened() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let opened = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    opened.add_watch(&fifo, AddWatchFlags::IN_OPEN).unwrap();
+    assert_refused(&fifo, ErrorKind::NotANetNs, "no file of a namespace");
+    assert_eq!(opened.read_events().unwrap_err(), Errno::EAGAIN);
+}
+
+#[test]
+fn a_descriptor_of_a_path_is_opened() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let path_of = |path: &str| nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+    let found = NetNs::from_fd(path_of(&format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd()))).unwrap();
+    assert_eq!(found, ns);
+    assert_eq!(with_netns(&found, here).unwrap(), key(ns.id()));
+    for path in ["/etc/passwd", "/proc/self/ns/mnt", "/tmp", "/dev/null"] {
+        assert_eq!(NetNs::from_fd(path_of(path)).unwrap_err().kind(), ErrorKind::NotANetNs, "{path}");
+    }
+}
+
 #[test]
 fn case_14_an_emptied_name_file_is_explained() {
     let _alone = alone();
@@ -175,6 +204,24 @@ fn case_15_names_that_cannot_be() {
         }
     }
     assert_eq!(NetNs::from_name(&"x".repeat(255)).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_nul_byte_in_a_path_is_named() {
+    let _alone = alone();
+    let names = Names::at("/tmp/nul\0byte");
+    for error in [
+        names.create("name").unwrap_err(),
+        names.open("name").unwrap_err(),
+        names.delete("name").unwrap_err(),
+        names.list().unwrap_err(),
+        NetNs::from_path("/tmp/nul\0byte").unwrap_err(),
+        refused(Path::new("/tmp/nul\0byte")),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");
+        assert!(error.to_string().ends_with("a path cannot contain a NUL byte"), "{error}");
+        assert_eq!(error.raw_os_error(), None);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The tests take turns: before it execs, a child process of one test holds the descriptors of all.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -185,4 +185,34 @@ fn a_mount_in_another_mount_namespace_is_a_holder() {
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
     wait_until("the mount namespace is gone", || held_by(&ns).is_empty());
+}
+
+/// What its threads share is held by those that live.
+#[test]
+fn a_process_whose_leader_has_exited_is_a_holder() {
+    const LEADERLESS: &str = env!("CARGO_BIN_EXE_leaderless");
+    let _alone = alone();
+    let start = |command: &mut Command| Process(start_until(command, "ready").0);
+    let start_with = |fd: OwnedFd| start(Command::new(LEADERLESS).stderr(Stdio::from(fd)));
+    let ns = NetNs::new().unwrap();
+    let child = start_with(ns.as_fd().try_clone_to_owned().unwrap());
+    assert_eq!(texts(&ns), [format!("descriptor 2 of process {}", child.0.id())]);
+    drop(child);
+    let child = start_with(ns.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap().unwrap().into());
+    assert_eq!(texts(&ns), [format!("socket 2 of process {}", child.0.id())]);
+    drop(child);
+
+    let scratch = Scratch::new();
+    let point = scratch.path().join("there");
+    fs::write(&point, "").unwrap();
+    let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
+    let script = format!("mount --make-rprivate / && mount --bind {source} {} && exec {LEADERLESS}", point.display());
+    let child = start(in_new_mount_namespace(Command::new("sh").args(["-c", &script])));
+    assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
+    drop(child);
+    wait_until("the mount namespace is gone", || held_by(&ns).is_empty());
+
+    // The process itself.
+    let output = Command::new(LEADERLESS).arg("holders").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

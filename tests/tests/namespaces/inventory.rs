@@ -292,7 +292,45 @@ fn names_that_are_links_are_told() {
     child.wait().unwrap();
 }
 
-/// In a mount namespace of its own, whose `/run` is empty.
+/// Has the calling thread see a `/run` that is empty, in a mount namespace of its own.
+fn take_empty_run() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount_at("/run");
+}
+
+/// Mounts an empty directory.
+fn mount_at(point: &str) {
+    mount(Some("none"), point, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+}
+
+#[test]
+fn links_that_lead_nowhere_are_no_names() {
+    use std::os::unix::fs::symlink;
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let target = format!("/proc/{}/ns/net", child.id());
+    let test = || {
+        take_empty_run();
+        fs::create_dir("/run/netns").unwrap();
+        let links = ["loop".to_owned(), "missing".to_owned(), "/etc/passwd/below".to_owned(), "x".repeat(300)];
+        for (number, link) in links.iter().enumerate() {
+            let name = if link == "loop" { "loop".to_owned() } else { format!("link-{number}") };
+            symlink(link, format!("/run/netns/{name}")).unwrap();
+            assert_eq!(NetNs::from_name(&name).unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        let (names, mut watch) = NetNs::watch().unwrap();
+        assert_eq!(names, []);
+        symlink("again", "/run/netns/again").unwrap();
+        symlink(&target, "/run/netns/name").unwrap();
+        assert_eq!(change(&mut watch, ""), ("created name".into(), Some(ns.clone())));
+    };
+    std::thread::scope(|scope| scope.spawn(test).join().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
     let _alone = alone();
@@ -300,10 +338,7 @@ fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
     let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
     let target = format!("/proc/{}/ns/net", child.id());
     let test = || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        let mount_at = |point: &str| mount(Some("none"), point, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-        mount_at("/run");
+        take_empty_run();
         let (names, mut watch) = NetNs::watch().unwrap();
         assert_eq!(names, []);
         fs::create_dir("/run/netns").unwrap();

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use in_netns::{Error, ErrorKind, NetNs, NetNsPool, PrepareResult, WeakNetNs, with_netns, with_netns_async};
-use in_netns_tests::{BOUND, alone, here, home, key, output_of, threads, wait_until};
+use in_netns_tests::{BOUND, alone, here, home, key, output_of, threads, threads_in, wait_until};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Weak handles of all namespaces that a pool prepares.
 #[derive(Clone, Default)]
@@ -290,6 +291,33 @@ fn namespaces_are_prepared_at_home() {
     let up = ns.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
     assert!(up.contains("lo:"));
     ns.run(|| std::net::TcpListener::bind("127.0.0.1:80")).unwrap().expect("the loopback is up");
+}
+
+/// Each `prepare` begins at home, whatever the one before did to its thread, and no thread of the pool holds a
+/// namespace.
+#[test]
+fn what_prepare_leaves_on_its_thread_is_not_there_for_the_next() {
+    let _alone = alone();
+    let changes: [fn(&NetNs); 2] =
+        [|ns| setns(ns, CloneFlags::CLONE_NEWNET).unwrap(), |_| unshare(CloneFlags::CLONE_NEWUTS).unwrap()];
+    for change in changes {
+        let places = Arc::new(Mutex::new(Vec::new()));
+        let prepare = {
+            let places = Arc::clone(&places);
+            move |ns: &NetNs| {
+                let uts = fs::read_link("/proc/thread-self/ns/uts").unwrap();
+                places.lock().unwrap().push((here(), uts));
+                change(ns);
+            }
+        };
+        let pool = NetNsPool::builder().ready(0).prepare(prepare).build().unwrap();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        let uts = fs::read_link("/proc/thread-self/ns/uts").unwrap();
+        assert_eq!(*places.lock().unwrap(), vec![(home(), uts); 3]);
+        for ns in &taken {
+            assert_eq!(threads_in(ns), [] as [u32; 0]);
+        }
+    }
 }
 
 #[test]

@@ -61,6 +61,20 @@ fn an_inode_number_that_is_used_again_is_not_taken_for_the_first_namespace() {
     }
 }
 
+/// The last bytes tell the user namespace of the maker.
+#[test]
+fn weak_handles_are_equal_wherever_they_were_made() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let here = ns.downgrade().unwrap();
+    let mut bytes = here.to_bytes();
+    bytes[32..].fill(7);
+    let elsewhere = WeakNetNs::from_bytes(bytes);
+    assert_eq!(elsewhere.upgrade().unwrap(), Some(ns));
+    assert_eq!(here, elsewhere);
+    assert_eq!(HashSet::from([here, elsewhere]).len(), 1);
+}
+
 #[test]
 fn a_weak_handle_holds_neither_a_descriptor_nor_the_namespace() {
     let _alone = alone();

@@ -48,7 +48,13 @@ fn names_are_looked_up_inside_by_every_method() {
 
 #[test]
 fn an_address_without_a_family_is_followed_by_the_next_one() {
-    passes(env!("CARGO_BIN_EXE_one_family"), &[]);
+    passes(env!("CARGO_BIN_EXE_one_family"), &["inet"]);
+}
+
+#[test]
+fn the_loopback_is_brought_up_without_sockets_of_the_internet() {
+    passes(env!("CARGO_BIN_EXE_one_family"), &["unix"]);
+    passes(env!("CARGO_BIN_EXE_one_family"), &["netlink"]);
 }
 
 #[test]

@@ -261,3 +261,43 @@ fn a_generic_impl_runs_inside() {
     let wrapper = Wrapper([&list[0], &list[1]], NetNs::new().unwrap());
     assert_eq!(wrapper.find(Caller::here(), "b"), Some(&list[1]));
 }
+
+/// Cannot be shared between threads.
+struct Alone {
+    ns: NetNs,
+    _alone: std::cell::Cell<u8>,
+}
+
+impl Alone {
+    /// The items in the body have a `self` of their own.
+    #[in_netns(&self.ns)]
+    fn with_items(&self, caller: Caller) -> u8 {
+        struct Local(u8);
+        impl Local {
+            fn get(&self) -> u8 {
+                self.0
+            }
+        }
+        caller.is_elsewhere();
+        {
+            fn nested(local: Local) -> u8 {
+                trait Twice {
+                    fn twice(&self) -> u8;
+                }
+                impl Twice for Local {
+                    fn twice(&self) -> u8 {
+                        2 * self.get()
+                    }
+                }
+                local.twice()
+            }
+            nested(Local(4))
+        }
+    }
+}
+
+#[test]
+fn a_self_that_only_items_in_the_body_name_stays_behind() {
+    let alone = Alone { ns: NetNs::new().unwrap(), _alone: std::cell::Cell::new(0) };
+    assert_eq!(alone.with_items(Caller::here()), 8);
+}

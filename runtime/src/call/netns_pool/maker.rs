@@ -22,9 +22,10 @@ use super::{Life, Shared, State, is_over};
 use crate::call::context::Context;
 use crate::call::create::new_with;
 use crate::call::dismantle::{is_gone, open_sentinel};
+use crate::call::pinned;
 use crate::error::Error;
+use crate::netns::NetNs;
 use crate::sys;
-use crate::sys::process_local::ProcessMark;
 use crate::thread::{Allowance, Lease, Pool, Role};
 use crate::unwind::{Payload, catch, contain, discard};
 
@@ -80,7 +81,7 @@ impl Maker {
             Err(error) => return Err((error, Box::new(self))),
         };
         lease.submit(move |thread, lease| {
-            // Without a restore, so the thread exits: it has run code that no call answers for.
+            // Without a restore, so the thread exits: the contexts of the user's libraries have run on it.
             let _lease = lease;
             if thread.is_some_and(|thread| thread.admit(None, self.allowance).is_some()) {
                 // Best effort: the name is diagnostic only.
@@ -95,7 +96,7 @@ impl Maker {
     }
 
     fn run(mut self) {
-        // The user's code is caught where it is called. The contexts of the user's libraries are not.
+        // The user's closure runs in calls. The contexts of the user's libraries run here.
         if let Some(context) = self.context.take() {
             contain(|| context.within(|| self.run_loop()));
             contain(|| drop(context));
@@ -216,23 +217,29 @@ impl Maker {
         self.retry = None;
         // From here on it is counted until it is gone.
         let netns = netns.with_companion(Place::new(&self.shared, sentinel));
-        let operation = format!("prepare {netns} for a pool");
-        let process = ProcessMark::current();
-        let prepared = catch(|| (self.shared.prepare.0)(&netns));
-        process.end_child();
-        let prepared = match prepared {
-            Ok(Ok(())) => Ok(netns),
-            Ok(Err(failure)) => Err((netns, failure)),
-            Err(payload) => Err((netns, text_of(payload).into())),
+        let item = match self.prepare(&netns) {
+            Ok(()) => Ok(netns),
+            Err(error) => {
+                // Let go of before a caller knows.
+                drop(netns);
+                Err(error)
+            }
         };
-        let item = prepared.map_err(|(netns, failure)| {
-            // Let go of before a caller knows.
-            drop(netns);
+        self.shared.deliver(item, VecDeque::push_back);
+    }
+
+    /// Has the user's closure prepare one. It runs in a call of its own: nothing of it stays on this thread.
+    fn prepare(&self, netns: &NetNs) -> Result<(), Error> {
+        pinned(|_| {
+            let failure = match catch(|| (self.shared.prepare.0)(netns)) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(failure)) => failure,
+                Err(payload) => text_of(payload).into(),
+            };
             // The user's code too.
             let message = catch(|| failure.to_string()).unwrap_or_else(text_of);
-            Error::not_prepared(operation, &message, failure)
-        });
-        self.shared.deliver(item, VecDeque::push_back);
+            Err(Error::not_prepared(format!("prepare {netns} for a pool"), &message, failure))
+        })?
     }
 
     /// Tells a caller that none can be made. Where room may come, that is waited for.
