@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{Expected, name_services, step};
+use super::{Expected, Found, name_services, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -29,6 +29,9 @@ use crate::sys;
 pub(crate) struct Files {
     /// Each entry is shown over the entry of `/etc` of the same name.
     pub(crate) directory: Option<PathBuf>,
+    /// The directories of the names of the namespace in `/etc/netns`. The one that is there is shown, where no other
+    /// directory is given.
+    pub(crate) directories_of_names: Vec<PathBuf>,
     pub(crate) resolv_conf: Option<String>,
     pub(crate) hosts: Option<String>,
     /// The sources of names of hosts, as `nsswitch.conf` has them. `None`: as at home.
@@ -68,7 +71,11 @@ impl Files {
     pub(super) fn mount(&self, netns: &NetNs) -> Result<Vec<Expected>, Error> {
         let mut expected = Vec::new();
         // Before the first mount, which may cover what is looked up.
-        let entries = match &self.directory {
+        let directory = match &self.directory {
+            Some(directory) => Some(directory),
+            None => self.directory_of_name(netns, &mut expected)?,
+        };
+        let entries = match directory {
             Some(directory) => self.entries(netns, directory, &mut expected)?,
             None => Vec::new(),
         };
@@ -83,7 +90,10 @@ impl Files {
             let path = own.unwrap_or(&home);
             let text = match read_regular(path) {
                 // Without the file, the C library asks none of those programs but nscd.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    expected.push(Expected { path: path.into(), found: None });
+                    None
+                }
                 read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
             };
             let of_file = text.as_ref().filter(|_| own.is_some());
@@ -117,6 +127,28 @@ impl Files {
             scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
         Ok(expected)
+    }
+
+    /// The directory of a name that is there. Where there is none, none is expected from then on.
+    fn directory_of_name(&self, netns: &NetNs, expected: &mut Vec<Expected>) -> Result<Option<&PathBuf>, Error> {
+        let is_directory = |now: &Expected| now.found.as_ref().is_some_and(Found::is_directory);
+        let now: Vec<_> = self.directories_of_names.iter().map(Expected::now).collect();
+        let mut found = self.directories_of_names.iter().zip(&now).filter(|(_, now)| is_directory(now));
+        match (found.next(), found.next()) {
+            (Some((one, _)), Some((other, _))) => {
+                let why = format!(
+                    "it has several names, with {} and {}; choose one with `View::builder(&ns).etc(…)`",
+                    one.display(),
+                    other.display()
+                );
+                Err(Error::new(ErrorKind::Unsupported, format!("make a view of {netns}"), why))
+            }
+            (Some((one, _)), None) => Ok(Some(one)),
+            (None, _) => {
+                expected.extend(now);
+                Ok(None)
+            }
+        }
     }
 
     /// The entries of the directory that are to be shown. What must not change about the directory is added to
@@ -255,25 +287,26 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// What a socket, or a directory of sockets, is covered by.
+#[derive(PartialEq, Eq)]
 enum Cover {
     Socket,
     Directory,
 }
 
-/// The sockets of programs that answer for names and are not listed. nscd is never listed.
+/// The sockets of programs that answer for names and are not listed. nscd is never listed. Where no program can listen,
+/// what is there now is expected, or that nothing is there.
 fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'static str, Cover)> {
     let listed = |service: &str| services.split_ascii_whitespace().any(|listed| listed.starts_with(service));
-    let mut places: Vec<_> = SOCKETS
-        .into_iter()
-        .filter(|(service, path)| !listed(service) && Path::new(path).exists())
-        .map(|(_, path)| (path, Cover::Socket))
-        .collect();
+    let sockets = SOCKETS.into_iter().filter(|(service, _)| !listed(service)).map(|(_, path)| (path, Cover::Socket));
     let nscd = if fs::canonicalize("/var/run").is_ok_and(|run| run == Path::new("/run")) { 1 } else { 2 };
-    for path in &NSCD[..nscd] {
-        if Path::new(path).is_dir() {
-            places.push((path, Cover::Directory));
+    let directories = NSCD.into_iter().take(nscd).map(|path| (path, Cover::Directory));
+    let mut places = Vec::new();
+    for (path, cover) in sockets.chain(directories) {
+        let now = Expected::now(path);
+        if now.found.as_ref().is_some_and(|found| found.is_directory() == (cover == Cover::Directory)) {
+            places.push((path, cover));
         } else {
-            expected.push(Expected { path: path.into(), found: None });
+            expected.push(now);
         }
     }
     places
