@@ -345,7 +345,8 @@ impl ViewBuilder {
     ///   belongs to a user namespace above.
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
     ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
-    ///   cover that directory, or where `nsswitch.conf` is not a regular file of less than 1 MiB.
+    ///   cover that directory, where two names in `/etc` lead to one file, or where `nsswitch.conf` is not a regular
+    ///   file of less than 1 MiB.
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over, where a link in the
     ///   directory leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::NotADirectory`] where a file is to be shown over a directory, or a directory over a file.

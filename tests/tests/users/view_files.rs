@@ -17,6 +17,8 @@ use rstest::rstest;
 #[case::sockets_that_are_made_later_are_covered("late-sockets")]
 #[case::a_directory_of_a_name_that_is_made_later_is_shown("late-directory")]
 #[case::where_no_nscd_can_be_there_is_a_view("no-nscd")]
+#[case::two_names_of_one_file_are_an_error("one-file")]
+#[case::an_entry_may_lead_into_another_one("below")]
 #[case::a_jail_without_sys_can_have_views("jail")]
 #[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
 #[case::the_root_of_the_process_is_kept("chroot")]

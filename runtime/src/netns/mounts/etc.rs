@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -108,21 +109,24 @@ impl Files {
         }
         let scratch = if texts.is_empty() && covers.is_empty() { None } else { Some(Scratch::mount(netns)?) };
         let over = |name: &OsStr| Path::new(ETC).join(name);
+        let entries = in_order(netns, entries, &texts)?;
         for Entry { name, path, source, is_visible } in entries {
-            expected.extend(bind(netns, source, &path, &over(&name), is_visible)?);
+            expected.extend(bind(netns, source, &path, &path.display(), &over(&name), is_visible)?);
         }
         if let Some(scratch) = scratch {
             for (name, text) in texts {
                 let written = scratch.file(name, &text);
                 let path = written.map_err(io_step(netns, format!("write a {name} of its own")))?;
-                expected.extend(bind(netns, open(netns, &path)?, &path, &over(name.as_ref()), false)?);
+                let what = format!("the text for {name}");
+                expected.extend(bind(netns, open(netns, &path)?, &path, &what, &over(name.as_ref()), false)?);
             }
             for (path, cover) in covers {
                 let cover = match cover {
                     Cover::Socket => &scratch.no_socket,
                     Cover::Directory => &scratch.empty,
                 };
-                expected.extend(bind(netns, open(netns, cover)?, cover, Path::new(path), false)?);
+                let what = "an empty file or directory";
+                expected.extend(bind(netns, open(netns, cover)?, cover, &what, Path::new(path), false)?);
             }
             scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
@@ -183,7 +187,7 @@ impl Files {
                     expected.push(Expected { path: target, found: None });
                     continue;
                 }
-                return Err(no_target(netns, &path, &target, Errno::ENOENT));
+                return Err(no_target(netns, &path.display(), &target, Errno::ENOENT));
             }
             let source = open(netns, &path)?;
             entries.push(Entry { name, path, source, is_visible: true });
@@ -249,8 +253,8 @@ fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-fn no_target(netns: &NetNs, source: &Path, target: &Path, errno: Errno) -> Error {
-    step(netns, format!("mount {} over {}", source.display(), target.display()))(errno).explain(|_| {
+fn no_target(netns: &NetNs, what: &dyn Display, target: &Path, errno: Errno) -> Error {
+    step(netns, format!("mount {what} over {}", target.display()))(errno).explain(|_| {
         Some(format!(
             "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of \
              the view",
@@ -312,21 +316,50 @@ fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'stati
     places
 }
 
+/// The entries in the order in which they are mounted: a directory before what is shown over a file in it. Before the
+/// first mount. An error where two names lead to one file, which cannot show both.
+fn in_order(netns: &NetNs, entries: Vec<Entry>, texts: &[(&str, Vec<u8>)]) -> Result<Vec<Entry>, Error> {
+    let target = |name: &OsStr| {
+        let target = Path::new(ETC).join(name);
+        fs::canonicalize(&target).unwrap_or(target)
+    };
+    let mut entries: Vec<_> = entries.into_iter().map(|entry| (target(&entry.name), entry)).collect();
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let of_entries = entries.iter().map(|(target, entry)| {
+        let identity = sys::identity(&entry.source).ok();
+        (target.clone(), entry.name.clone(), identity)
+    });
+    let of_texts = texts.iter().map(|(name, _)| (target(name.as_ref()), OsString::from(name), None));
+    let mut all: Vec<_> = of_entries.chain(of_texts).collect();
+    all.sort_unstable();
+    for pair in all.windows(2) {
+        let [(one, name, source), (other, other_name, other_source)] = pair else { continue };
+        if one == other && (source != other_source || source.is_none()) {
+            let (name, other_name) = (name.to_string_lossy(), other_name.to_string_lossy());
+            let what = format!("make a view of {netns}: mount over {name} and {other_name} in {ETC}");
+            let why = format!("both lead to {}, which cannot show two files: leave one of them out", one.display());
+            return Err(Error::new(ErrorKind::Unsupported, what, why));
+        }
+    }
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
 /// Mounts one file or directory over another, links followed. Returns what is to be found in the view: at the target,
 /// and where the source is to be seen in the view, there too.
 fn bind(
     netns: &NetNs,
     mut source: OwnedFd,
     path: &Path,
+    what: &dyn Display,
     target: &Path,
     is_visible: bool,
 ) -> Result<impl Iterator<Item = Expected>, Error> {
     /// More than one only where one of them is replaced all the time.
     const TRIES: u32 = 16;
-    let failed = |errno| step(netns, format!("mount {} over {}", path.display(), target.display()))(errno);
+    let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {
-            Errno::ENOENT => no_target(netns, path, target, errno),
+            Errno::ENOENT => no_target(netns, what, target, errno),
             errno => failed(errno),
         })?;
         let mounted = match sys::bind_mount(&source, &onto) {
