@@ -285,7 +285,9 @@
 //!   as well.
 //! - **A fork without exec.** Calls in a child that a multi-threaded process forked and that does not exec are best
 //!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it; the
-//!   standard library and the allocator have some. Start a program, or fork before the process has threads.
+//!   standard library and the allocator have some. A view has one too: a call in it waits for ever in a child that was
+//!   forked while another thread made the mounts of that view anew. Start a program, or fork before the process has
+//!   threads.
 //!   A body that forks goes on in the child too, until it returns or, in an async call, waits. Then the child ends,
 //!   with status zero: the body has no caller there.
 

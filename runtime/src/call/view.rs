@@ -57,7 +57,8 @@ use crate::thread::{Inspect, Role};
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
 ///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
 ///   holds for files that are added to, removed from or replaced in the directory of the view, and for what links in
-///   it lead to.
+///   it lead to; for an `/etc/netns/NAME` that is made or removed; and for an `nsswitch.conf`, or a socket of a program
+///   that answers for names, that was not there when the view was made.
 /// - **A thread started inside** is in the view, and stays there.
 /// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's
 ///   files.
@@ -344,7 +345,8 @@ impl ViewBuilder {
     ///   belongs to a user namespace above.
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
     ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
-    ///   cover that directory, or where `nsswitch.conf` is not a regular file of less than 1 MiB.
+    ///   cover that directory, where two names in `/etc` lead to one file, or where `nsswitch.conf` is not a regular
+    ///   file of less than 1 MiB.
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over, where a link in the
     ///   directory leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::NotADirectory`] where a file is to be shown over a directory, or a directory over a file.
@@ -353,38 +355,32 @@ impl ViewBuilder {
     /// Nothing is left behind on an error.
     pub fn build(self) -> Result<View, Error> {
         let ViewBuilder { net, etc, resolv_conf, hosts, services, sys } = self;
-        let directory = match etc {
-            Etc::OfName => directory_of_name(&net)?,
-            Etc::At(directory) => Some(absolute(&net, &directory)?),
-            Etc::None => None,
+        let (directory, directories_of_names) = match etc {
+            Etc::OfName => (None, directories_of_names(&net)?),
+            Etc::At(directory) => (Some(absolute(&net, &directory)?), Vec::new()),
+            Etc::None => (None, Vec::new()),
         };
-        let files = Files { directory, resolv_conf, hosts, services };
+        let files = Files { directory, directories_of_names, resolv_conf, hosts, services };
         let recipe = Recipe { net: net.clone(), files, sys };
         let mounts = on_thread_for_views(|thread| thread.make_mounts(&recipe))?;
         Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, Some(recipe))) })
     }
 }
 
-/// The directory of a namespace's name in `/etc/netns`.
-fn directory_of_name(net: &NetNs) -> Result<Option<PathBuf>, Error> {
+/// The directories in `/etc/netns` that a namespace's names have, or would have.
+fn directories_of_names(net: &NetNs) -> Result<Vec<PathBuf>, Error> {
     const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
-    let mut found: Vec<PathBuf> = net
+    let mut directories: Vec<PathBuf> = net
         .names()?
         .into_iter()
         .filter(|name| {
             name.parent().is_some_and(|parent| DIRECTORIES.into_iter().any(|known| parent == Path::new(known)))
         })
         .filter_map(|name| Some(Path::new("/etc/netns").join(name.file_name()?)))
-        .filter(|directory| directory.is_dir())
         .collect();
-    found.dedup();
-    if found.len() > 1 {
-        let list: Vec<_> = found.iter().map(|directory| directory.display().to_string()).collect();
-        let why =
-            format!("it has several names, with {}; choose one with `View::builder(&ns).etc(…)`", list.join(" and "));
-        return Err(Error::new(ErrorKind::Unsupported, format!("make a view of {net}"), why));
-    }
-    Ok(found.pop())
+    directories.sort_unstable();
+    directories.dedup();
+    Ok(directories)
 }
 
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {

@@ -198,6 +198,10 @@ impl Expected {
 }
 
 impl Found {
+    fn is_directory(&self) -> bool {
+        self.changed.is_some()
+    }
+
     fn at(path: &Path) -> Option<Found> {
         let found = fs::metadata(path).ok()?;
         let changed = found.is_dir().then(|| (found.mtime(), found.mtime_nsec()));

@@ -6,6 +6,10 @@
 //! - `services`: programs that answer for names listen on their sockets
 //! - `nscd`: `nsswitch.conf` is unusual, and nscd listens
 //! - `own-directory`: entries of the view's directory cover that directory and one another, or are hidden
+//! - `late-nsswitch`, `late-sockets`, `late-directory`: what is made after the view
+//! - `no-nscd`: there is a file in place of the directory of nscd
+//! - `one-file`: two names in `/etc` lead to one file
+//! - `below`: an entry leads to a file in a directory that is an entry too
 //! - `jail`: the process has called `chroot(2)`, and there is no `/sys`
 //! - `covered`: a part of `/sys` is covered, as in a container
 //! - `chroot`: the process has called `chroot(2)`
@@ -58,6 +62,12 @@ fn main() {
                 "services" => services(),
                 "nscd" => nscd(),
                 "own-directory" => own_directory(),
+                "late-nsswitch" => late_nsswitch(),
+                "late-sockets" => late_sockets(),
+                "late-directory" => late_directory(),
+                "no-nscd" => no_nscd(),
+                "one-file" => one_file(),
+                "below" => below(),
                 "jail" => jail(),
                 "chroot" => chrooted(),
                 "modules" => modules(),
@@ -215,6 +225,7 @@ fn missing() {
         let error = View::builder(&ns).resolv_conf("").build().expect_err(what);
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains("there is no /etc/resolv.conf to mount it over"), "{error}");
+        assert!(error.to_string().contains("mount the text for resolv.conf over /etc/resolv.conf"), "{error}");
         let _ = symlink("/run/nowhere", "/etc/resolv.conf");
     }
     // Nor is it made behind the caller's back.
@@ -233,10 +244,6 @@ fn connections(listener: &UnixListener) -> usize {
 }
 
 fn services() {
-    let listen = |path: &str| {
-        fs::create_dir_all(Path::new(path).parent().expect("a directory")).expect("a directory");
-        UnixListener::bind(path).expect("a socket")
-    };
     let ns = NetNs::new().expect("root of this user namespace");
     let conf = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
     let at_home = UdpSocket::bind("127.0.0.1:53").expect("a network of its own");
@@ -368,6 +375,121 @@ fn own_directory() {
     assert!(!view.run(|| Path::new("/etc/.hidden").exists()).expect("the view"));
     fs::write("/etc/.hidden", "# home's\n").expect("a file");
     assert_eq!(view.run(|| read("/etc/.hidden")).expect("the view"), "# blue's\n");
+}
+
+fn late_nsswitch() {
+    fs::remove_file("/etc/nsswitch.conf").expect("it is there");
+    let view = NetNs::new().and_then(|ns| ns.view()).expect("a view");
+    for _ in 0..2 {
+        assert!(!view.run(|| Path::new("/etc/nsswitch.conf").exists()).expect("the view"));
+        fs::write("/etc/nsswitch.conf", "hosts: files resolve\n").expect("a file");
+        assert_eq!(view.run(|| read("/etc/nsswitch.conf")).expect("the view"), "hosts: files dns\n");
+        fs::remove_file("/etc/nsswitch.conf").expect("it is there");
+    }
+}
+
+/// A socket that a program listens at.
+fn listen(path: &str) -> UnixListener {
+    fs::create_dir_all(Path::new(path).parent().expect("a path of a file")).expect("a directory");
+    UnixListener::bind(path).expect("a socket")
+}
+
+fn is_answered(path: &str) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
+fn late_sockets() {
+    mount_tmpfs("/var/lib");
+    let view = NetNs::new().and_then(|ns| ns.view()).expect("a view");
+    let sockets = [
+        "/run/systemd/resolve/io.systemd.Resolve",
+        "/run/avahi-daemon/socket",
+        "/var/lib/sss/pipes/nss",
+        "/var/lib/sss/pipes/private/nss",
+        "/run/nscd/socket",
+    ];
+    for path in sockets {
+        assert!(!view.run(|| is_answered(path)).expect("the view"), "{path}");
+        for _ in 0..2 {
+            let _listener = listen(path);
+            assert!(is_answered(path), "{path}");
+            assert!(!view.run(|| is_answered(path)).expect("the view"), "{path}");
+            fs::remove_file(path).expect("it is there");
+        }
+    }
+}
+
+fn late_directory() {
+    let ns = NetNs::create_named("blue").expect("root of this user namespace");
+    let view = ns.view().expect("a view");
+    for _ in 0..2 {
+        assert_eq!(view.run(|| read("/etc/resolv.conf")).expect("the view"), "# home's\n");
+        fs::create_dir_all("/etc/netns/blue").expect("a directory");
+        fs::write("/etc/netns/blue/resolv.conf", "# blue's\n").expect("a file");
+        assert_eq!(view.run(|| read("/etc/resolv.conf")).expect("the view"), "# blue's\n");
+        fs::remove_dir_all("/etc/netns/blue").expect("it is there");
+    }
+    // Without a name the view keeps what it has.
+    fs::create_dir_all("/etc/netns/blue").expect("a directory");
+    fs::write("/etc/netns/blue/resolv.conf", "# blue's\n").expect("a file");
+    NetNs::delete_named("blue").expect("a name");
+    replace("/etc/resolv.conf", "# home's\n");
+    assert_eq!(view.run(|| read("/etc/resolv.conf")).expect("the view"), "# blue's\n");
+}
+
+fn no_nscd() {
+    fs::write("/run/nscd", "").expect("a file");
+    let view = NetNs::new().and_then(|ns| ns.view()).expect("a view");
+    assert_eq!(view.run(|| read("/etc/nsswitch.conf")).expect("the view"), "passwd: files\nhosts: files dns\n");
+    fs::remove_file("/run/nscd").expect("it is there");
+    let _nscd = listen("/run/nscd/socket");
+    assert!(!view.run(|| is_answered("/run/nscd/socket")).expect("the view"));
+}
+
+fn one_file() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    fs::create_dir("/etc/view").expect("a directory");
+    for name in ["resolv.conf", "other.conf"] {
+        fs::write(Path::new("/etc/view").join(name), "# the view's\n").expect("a file");
+    }
+    fs::write("/etc/other.conf", "# home's\n").expect("a file");
+    for name in ["resolv.conf", "hosts"] {
+        fs::remove_file(Path::new("/etc").join(name)).expect("it is there");
+        symlink("other.conf", Path::new("/etc").join(name)).expect("a link");
+    }
+    let builder = View::builder(&ns);
+    let cases = [
+        (builder.clone().etc("/etc/view"), "other.conf and resolv.conf"),
+        (builder.clone().resolv_conf("").hosts(""), "hosts and resolv.conf"),
+    ];
+    for (builder, names) in cases {
+        let error = builder.build().expect_err("one file cannot show two");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let what = format!("mount over {names} in /etc: both lead to /etc/other.conf");
+        assert!(error.to_string().contains(&what), "{error}");
+    }
+    // One file is shown at both.
+    fs::remove_file("/etc/view/resolv.conf").expect("it is there");
+    symlink("other.conf", "/etc/view/resolv.conf").expect("a link");
+    let view = builder.etc("/etc/view").build().expect("a view");
+    let seen = || (read("/etc/resolv.conf"), read("/etc/other.conf"));
+    assert_eq!(view.run(seen).expect("the view"), ("# the view's\n".into(), "# the view's\n".into()));
+}
+
+fn below() {
+    for directory in ["/etc/resolvconf", "/etc/view/resolvconf"] {
+        fs::create_dir_all(directory).expect("a directory");
+        fs::write(Path::new(directory).join("resolv.conf"), "# below\n").expect("a file");
+    }
+    fs::write("/etc/view/resolvconf/other", "# the view's\n").expect("a file");
+    fs::write("/etc/view/resolv.conf", "# the view's\n").expect("a file");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    symlink("resolvconf/resolv.conf", "/etc/resolv.conf").expect("a link");
+    let view = NetNs::new().and_then(|ns| View::builder(&ns).etc("/etc/view").build()).expect("a view");
+    let seen = || (read("/etc/resolv.conf"), read("/etc/resolvconf/other"));
+    for _ in 0..2 {
+        assert_eq!(view.run(seen).expect("the view"), ("# the view's\n".into(), "# the view's\n".into()));
+    }
 }
 
 fn jail() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use in_netns::{Call, ErrorKind, NetNs, View, in_netns, with_netns, with_netns_async};
 use in_netns_examples::netlink::Netlink;
 use in_netns_tests::{Scratch, alone, here, home, in_directory, key, threads_in};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The interfaces that `/sys` shows.
 fn interfaces() -> BTreeSet<String> {
@@ -69,6 +69,20 @@ fn a_view_of_the_namespace_whose_sys_is_there_already_shows_it() {
     assert_eq!(there, key(home.id()));
     assert!(shown.is_superset(&expected), "{shown:?} shows {expected:?}");
     assert!(view.command("true").status().unwrap().success());
+}
+
+#[test]
+fn a_view_whose_sys_a_body_has_unmounted_shows_it_again() {
+    let at_home = interfaces();
+    for ns in [with_interface("unmounted"), NetNs::current().unwrap()] {
+        let view = ns.view().unwrap();
+        let expected = view.run(interfaces).unwrap();
+        for _ in 0..3 {
+            view.run(|| umount2("/sys", MntFlags::MNT_DETACH)).unwrap().unwrap();
+            assert_eq!(view.run(interfaces).unwrap(), expected);
+        }
+    }
+    assert_eq!(interfaces(), at_home);
 }
 
 #[test]

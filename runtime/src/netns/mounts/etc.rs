@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -19,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{Expected, name_services, step};
+use super::{Expected, Found, name_services, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -29,6 +30,9 @@ use crate::sys;
 pub(crate) struct Files {
     /// Each entry is shown over the entry of `/etc` of the same name.
     pub(crate) directory: Option<PathBuf>,
+    /// The directories of the names of the namespace in `/etc/netns`. The one that is there is shown, where no other
+    /// directory is given.
+    pub(crate) directories_of_names: Vec<PathBuf>,
     pub(crate) resolv_conf: Option<String>,
     pub(crate) hosts: Option<String>,
     /// The sources of names of hosts, as `nsswitch.conf` has them. `None`: as at home.
@@ -68,7 +72,11 @@ impl Files {
     pub(super) fn mount(&self, netns: &NetNs) -> Result<Vec<Expected>, Error> {
         let mut expected = Vec::new();
         // Before the first mount, which may cover what is looked up.
-        let entries = match &self.directory {
+        let directory = match &self.directory {
+            Some(directory) => Some(directory),
+            None => self.directory_of_name(netns, &mut expected)?,
+        };
+        let entries = match directory {
             Some(directory) => self.entries(netns, directory, &mut expected)?,
             None => Vec::new(),
         };
@@ -83,7 +91,10 @@ impl Files {
             let path = own.unwrap_or(&home);
             let text = match read_regular(path) {
                 // Without the file, the C library asks none of those programs but nscd.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    expected.push(Expected { path: path.into(), found: None });
+                    None
+                }
                 read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
             };
             let of_file = text.as_ref().filter(|_| own.is_some());
@@ -98,25 +109,50 @@ impl Files {
         }
         let scratch = if texts.is_empty() && covers.is_empty() { None } else { Some(Scratch::mount(netns)?) };
         let over = |name: &OsStr| Path::new(ETC).join(name);
+        let entries = in_order(netns, entries, &texts)?;
         for Entry { name, path, source, is_visible } in entries {
-            expected.extend(bind(netns, source, &path, &over(&name), is_visible)?);
+            expected.extend(bind(netns, source, &path, &path.display(), &over(&name), is_visible)?);
         }
         if let Some(scratch) = scratch {
             for (name, text) in texts {
                 let written = scratch.file(name, &text);
                 let path = written.map_err(io_step(netns, format!("write a {name} of its own")))?;
-                expected.extend(bind(netns, open(netns, &path)?, &path, &over(name.as_ref()), false)?);
+                let what = format!("the text for {name}");
+                expected.extend(bind(netns, open(netns, &path)?, &path, &what, &over(name.as_ref()), false)?);
             }
             for (path, cover) in covers {
                 let cover = match cover {
                     Cover::Socket => &scratch.no_socket,
                     Cover::Directory => &scratch.empty,
                 };
-                expected.extend(bind(netns, open(netns, cover)?, cover, Path::new(path), false)?);
+                let what = "an empty file or directory";
+                expected.extend(bind(netns, open(netns, cover)?, cover, &what, Path::new(path), false)?);
             }
             scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
         Ok(expected)
+    }
+
+    /// The directory of a name that is there. Where there is none, none is expected from then on.
+    fn directory_of_name(&self, netns: &NetNs, expected: &mut Vec<Expected>) -> Result<Option<&PathBuf>, Error> {
+        let is_directory = |now: &Expected| now.found.as_ref().is_some_and(Found::is_directory);
+        let now: Vec<_> = self.directories_of_names.iter().map(Expected::now).collect();
+        let mut found = self.directories_of_names.iter().zip(&now).filter(|(_, now)| is_directory(now));
+        match (found.next(), found.next()) {
+            (Some((one, _)), Some((other, _))) => {
+                let why = format!(
+                    "it has several names, with {} and {}; choose one with `View::builder(&ns).etc(…)`",
+                    one.display(),
+                    other.display()
+                );
+                Err(Error::new(ErrorKind::Unsupported, format!("make a view of {netns}"), why))
+            }
+            (Some((one, _)), None) => Ok(Some(one)),
+            (None, _) => {
+                expected.extend(now);
+                Ok(None)
+            }
+        }
     }
 
     /// The entries of the directory that are to be shown. What must not change about the directory is added to
@@ -151,7 +187,7 @@ impl Files {
                     expected.push(Expected { path: target, found: None });
                     continue;
                 }
-                return Err(no_target(netns, &path, &target, Errno::ENOENT));
+                return Err(no_target(netns, &path.display(), &target, Errno::ENOENT));
             }
             let source = open(netns, &path)?;
             entries.push(Entry { name, path, source, is_visible: true });
@@ -217,8 +253,8 @@ fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-fn no_target(netns: &NetNs, source: &Path, target: &Path, errno: Errno) -> Error {
-    step(netns, format!("mount {} over {}", source.display(), target.display()))(errno).explain(|_| {
+fn no_target(netns: &NetNs, what: &dyn Display, target: &Path, errno: Errno) -> Error {
+    step(netns, format!("mount {what} over {}", target.display()))(errno).explain(|_| {
         Some(format!(
             "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of \
              the view",
@@ -255,28 +291,57 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// What a socket, or a directory of sockets, is covered by.
+#[derive(PartialEq, Eq)]
 enum Cover {
     Socket,
     Directory,
 }
 
-/// The sockets of programs that answer for names and are not listed. nscd is never listed.
+/// The sockets of programs that answer for names and are not listed. nscd is never listed. Where no program can listen,
+/// what is there now is expected, or that nothing is there.
 fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'static str, Cover)> {
     let listed = |service: &str| services.split_ascii_whitespace().any(|listed| listed.starts_with(service));
-    let mut places: Vec<_> = SOCKETS
-        .into_iter()
-        .filter(|(service, path)| !listed(service) && Path::new(path).exists())
-        .map(|(_, path)| (path, Cover::Socket))
-        .collect();
+    let sockets = SOCKETS.into_iter().filter(|(service, _)| !listed(service)).map(|(_, path)| (path, Cover::Socket));
     let nscd = if fs::canonicalize("/var/run").is_ok_and(|run| run == Path::new("/run")) { 1 } else { 2 };
-    for path in &NSCD[..nscd] {
-        if Path::new(path).is_dir() {
-            places.push((path, Cover::Directory));
+    let directories = NSCD.into_iter().take(nscd).map(|path| (path, Cover::Directory));
+    let mut places = Vec::new();
+    for (path, cover) in sockets.chain(directories) {
+        let now = Expected::now(path);
+        if now.found.as_ref().is_some_and(|found| found.is_directory() == (cover == Cover::Directory)) {
+            places.push((path, cover));
         } else {
-            expected.push(Expected { path: path.into(), found: None });
+            expected.push(now);
         }
     }
     places
+}
+
+/// The entries in the order in which they are mounted: a directory before what is shown over a file in it. Before the
+/// first mount. An error where two names lead to one file, which cannot show both.
+fn in_order(netns: &NetNs, entries: Vec<Entry>, texts: &[(&str, Vec<u8>)]) -> Result<Vec<Entry>, Error> {
+    let target = |name: &OsStr| {
+        let target = Path::new(ETC).join(name);
+        fs::canonicalize(&target).unwrap_or(target)
+    };
+    let mut entries: Vec<_> = entries.into_iter().map(|entry| (target(&entry.name), entry)).collect();
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let of_entries = entries.iter().map(|(target, entry)| {
+        let identity = sys::identity(&entry.source).ok();
+        (target.clone(), entry.name.clone(), identity)
+    });
+    let of_texts = texts.iter().map(|(name, _)| (target(name.as_ref()), OsString::from(name), None));
+    let mut all: Vec<_> = of_entries.chain(of_texts).collect();
+    all.sort_unstable();
+    for pair in all.windows(2) {
+        let [(one, name, source), (other, other_name, other_source)] = pair else { continue };
+        if one == other && (source != other_source || source.is_none()) {
+            let (name, other_name) = (name.to_string_lossy(), other_name.to_string_lossy());
+            let what = format!("make a view of {netns}: mount over {name} and {other_name} in {ETC}");
+            let why = format!("both lead to {}, which cannot show two files: leave one of them out", one.display());
+            return Err(Error::new(ErrorKind::Unsupported, what, why));
+        }
+    }
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
 /// Mounts one file or directory over another, links followed. Returns what is to be found in the view: at the target,
@@ -285,15 +350,16 @@ fn bind(
     netns: &NetNs,
     mut source: OwnedFd,
     path: &Path,
+    what: &dyn Display,
     target: &Path,
     is_visible: bool,
 ) -> Result<impl Iterator<Item = Expected>, Error> {
     /// More than one only where one of them is replaced all the time.
     const TRIES: u32 = 16;
-    let failed = |errno| step(netns, format!("mount {} over {}", path.display(), target.display()))(errno);
+    let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {
-            Errno::ENOENT => no_target(netns, path, target, errno),
+            Errno::ENOENT => no_target(netns, what, target, errno),
             errno => failed(errno),
         })?;
         let mounted = match sys::bind_mount(&source, &onto) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::{Files, Mounts, explain_entering_mounts, step};
+use super::{Expected, Files, Mounts, explain_entering_mounts, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -33,16 +33,17 @@ impl Recipe {
         let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
             step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain(explain_entering_mounts)
         })?;
-        let expected = self.files.mount(net)?;
+        let mut expected = self.files.mount(net)?;
         if self.sys {
             net.as_target().setns()?;
-            self.mount_sys()?;
+            expected.push(self.mount_sys()?);
         }
         Ok(Mounts { namespace, identity, root, umask, others: Vec::new(), expected })
     }
 
     /// Shows the devices of the network namespace, which the thread is in, in `/sys`, and there what was mounted there.
-    fn mount_sys(&self) -> Result<(), Error> {
+    /// Returns what is to be found there from then on: a body can take the mount off.
+    fn mount_sys(&self) -> Result<Expected, Error> {
         let net = &self.net;
         let path = Path::new(SYS);
         let failed = |errno| {
@@ -61,7 +62,7 @@ impl Recipe {
         match sys::files::mount_virtual("sysfs", path, read_only, None) {
             // The sysfs that is there is that of the network namespace, as in a view of home: the kernel mounts no
             // filesystem on itself.
-            Err(Errno::EBUSY) => return Ok(()),
+            Err(Errno::EBUSY) => return Expected::file(path, &old).map_err(failed),
             mounted => mounted.map_err(failed)?,
         }
         for (path, mount) in submounts {
@@ -69,7 +70,8 @@ impl Recipe {
             let target = sys::files::open_for_lookup(&path).map_err(failed)?;
             sys::bind_mount(&mount, &target).map_err(failed)?;
         }
-        Ok(())
+        let new = sys::files::open_for_lookup(path).map_err(failed)?;
+        Expected::file(path, &new).map_err(failed)
     }
 }
 
