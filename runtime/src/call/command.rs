@@ -391,9 +391,10 @@ impl Command {
     ) -> io::Result<C> {
         let set = self.streams;
         self.set_other_streams(set, Stdio::null, Stdio::piped);
-        let started = start(self);
-        self.set_other_streams(set, Stdio::inherit, Stdio::inherit);
-        started
+        // tokio panics without a runtime, and the command can be started again.
+        let mut command =
+            scopeguard::guard(self, |command| command.set_other_streams(set, Stdio::inherit, Stdio::inherit));
+        start(&mut command)
     }
 
     fn set_other_streams(&mut self, set: SetStreams, input: fn() -> Stdio, outputs: fn() -> Stdio) {
