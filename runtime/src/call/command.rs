@@ -443,7 +443,9 @@ impl Command {
                 Some(directory) if lacks_directory => {
                     format!("the working directory {} does not exist", directory.display())
                 }
-                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist".into(),
+                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist, unless a \
+                      closure given to `pre_exec` failed with this error"
+                    .into(),
             }),
             io::ErrorKind::PermissionDenied => Some(
                 "the file or the working directory is not executable for this user, is on a mount that allows no \

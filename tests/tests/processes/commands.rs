@@ -356,6 +356,20 @@ mod separate_process {
     }
 }
 
+#[test]
+fn the_message_for_a_closure_that_failed_does_not_blame_the_program_alone() {
+    let ns = NetNs::new().unwrap();
+    let mut command = ns.command("true");
+    // SAFETY: it only makes an error of a number.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.as_std_mut().pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::ENOENT)));
+    }
+    let error = command.spawn().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("pre_exec"), "{error}");
+}
+
 mod asynchronous {
     use std::panic::AssertUnwindSafe;
     use std::time::Duration;
