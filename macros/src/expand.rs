@@ -64,6 +64,17 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// }
 /// ```
 ///
+/// For every path and `impl` type, the compiler also decides whether the value is a future, which is refused:
+///
+/// ```text
+/// // Output, without what is as above:
+/// let __outcome = ::in_netns::__private::call(…);
+/// {
+///     use ::in_netns::__private::NoFuture as _;
+///     ::in_netns::__private::or_return(__outcome.refuse_future().refuse_futures_within())
+/// }
+/// ```
+///
 /// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` after
 /// `call_async`. A function that returns a future does so at once. Its body is made and awaited inside:
 ///
@@ -111,6 +122,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
     let asyncness = function.asyncness();
     let output = closure_output(&function.value());
+    let refuses_futures = function.may_return_future() && !args.allow.handover;
     let receiver = receiver(&function, &krate);
 
     let Function { attrs, vis, mut sig, brace, inner_attrs, statements } = function;
@@ -148,6 +160,11 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     if asyncness != Asyncness::Sync {
         work = quote_spanned!(site=> #work.await);
     }
+    let outcome = refuses_futures.then(|| {
+        // Of an `impl` type the compiler may not know yet what it is a list of, and would report that.
+        let is_opaque = matches!(&sig.output, ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)));
+        std::mem::replace(&mut work, without_futures(is_opaque, place))
+    });
     if let Some(finish_fn) = action.finish_fn() {
         if can_be_skipped {
             work = at_value("or_skip", work);
@@ -155,6 +172,16 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         work = at_value(finish_fn, work);
     } else {
         work = finish_by_type(&work, can_be_skipped, place, &krate);
+    }
+    if let Some(outcome) = outcome {
+        // The body is outside of the block that imports the trait.
+        work = quote_spanned! {site=>
+            let __outcome = #outcome;
+            {
+                use #krate::__private::NoFuture as _;
+                #work
+            }
+        };
     }
     work = quote_spanned! {site=>
         let __ns = #target;
@@ -215,6 +242,20 @@ impl ErrorAction {
     }
 }
 
+/// The outcome of the call, by methods that the compiler refuses where the value is a future.
+fn without_futures(is_opaque: bool, place: (Span, Span)) -> TokenStream {
+    let start = at(place.0);
+    let end = empty_parentheses(place.1);
+    let within = (!is_opaque).then(|| quote_spanned!(start=> .refuse_futures_within #end));
+    quote_spanned!(start=> __outcome.refuse_future #end #within)
+}
+
+fn empty_parentheses(place: Span) -> Group {
+    let mut parentheses = Group::new(Delimiter::Parenthesis, TokenStream::new());
+    parentheses.set_span(at(place));
+    parentheses
+}
+
 /// Turns the outcome of the call into the value of the annotated function by methods: for a `Result` the compiler finds
 /// those that return a failure, for every other type those of a trait, which panic.
 ///
@@ -223,8 +264,7 @@ fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span),
     let site = Span::mixed_site();
     let start = at(place.0);
     let or_skip = can_be_skipped.then(|| quote_spanned!(start=> .or_skip()));
-    let mut parentheses = Group::new(Delimiter::Parenthesis, TokenStream::new());
-    parentheses.set_span(at(place.1));
+    let parentheses = empty_parentheses(place.1);
     let value = quote_spanned!(start=> __outcome #or_skip.or_return_else_panic #parentheses);
     quote_spanned! {site=>
         let __outcome = #call;

@@ -89,6 +89,17 @@ impl Function {
         }
     }
 
+    /// Whether the value of a synchronous body may be a future, or a `Result` or list of futures, which only the
+    /// compiler knows: its type is written as a path, a macro call or an `impl` type.
+    pub(crate) fn may_return_future(&self) -> bool {
+        match &self.sig.output {
+            ReturnType::Type(_, ty) => {
+                self.asyncness() == Asyncness::Sync && (matches!(**ty, Type::ImplTrait(_)) || may_be_alias(ty))
+            }
+            ReturnType::Default => false,
+        }
+    }
+
     /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By
     /// type, the compiler decides that too. A method is no test.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
@@ -252,7 +263,7 @@ pub(crate) fn named(ty: &Type, name: &str) -> bool {
     }
 }
 
-/// Whether the type is written in such a way that it may be an alias of a `Result`: as a path or a macro call.
+/// Whether the type is written in such a way that it may be an alias of another one: as a path or a macro call.
 fn may_be_alias(ty: &Type) -> bool {
     match ty {
         Type::Group(group) => may_be_alias(&group.elem),

@@ -11,7 +11,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -51,12 +51,10 @@ fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1).peekable();
     match arguments.peek().and_then(|first| first.to_str()) {
         Some("-h" | "--help") => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
+            return print(USAGE);
         }
         Some("-V" | "--version") => {
-            println!("in-netns-run {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return print(concat!("in-netns-run ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Some("--") => {
             arguments.next();
@@ -108,7 +106,15 @@ fn become_command(command: &OsString, arguments: impl Iterator<Item = OsString>)
     failed(status, &format!("cannot run {}: {error}", Path::new(command).display()))
 }
 
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(FAILED, &format!("cannot write: {error}")),
+    }
+}
+
 fn failed(status: u8, error: &dyn Display) -> ExitCode {
-    eprintln!("in-netns-run: {error}");
+    // Without a stream for the message, the status says what it can.
+    let _ = writeln!(io::stderr(), "in-netns-run: {error}");
     ExitCode::from(status)
 }

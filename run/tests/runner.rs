@@ -180,6 +180,19 @@ fn what_cannot_be_run_is_an_error_that_says_why() {
     });
 }
 
+#[test]
+fn the_exit_status_is_the_same_where_nothing_can_be_written() {
+    let programs = Programs::new("full");
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    programs.each(|runner| {
+        let status = |argument: &str| runner().arg(argument).stdout(full()).stderr(full()).status().unwrap().code();
+        assert_eq!(status("no-such-command"), Some(127));
+        assert_eq!(status("--no-such-option"), Some(125));
+        assert_eq!(status("--help"), Some(125));
+        assert_eq!(status("--version"), Some(125));
+    });
+}
+
 /// Without any user namespace there is no way for an ordinary user: the message says what is missing.
 #[test]
 fn a_refusal_names_what_is_missing() {

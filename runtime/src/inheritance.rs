@@ -121,7 +121,7 @@
 //!
 //! A process that [`NetNs::command`](crate::NetNs::command) starts inherits from a pinned thread what a process
 //! inherits from the thread that starts it, and so it has what this page says, with the capabilities that the process
-//! has now. `std` unblocks all signals in it.
+//! has now. Its signal mask is that of the process, too; `std` only resets `SIGPIPE` to its default.
 //!
 //! # References
 //!

@@ -242,6 +242,75 @@ impl CallOutcome<()> {
     }
 }
 
+/// The methods by which the compiler refuses a future that the body returns as its value, under whatever name.
+///
+/// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a
+/// future. They have a bound that nothing satisfies. For every other type these are found, which do nothing.
+pub trait NoFuture: Sized {
+    /// For a value that is a future.
+    #[must_use]
+    fn refuse_future(self) -> Self {
+        self
+    }
+
+    /// For a value that has futures in it.
+    #[must_use]
+    fn refuse_futures_within(self) -> Self {
+        self
+    }
+}
+
+impl<R> NoFuture for CallOutcome<R> {}
+
+impl<F: Future> CallOutcome<F> {
+    /// Refuses it.
+    pub fn refuse_future(self) -> Self
+    where
+        F: PolledInside,
+    {
+        self
+    }
+}
+
+impl<F: Future, E> CallOutcome<Result<F, E>> {
+    /// Refuses it.
+    pub fn refuse_futures_within(self) -> Self
+    where
+        F: PolledInside,
+    {
+        self
+    }
+}
+
+impl<F: Future> CallOutcome<Option<F>> {
+    /// Refuses it.
+    pub fn refuse_futures_within(self) -> Self
+    where
+        F: PolledInside,
+    {
+        self
+    }
+}
+
+impl<F: Future> CallOutcome<Vec<F>> {
+    /// Refuses it.
+    pub fn refuse_futures_within(self) -> Self
+    where
+        F: PolledInside,
+    {
+        self
+    }
+}
+
+/// No type implements this.
+#[diagnostic::on_unimplemented(
+    message = "`#[in_netns]` does not take a function that returns a future in this form",
+    label = "this future would be polled outside the namespace",
+    note = "write an `async fn`, or return `impl Future<Output = T>` or `Pin<Box<dyn Future<Output = T>>>`, spelt so",
+    note = "a future that does no work of its own, such as a receiver, is accepted with `allow(handover)`"
+)]
+pub trait PolledInside {}
+
 /// A return type with a value for a test that was skipped.
 pub trait Skippable {
     /// The value of a skipped test.

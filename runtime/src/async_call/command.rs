@@ -61,6 +61,8 @@ impl Command {
 
     /// Runs the process to its end, and returns its status: [`tokio::process::Command::status`].
     ///
+    /// Pipes to the process are closed when it has started, because nothing here would serve them.
+    ///
     /// # Errors
     ///
     /// As [`Command::spawn`].
@@ -81,7 +83,10 @@ impl Command {
     /// # }
     /// ```
     pub async fn status_async(&mut self) -> io::Result<ExitStatus> {
-        self.spawn_async()?.wait().await
+        let mut child = self.spawn_async()?;
+        // The process would wait for ever for a pipe that is open and not served.
+        drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
+        child.wait().await
     }
 
     /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`].

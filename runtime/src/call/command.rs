@@ -392,9 +392,10 @@ impl Command {
     ) -> io::Result<C> {
         let set = self.streams;
         self.set_other_streams(set, Stdio::null, Stdio::piped);
-        let started = start(self);
-        self.set_other_streams(set, Stdio::inherit, Stdio::inherit);
-        started
+        // tokio panics without a runtime, and the command can be started again.
+        let mut command =
+            scopeguard::guard(self, |command| command.set_other_streams(set, Stdio::inherit, Stdio::inherit));
+        start(&mut command)
     }
 
     fn set_other_streams(&mut self, set: SetStreams, input: fn() -> Stdio, outputs: fn() -> Stdio) {
@@ -443,7 +444,9 @@ impl Command {
                 Some(directory) if lacks_directory => {
                     format!("the working directory {} does not exist", directory.display())
                 }
-                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist".into(),
+                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist, unless a \
+                      closure given to `pre_exec` failed with this error"
+                    .into(),
             }),
             io::ErrorKind::PermissionDenied => Some(
                 "the file or the working directory is not executable for this user, is on a mount that allows no \

@@ -356,8 +356,25 @@ mod separate_process {
     }
 }
 
+#[test]
+fn the_message_for_a_closure_that_failed_does_not_blame_the_program_alone() {
+    let ns = NetNs::new().unwrap();
+    let mut command = ns.command("true");
+    // SAFETY: it only makes an error of a number.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.as_std_mut().pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::ENOENT)));
+    }
+    let error = command.spawn().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("pre_exec"), "{error}");
+}
+
 mod asynchronous {
+    use std::panic::AssertUnwindSafe;
     use std::time::Duration;
+
+    use futures::FutureExt as _;
 
     use super::*;
 
@@ -413,6 +430,30 @@ mod asynchronous {
         let future = command.arg("1000").kill_on_drop(true).output_async();
         assert!(tokio::time::timeout(Duration::from_millis(50), future).await.is_err());
         wait_until("nothing is left inside", || ns.holders().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_status_does_not_wait_for_a_pipe_that_is_not_read() {
+        let ns = NetNs::new().unwrap();
+        let mut command = ns.command("sh");
+        command.args(["-c", "head -c 200000 /dev/zero"]).stdout(Stdio::piped()).kill_on_drop(true);
+        tokio::time::timeout(Duration::from_secs(30), command.status_async()).await.expect("it ends").unwrap();
+
+        let mut command = ns.command("cat");
+        command.stdin(Stdio::piped()).kill_on_drop(true);
+        let status = tokio::time::timeout(Duration::from_secs(30), command.status_async()).await.expect("it ends");
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn a_command_whose_output_was_asked_for_without_a_runtime_keeps_no_stream() {
+        let ns = NetNs::new().unwrap();
+        let mut command = ns.command("true");
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| command.output_async().now_or_never().map(drop)));
+        assert!(polled.is_err());
+        let mut child = command.spawn().unwrap();
+        assert!(child.stdout.is_none() && child.stderr.is_none(), "{child:?}");
+        child.wait().unwrap();
     }
 
     #[test]

@@ -241,3 +241,53 @@ fn a_temporary_of_the_final_expression_borrows_an_argument() {
     }
     assert_eq!(f(Caller::here(), vec![1, 2, 3].into()), 3);
 }
+
+#[test]
+fn a_future_that_does_no_work_is_returned_where_that_is_allowed() {
+    #[in_netns(new, allow(handover))]
+    fn f(caller: Caller) -> tokio::sync::oneshot::Receiver<u8> {
+        caller.is_elsewhere();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        sender.send(5).unwrap();
+        receiver
+    }
+    assert_eq!(f(Caller::here()).blocking_recv().unwrap(), 5);
+}
+
+#[test]
+fn a_value_of_any_type_is_returned_whatever_the_compiler_can_tell_of_it() {
+    struct List<T>(Vec<T>);
+
+    impl<T: Send + Clone> List<T> {
+        #[in_netns(new)]
+        fn first(&self, caller: Caller) -> T
+        where
+            T: Sync,
+        {
+            caller.is_elsewhere();
+            self.0[0].clone()
+        }
+    }
+
+    #[in_netns(new)]
+    fn boxed<T: Send>(value: T) -> Box<T> {
+        Box::new(value)
+    }
+    #[in_netns(new)]
+    fn pinned<T: Send>(value: T) -> Result<std::pin::Pin<Box<T>>, in_netns::Error> {
+        Ok(Box::pin(value))
+    }
+    #[in_netns(new)]
+    fn item<I: Iterator<Item: Send> + Send>(mut list: I) -> Option<I::Item> {
+        list.next()
+    }
+    #[in_netns(new)]
+    fn hidden() -> impl IntoIterator<Item = u8> {
+        Vec::new()
+    }
+    assert_eq!(List(vec![1, 2]).first(Caller::here()), 1);
+    assert_eq!(*boxed(3), 3);
+    assert_eq!(*pinned(4).unwrap(), 4);
+    assert_eq!(item([5, 6].into_iter()), Some(5));
+    assert_eq!(hidden().into_iter().count(), 0);
+}
