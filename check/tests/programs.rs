@@ -67,6 +67,8 @@ fn a_future_is_judged_by_the_guards_that_it_holds_and_has_to_drop() {
     let expected = [
         ("holds", "AWAIT"),
         ("holds_a_list", "AWAIT"),
+        ("holds_a_map_of_lists", "AWAIT"),
+        ("holds_a_shared_map", "AWAIT"),
         ("holds_a_guard_of_a_method", "AWAIT"),
         ("holds_a_guard_of_its_own", "AWAIT"),
         ("drops_before", "CLEAN"),

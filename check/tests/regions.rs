@@ -9,12 +9,19 @@ use common::{bodies, check, complaint, folder, function, report, verdicts};
 /// Every body, and no other: where a function has several, in the order of the report.
 const EXPECTED: &[(&str, &[&str])] = &[
     ("awaits_what_enters", &["SPAWN"]),
+    ("by_cell", &["SPAWN"]),
     ("by_choice", &["SPAWN"]),
     ("by_constructor_that_rolls_back", &["SPAWN"]),
     ("by_field", &["SPAWN"]),
+    ("by_guard_made_first", &["SPAWN"]),
     ("by_method_on_file", &["SPAWN"]),
+    ("by_method_that_gives_a_guard", &["SPAWN"]),
+    ("by_mutex", &["SPAWN"]),
     ("by_retry", &["SPAWN"]),
     ("by_roll_back", &["SPAWN"]),
+    ("by_second_parameter", &["SPAWN"]),
+    ("by_shared_mutex", &["SPAWN"]),
+    ("by_static", &["SPAWN"]),
     ("calls_box", &["UNKNOWN"]),
     ("calls_pointer", &["UNKNOWN"]),
     ("calls_trait_object", &["UNKNOWN"]),
@@ -38,6 +45,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("spawns_for_one_type", &["SPAWN"]),
     ("spawns_for_the_other_type", &["SPAWN"]),
     ("takes_a_closure", &["SPAWN"]),
+    ("visit", &["CLEAN"]),
     ("within", &["SPAWN"]),
 ];
 

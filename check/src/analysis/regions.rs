@@ -4,6 +4,7 @@
 //! know what runs before the thread enters and after it left. A function that only enters, and returns while its thread
 //! is still there (such as the constructor of a guard), is itself a way to enter: its callers are regions too.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 
@@ -107,6 +108,8 @@ struct Round {
     through: HashMap<Node, Vec<Node>>,
     /// Closures and futures whose callers are regions.
     passed_on: HashSet<Node>,
+    /// The statics that have a place for a guard.
+    statics: OnceCell<HashSet<Node>>,
 }
 
 impl Search<'_, '_, '_> {
@@ -256,15 +259,22 @@ impl Search<'_, '_, '_> {
         if enters.len() > 1 && !Order::of(self.graph, function).returns_inside(self.graph, function, &enters) {
             return false;
         }
-        !self.drops_guard(function) || self.stores_guard(address)
+        !self.drops_guard(function) || self.has_place_for_guard(function)
     }
 
-    /// Whether a function is given a place for a guard. What it drops may be the value that was there before.
-    fn stores_guard(&self, address: u64) -> bool {
-        let first = self.debug.parameters(address).into_iter().next();
-        let is_place = |r#type: &str| r#type.starts_with("&mut ") || r#type.starts_with("core::pin::Pin<&mut ");
-        first.is_some_and(|first| is_place(&first.r#type))
-            && self.debug.passes(address, Passes::Receiver, |r#type: &str| self.is_guard(r#type))
+    /// Whether a function is given a place for a guard, or refers to a static that is one. What it drops may be the
+    /// value that was there before.
+    fn has_place_for_guard(&self, function: Node) -> bool {
+        let image = self.graph.image;
+        let is_guard = |r#type: &str| self.is_guard(r#type);
+        if self.debug.is_given_place(image.address(function), is_guard) {
+            return true;
+        }
+        let statics = self.round.statics.get_or_init(|| {
+            let types: Vec<&str> = self.round.guards.iter().chain(&self.round.found).map(String::as_str).collect();
+            self.debug.statics_holding(&types, is_guard).into_iter().filter_map(|at| image.node_at(at)).collect()
+        });
+        self.graph.edges(function).references.iter().any(|edge| statics.contains(&edge.to))
     }
 
     fn is_guard(&self, r#type: &str) -> bool {
