@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 
 use crate::analysis::functions::Functions;
-use crate::analysis::order::Order;
+use crate::analysis::order::{Constant, Order};
 use crate::analysis::root::{LIBRARY, Origin, Root};
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
@@ -302,28 +302,32 @@ impl Search<'_, '_, '_> {
             return false;
         }
         let order = Order::of(self.graph, function);
-        let flags_before = |at: u64| order.constants_before(at).into_iter().filter(|constant| are_flags(*constant));
-        let named: Vec<Vec<u64>> = calls.iter().map(|edge| flags_before(edge.at).collect()).collect();
-        let is_network = |flags: &u64| flags & CLONE_NEWNET != 0;
+        let flags_before =
+            |at: u64| order.constants_before(at).into_iter().filter(|constant| are_flags(constant.value));
+        let named: Vec<Vec<Constant>> = calls.iter().map(|edge| flags_before(edge.at).collect()).collect();
+        let is_network = |flags: &Constant| flags.value & CLONE_NEWNET != 0;
         if named.iter().flatten().any(is_network) {
             return false;
         }
-        if named.iter().all(|flags| !flags.is_empty()) {
+        // Other constants may be part of the kind, or have nothing to do with it.
+        if named.iter().all(|flags| flags.iter().any(|flags| flags.is_argument)) {
             return true;
         }
         // Flags that are put together.
-        let edges = self.graph.edges(function);
-        let united: Vec<u64> = edges
-            .references
-            .iter()
-            .filter(|edge| edge.call && FLAGS.iter().any(|name| self.graph.image.name(edge.to).contains(name)))
-            .flat_map(|edge| flags_before(edge.at))
-            .collect();
+        let (mut united, mut unions) = (Vec::new(), 0);
+        for edge in self.graph.edges(function).references.iter().filter(|edge| edge.call) {
+            let mangled = self.graph.image.name(edge.to);
+            if FLAGS.iter().any(|name| mangled.contains(name)) {
+                united.extend(flags_before(edge.at));
+                unions += usize::from(is_union(&names::path(mangled)));
+            }
+        }
         if united.iter().any(is_network) {
             return false;
         }
         self.round.of_any_kind.insert(function);
-        !united.is_empty()
+        // Two for the first union, and one for each further: with fewer, some are not known.
+        united.len() > unions
     }
 
     /// A guard that is dropped in a function leaves the namespace there.
@@ -389,6 +393,12 @@ impl Search<'_, '_, '_> {
 fn runs_elsewhere(path: &str) -> bool {
     let is_local = path.contains("std::thread::local::LocalKey<");
     !is_local && ELSEWHERE.iter().any(|start| path.starts_with(start))
+}
+
+/// Whether a function puts flags together.
+fn is_union(path: &str) -> bool {
+    let name = names::split(path).0.rsplit("::").next();
+    name.is_some_and(|name| ["bitor", "bitor_assign", "union", "insert", "set"].contains(&name))
 }
 
 /// Whether a constant is a kind of namespace, or several.
