@@ -36,6 +36,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("leaves", &["CLEAN"]),
     ("leaves_by_drop", &["CLEAN"]),
     ("leaves_by_field", &["CLEAN"]),
+    ("leaves_by_helper", &["CLEAN"]),
     ("named_by_option", &["UNKNOWN"]),
     ("of_a_kind_and_another", &["SPAWN"]),
     ("of_any_kind", &["SPAWN"]),

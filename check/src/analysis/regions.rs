@@ -20,7 +20,8 @@ use crate::rules::sinks::{Contained, Table};
 /// How many functions may pass the entered thread on, one to the next.
 const LEVELS: usize = 5;
 
-/// How often the guards are looked for: which functions leave depends on the guards, and the guards on what leaves.
+/// How often the search is repeated: which functions leave depends on the guards and on what they call, and both depend
+/// on what leaves.
 const ROUNDS: usize = 4;
 
 /// Crates whose functions wrap the system call, and of which no function is a region.
@@ -65,10 +66,11 @@ pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Tab
     let mut search = Search { graph, table, debug, callers: HashMap::new(), round: Round::default() };
     let mut candidates = Vec::new();
     for _ in 0..ROUNDS {
-        let known = mem::take(&mut search.round).found;
-        search.round.guards.clone_from(&known);
+        let before = mem::take(&mut search.round);
+        search.round.guards.clone_from(&before.found);
+        search.round.entering_before.clone_from(&before.entering);
         candidates = search.candidates();
-        if search.round.found == known {
+        if search.round.found == before.found && search.round.entering == before.entering {
             break;
         }
     }
@@ -102,6 +104,8 @@ struct Round {
     met: HashSet<Node>,
     /// All that moves the thread of its caller.
     entering: HashSet<Node>,
+    /// What the round before took for that.
+    entering_before: HashSet<Node>,
     /// Of these it is not known which kind of namespace they enter: their callers may say it.
     of_any_kind: HashSet<Node>,
     /// Functions of the standard library that call what they are given, and what that is.
@@ -255,7 +259,10 @@ impl Search<'_, '_, '_> {
         if self.debug.passes(address, Passes::Result, |r#type: &str| self.is_guard(r#type)) {
             return true;
         }
-        let enters: HashSet<u64> = calls.iter().map(|edge| edge.at).collect();
+        // What it calls may enter by more calls, or by fewer.
+        let edges = self.graph.edges(function);
+        let others = edges.references.iter().filter(|edge| edge.call && self.round.entering_before.contains(&edge.to));
+        let enters: HashSet<u64> = calls.iter().chain(others).map(|edge| edge.at).collect();
         if enters.len() > 1 && !Order::of(self.graph, function).returns_inside(self.graph, function, &enters) {
             return false;
         }
