@@ -23,6 +23,13 @@ struct Step {
     flow: Flow,
 }
 
+/// A constant in an instruction.
+pub(crate) struct Constant {
+    pub value: u64,
+    /// It is loaded into a register for an argument.
+    pub is_argument: bool,
+}
+
 /// What a call means to the order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
@@ -54,13 +61,21 @@ impl<'d> Order<'d> {
         Self { architecture, bytes, start, steps }
     }
 
-    /// The constants that are loaded right before a call: those of its arguments are among them.
-    pub(crate) fn constants_before(&self, call: u64) -> Vec<u64> {
+    /// The constants that occur right before a call, on every way to it: those of its arguments are among them.
+    pub(crate) fn constants_before(&self, call: u64) -> Vec<Constant> {
         let Some(index) = self.index(call) else { return Vec::new() };
         let before = self.steps[..index].iter().rposition(|step| step.flow != Flow::Next);
         let from = before.map_or(self.start, |before| self.steps[before].next);
+        let jumps = self.steps.iter().filter_map(|step| match step.flow {
+            Flow::Jump(to) => to,
+            _ => None,
+        });
+        let from = jumps.filter(|to| (from..=call).contains(to)).max().unwrap_or(from);
         let mut constants = Vec::new();
-        self.architecture.constants(self.bytes_of(from, call), |constant| constants.push(constant));
+        self.architecture.constants(self.bytes_of(from, call), |value, to| {
+            let is_argument = to.is_some_and(|to| self.architecture.is_argument(to));
+            constants.push(Constant { value, is_argument });
+        });
         constants
     }
 

@@ -4,11 +4,12 @@
 //! know what runs before the thread enters and after it left. A function that only enters, and returns while its thread
 //! is still there (such as the constructor of a guard), is itself a way to enter: its callers are regions too.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 
 use crate::analysis::functions::Functions;
-use crate::analysis::order::Order;
+use crate::analysis::order::{Constant, Order};
 use crate::analysis::root::{LIBRARY, Origin, Root};
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
@@ -19,7 +20,8 @@ use crate::rules::sinks::{Contained, Table};
 /// How many functions may pass the entered thread on, one to the next.
 const LEVELS: usize = 5;
 
-/// How often the guards are looked for: which functions leave depends on the guards, and the guards on what leaves.
+/// How often the search is repeated: which functions leave depends on the guards and on what they call, and both depend
+/// on what leaves.
 const ROUNDS: usize = 4;
 
 /// Crates whose functions wrap the system call, and of which no function is a region.
@@ -64,10 +66,11 @@ pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Tab
     let mut search = Search { graph, table, debug, callers: HashMap::new(), round: Round::default() };
     let mut candidates = Vec::new();
     for _ in 0..ROUNDS {
-        let known = mem::take(&mut search.round).found;
-        search.round.guards.clone_from(&known);
+        let before = mem::take(&mut search.round);
+        search.round.guards.clone_from(&before.found);
+        search.round.entering_before.clone_from(&before.entering);
         candidates = search.candidates();
-        if search.round.found == known {
+        if search.round.found == before.found && search.round.entering == before.entering {
             break;
         }
     }
@@ -101,12 +104,16 @@ struct Round {
     met: HashSet<Node>,
     /// All that moves the thread of its caller.
     entering: HashSet<Node>,
+    /// What the round before took for that.
+    entering_before: HashSet<Node>,
     /// Of these it is not known which kind of namespace they enter: their callers may say it.
     of_any_kind: HashSet<Node>,
     /// Functions of the standard library that call what they are given, and what that is.
     through: HashMap<Node, Vec<Node>>,
     /// Closures and futures whose callers are regions.
     passed_on: HashSet<Node>,
+    /// The statics that have a place for a guard.
+    statics: OnceCell<HashSet<Node>>,
 }
 
 impl Search<'_, '_, '_> {
@@ -252,19 +259,29 @@ impl Search<'_, '_, '_> {
         if self.debug.passes(address, Passes::Result, |r#type: &str| self.is_guard(r#type)) {
             return true;
         }
-        let enters: HashSet<u64> = calls.iter().map(|edge| edge.at).collect();
+        // What it calls may enter by more calls, or by fewer.
+        let edges = self.graph.edges(function);
+        let others = edges.references.iter().filter(|edge| edge.call && self.round.entering_before.contains(&edge.to));
+        let enters: HashSet<u64> = calls.iter().chain(others).map(|edge| edge.at).collect();
         if enters.len() > 1 && !Order::of(self.graph, function).returns_inside(self.graph, function, &enters) {
             return false;
         }
-        !self.drops_guard(function) || self.stores_guard(address)
+        !self.drops_guard(function) || self.has_place_for_guard(function)
     }
 
-    /// Whether a function is given a place for a guard. What it drops may be the value that was there before.
-    fn stores_guard(&self, address: u64) -> bool {
-        let first = self.debug.parameters(address).into_iter().next();
-        let is_place = |r#type: &str| r#type.starts_with("&mut ") || r#type.starts_with("core::pin::Pin<&mut ");
-        first.is_some_and(|first| is_place(&first.r#type))
-            && self.debug.passes(address, Passes::Receiver, |r#type: &str| self.is_guard(r#type))
+    /// Whether a function is given a place for a guard, or refers to a static that is one. What it drops may be the
+    /// value that was there before.
+    fn has_place_for_guard(&self, function: Node) -> bool {
+        let image = self.graph.image;
+        let is_guard = |r#type: &str| self.is_guard(r#type);
+        if self.debug.is_given_place(image.address(function), is_guard) {
+            return true;
+        }
+        let statics = self.round.statics.get_or_init(|| {
+            let types: Vec<&str> = self.round.guards.iter().chain(&self.round.found).map(String::as_str).collect();
+            self.debug.statics_holding(&types, is_guard).into_iter().filter_map(|at| image.node_at(at)).collect()
+        });
+        self.graph.edges(function).references.iter().any(|edge| statics.contains(&edge.to))
     }
 
     fn is_guard(&self, r#type: &str) -> bool {
@@ -292,28 +309,32 @@ impl Search<'_, '_, '_> {
             return false;
         }
         let order = Order::of(self.graph, function);
-        let flags_before = |at: u64| order.constants_before(at).into_iter().filter(|constant| are_flags(*constant));
-        let named: Vec<Vec<u64>> = calls.iter().map(|edge| flags_before(edge.at).collect()).collect();
-        let is_network = |flags: &u64| flags & CLONE_NEWNET != 0;
+        let flags_before =
+            |at: u64| order.constants_before(at).into_iter().filter(|constant| are_flags(constant.value));
+        let named: Vec<Vec<Constant>> = calls.iter().map(|edge| flags_before(edge.at).collect()).collect();
+        let is_network = |flags: &Constant| flags.value & CLONE_NEWNET != 0;
         if named.iter().flatten().any(is_network) {
             return false;
         }
-        if named.iter().all(|flags| !flags.is_empty()) {
+        // Other constants may be part of the kind, or have nothing to do with it.
+        if named.iter().all(|flags| flags.iter().any(|flags| flags.is_argument)) {
             return true;
         }
         // Flags that are put together.
-        let edges = self.graph.edges(function);
-        let united: Vec<u64> = edges
-            .references
-            .iter()
-            .filter(|edge| edge.call && FLAGS.iter().any(|name| self.graph.image.name(edge.to).contains(name)))
-            .flat_map(|edge| flags_before(edge.at))
-            .collect();
+        let (mut united, mut unions) = (Vec::new(), 0);
+        for edge in self.graph.edges(function).references.iter().filter(|edge| edge.call) {
+            let mangled = self.graph.image.name(edge.to);
+            if FLAGS.iter().any(|name| mangled.contains(name)) {
+                united.extend(flags_before(edge.at));
+                unions += usize::from(is_union(&names::path(mangled)));
+            }
+        }
         if united.iter().any(is_network) {
             return false;
         }
         self.round.of_any_kind.insert(function);
-        !united.is_empty()
+        // Two for the first union, and one for each further: with fewer, some are not known.
+        united.len() > unions
     }
 
     /// A guard that is dropped in a function leaves the namespace there.
@@ -379,6 +400,12 @@ impl Search<'_, '_, '_> {
 fn runs_elsewhere(path: &str) -> bool {
     let is_local = path.contains("std::thread::local::LocalKey<");
     !is_local && ELSEWHERE.iter().any(|start| path.starts_with(start))
+}
+
+/// Whether a function puts flags together.
+fn is_union(path: &str) -> bool {
+    let name = names::split(path).0.rsplit("::").next();
+    name.is_some_and(|name| ["bitor", "bitor_assign", "union", "insert", "set"].contains(&name))
 }
 
 /// Whether a constant is a kind of namespace, or several.

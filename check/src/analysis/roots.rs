@@ -5,6 +5,7 @@
 //! names, and regions, which are functions that move their own thread to another namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem;
 
 use anyhow::{Result, bail};
 use regex::Regex;
@@ -12,7 +13,7 @@ use regex::Regex;
 use crate::analysis::functions::Functions;
 use crate::analysis::regions;
 use crate::analysis::root::{LIBRARY, Opaque, Origin, Root};
-use crate::program::debug::Debug;
+use crate::program::debug::{Debug, Passes};
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::names;
@@ -66,7 +67,7 @@ pub(crate) fn find<'d>(
     for function in graph.image.functions() {
         let mangled = graph.image.name(function);
         if !wanted.roots.is_empty() || !wanted.closures.is_empty() {
-            note_wanted(graph, functions, table, function, wanted, &mut closures, &mut named);
+            named.extend(note_wanted(graph, functions, table, debug, function, wanted, &mut closures));
         }
         if library.find(mangled.as_bytes()).is_some() {
             let known = table.known(mangled);
@@ -75,7 +76,7 @@ pub(crate) fn find<'d>(
                 continue;
             }
             if let Some(contained) = known.entry(table) {
-                for (identity, root) in entered(graph, functions, table, function, contained, &Origin::Call) {
+                for (identity, root) in entered(graph, functions, table, debug, function, contained, &Origin::Call) {
                     closures.entry(identity).or_insert(root);
                 }
                 continue;
@@ -83,7 +84,7 @@ pub(crate) fn find<'d>(
         }
         if let Some((project, contained)) = table.adapter(mangled) {
             let origin = Origin::Adapter(project.to_owned());
-            for (identity, root) in entered(graph, functions, table, function, contained, &origin) {
+            for (identity, root) in entered(graph, functions, table, debug, function, contained, &origin) {
                 closures.entry(identity).or_insert(root);
             }
         }
@@ -130,19 +131,20 @@ fn note_annotated(
     root.functions.extend(names::generic_arguments(&identity).iter().flat_map(|argument| functions.named(argument)));
 }
 
-/// Notes a function that the user named, or the closures that it takes.
+/// Notes a function that the user named, or the closures that it takes; gives the patterns that it fits.
 fn note_wanted(
     graph: &Graph<'_, '_>,
     functions: &Functions,
     table: &Table,
+    debug: &Debug<'_>,
     function: Node,
     wanted: &Wanted,
     closures: &mut BTreeMap<String, Root>,
-    named: &mut BTreeSet<String>,
-) {
+) -> Vec<String> {
     let mangled = graph.image.name(function);
     let path = names::path(mangled);
     let base = names::split(&path).0;
+    let mut named = Vec::new();
     let mut is = |patterns: &[Pattern]| {
         let fitting: Vec<_> = patterns.iter().filter(|pattern| pattern.regex.is_match(base)).collect();
         named.extend(fitting.iter().map(|pattern| pattern.written.clone()));
@@ -159,10 +161,11 @@ fn note_wanted(
         root.functions.extend(future);
     }
     if is(&wanted.closures) {
-        for (identity, root) in entered(graph, functions, table, function, Contained(false), &Origin::Root) {
+        for (identity, root) in entered(graph, functions, table, debug, function, Contained(false), &Origin::Root) {
             closures.entry(identity).or_insert(root);
         }
     }
+    named
 }
 
 /// Refuses a name that no program has: a misspelt root would pass as clean.
@@ -190,38 +193,45 @@ fn entered(
     graph: &Graph<'_, '_>,
     functions: &Functions,
     table: &Table,
+    debug: &Debug<'_>,
     function: Node,
     contained: Contained,
     origin: &Origin,
 ) -> Vec<(String, Root)> {
     let known = table.known(graph.image.name(function));
     let identity = known.identity();
-    let mut found: Vec<(String, Root)> = Vec::new();
-    let owner = |function: Node| {
-        let mangled = graph.image.name(function);
-        names::owner(mangled, table.known(mangled).path()).to_owned()
-    };
-    let library = owner(function);
-    // A shape of an adapter may be in the user's own crate: there closures are the user's.
-    let foreign = library == LIBRARY || regions::ADAPTERS.contains(&library.as_str());
+    let library = owner(graph, function);
+    let code = |argument| Some((argument, functions.named(argument))).filter(|(_, code)| !code.is_empty());
     let arguments = names::generic_arguments(identity);
-    for argument in &arguments {
-        let code = functions.named(argument);
-        let Some(first) = code.first() else { continue };
+    let mut given: Vec<_> = arguments.iter().copied().map(code).skip_while(Option::is_none).collect();
+    if library == LIBRARY {
+        // The body comes first, then the future that it makes, and then its result.
+        given.truncate(if contained.0 { 2 } else { 1 });
+    }
+    let mut bodies: Vec<(&str, Root)> = Vec::new();
+    for (argument, code) in given.into_iter().flatten() {
         // One function of a library passes the body on to the next, in a closure of its own.
-        if foreign && owner(*first) == library {
+        if is_foreign(&library) && owner(graph, code[0]) == library {
             return Vec::new();
         }
-        // The future that a body makes belongs to that body.
-        let name = names::path(graph.image.name(*first));
-        if let Some((_, root)) = found.last_mut().filter(|(_, root)| name.starts_with(&root.name)) {
-            root.functions.extend(code);
-            continue;
+        let name = names::path(graph.image.name(code[0]));
+        bodies.push((argument, Root::of(&name, code.to_vec(), contained, origin.clone())));
+    }
+    let outer_of = |inner: &Root| bodies.iter().position(|(_, outer)| is_nested(&inner.name, &outer.name));
+    let outer: Vec<Option<usize>> = bodies.iter().map(|(_, inner)| outer_of(inner)).collect();
+    let address = graph.image.address(function);
+    for (index, outer) in outer.iter().enumerate() {
+        let Some(outer) = *outer else { continue };
+        let (argument, inner) = (bodies[index].0, mem::take(&mut bodies[index].1.functions));
+        // What a body returns runs elsewhere. The future that it makes belongs to that body.
+        if contained.0 || !debug.passes(address, Passes::Result, |r#type: &str| is_same_closure(r#type, argument)) {
+            bodies[outer].1.functions.extend(inner);
         }
-        let mut root = Root::new(&name, contained, origin.clone());
-        root.functions.extend(code);
+    }
+    let mut found: Vec<(String, Root)> = Vec::new();
+    for (argument, mut root) in bodies.into_iter().filter(|(_, root)| !root.functions.is_empty()) {
         root.receivers.push(function);
-        found.push(((*argument).to_owned(), root));
+        found.push((argument.to_owned(), root));
     }
     if found.is_empty() && contained.0 {
         found.extend(future(graph, functions, identity, function, contained, origin));
@@ -230,6 +240,28 @@ fn entered(
         found.extend(opaque(graph, function, contained, origin));
     }
     found
+}
+
+/// The crate that has the code of a function.
+fn owner(graph: &Graph<'_, '_>, function: Node) -> String {
+    let mangled = graph.image.name(function);
+    names::owner(mangled, &names::path(mangled)).to_owned()
+}
+
+/// Whether no body is in this crate. A shape of an adapter may be in the user's own, where closures are the user's.
+fn is_foreign(krate: &str) -> bool {
+    krate == LIBRARY || regions::ADAPTERS.contains(&krate)
+}
+
+/// Whether a closure or future is written in this function or closure.
+fn is_nested(name: &str, outer: &str) -> bool {
+    name.strip_prefix(outer).is_some_and(|rest| rest.starts_with("::{"))
+}
+
+/// Whether a type of the debug information seems to be this closure or future, which is written in another closure.
+fn is_same_closure(r#type: &str, argument: &str) -> bool {
+    let r#type = names::split(r#type).0.replace("{closure_env#", "{closure#").replace("{async_block_env#", "{closure#");
+    r#type.rsplit("::").take(2).eq(names::split(argument).0.rsplit("::").take(2))
 }
 
 /// A body that is a future of a named type: known by where it is given.
@@ -268,18 +300,14 @@ fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained, origin: &
 
 /// The callers of a function of a library, by name and place; the function itself where no caller is known.
 fn call_sites(graph: &Graph<'_, '_>, function: Node) -> Vec<(String, Option<(Node, u64)>)> {
-    let owner = |function: Node| {
-        let mangled = graph.image.name(function);
-        names::owner(mangled, &names::path(mangled)).to_owned()
-    };
-    let library = owner(function);
+    let library = owner(graph, function);
     let callers = graph.callers(function);
     if callers.is_empty() {
         return vec![(names::path(graph.image.name(function)), None)];
     }
     callers
         .into_iter()
-        .filter(|(caller, _)| owner(*caller) != library)
+        .filter(|(caller, _)| !is_foreign(&library) || owner(graph, *caller) != library)
         .map(|(caller, at)| (names::path(graph.image.name(caller)), Some((caller, at))))
         .collect()
 }
@@ -304,6 +332,21 @@ fn leads_into_annotated(graph: &Graph<'_, '_>, root: &Root, bodies: &BTreeMap<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_begins_like_another_is_not_nested_in_it() {
+        assert!(is_nested("app::f::{closure#0}::{closure#0}", "app::f::{closure#0}"));
+        assert!(!is_nested("app::work_more", "app::work"));
+        assert!(!is_nested("app::work::<u8>", "app::work"));
+    }
+
+    #[test]
+    fn a_closure_of_a_closure_is_known_in_debug_information() {
+        let closure = "<app::T>::f::{closure#0}::{closure#1}";
+        assert!(is_same_closure("app::{impl#0}::f::{closure#0}::{closure_env#1}", closure));
+        assert!(is_same_closure("app::{impl#0}::f::{closure#0}::{async_block_env#1}<u8>", closure));
+        assert!(!is_same_closure("app::{impl#0}::f::{closure_env#1}", closure));
+    }
 
     #[test]
     fn an_annotated_function_is_named_by_the_function_and_not_by_its_helper() {

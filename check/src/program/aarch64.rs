@@ -87,7 +87,7 @@ pub(crate) fn decode(bytes: &[u8], address: u64, mut visit: impl FnMut(&Instruct
 }
 
 /// A constant is made in steps of 16 bits, by instructions that follow each other.
-pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64)) {
+pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64, Option<Location>)) {
     // The register, and its value so far.
     let mut made: Option<(u32, u64)> = None;
     // The last word is no instruction.
@@ -105,10 +105,15 @@ pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64)) {
             (Some(MoveWide::Not), _) => Some((register, !part)),
             _ => None,
         };
-        if let Some((_, value)) = before {
-            visit(value & 0xffff_ffff);
+        if let Some((target, value)) = before {
+            visit(value & 0xffff_ffff, u16::try_from(target).ok().map(Location::Register));
         }
     }
+}
+
+/// Whether a function may be given an argument there.
+pub(crate) fn is_argument(location: Location) -> bool {
+    matches!(location, Location::Register(0..=7))
 }
 
 /// What becomes of the other bits where an instruction moves 16 bits into a register.
@@ -359,13 +364,15 @@ mod tests {
         let found = |words: &[u32]| {
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let mut found = Vec::new();
-            constants(&bytes, |constant| found.push(constant));
+            constants(&bytes, |constant, to| found.push((constant, to.is_some_and(is_argument))));
             found
         };
         // mov w0, #0x40000000
-        assert_eq!(found(&[0x52a8_0000]), [0x4000_0000]);
+        assert_eq!(found(&[0x52a8_0000]), [(0x4000_0000, true)]);
+        // mov w8, #0x40000000
+        assert_eq!(found(&[0x52a8_0008]), [(0x4000_0000, false)]);
         // mov w0, #0x200; movk w0, #0x4000, lsl #16; mov w1, #-1
-        assert_eq!(found(&[0x5280_4000, 0x72a8_0000, 0x1280_0001]), [0x4000_0200, 0xffff_ffff]);
+        assert_eq!(found(&[0x5280_4000, 0x72a8_0000, 0x1280_0001]), [(0x4000_0200, true), (0xffff_ffff, true)]);
         assert!(found(&[0xd503_201f]).is_empty());
     }
 

@@ -118,11 +118,19 @@ impl Architecture {
         }
     }
 
-    /// Visits the constants of 32 bits in a function's instructions.
-    pub(crate) fn constants(self, bytes: &[u8], visit: impl FnMut(u64)) {
+    /// Visits the constants of 32 bits in a function's instructions, each with the register that it is loaded into.
+    pub(crate) fn constants(self, bytes: &[u8], visit: impl FnMut(u64, Option<Location>)) {
         match self {
             Self::X86_64 => x86_64::constants(bytes, visit),
             Self::Aarch64 => aarch64::constants(bytes, visit),
+        }
+    }
+
+    /// Whether a function may be given an argument there.
+    pub(crate) fn is_argument(self, location: Location) -> bool {
+        match self {
+            Self::X86_64 => x86_64::is_argument(location),
+            Self::Aarch64 => aarch64::is_argument(location),
         }
     }
 }

@@ -212,12 +212,27 @@ impl<'d> Debug<'d> {
                     .collect(),
                 Passes::Parameter => parameter_types(unit, entry).collect(),
                 Passes::Receiver => parameter_types(unit, entry).take(1).collect(),
-                Passes::Result => {
-                    unit.entry(entry).ok().and_then(|entry| reference(&entry, gimli::DW_AT_type)).into_iter().collect()
-                }
+                Passes::Result => result_type(unit, entry).into_iter().collect(),
             };
+            let is = |path: &str, _| is(path);
             let walk = Walk { unit, index, is: &is, references: matches!(what, Passes::Closure | Passes::Receiver) };
             types.into_iter().any(|r#type| walk.find(r#type).is_some())
+        })
+    }
+
+    /// Whether a function is given a place for a value whose type's path satisfies `is`: behind a mutable reference, or
+    /// in a cell behind another.
+    pub(crate) fn is_given_place(&self, function: u64, is: impl Fn(&str) -> bool) -> bool {
+        self.describe(function, |unit, index, entry| {
+            let is = |path: &str, _| is(path);
+            let walk = Walk { unit, index, is: &is, references: true };
+            let is_cell = |path: &str, at| path.starts_with("core::cell::UnsafeCell<") && walk.find(at).is_some();
+            let cells = Walk { unit, index, is: &is_cell, references: true };
+            children(unit, entry, gimli::DW_TAG_formal_parameter).into_iter().any(|parameter| {
+                let through = if parameter.type_name.starts_with("&mut ") { &walk } else { &cells };
+                let is_reference = parameter.type_name.starts_with('&');
+                parameter.r#type.filter(|_| is_reference).is_some_and(|r#type| through.find(r#type).is_some())
+            })
         })
     }
 
@@ -244,7 +259,8 @@ impl<'d> Debug<'d> {
         is: &dyn Fn(&str) -> bool,
     ) -> Vec<Held> {
         let Some(future) = future_of(unit, function) else { return Vec::new() };
-        let walk = Walk { unit, index, is, references: false };
+        let is = |path: &str, _| is(path);
+        let walk = Walk { unit, index, is: &is, references: false };
         let mut held = Vec::new();
         for state in variants(unit, future).into_iter().filter(|state| state.type_name.starts_with("Suspend")) {
             let Some(r#type) = state.r#type else { continue };
@@ -265,6 +281,7 @@ impl<'d> Debug<'d> {
     pub(crate) fn statics_holding(&self, types: &[&str], is: impl Fn(&str) -> bool) -> HashSet<u64> {
         let mut found = HashSet::new();
         self.each_unit_with(types, |unit, index| {
+            let is = |path: &str, _| is(path);
             let walk = Walk { unit, index, is: &is, references: true };
             found.extend(index.statics.iter().filter(|(_, r#type)| walk.find(*r#type).is_some()).map(|(at, _)| *at));
         });
@@ -375,6 +392,15 @@ fn parameter_types(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> impl I
     children(unit, function, gimli::DW_TAG_formal_parameter).into_iter().filter_map(|parameter| parameter.r#type)
 }
 
+fn result_type(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> Option<UnitOffset> {
+    let function = unit.entry(function).ok()?;
+    // A method's code refers to its declaration, which has the type.
+    reference(&function, gimli::DW_AT_type).or_else(|| {
+        let declaration = unit.entry(reference(&function, gimli::DW_AT_specification)?).ok()?;
+        reference(&declaration, gimli::DW_AT_type)
+    })
+}
+
 fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
     let mut index = Unit::default();
     // The namespaces that enclose the entry, each with its depth.
@@ -452,7 +478,7 @@ fn future_of(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> Option<UnitO
 struct Walk<'w, 'u, 'd> {
     unit: UnitRef<'u, Bytes<'d>>,
     index: &'w Unit,
-    is: &'w dyn Fn(&str) -> bool,
+    is: &'w dyn Fn(&str, UnitOffset) -> bool,
     /// Whether references are followed too.
     references: bool,
 }
@@ -465,17 +491,18 @@ struct Part {
 impl Walk<'_, '_, '_> {
     fn find(&self, r#type: UnitOffset) -> Option<Part> {
         let mut fields = Vec::new();
-        match self.visit(r#type, VALUE_DEPTH, &mut HashSet::new(), &mut fields) {
+        match self.visit(r#type, VALUE_DEPTH, &mut HashMap::new(), &mut fields) {
             ControlFlow::Break(path) => Some(Part { path, fields }),
             ControlFlow::Continue(()) => None,
         }
     }
 
+    /// `met`: the types that were visited, each with the depth that was left for it.
     fn visit(
         &self,
         at: UnitOffset,
         depth: usize,
-        met: &mut HashSet<UnitOffset>,
+        met: &mut HashMap<UnitOffset, usize>,
         fields: &mut Vec<String>,
     ) -> ControlFlow<String> {
         let Ok(entry) = self.unit.entry(at) else { return ControlFlow::Continue(()) };
@@ -484,12 +511,13 @@ impl Walk<'_, '_, '_> {
             return ControlFlow::Continue(());
         }
         let path = self.index.path(at, &own_name);
-        if (self.is)(&path) {
+        if (self.is)(&path, at) {
             return ControlFlow::Break(path);
         }
-        if depth == 0 || !met.insert(at) {
+        if depth == 0 || met.get(&at).is_some_and(|before| *before >= depth) {
             return ControlFlow::Continue(());
         }
+        met.insert(at, depth);
         match entry.tag() {
             gimli::DW_TAG_pointer_type if own_name.starts_with('&') && !self.references => ControlFlow::Continue(()),
             gimli::DW_TAG_pointer_type | gimli::DW_TAG_array_type => match reference(&entry, gimli::DW_AT_type) {

@@ -56,6 +56,7 @@ pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
     let mut depth = 0;
     for (index, &byte) in bytes.iter().enumerate().rev() {
         match byte {
+            _ if is_quoted(bytes, index) => {}
             // Not an arrow, as in `fn() -> u32`.
             b'>' if index == 0 || bytes[index - 1] != b'-' => depth += 1,
             b'<' if depth == 0 => {
@@ -67,6 +68,11 @@ pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
         }
     }
     (path, Vec::new())
+}
+
+/// Whether this is the character of a constant, as in `f::<'>'>`.
+fn is_quoted(bytes: &[u8], index: usize) -> bool {
+    index > 0 && bytes[index - 1] == b'\'' && bytes.get(index + 1) == Some(&b'\'')
 }
 
 /// The generic arguments of the function itself.
@@ -81,6 +87,7 @@ fn split_arguments(list: &str) -> Vec<&str> {
     let mut arguments = Vec::new();
     for (index, &byte) in bytes.iter().enumerate() {
         match byte {
+            _ if is_quoted(bytes, index) => {}
             b'<' | b'(' | b'[' | b'{' => depth += 1,
             b'>' if index > 0 && bytes[index - 1] == b'-' => {}
             b'>' | b')' | b']' | b'}' => depth -= 1,
@@ -186,6 +193,7 @@ fn of_trait(path: &str) -> Option<&str> {
     let mut depth = 0;
     for (index, &byte) in bytes.iter().enumerate() {
         match byte {
+            _ if is_quoted(bytes, index) => {}
             b'>' if index > 0 && bytes[index - 1] == b'-' => {}
             b'>' if depth == 0 => return None,
             b'<' => depth += 1,
@@ -213,6 +221,14 @@ mod tests {
         assert_eq!(generic_arguments(path), ["&str", "app::f<u8, u16>::{closure#0}", "(fn(u8) -> u8, Vec<(u8, u8)>)"]);
         assert_eq!(generic_arguments("<in_netns::Call<&str>>::run<app::f, fn() -> u8>"), ["app::f", "fn() -> u8"]);
         assert!(generic_arguments("app::f::{closure#0}").is_empty());
+    }
+
+    #[test]
+    fn a_constant_character_divides_nothing() {
+        assert_eq!(split("app::f::<'>'>"), ("app::f", vec!["'>'"]));
+        assert_eq!(split("app::f::<'<', ',', u8>"), ("app::f", vec!["'<'", "','", "u8"]));
+        assert_eq!(split("app::f::<'>'>::{closure#0}"), ("app::f::<'>'>::{closure#0}", vec![]));
+        assert_eq!(of_trait("<app::S<'>'> as app::T>::f"), Some("app::T>::f"));
     }
 
     #[test]

@@ -37,14 +37,22 @@ pub(crate) fn decode(bytes: &[u8], address: u64, mut visit: impl FnMut(&Instruct
     }
 }
 
-pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64)) {
+pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64, Option<Location>)) {
     for instruction in &mut Decoder::new(64, bytes, DecoderOptions::NONE) {
+        let moves = instruction.mnemonic() == Mnemonic::Mov && instruction.op0_kind() == OpKind::Register;
+        let to = moves.then(|| Location::Register(instruction.op0_register().full_register() as u16));
         for operand in 0..instruction.op_count() {
             if matches!(instruction.op_kind(operand), OpKind::Immediate32 | OpKind::Immediate32to64) {
-                visit(instruction.immediate(operand) & 0xffff_ffff);
+                visit(instruction.immediate(operand) & 0xffff_ffff, to);
             }
         }
     }
+}
+
+/// Whether a function may be given an argument there.
+pub(crate) fn is_argument(location: Location) -> bool {
+    let registers = [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+    registers.iter().any(|register| location == Location::Register(*register as u16))
 }
 
 fn flow(instruction: &iced_x86::Instruction) -> Flow {
@@ -110,6 +118,20 @@ mod tests {
             assert_eq!(reference(kind), Reference::Entry);
         }
         assert_eq!(reference(elf::R_X86_64_TLSLD), Reference::Nothing);
+    }
+
+    #[test]
+    fn a_constant_that_is_an_argument_is_told_from_others() {
+        // mov esi, 0x20000; mov dword [rsp+8], 0x200; or edi, 0x20000; mov eax, 0x200
+        let bytes = [
+            &[0xbe, 0, 0, 2, 0][..],
+            &[0xc7, 0x44, 0x24, 8, 0, 2, 0, 0],
+            &[0x81, 0xcf, 0, 0, 2, 0],
+            &[0xb8, 0, 2, 0, 0],
+        ];
+        let mut found = Vec::new();
+        constants(&bytes.concat(), |constant, to| found.push((constant, to.is_some_and(is_argument))));
+        assert_eq!(found, [(0x2_0000, true), (0x200, false), (0x2_0000, false), (0x200, false)]);
     }
 
     fn decoded(bytes: &[u8]) -> Vec<(Flow, Option<Write>)> {

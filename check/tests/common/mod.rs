@@ -67,7 +67,8 @@ pub(crate) fn bodies(report: &Value) -> Vec<&Value> {
 
 /// The function that a body is written in: the last segment of its path that is no closure.
 pub(crate) fn function(body: &Value) -> String {
-    let name = body["name"].as_str().expect("a body has a name");
+    // Without what is a constant character.
+    let name = body["name"].as_str().expect("a body has a name").replace("'>'", "");
     let mut depth = 0;
     let mut plain = String::new();
     for c in name.chars() {

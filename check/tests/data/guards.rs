@@ -1,6 +1,10 @@
 //! Guards that futures hold across an await, and what only looks so.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, RwLock};
 use std::task::{Context, Waker};
 
 unsafe extern "C" {
@@ -40,6 +44,22 @@ async fn holds_a_list() {
     let guards = vec![Some(Guard::enter())];
     nap().await;
     println!("{}", guards.len());
+}
+
+struct Pod {
+    guard: Option<Guard>,
+}
+
+async fn holds_a_map_of_lists() {
+    let pods = Rc::new(RefCell::new(BTreeMap::from([(1, vec![Pod { guard: Some(Guard::enter()) }])])));
+    nap().await;
+    println!("{}", pods.borrow()[&1][0].guard.is_some());
+}
+
+async fn holds_a_shared_map() {
+    let pods = Arc::new(RwLock::new(HashMap::from([(1, Arc::new(Pod { guard: Some(Guard::enter()) }))])));
+    nap().await;
+    println!("{}", pods.read().unwrap()[&1].guard.is_some());
 }
 
 struct Pods;
@@ -125,6 +145,8 @@ fn poll(future: impl Future) {
 fn main() {
     poll(holds());
     poll(holds_a_list());
+    poll(holds_a_map_of_lists());
+    poll(holds_a_shared_map());
     poll(Pods.holds_a_guard_of_a_method());
     poll(holds_a_guard_of_its_own());
     poll(drops_before());

@@ -3,8 +3,9 @@
 #![allow(dead_code, improper_ctypes, dropping_copy_types)]
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc::Sender;
+use std::task::{Context, Waker};
 use std::thread;
 
 fn loud() {
@@ -118,6 +119,52 @@ fn take(body: impl FnOnce()) {
     body();
 }
 
+fn reads_file_of_process(process: u32) {
+    drop(std::fs::read(format!("/proc/{process:>5}/net/dev")));
+}
+
+fn reads_file_of_aligned_process(process: u32, width: usize) {
+    drop(std::fs::read(format!("/proc/{process:+#0width$}/net/dev")));
+}
+
+fn reads_namespace_of_process(process: u32) {
+    drop(std::fs::read(format!("/proc/{process:>5}/ns/net")));
+}
+
+fn take_both(first: impl FnOnce(), second: impl FnOnce()) {
+    first();
+    second();
+}
+
+fn quiet_and_more() {
+    loud();
+}
+
+fn gives_two_of_similar_names() {
+    take_both(quiet, quiet_and_more);
+}
+
+fn gives_boxed(job: Box<dyn FnOnce()>) {
+    take(job);
+}
+
+fn take_and_give<R>(body: impl FnOnce() -> R) -> Option<R> {
+    Some(body())
+}
+
+fn is_given_a_closure() {
+    take_and_give(|| || loud()).unwrap()();
+}
+
+fn is_given_a_future() {
+    let future = take_and_give(|| async { loud() }).unwrap();
+    println!("{}", pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+fn has_a_character<const C: char>() {
+    take(|| loud());
+}
+
 fn gives_boxed_to_a_scope(job: Box<dyn FnOnce() + Send>) {
     take(move || thread::scope(|scope| drop(scope.spawn(job))));
 }
@@ -147,6 +194,14 @@ fn main() {
     sends_a_number(&std::sync::mpsc::channel().0);
     sends_a_task(&std::sync::mpsc::channel().0);
     pushes_a_closure(&Half);
+    reads_file_of_process(1);
+    reads_file_of_aligned_process(1, 5);
+    reads_namespace_of_process(1);
+    gives_two_of_similar_names();
+    gives_boxed(Box::new(quiet));
+    is_given_a_closure();
+    is_given_a_future();
+    has_a_character::<'>'>();
     gives_boxed_to_a_scope(Box::new(quiet));
     gives_a_pointer_to_a_scope(quiet);
     calls_boxed_in_a_scope(Box::new(quiet));

@@ -57,6 +57,24 @@ fn calls_what_leaves() {
     spawns();
 }
 
+fn restore(home: &File) -> io::Result<()> {
+    enter(home)
+}
+
+/// It enters by one call fewer than it leaves by.
+fn leaves_by_helper() -> io::Result<u64> {
+    let home = File::open("b")?;
+    enter(&open("a"))?;
+    let length = open("c").metadata()?.len();
+    restore(&home)?;
+    Ok(length)
+}
+
+fn calls_what_leaves_by_helper() {
+    leaves_by_helper().unwrap();
+    spawns();
+}
+
 trait Enter {
     fn go(&self);
 }
@@ -90,6 +108,7 @@ pub(crate) fn main() {
     by_choice();
     by_roll_back();
     calls_what_leaves();
+    calls_what_leaves_by_helper();
     by_method_on_file();
     "a".within();
 }
