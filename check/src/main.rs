@@ -204,5 +204,11 @@ fn analyze_program(
     if last {
         mem::forget((debug, functions, graph));
     }
-    Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+    Ok(CheckedProgram {
+        package: built.package.clone(),
+        target: built.target.clone(),
+        kind: built.kind.clone(),
+        path: built.path.clone(),
+        bodies,
+    })
 }
