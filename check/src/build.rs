@@ -72,6 +72,9 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
         }
         if links_a_program(rest) {
             command.arg(LINK_FLAG);
+            if tests_macros(rest) {
+                command.arg("-Cprefer-dynamic=no");
+            }
             if let Err(error) = note_linker(rest) {
                 return Some(Err(error));
             }
@@ -152,6 +155,11 @@ fn remove_old_debug_information(arguments: &[OsString]) -> Result<()> {
 fn links_a_program(arguments: &[OsString]) -> bool {
     value_of(arguments, "--crate-type").is_none_or(|kind| kind == "bin")
         || arguments.iter().any(|argument| argument == "--test")
+}
+
+/// Cargo links the unit tests of macros to the standard library as a shared object, whose code is not read.
+fn tests_macros(arguments: &[OsString]) -> bool {
+    arguments.windows(2).any(|pair| pair[0] == "--extern" && pair[1] == "proc_macro")
 }
 
 /// What was built.
@@ -293,8 +301,6 @@ pub(crate) fn names_file(options: &Options, workspace: &Metadata, profile: &Prof
 /// The command that builds what the options select.
 fn cargo_build(options: &Options, profile: &Profile, directory: &Path) -> Result<Command> {
     let absolute = std::path::absolute(directory).context("find the path of the build directory")?;
-    // Cargo's configuration may name another directory for all that is no result.
-    let build_directory = toml::Value::String(absolute.to_string_lossy().into_owned());
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
@@ -302,12 +308,16 @@ fn cargo_build(options: &Options, profile: &Profile, directory: &Path) -> Result
         .arg("--target-dir")
         .arg(directory)
         .args(options.build_arguments())
-        .arg(format!("--config=build.build-dir={build_directory}"))
         .args(profile.arguments())
         .env(WRAPPED, "1")
         .env(DIRECTORY, &absolute)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
+    // Cargo's configuration may name another directory for all that is no result. Braces are variables to Cargo.
+    let build_directory = absolute.to_string_lossy();
+    if !build_directory.contains(['{', '}']) {
+        command.arg(format!("--config=build.build-dir={}", toml::Value::from(&*build_directory)));
+    }
     if let Some(inner) = wrapper_of_user::find()? {
         command.env(INNER_WRAPPER, inner);
     }

@@ -127,6 +127,8 @@ fn the_build_directory_of_the_user_is_not_used() {
         assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
         assert!(!own.exists(), "{arguments:?} {variables:?}");
     }
+    let output = command("builds/{braces}", &folder, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
 }
 
 #[test]
@@ -150,8 +152,11 @@ fn the_programs_of_a_package_of_macros_are_judged() {
     for program in [("bin", "macros"), ("example", "shows"), ("test", "it"), ("test", "own_macros")] {
         assert!(programs.contains(&program), "{program:?}: {programs:?}");
     }
-    let names: Vec<_> = bodies(&report).into_iter().map(|body| body["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"it::region") && names.contains(&"own_macros::region"), "{names:?}");
+    let found: Vec<_> =
+        bodies(&report).into_iter().map(|body| (body["name"].as_str().unwrap(), verdicts(body))).collect();
+    for body in ["it::region", "own_macros::region"] {
+        assert!(found.contains(&(body, vec!["SPAWN"])), "{body}: {found:?}");
+    }
 }
 
 #[test]
