@@ -4,6 +4,7 @@
 //! wherever they are set. The build has a directory of its own, so that it does not undo the user's.
 
 mod compiled;
+mod configuration;
 mod wrapper_of_user;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -71,6 +72,9 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
         }
         if links_a_program(rest) {
             command.arg(LINK_FLAG);
+            if tests_macros(rest) {
+                command.arg("-Cprefer-dynamic=no");
+            }
             if let Err(error) = note_linker(rest) {
                 return Some(Err(error));
             }
@@ -102,9 +106,16 @@ fn linker_of(arguments: &[OsString]) -> Option<&str> {
 
 /// The value of an option of code generation, which is named last if it is named twice.
 fn code_generation<'a>(arguments: &'a [OsString], option: &str) -> Option<&'a str> {
-    arguments.iter().rev().filter_map(|argument| argument.to_str()).find_map(|argument| {
-        let argument = argument.strip_prefix("-C").or(argument.strip_prefix("--codegen=")).unwrap_or(argument);
-        argument.strip_prefix(option)?.strip_prefix('=')
+    code_generation_options(arguments).filter_map(|given| given.strip_prefix(option)?.strip_prefix('=')).last()
+}
+
+/// The options of code generation: `-Cname=value`, `-C name=value`, and the same with `--codegen`.
+fn code_generation_options(arguments: &[OsString]) -> impl Iterator<Item = &str> {
+    let before = std::iter::once(OsStr::new("")).chain(arguments.iter().map(OsString::as_os_str));
+    before.zip(arguments).filter_map(|(before, argument)| {
+        let argument = argument.to_str()?;
+        let apart = before == "-C" || before == "--codegen";
+        if apart { Some(argument) } else { argument.strip_prefix("-C").or(argument.strip_prefix("--codegen=")) }
     })
 }
 
@@ -146,6 +157,11 @@ fn links_a_program(arguments: &[OsString]) -> bool {
         || arguments.iter().any(|argument| argument == "--test")
 }
 
+/// Cargo links the unit tests of macros to the standard library as a shared object, whose code is not read.
+fn tests_macros(arguments: &[OsString]) -> bool {
+    arguments.windows(2).any(|pair| pair[0] == "--extern" && pair[1] == "proc_macro")
+}
+
 /// What was built.
 pub(crate) struct Built {
     pub programs: Vec<Executable>,
@@ -164,6 +180,7 @@ pub(crate) struct Built {
 
 /// A program to check.
 pub(crate) struct Executable {
+    pub package: String,
     pub target: String,
     pub kind: String,
     pub path: PathBuf,
@@ -193,7 +210,7 @@ impl Profile {
     pub(crate) fn of(options: &Options, metadata: &Metadata) -> Result<Self> {
         let selected = options.profile().map(str::to_owned);
         let optimises = match &selected {
-            Some(name) => inherits_release(name, metadata)?,
+            Some(name) => inherits_release(name, options, metadata)?,
             None => false,
         };
         Ok(Self { selected, optimises })
@@ -231,21 +248,21 @@ impl Profile {
 }
 
 /// Whether a profile is `release` or `bench`, or inherits one of them.
-fn inherits_release(name: &str, metadata: &Metadata) -> Result<bool> {
+fn inherits_release(name: &str, options: &Options, metadata: &Metadata) -> Result<bool> {
+    // What is named first counts: options, the configuration, the manifest.
+    let mut settings = options.settings();
+    settings.extend(configuration::files()?.into_iter().map(|file| file.settings));
     let manifest = metadata.workspace_root.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
-    let manifest: toml::Table = toml::from_str(&text).with_context(|| format!("read {manifest}"))?;
+    settings.push(toml::from_str(&text).with_context(|| format!("read {manifest}"))?);
     let mut name = name.to_owned();
     // Cargo itself refuses a circle.
     for _ in 0..16 {
         if name == "release" || name == "bench" {
             return Ok(true);
         }
-        let parent = manifest
-            .get("profile")
-            .and_then(|profiles| profiles.get(&name))
-            .and_then(|profile| profile.get("inherits"))
-            .and_then(toml::Value::as_str);
+        let parent =
+            settings.iter().find_map(|settings| settings.get("profile")?.get(&name)?.get("inherits")?.as_str());
         let Some(parent) = parent else { break };
         name = parent.to_owned();
     }
@@ -281,29 +298,41 @@ pub(crate) fn names_file(options: &Options, workspace: &Metadata, profile: &Prof
     directory(options, workspace, profile).join("names")
 }
 
-/// Builds what the options select. `workspace`: without its dependencies.
-pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) -> Result<Built> {
-    let target = target_asked_for(options);
-    let unoptimised = undoes_optimisation(options, profile);
-    let directory = directory(options, workspace, profile);
+/// The command that builds what the options select.
+fn cargo_build(options: &Options, profile: &Profile, directory: &Path) -> Result<Command> {
+    let absolute = std::path::absolute(directory).context("find the path of the build directory")?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
-        .arg(&directory)
+        .arg(directory)
         .args(options.build_arguments())
         .args(profile.arguments())
         .env(WRAPPED, "1")
-        .env(DIRECTORY, std::path::absolute(&directory).context("find the path of the build directory")?)
+        .env(DIRECTORY, &absolute)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
+    // Cargo's configuration may name another directory for all that is no result. Braces are variables to Cargo.
+    let build_directory = absolute.to_string_lossy();
+    if !build_directory.contains(['{', '}']) {
+        command.arg(format!("--config=build.build-dir={}", toml::Value::from(&*build_directory)));
+    }
     if let Some(inner) = wrapper_of_user::find()? {
         command.env(INNER_WRAPPER, inner);
     }
-    if unoptimised {
+    if undoes_optimisation(options, profile) {
         command.env(UNOPTIMISED, "1");
     }
+    Ok(command)
+}
+
+/// Builds what the options select. `workspace`: without its dependencies.
+pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) -> Result<Built> {
+    let target = target_asked_for(options);
+    let unoptimised = undoes_optimisation(options, profile);
+    let directory = directory(options, workspace, profile);
+    let mut command = cargo_build(options, profile, &directory)?;
     let mut child = command.spawn().context("run `cargo build`")?;
     let output = child.stdout.take().context("read what `cargo build` says")?;
     let (messages, metadata) = thread::scope(|scope| {
@@ -343,11 +372,13 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     for message in messages {
         match message {
             // With `--target` those are apart from the libraries that need them.
-            Message::CompilerArtifact(artifact) if artifact.target.kind.contains(&TargetKind::ProcMacro) => {
+            Message::CompilerArtifact(artifact) if is_macro_library(&artifact) => {
                 let folders = artifact.filenames.iter().filter_map(|file| file.parent());
                 native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
             }
-            Message::CompilerArtifact(artifact) if linked.contains(&artifact.package_id) => {
+            Message::CompilerArtifact(artifact)
+                if linked.contains(&artifact.package_id) && is_selected(&artifact, options) =>
+            {
                 note_artifact(&artifact, &metadata, parts.as_ref(), &mut built, &mut optimised);
             }
             Message::BuildScriptExecuted(script) => {
@@ -356,9 +387,11 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
             _ => {}
         }
     }
-    if !unoptimised {
-        refuse_optimised(&optimised)?;
+    if unoptimised {
+        // The wrapper undoes levels, and no other flag.
+        optimised.retain(|_, level| level.starts_with('-'));
     }
+    refuse_optimised(&optimised)?;
     if built.programs.is_empty() {
         bail!(
             "nothing to check: the selection has no program, and a library alone has no bodies that are compiled to \
@@ -370,7 +403,9 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         target_of(&directory, &fs::canonicalize(&built.programs.first()?.path).ok()?)
     });
     // Cargo reports them as they are finished: the report has one order.
-    built.programs.sort_by(|a, b| (&a.kind, &a.target, &a.path).cmp(&(&b.kind, &b.target, &b.path)));
+    built
+        .programs
+        .sort_by(|a, b| (&a.kind, &a.target, &a.package, &a.path).cmp(&(&b.kind, &b.target, &b.package, &b.path)));
     built.folders = folders_of(built.libraries.iter().map(|library| &library.rlib));
     let programs = built.programs.iter().map(|program| &program.path);
     built.debug_folders = folders_of(programs.chain(built.libraries.iter().map(|library| &library.rlib)));
@@ -389,6 +424,17 @@ fn folders_of<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Vec<PathBuf> {
     folders.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// Cargo builds the binaries of a package for its tests too, selected or not.
+fn is_selected(artifact: &Artifact, options: &Options) -> bool {
+    let binary = artifact.target.kind.contains(&TargetKind::Bin) && !artifact.profile.test;
+    !binary || options.selects_binary(&artifact.target.name)
+}
+
+/// A library of macros is a part of the compiler. Its unit tests are a program.
+fn is_macro_library(artifact: &Artifact) -> bool {
+    artifact.target.kind.contains(&TargetKind::ProcMacro) && artifact.executable.is_none()
+}
+
 fn note_artifact(
     artifact: &Artifact,
     metadata: &Metadata,
@@ -397,7 +443,7 @@ fn note_artifact(
     optimised: &mut BTreeMap<String, String>,
 ) {
     let target = &artifact.target;
-    if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro)) {
+    if target.kind.contains(&TargetKind::CustomBuild) || is_macro_library(artifact) {
         return;
     }
     // A package may be compiled a second time, for build scripts.
@@ -414,11 +460,15 @@ fn note_artifact(
         optimised.insert(package.name.to_string(), level.to_owned());
     }
     if let Some(path) = &artifact.executable {
-        let kind =
-            if artifact.profile.test { Some("test".to_owned()) } else { target.kind.first().map(ToString::to_string) };
+        let kind = match target.kind.first() {
+            // Unit tests have the kind of what they are in.
+            Some(kind) if !artifact.profile.test || *kind == TargetKind::Bench => kind.to_string(),
+            _ => TargetKind::Test.to_string(),
+        };
         built.programs.push(Executable {
+            package: package.name.to_string(),
             target: target.name.clone(),
-            kind: kind.unwrap_or_default(),
+            kind,
             path: path.clone().into_std_path_buf(),
         });
     }
@@ -444,7 +494,8 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
     let mut waiting: Vec<&PackageId> = metadata.workspace_members.iter().collect();
     while let Some(id) = waiting.pop() {
         let macros = metadata[id].targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro));
-        if macros || !linked.insert(id.clone()) {
+        // Of a package of macros in the workspace there may be tests, which are programs.
+        if macros && !metadata.workspace_members.contains(id) || !linked.insert(id.clone()) {
             continue;
         }
         let Some(node) = nodes.get(id) else { continue };
@@ -582,11 +633,17 @@ fn refuse_optimised(optimised: &BTreeMap<String, String>) -> Result<()> {
         0 => String::new(),
         others => format!(" (and {others} more)"),
     };
+    let (how, way_out) = if level.starts_with('-') {
+        (format!("is compiled with {level}"), "Leave out")
+    } else {
+        let way_out = "Check with --unoptimised, which compiles everything without, or name a profile (--profile) with \
+                       opt-level = 0 and leave out";
+        (format!("has opt-level {level}"), way_out)
+    };
     bail!(
-        "the profile, or a flag for rustc, optimises: `{package}` has opt-level {level}{others}. An optimiser puts \
-         functions into each other, and with them the calls that are looked for, so that a clean verdict would mean \
-         nothing. Check with --unoptimised, which compiles everything without, or name a profile (--profile) with \
-         opt-level = 0 and leave out the flag (RUSTFLAGS, `rustflags` in Cargo's configuration)"
+        "the profile, or a flag for rustc, optimises: `{package}` {how}{others}. An optimiser puts functions into each \
+         other, and with them the calls that are looked for, so that a clean verdict would mean nothing. {way_out} the \
+         flag (RUSTFLAGS, `rustflags` in Cargo's configuration)"
     )
 }
 
@@ -654,6 +711,7 @@ mod tests {
         );
         assert_eq!(linker_of(&arguments("--crate-name app -C linker=cc")), Some("cc"));
         assert_eq!(linker_of(&arguments("--crate-name app -C linker-flavor=gcc")), None);
+        assert_eq!(linker_of(&arguments("--crate-name app --extern linker=/deps/liblinker.rmeta")), None);
         assert_eq!(linker_variable("aarch64-unknown-linux-gnu"), "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER");
     }
 

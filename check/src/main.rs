@@ -33,7 +33,7 @@ use crate::program::{graph, image};
 use crate::report::output::Output;
 use crate::report::{CheckedProgram, Report};
 use crate::rules::allow::Allowances;
-use crate::rules::baseline::Baseline;
+use crate::rules::baseline::Baselines;
 use crate::rules::sinks::Table;
 use crate::rules::verdict::Verdict;
 
@@ -84,7 +84,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     let (table, metadata) = (table?, metadata?);
     target?;
     let allowances = Allowances::read(&metadata)?;
-    let baseline = Baseline::read(options.baseline.as_deref())?;
+    let baselines = Baselines::read(options.baseline.as_deref())?;
     let wanted = options.wanted()?;
     let status = |verb: &str, what: &str| {
         if !options.quiet {
@@ -101,7 +101,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     })?;
     status("Checking", "that the table of sinks holds for these libraries");
     let canaries = canary::check(&table, &built)?;
-    let rules = Rules { table, allowances, baseline, wanted };
+    let rules = Rules { table, allowances, baselines, wanted };
     let mut programs = Vec::new();
     let mut named = HashSet::new();
     for (index, program) in built.programs.iter().enumerate() {
@@ -146,7 +146,7 @@ fn check(options: &Options) -> Result<ExitCode> {
 struct Rules {
     table: Table,
     allowances: Allowances,
-    baseline: Baseline,
+    baselines: Baselines,
     wanted: roots::Wanted,
 }
 
@@ -161,7 +161,9 @@ fn analyze_program(
     named: &mut HashSet<String>,
     last: bool,
 ) -> Result<CheckedProgram> {
-    let Rules { table, allowances, baseline, wanted } = rules;
+    let Rules { table, allowances, baselines, wanted } = rules;
+    let allowances = allowances.of_package(&built.package);
+    let baseline = baselines.of_program(&built.package, &built.kind, &built.target);
     let program = image::Program::read(&built.path)?;
     let image = program.image()?;
     let graph = graph::Graph::new(&image);
@@ -193,7 +195,7 @@ fn analyze_program(
         .filter_map(|root| {
             let polls: Vec<u64> = root.functions.iter().map(|function| image.address(*function)).collect();
             let held: Vec<_> = held.iter().filter(|held| polls.contains(&held.poll)).collect();
-            let body = analyze::analyze(&context, &debug, root, &held, allowances, baseline);
+            let body = analyze::analyze(&context, &debug, root, &held, &allowances, &baseline);
             (!root.only_if_found || !body.findings.is_empty()).then_some(body)
         })
         .collect();
@@ -204,5 +206,11 @@ fn analyze_program(
     if last {
         mem::forget((debug, functions, graph));
     }
-    Ok(CheckedProgram { target: built.target.clone(), kind: built.kind.clone(), path: built.path.clone(), bodies })
+    Ok(CheckedProgram {
+        package: built.package.clone(),
+        target: built.target.clone(),
+        kind: built.kind.clone(),
+        path: built.path.clone(),
+        bodies,
+    })
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -279,6 +280,24 @@ impl Options {
         passed
     }
 
+    /// Whether the binary is selected. Cargo builds the binaries of a package for its tests too.
+    pub(crate) fn selects_binary(&self, name: &str) -> bool {
+        let Selection { bin, bins, example, examples, test, tests, bench, benches, all_targets, .. } = &self.selection;
+        let others = !(example.is_empty() && test.is_empty() && bench.is_empty()) || *examples || *tests || *benches;
+        // Of a pattern Cargo knows more than this: what it has built is judged.
+        let named = bin.iter().any(|bin| bin == name || bin.contains(['*', '?', '[']));
+        named || *bins || *all_targets || (bin.is_empty() && !others)
+    }
+
+    /// The settings of `--config`, the last first. What cannot be read is left to cargo, which says so.
+    pub(crate) fn settings(&self) -> Vec<toml::Table> {
+        let table = |setting: &String| {
+            let text = fs::read_to_string(setting).unwrap_or_else(|_| setting.clone());
+            toml::from_str(&text).ok()
+        };
+        self.config.iter().rev().filter_map(table).collect()
+    }
+
     /// What `cargo metadata` has to know too.
     pub(crate) fn metadata_arguments(&self) -> Vec<String> {
         let Features { features, all_features, no_default_features } = &self.features;
@@ -326,5 +345,23 @@ mod tests {
         let expected = ["--exclude", "app", "--workspace", "--benches", "--config=net.offline=true"];
         assert_eq!(Options::parse_from(line).build_arguments(), expected);
         assert!(Options::try_parse_from(["cargo-netns-check", "--exclude", "app"]).is_err());
+    }
+
+    #[test]
+    fn a_binary_is_selected_by_name_or_where_nothing_is() {
+        for (line, expected) in [
+            ("", true),
+            ("--workspace", true),
+            ("--bin app", true),
+            ("--bin other", false),
+            ("--bin a*", true),
+            ("--test t", false),
+            ("--tests", false),
+            ("--tests --bins", true),
+            ("--all-targets", true),
+        ] {
+            let line = std::iter::once("cargo-netns-check").chain(line.split_whitespace());
+            assert_eq!(Options::parse_from(line.clone()).selects_binary("app"), expected, "{:?}", line.last());
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{bodies, command, complaint, function, report, verdicts};
+use serde_json::Value;
 
 /// A package with one program: a future that holds a guard, and a function that starts a thread.
 fn package(name: &str, manifest: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -43,6 +44,10 @@ fn flags_that_optimise_are_refused_and_can_be_undone() {
     let folder = package("flags", "", &[]);
     for (variable, flags) in [("RUSTFLAGS", "-Copt-level=3"), ("CARGO_ENCODED_RUSTFLAGS", "-C\u{1f}opt-level=1")] {
         refused(&run(&folder, &[], &[(variable, flags)]), "optimises: `flags` has opt-level");
+    }
+    for arguments in [&[][..], &["--unoptimised"]] {
+        let output = run(&folder, arguments, &[("RUSTFLAGS", "-C passes=inline")]);
+        refused(&output, "optimises: `flags` is compiled with -Cpasses=inline");
     }
     let output = run(&folder, &["--unoptimised", "--format", "json"], &[("RUSTFLAGS", "-O")]);
     let report = report(&output);
@@ -97,4 +102,85 @@ fn a_package_that_is_optimised_for_build_scripts_alone_is_no_part_of_the_program
     let optimised = format!("{manifest}[profile.dev.package.both]\nopt-level = 1\n");
     let folder = package("overridden", &optimised, &files("fn main() { both::both(); both::both(); }\n"));
     refused(&run(&folder, &[], &[]), "optimises: `both` has opt-level 1");
+}
+
+/// A function that enters a namespace and starts a thread there.
+const REGION: &str = "unsafe extern \"C\" {\n    fn setns(namespace: i32, kind: i32) -> i32;\n}\n\
+                      #[test]\nfn region() {\n    unsafe { setns(0, 0) };\n    drop(std::thread::spawn(|| ()));\n}\n";
+
+/// The kind and the name of each program of a report.
+fn programs(report: &Value) -> Vec<(&str, &str)> {
+    let programs = report["programs"].as_array().unwrap().iter();
+    programs.map(|program| (program["kind"].as_str().unwrap(), program["target"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn the_build_directory_of_the_user_is_not_used() {
+    let folder = package("apart", "", &[]);
+    let own = folder.join("own");
+    let _ = fs::remove_dir_all(&own);
+    let setting = format!("build.build-dir={own:?}");
+    for (arguments, variables) in
+        [(vec![], vec![("CARGO_BUILD_BUILD_DIR", own.to_str().unwrap())]), (vec!["--config", &setting], vec![])]
+    {
+        let output = run(&folder, &arguments, &variables);
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+        assert!(!own.exists(), "{arguments:?} {variables:?}");
+    }
+    let output = command("builds/{braces}", &folder, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+}
+
+#[test]
+fn a_dependency_that_is_named_like_a_flag_is_none() {
+    let library = "[package]\nname = \"linker\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    let files = [("linker/Cargo.toml", library), ("linker/src/lib.rs", "")];
+    let folder = package("named", "[dependencies]\nlinker = { path = \"linker\" }\n", &files);
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = run(&folder, &["--target", &target], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+}
+
+#[test]
+fn the_programs_of_a_package_of_macros_are_judged() {
+    let files = [("src/lib.rs", REGION), ("tests/it.rs", REGION), ("examples/shows.rs", "fn main() {}\n")];
+    let folder = package("macros", "[lib]\nname = \"own_macros\"\nproc-macro = true\n", &files);
+    let output = run(&folder, &["--all-targets", "--format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report = report(&output);
+    let programs = programs(&report);
+    for program in [("bin", "macros"), ("example", "shows"), ("test", "it"), ("test", "own_macros")] {
+        assert!(programs.contains(&program), "{program:?}: {programs:?}");
+    }
+    let found: Vec<_> =
+        bodies(&report).into_iter().map(|body| (body["name"].as_str().unwrap(), verdicts(body))).collect();
+    for body in ["it::region", "own_macros::region"] {
+        assert!(found.contains(&(body, vec!["SPAWN"])), "{body}: {found:?}");
+    }
+}
+
+#[test]
+fn a_profile_of_the_configuration_is_known() {
+    let folder = package("configured", "", &[(".cargo/config.toml", "[profile.ci]\ninherits = \"release\"\n")]);
+    let output = run(&folder, &["--profile", "ci"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert!(complaint(&output).contains("like profile `ci`"), "{}", complaint(&output));
+    let settings = ["--profile", "other", "--config", "profile.other.inherits=\"ci\""];
+    let output = run(&folder, &settings, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+}
+
+#[test]
+fn only_the_selected_programs_are_judged_and_each_has_its_kind() {
+    let folder = package("selected", "", &[("tests/it.rs", REGION), ("benches/quick.rs", REGION)]);
+    for (selection, expected) in [
+        (&["--test", "it"][..], &[("test", "it")][..]),
+        (&["--test", "it", "--bench", "quick"], &[("bench", "quick"), ("test", "it")]),
+        (&["--test", "it", "--bin", "sel*"], &[("bin", "selected"), ("test", "it")]),
+        (&["--test", "it", "--bins"], &[("bin", "selected"), ("test", "it")]),
+    ] {
+        let output = run(&folder, &[selection, &["--format", "json"]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+        assert_eq!(programs(&report(&output)), expected);
+    }
 }

@@ -6,7 +6,7 @@ mod schema;
 
 use std::path::{Path, PathBuf};
 
-use common::{bodies, check, command, complaint, folder, function, report, verdicts};
+use common::{bodies, check, check_in, command, complaint, folder, function, report, verdicts};
 use serde_json::{Value, json};
 
 fn small(arguments: &[&str]) -> std::process::Output {
@@ -166,4 +166,90 @@ fn a_release_profile_is_built_with_its_own_cfgs_and_unoptimised() {
     assert!(report["build"].as_str().unwrap().contains("opt-level = 0"), "{}", report["build"]);
     let found: Vec<_> = bodies(&report).into_iter().map(|body| (function(body), verdicts(body))).collect();
     assert_eq!(found, [("in_release_only".to_owned(), vec!["SPAWN"])]);
+}
+
+/// A workspace of two packages, each with a test of the same name, which has the same body.
+fn two_packages(name: &str, manifest: &str) -> PathBuf {
+    let region = "unsafe extern \"C\" {\n    fn setns(namespace: i32, kind: i32) -> i32;\n}\n\
+                  #[test]\nfn region() {\n    unsafe { setns(0, 0) };\n    drop(std::thread::spawn(|| ()));\n}\n";
+    let other = "[package]\nname = \"other\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    let manifest = format!("{manifest}[dependencies]\nother = {{ path = \"other\" }}\n");
+    let files =
+        [("tests/it.rs", region), ("other/Cargo.toml", other), ("other/src/lib.rs", ""), ("other/tests/it.rs", region)];
+    common::package(&format!("reports/{name}"), &manifest, "fn main() {}\n", &files)
+}
+
+#[test]
+fn a_baseline_tells_the_packages_apart() {
+    let folder = two_packages("packages", "");
+    let check = |arguments: &[&str]| check_in("reports/target", &folder, &[&["--test", "it"], arguments].concat());
+    let baseline = file("baseline-package.json", &text(&check(&["-p", "packages", "--format", "json"])));
+    let known = ["--baseline", baseline.to_str().unwrap(), "--deny", "spawn"];
+    for (package, status) in [("packages", 0), ("other", 1)] {
+        let output = check(&[&["-p", package], &known[..]].concat());
+        assert_eq!(output.status.code(), Some(status), "{package}: {}", complaint(&output));
+    }
+}
+
+#[test]
+fn a_package_allows_for_its_own_programs() {
+    let allow = |of: &str| {
+        format!(
+            "[[{of}.metadata.netns-check.allow]]\nbody = \"it::*\"\nverdict = \"SPAWN\"\nreason = \"it is a test\"\n"
+        )
+    };
+    for (of, status, expected) in [("package", 1, &["other"][..]), ("workspace", 0, &[])] {
+        let folder = two_packages("allowed", &allow(of));
+        let output = check_in(
+            "reports/target",
+            &folder,
+            &["--workspace", "--test", "it", "--deny", "spawn", "--format", "json"],
+        );
+        assert_eq!(output.status.code(), Some(status), "{of}: {}", complaint(&output));
+        let report = report(&output);
+        let denied: Vec<_> = report["programs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|program| program["bodies"][0]["findings"][0]["allowed"].is_null())
+            .map(|program| program["package"].as_str().unwrap())
+            .collect();
+        assert_eq!(denied, expected, "{of}");
+    }
+}
+
+#[test]
+fn a_closure_before_a_known_one_leaves_it_known() {
+    let write = |calls: &str| {
+        let program = format!(
+            "fn take(body: impl FnOnce()) {{\n    body();\n}}\n\
+             fn calls() {{\n    {calls}\n}}\n\
+             fn main() {{\n    calls();\n}}\n"
+        );
+        common::package("reports/closures", "", &program, &[])
+    };
+    let check = |folder: &Path, arguments: &[&str]| {
+        check_in("reports/target", folder, &[&["--root-closure", "closures::take"], arguments].concat())
+    };
+    let fingerprints = |folder: &Path| -> Vec<Value> {
+        let document = report(&check(folder, &["--format", "sarif"]));
+        let results = document["runs"][0]["results"].as_array().unwrap();
+        results.iter().map(|result| result["partialFingerprints"].clone()).collect()
+    };
+    let starts = "take(|| drop(std::thread::spawn(|| ())));";
+    let folder = write(starts);
+    let baseline = file("baseline-closures.json", &text(&check(&folder, &["--format", "json"])));
+    let known = ["--baseline", baseline.to_str().unwrap(), "--deny", "spawn"];
+    let before = fingerprints(&folder);
+    let folder = write(&format!("take(|| ()); {starts}"));
+    let output = check(&folder, &known);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert_eq!(fingerprints(&folder), before);
+    let folder = write(&format!("{starts} {starts}"));
+    let output = check(&folder, &known);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert!(complaint(&output).contains("1 findings are denied"), "{}", complaint(&output));
+    let both = fingerprints(&folder);
+    assert_eq!(both.len(), 2);
+    assert!(both[0] != both[1] && both.contains(&before[0]), "{both:?}");
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{DIRECTORY, code_generation, value_of};
+use super::{DIRECTORY, code_generation, code_generation_options, value_of};
 
 /// The folder of the notes, in the build directory.
 const FOLDER: &str = "compiled";
@@ -40,12 +40,22 @@ pub(super) fn note(arguments: &[OsString]) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// The level of optimisation: the last flag decides.
-fn level(arguments: &[OsString]) -> &str {
+/// The level of optimisation: the last flag decides. Or a flag that optimises at every level.
+fn level(arguments: &[OsString]) -> String {
+    let optimises = |option: &&str| option.starts_with("passes=") || links_bitcode(option);
+    if let Some(option) = code_generation_options(arguments).find(optimises) {
+        return format!("-C{option}");
+    }
     let levels = arguments.iter().enumerate().rev().find_map(|(index, argument)| {
-        if argument == "-O" { Some("3") } else { code_generation(&arguments[index..=index], "opt-level") }
+        let given = &arguments[index.saturating_sub(1)..=index];
+        if argument == "-O" { Some("3") } else { code_generation(given, "opt-level") }
     });
-    levels.unwrap_or("0")
+    levels.unwrap_or("0").to_owned()
+}
+
+/// The linker generates the code, and optimises it.
+fn links_bitcode(option: &str) -> bool {
+    option.strip_prefix("linker-plugin-lto").is_some_and(|value| !matches!(value, "=no" | "=n" | "=off" | "=false"))
 }
 
 /// The libraries that a crate is compiled with, by the keys of their notes.
@@ -78,7 +88,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The level of optimisation of a file. None: it is no part of a program.
+    /// The level of optimisation of a file, or the flag that optimises it. None: it is no part of a program.
     pub(super) fn level(&self, file: &Path) -> Option<&str> {
         let key = self.programs.get(file).cloned().unwrap_or_else(|| key(file));
         self.levels.get(&key).map(String::as_str)
@@ -140,6 +150,10 @@ mod tests {
             ("--crate-name app -Copt-level=s", "s"),
             ("--crate-name app -C opt-level=0 --codegen=opt-level=2", "2"),
             ("--crate-name app -C opt-level=0 --codegen opt-level=1", "1"),
+            ("--crate-name app -Copt-level=0 -C passes=inline", "-Cpasses=inline"),
+            ("--crate-name app -Clinker-plugin-lto", "-Clinker-plugin-lto"),
+            ("--crate-name app -Clinker-plugin-lto=no", "0"),
+            ("--crate-name app --extern opt-level=/deps/x.rmeta", "0"),
         ] {
             assert_eq!(level(&arguments(line)), expected, "{line}");
         }

@@ -34,6 +34,7 @@ pub(crate) struct Report {
 /// One program.
 #[derive(Serialize)]
 pub(crate) struct CheckedProgram {
+    pub package: String,
     pub target: String,
     pub kind: String,
     pub path: PathBuf,
@@ -92,7 +93,7 @@ impl Report {
         let page = Page { root, verbose };
         writeln!(out, "{BOLD}{}{BOLD:#}", self.summary)?;
         for program in &self.programs {
-            let CheckedProgram { target, kind, path: _, bodies } = program;
+            let CheckedProgram { package: _, target, kind, path: _, bodies } = program;
             writeln!(out, "\n{BOLD}{kind} {target}{BOLD:#}: {} bodies", bodies.len())?;
             for body in bodies {
                 page.body(out, body)?;

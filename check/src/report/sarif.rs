@@ -2,23 +2,37 @@
 //!
 //! References: "Static Analysis Results Interchange Format (SARIF) Version 2.1.0", OASIS.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Report, is_dependency, own_place, shorten};
+use super::{CheckedProgram, Report, is_dependency, own_place, shorten};
 use crate::analysis::analyze::{Body, Finding, PathStep};
 use crate::program::debug::Place;
+use crate::rules::baseline::without_numbers;
 use crate::rules::verdict::{Severity, Verdict};
 
 /// What relative paths are relative to.
 const ROOT: &str = "SRCROOT";
 
 pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[Verdict]) -> Result<()> {
-    let results: Vec<Value> =
-        report.findings().map(|(program, body, finding)| result(&program.target, body, finding, root, deny)).collect();
+    let mut fingerprints = Fingerprints::default();
+    let results: Vec<Value> = report
+        .findings()
+        .map(|(program, body, finding)| {
+            let mut result = result(body, finding, root, deny);
+            result["partialFingerprints"] = json!({ "bodyAndSinks/v2": fingerprints.of(program, body, finding) });
+            result["properties"] = json!({
+                "package": program.package,
+                "target": program.target,
+                "sinks": finding.sinks,
+            });
+            result
+        })
+        .collect();
     let document = json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -39,6 +53,24 @@ pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)?;
     Ok(())
+}
+
+/// What tells a result from another, and stays the same where the file is changed elsewhere: neither lines nor the
+/// numbers of closures. Of several that are alike, each has a number.
+#[derive(Default)]
+struct Fingerprints {
+    met: HashMap<String, usize>,
+}
+
+impl Fingerprints {
+    fn of(&mut self, program: &CheckedProgram, body: &Body, finding: &Finding) -> String {
+        let CheckedProgram { package, kind, target, .. } = program;
+        let body = without_numbers(&body.name);
+        let alike = format!("{package}/{kind}/{target}/{body}/{}/{}", finding.verdict, finding.sinks.join("+"));
+        let number = self.met.entry(alike.clone()).or_default();
+        *number += 1;
+        format!("{alike}/{number}")
+    }
 }
 
 fn rules() -> Vec<Value> {
@@ -68,7 +100,7 @@ fn level(verdict: Verdict) -> &'static str {
     }
 }
 
-fn result(target: &str, body: &Body, finding: &Finding, root: &Path, deny: &[Verdict]) -> Value {
+fn result(body: &Body, finding: &Finding, root: &Path, deny: &[Verdict]) -> Value {
     let verdict = finding.verdict;
     let rule = Verdict::WORST_FIRST.iter().position(|other| *other == verdict);
     let mut text = format!("{}: {}", body.name, finding.says);
@@ -81,9 +113,6 @@ fn result(target: &str, body: &Body, finding: &Finding, root: &Path, deny: &[Ver
         "level": if finding.is_denied(deny) { "error" } else { level(verdict) },
         "message": { "text": text },
         "baselineState": if finding.known { "unchanged" } else { "new" },
-        // Neither lines nor closures' paths: a change elsewhere in the file leaves it the same.
-        "partialFingerprints": { "bodyAndSinks/v1": format!("{}/{verdict}/{}", body.name, finding.sinks.join("+")) },
-        "properties": { "target": target, "sinks": finding.sinks },
     });
     if let Some(place) = own_place(root, body, finding) {
         result["locations"] = json!([{

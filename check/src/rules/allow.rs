@@ -1,5 +1,5 @@
 //! The findings that a project allows, each with its reason: `[package.metadata.netns-check]`, or
-//! `[workspace.metadata.netns-check]` for all packages.
+//! `[workspace.metadata.netns-check]` for all packages. A package allows for its own programs alone.
 //!
 //! ```toml
 //! [[package.metadata.netns-check.allow]]
@@ -10,6 +10,7 @@
 //! ```
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::Metadata;
@@ -38,6 +39,8 @@ struct Entry {
 
 /// One thing that is allowed.
 pub(crate) struct Allowance {
+    /// Only in programs of this package.
+    package: Option<String>,
     /// As written, for messages.
     pub written: String,
     body: Regex,
@@ -48,7 +51,7 @@ pub(crate) struct Allowance {
     used: Cell<bool>,
 }
 
-pub(crate) struct Allowances(Vec<Allowance>);
+pub(crate) struct Allowances(Vec<Rc<Allowance>>);
 
 impl Allowances {
     /// Reads those of every package of the workspace, and of the workspace itself.
@@ -57,42 +60,50 @@ impl Allowances {
         let sections = metadata
             .workspace_packages()
             .into_iter()
-            .map(|package| (format!("package `{}`", package.name), &package.metadata))
-            .chain([("workspace".to_owned(), &metadata.workspace_metadata)]);
-        for (of, section) in sections {
+            .map(|package| (Some(package.name.as_str()), &package.metadata))
+            .chain([(None, &metadata.workspace_metadata)]);
+        for (package, section) in sections {
             let Some(section) = section.get(KEY) else {
                 continue;
             };
-            let section = Section::deserialize(section)
-                .with_context(|| format!("read `metadata.{KEY}` of the {of} in its Cargo.toml"))?;
+            let unreadable = || {
+                let of = package.map_or_else(|| "workspace".to_owned(), |name| format!("package `{name}`"));
+                format!("read `metadata.{KEY}` of the {of} in its Cargo.toml")
+            };
+            let section = Section::deserialize(section).with_context(unreadable)?;
             for entry in section.allow {
-                all.push(
-                    Allowance::new(entry)
-                        .with_context(|| format!("read `metadata.{KEY}` of the {of} in its Cargo.toml"))?,
-                );
+                all.push(Rc::new(Allowance::new(entry, package).with_context(unreadable)?));
             }
         }
         Ok(Self(all))
     }
 
+    /// Those for the programs of this package.
+    pub(crate) fn of_package(&self, package: &str) -> Self {
+        let holds = |allowance: &&Rc<Allowance>| allowance.package.as_deref().is_none_or(|own| own == package);
+        Self(self.0.iter().filter(holds).cloned().collect())
+    }
+
     /// Those for this body and verdict.
     pub(crate) fn for_body(&self, body: &str, verdict: Verdict) -> Vec<&Allowance> {
-        self.0.iter().filter(|allowance| allowance.verdict == verdict && allowance.body.is_match(body)).collect()
+        let fits = |allowance: &&Allowance| allowance.verdict == verdict && allowance.body.is_match(body);
+        self.0.iter().map(Rc::as_ref).filter(fits).collect()
     }
 
     /// Those that allowed nothing, and may be out of date.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &Allowance> {
-        self.0.iter().filter(|allowance| !allowance.used.get())
+        self.0.iter().map(Rc::as_ref).filter(|allowance| !allowance.used.get())
     }
 }
 
 impl Allowance {
-    fn new(entry: Entry) -> Result<Self> {
+    fn new(entry: Entry, package: Option<&str>) -> Result<Self> {
         let Entry { body, verdict, via, reason } = entry;
         if reason.trim().is_empty() {
             bail!("the allowance of {verdict} for `{body}` has no reason: say why it is right, for the next reader");
         }
         Ok(Self {
+            package: package.map(str::to_owned),
             written: format!("{verdict} for `{body}`"),
             body: wildcard(&body)?,
             verdict,
@@ -117,8 +128,8 @@ pub(crate) fn wildcard(pattern: &str) -> Result<Regex> {
 mod tests {
     use super::*;
 
-    fn entry(text: &str) -> Result<Allowance> {
-        Allowance::new(toml::from_str(text)?)
+    fn entry(text: &str) -> Result<Rc<Allowance>> {
+        Allowance::new(toml::from_str(text)?, None).map(Rc::new)
     }
 
     #[test]
