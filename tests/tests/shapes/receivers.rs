@@ -280,7 +280,7 @@ impl Alone {
         }
         caller.is_elsewhere();
         {
-            fn nested(local: Local) -> u8 {
+            fn nested(local: &Local) -> u8 {
                 trait Twice {
                     fn twice(&self) -> u8;
                 }
@@ -291,7 +291,7 @@ impl Alone {
                 }
                 local.twice()
             }
-            nested(Local(4))
+            nested(&Local(4))
         }
     }
 }
