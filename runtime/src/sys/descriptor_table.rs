@@ -3,13 +3,12 @@
 
 use std::cell::Cell;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{Resource, Tid, current_tid, identity, identity_of, process_id, restarted, share};
+use super::{Resource, Tid, current_tid, directory_of_thread, identity, identity_of, process_id, restarted, share};
 
 /// The thread whose table it is. 0 stands for the main thread.
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -41,7 +40,7 @@ pub(crate) fn is_shared_with(thread: Tid) -> nix::Result<bool> {
     share(Resource::Files, thread, current_tid()).or_else(|_| {
         // No other file has its inode number.
         let (new, _) = restarted(|| nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
-        let table = PathBuf::from(format!("/proc/self/task/{thread}/fd"));
+        let table = directory_of_thread(thread)?.join("fd");
         match identity_of(&table.join(new.as_raw_fd().to_string())) {
             Ok(found) => Ok(found == identity(&new)?),
             // An error where the table is not to be seen either.

@@ -70,26 +70,32 @@ impl OptionalCalls {
     ///
     /// Threads with a filter are taken to have the same one.
     pub(crate) fn of_current_thread() -> OptionalCalls {
+        OptionalCalls::find().unwrap_or_else(|found| found)
+    }
+
+    /// As [`OptionalCalls::of_current_thread`]. An error with what was found so far, where there is no room for a child
+    /// process at this moment.
+    pub(crate) fn find() -> Result<OptionalCalls, OptionalCalls> {
         match readings::seccomp_mode() {
             // `EINVAL`: a kernel without seccomp.
-            Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => OptionalCalls::ALL,
+            Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => Ok(OptionalCalls::ALL),
             Ok(_) => OptionalCalls::under_filter(),
-            Err(_) => OptionalCalls::NONE,
+            Err(_) => Ok(OptionalCalls::NONE),
         }
     }
 
     /// Child processes inherit the filter, and what was found. Several threads may try at once: no lock is taken, which
     /// a child process might find locked.
-    fn under_filter() -> OptionalCalls {
+    fn under_filter() -> Result<OptionalCalls, OptionalCalls> {
         const KNOWN: u32 = 1 << 31;
         static FOUND: AtomicU32 = AtomicU32::new(0);
         let found = FOUND.load(Ordering::Relaxed);
         if found != 0 {
-            return OptionalCalls(found & !KNOWN);
+            return Ok(OptionalCalls(found & !KNOWN));
         }
-        let tried = OptionalCalls::try_in_child();
+        let tried = OptionalCalls::try_in_child()?;
         FOUND.store(tried.0 | KNOWN, Ordering::Relaxed);
-        tried
+        Ok(tried)
     }
 
     /// Whether a call is harmless. The kernel may refuse it all the same.
@@ -97,7 +103,7 @@ impl OptionalCalls {
         self.0 & call.bit() != 0
     }
 
-    fn try_in_child() -> OptionalCalls {
+    fn try_in_child() -> Result<OptionalCalls, OptionalCalls> {
         /// In the upper half of the word: the number of the call that is being made, and one more at the end.
         const SHIFT: u32 = 16;
         let (mut harmless, mut next) = (0, 0);
@@ -113,11 +119,15 @@ impl OptionalCalls {
                 }
                 report(harmless | u32::try_from(Optional::EACH.len()).unwrap_or(0) << SHIFT);
             });
-            let Ok(answer) = answer else { break };
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(Errno::EAGAIN | Errno::ENOMEM) => return Err(OptionalCalls(harmless)),
+                Err(_) => break,
+            };
             harmless |= answer & ((1 << SHIFT) - 1);
             // The one that was being made killed the child.
             next = (answer >> SHIFT) as usize + 1;
         }
-        OptionalCalls(harmless)
+        Ok(OptionalCalls(harmless))
     }
 }

@@ -215,7 +215,10 @@ impl Home {
         let net = NetNs::current()?;
         let capabilities = sys::capabilities_of(template)
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
-        let calls = OptionalCalls::of_current_thread();
+        let calls = OptionalCalls::find().map_err(|_| {
+            let child = "a child process, which tries what a seccomp filter allows";
+            Error::spawn_failed(child, Errno::EAGAIN.into())
+        })?;
         let sharing = Sharing::find(template, calls);
         let (restore_path, mut final_kinds) = RestorePath::find(template)?;
         let compares_semaphore_undo = matches!(sharing, Sharing::Compared)

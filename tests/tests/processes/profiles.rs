@@ -100,3 +100,9 @@ fn calls_work_under_filters_that_kill_for_one_optional_system_call() {
     }
     passes(&["none", "io_uring_enter", "kcmp", "listmount", "pidfd_open", "keyctl", "personality"]);
 }
+
+#[test]
+fn what_a_filter_allows_is_found_out_later_where_there_is_no_room_for_a_child_process() {
+    let output = Command::new(env!("CARGO_BIN_EXE_filter_without_room")).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,34 @@
+//! Under a seccomp filter, there is no room for a child process when the first call is made. Later calls find out what
+//! the filter allows.
+
+use std::collections::BTreeMap;
+
+use in_netns::{Call, ErrorKind, NetNs, ThreadFate, with_netns};
+use in_netns_tests::profiles::apply;
+use in_netns_tests::{become_root_of_a_user_namespace, limited};
+use nix::sched::CloneFlags;
+use nix::sys::resource::Resource;
+use nix::unistd::{Gid, Uid, getppid, setresgid, setresuid};
+use seccompiler::SeccompAction;
+
+fn main() {
+    // The limit does not apply to root of the host.
+    let nobody = 65534;
+    let _ = setresgid(Gid::from_raw(nobody), Gid::from_raw(nobody), Gid::from_raw(nobody));
+    let _ = setresuid(Uid::from_raw(nobody), Uid::from_raw(nobody), Uid::from_raw(nobody));
+    nix::sys::prctl::set_dumpable(true).expect("prctl");
+    become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
+    // It refuses a system call that nothing makes.
+    let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    apply(BTreeMap::from([(9999, vec![])]), SeccompAction::Allow, refused);
+    let home = NetNs::current().expect("a namespace");
+    // This thread and the template.
+    let limit = limited(Resource::RLIMIT_NPROC, 2);
+    let error = with_netns(&home, || unreachable!("the body ran")).expect_err("there is no room");
+    assert_eq!(error.kind(), ErrorKind::ThreadSpawn, "{error}");
+    drop(limit);
+    for _ in 0..3 {
+        let outcome = Call::new(&home).outcome(getppid).expect("there is room");
+        assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    }
+}
