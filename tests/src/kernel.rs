@@ -160,6 +160,20 @@ pub fn enter_process(pid: u32, kinds: nix::sched::CloneFlags) -> nix::Result<()>
     nix::sched::setns(fd, kinds)
 }
 
+/// Gives up being root of the host. If no other user id can be taken, this process is not root of the host.
+///
+/// # Panics
+///
+/// If the process cannot be made dumpable again.
+pub fn become_ordinary_user() {
+    use nix::unistd::{Gid, Uid, setresgid, setresuid};
+    let (user, group) = (Uid::from_raw(65534), Gid::from_raw(65534));
+    let _ = setresgid(group, group, group);
+    let _ = setresuid(user, user, user);
+    // Changing the user id made the process undumpable, and its files in /proc belong to root.
+    nix::sys::prctl::set_dumpable(true).expect("prctl");
+}
+
 /// Enters a user namespace as its root, together with namespaces of other kinds. Call it in a `main` that has not
 /// started a thread.
 ///

@@ -5,18 +5,15 @@ use std::collections::BTreeMap;
 
 use in_netns::{Call, ErrorKind, NetNs, ThreadFate, with_netns};
 use in_netns_tests::profiles::apply;
-use in_netns_tests::{become_root_of_a_user_namespace, limited};
+use in_netns_tests::{become_ordinary_user, become_root_of_a_user_namespace, limited};
 use nix::sched::CloneFlags;
 use nix::sys::resource::Resource;
-use nix::unistd::{Gid, Uid, getppid, setresgid, setresuid};
+use nix::unistd::getppid;
 use seccompiler::SeccompAction;
 
 fn main() {
     // The limit does not apply to root of the host.
-    let nobody = 65534;
-    let _ = setresgid(Gid::from_raw(nobody), Gid::from_raw(nobody), Gid::from_raw(nobody));
-    let _ = setresuid(Uid::from_raw(nobody), Uid::from_raw(nobody), Uid::from_raw(nobody));
-    nix::sys::prctl::set_dumpable(true).expect("prctl");
+    become_ordinary_user();
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
     // It refuses a system call that nothing makes.
     let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

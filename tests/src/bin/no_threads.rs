@@ -6,21 +6,16 @@ use std::{panic, thread};
 use futures::executor::block_on;
 use in_netns::{Call, Error, ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{
-    BOUND, become_root_of_a_user_namespace, give_up_sys_admin, here, home, is_alive, key, threads_in, tid, wait_until,
+    BOUND, become_ordinary_user, become_root_of_a_user_namespace, give_up_sys_admin, here, home, is_alive, key,
+    threads_in, tid, wait_until,
 };
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use tokio::task::spawn_blocking;
 
 fn main() {
-    // The limit does not apply to root of the host. If no other user id can be taken, this process is not root of the
-    // host.
-    let nobody = 65534;
-    let _ = setresgid(Gid::from_raw(nobody), Gid::from_raw(nobody), Gid::from_raw(nobody));
-    let _ = setresuid(Uid::from_raw(nobody), Uid::from_raw(nobody), Uid::from_raw(nobody));
-    // Changing the user id made the process undumpable, and its files in /proc belong to root.
-    nix::sys::prctl::set_dumpable(true).expect("prctl");
+    // The limit does not apply to root of the host.
+    become_ordinary_user();
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
 
     let home = NetNs::current().expect("the current namespace");

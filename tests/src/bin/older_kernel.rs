@@ -56,6 +56,18 @@ fn reopen_descriptors_on(path: &str) {
     }
 }
 
+/// A thread is used again unless it has unshared its table of descriptors.
+fn assert_table_is_compared(ns: &NetNs) {
+    let outcome = Call::new(ns).outcome(tid).expect("a call");
+    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    let outcome = Call::new(ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
+    assert!(
+        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
+        "{:?}",
+        outcome.thread
+    );
+}
+
 fn main() {
     let without: Vec<String> = std::env::args().skip(1).collect();
     let lacks = |what: &str| without.iter().any(|missing| missing == what);
@@ -77,14 +89,7 @@ fn main() {
     }
 
     // Without `kcmp`, the thread inspects itself by other means.
-    let outcome = Call::new(&ns).outcome(tid).expect("a call");
-    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
-    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
-    assert!(
-        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
-        "{:?}",
-        outcome.thread
-    );
+    assert_table_is_compared(&ns);
 
     // Another file may have the number of the descriptor that marks the table.
     let outcome = Call::new(&ns).outcome(|| {
@@ -96,14 +101,7 @@ fn main() {
 
     // The mark is gone when a thread closes another descriptor of the file.
     reopen_descriptors_on("/memfd:in-netns");
-    let outcome = Call::new(&ns).outcome(tid).expect("a call");
-    assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
-    let outcome = Call::new(&ns).outcome(|| unshare(CloneFlags::CLONE_FILES).expect("unshare")).expect("a call");
-    assert!(
-        matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(Change::FileTable))),
-        "{:?}",
-        outcome.thread
-    );
+    assert_table_is_compared(&ns);
 
     let uts = || std::fs::read_link("/proc/thread-self/ns/uts").expect("a namespace");
     let home = with_netns(&ns, uts).expect("a call");

@@ -304,15 +304,25 @@ fn mount_at(point: &str) {
     mount(Some("none"), point, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
 }
 
+/// Runs a test on a thread with an empty `/run`, with a namespace and the path of the one that a process is in.
+fn with_empty_run(test: impl FnOnce(&NetNs, &str) + Send) {
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let target = format!("/proc/{}/ns/net", child.id());
+    let run = || {
+        take_empty_run();
+        test(&ns, &target);
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn links_that_lead_nowhere_are_no_names() {
     use std::os::unix::fs::symlink;
     let _alone = alone();
-    let ns = NetNs::new().unwrap();
-    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
-    let target = format!("/proc/{}/ns/net", child.id());
-    let test = || {
-        take_empty_run();
+    with_empty_run(|ns, target| {
         fs::create_dir("/run/netns").unwrap();
         let links = ["loop".to_owned(), "missing".to_owned(), "/etc/passwd/below".to_owned(), "x".repeat(300)];
         for (number, link) in links.iter().enumerate() {
@@ -323,43 +333,33 @@ fn links_that_lead_nowhere_are_no_names() {
         let (names, mut watch) = NetNs::watch().unwrap();
         assert_eq!(names, []);
         symlink("again", "/run/netns/again").unwrap();
-        symlink(&target, "/run/netns/name").unwrap();
+        symlink(target, "/run/netns/name").unwrap();
         assert_eq!(change(&mut watch, ""), ("created name".into(), Some(ns.clone())));
-    };
-    std::thread::scope(|scope| scope.spawn(test).join().unwrap());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    });
 }
 
 #[test]
 fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
     let _alone = alone();
-    let ns = NetNs::new().unwrap();
-    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
-    let target = format!("/proc/{}/ns/net", child.id());
-    let test = || {
-        take_empty_run();
+    with_empty_run(|ns, target| {
         let (names, mut watch) = NetNs::watch().unwrap();
         assert_eq!(names, []);
         fs::create_dir("/run/netns").unwrap();
         mount_at("/run/netns");
         assert_eq!(watch.try_next().unwrap(), None);
-        std::os::unix::fs::symlink(&target, "/run/netns/link").unwrap();
+        std::os::unix::fs::symlink(target, "/run/netns/link").unwrap();
         assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
         // What is mounted over it hides the name.
         mount_at("/run/netns");
         assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
-        std::os::unix::fs::symlink(&target, "/run/netns/link").unwrap();
+        std::os::unix::fs::symlink(target, "/run/netns/link").unwrap();
         assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
         umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
         umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
         assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
         fs::remove_dir("/run/netns").unwrap();
         assert_eq!(watch.try_next().unwrap(), None);
-    };
-    std::thread::scope(|scope| scope.spawn(test).join().unwrap());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    });
 }
 
 /// A descriptor to wait on, with other things.
