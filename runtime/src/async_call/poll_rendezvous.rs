@@ -21,10 +21,10 @@
 //! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all
 //!   later wakes of this call.
 //!
-//! **Nested calls.** A body awaits a call of its own, whose host is a third thread. There, wakes go through both relays,
-//! and an executor may use the *outer* poller. Its host would use the inner poller, and that one wait for the third
-//! thread, which is in the waker. So a poll there is pending, as above; and a thread that waits there for a body to be
-//! dropped, drops the body that it is the host of itself, when it is ordered to.
+//! **Nested calls.** A body awaits a call of its own, whose host is a third thread. There, wakes go through both
+//! relays, and an executor may use the *outer* poller. Its host would use the inner poller, and that one wait for the
+//! third thread, which is in the waker. So a poll there is pending, as above; and a thread that waits there for a body
+//! to be dropped, drops the body that it is the host of itself, when it is ordered to.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
 //! So where orders have followed each other closely, and what woke the body was another thread, the host spins for the
@@ -141,6 +141,17 @@ enum Held {
     Made(ThreadBound<Body<'static>>),
 }
 
+impl Held {
+    /// Drops the body, on the host's thread. Returns what its destructor panicked with.
+    fn drop_catching(self) -> Option<Payload> {
+        match self {
+            Held::Make(make) => catch(|| drop(make)).err(),
+            Held::Made(body) => catch(|| drop(body.into_inner())).err(),
+            Held::Empty => None,
+        }
+    }
+}
+
 impl Slot {
     fn take(&mut self) -> Held {
         mem::replace(&mut *self.0, Held::Empty)
@@ -244,11 +255,7 @@ impl<E> Shared<E> {
 
     /// On the host's thread: drops the body that was taken from its place, and is ordered to be dropped.
     fn drop_body(&self, body: Held) {
-        let thrown = match body {
-            Held::Make(make) => catch(|| drop(make)).err(),
-            Held::Made(body) => catch(|| drop(body.into_inner())).err(),
-            Held::Empty => None,
-        };
+        let thrown = body.drop_catching();
         let mut state = self.state();
         state.thrown = thrown;
         state.is_over = true;
@@ -534,13 +541,12 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         state.is_over = true;
         let host = state.host.take();
         drop(state);
-        let thrown = match body {
-            Held::Made(body) => catch(|| drop(body.into_inner())).err(),
-            Held::Make(make) => catch(|| drop(make)).err(),
+        if matches!(body, Held::Empty) {
             // The host has the body while an order is under way. The poller is borrowed then, so this cannot be its
             // drop; and going on would leave the host with a dangling borrow.
-            Held::Empty => process::abort(),
-        };
+            process::abort();
+        }
+        let thrown = body.drop_catching();
         if let Some(host) = host {
             host.wake();
         }

@@ -185,9 +185,8 @@ impl NetNsPoolBuilder {
     ///
     /// It is called on a pinned thread at home, as the closure of [`pinned`](crate::pinned) is, one call after another:
     /// it enters the namespace by [`NetNs::run`] and the other calls. The thread is restored and inspected afterwards.
-    /// The runtime of tokio and the dispatcher of `tracing` that are current where
-    /// the pool is built are current in it. Where it needs a namespace besides its own, it makes one: taking one from
-    /// its own pool is an error.
+    /// The runtime of tokio and the dispatcher of `tracing` that are current where the pool is built are current in it.
+    /// Where it needs a namespace besides its own, it makes one: taking one from its own pool is an error.
     ///
     /// An error or a panic of it is told to a caller of [`NetNsPool::take`] as an error of the kind
     /// [`ErrorKind::Prepare`]. The namespace is let go of.

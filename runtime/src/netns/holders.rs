@@ -94,9 +94,9 @@ impl NetNs {
     /// - processes of other users, where the caller lacks `CAP_SYS_PTRACE`, and those that this `/proc` does not show;
     /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks
     ///   `CAP_NET_ADMIN` over their namespace;
-    /// - descriptors and mounts of a thread that has a table of descriptors or a mount namespace of its own (`unshare(2)`
-    ///   with `CLONE_FILES` or `CLONE_NEWNS`), in this process too: those of one thread are looked at, which is the leader
-    ///   as long as it runs;
+    /// - descriptors and mounts of a thread that has a table of descriptors or a mount namespace of its own
+    ///   (`unshare(2)` with `CLONE_FILES` or `CLONE_NEWNS`), in this process too: those of one thread are looked at,
+    ///   which is the leader as long as it runs;
     /// - sockets of a process whose leader has exited, before Linux 6.9;
     /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is
     ///   closed and which the kernel is still ending, and devices or tunnels that the kernel itself keeps.

@@ -143,9 +143,7 @@ impl WeakNetNs {
         made_in.copy_from_slice(&bytes[32..]);
         WeakNetNs { handle, boot, made_in: u64::from_ne_bytes(made_in) }
     }
-}
 
-impl WeakNetNs {
     /// What it is the handle of. Who made it is not part of that.
     fn namespace(&self) -> ([u8; 16], BootId) {
         (self.handle, self.boot)

@@ -43,8 +43,8 @@ pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<Own
     owned_descriptor(result)
 }
 
-/// Starts a thread by the C library (`pthread_create(3)`): it inherits what the kernel hands on, and nothing of the Rust
-/// standard library. Its stack is as large as that of a thread of the standard library. A panic aborts the process.
+/// Starts a thread by the C library (`pthread_create(3)`): it inherits what the kernel hands on, and nothing of the
+/// Rust standard library. Its stack is as large as that of a thread of the standard library. A panic aborts the process.
 pub(crate) fn spawn_detached(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     const STACK: usize = 2 << 20;
     type Run = Box<dyn FnOnce() + Send>;

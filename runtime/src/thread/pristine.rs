@@ -56,8 +56,8 @@ use Treatment::{Compare, Reset};
 
 /// The attributes that only the thread itself can read cheaply, in the order in which they are looked at.
 ///
-/// A filter comes first: once it differs, no optional call is known to be harmless. Pending signals come before the mask:
-/// without it they would be delivered.
+/// A filter comes first: once it differs, no optional call is known to be harmless. Pending signals come before the
+/// mask: without it they would be delivered.
 const TABLE: &[Attribute] = &[
     Attribute { call: None, read: seccomp, treatment: Compare(Change::Seccomp) },
     Attribute { call: None, read: pending_signals, treatment: Compare(Change::PendingSignal) },

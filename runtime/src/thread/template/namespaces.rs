@@ -4,8 +4,8 @@
 //! is going to move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home
 //! unless the main thread has moved for good. Where the two differ, it has, if more threads are with it than are where
 //! the process began; or, if it is the only thread, if the process holds no descriptor of where it began: a thread that
-//! is going to go back holds on to the way. Where the main thread has exited, they are home as long as a thread is there
-//! or the process holds a descriptor.
+//! is going to go back holds on to the way. Where the main thread has exited, they are home as long as a thread is
+//! there or the process holds a descriptor.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
