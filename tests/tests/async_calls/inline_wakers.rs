@@ -499,6 +499,7 @@ fn a_poisoned_thread_runs_no_hook_where_the_task_is_polled_inline() {
 /// threads that would wait for each other.
 #[test]
 fn nested_calls_end_where_the_task_is_polled_in_a_waker() {
+    let _alone = alone();
     let (outer, inner) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let text = String::from("borrowed");
     for _ in 0..10 {
@@ -520,6 +521,7 @@ fn nested_calls_end_where_the_task_is_polled_in_a_waker() {
 
 #[test]
 fn nested_calls_are_gone_where_the_task_is_dropped_in_a_waker() {
+    let _alone = alone();
     let namespaces = [(); 3].map(|()| NetNs::new().unwrap());
     let [outer, middle, inner] = &namespaces;
     let text = String::from("borrowed");
@@ -555,6 +557,7 @@ fn nested_calls_are_gone_where_the_task_is_dropped_in_a_waker() {
 
 #[test]
 fn a_walk_in_a_call_ends_where_the_task_is_polled_in_a_waker() {
+    let _alone = alone();
     let namespaces = [(); 3].map(|()| NetNs::new().unwrap());
     let [outer, others @ ..] = &namespaces;
     run_inline(async {

@@ -78,6 +78,7 @@ fn case_18_an_unshared_ipc_namespace_is_not_left_to_a_later_call() {
 
 #[test]
 fn operations_on_semaphores_last_after_the_body() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let semaphore = Semaphore::new(10);
     for call in 1..=3 {
