@@ -412,8 +412,8 @@ fn a_call_from_a_thread_that_moved_away_is_restored_to_home_not_there() {
 #[test]
 #[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
 fn a_body_may_capture_and_return_more_than_fits_the_stack_many_times() {
-    let _alone = alone();
     const BYTES: usize = 64 << 10;
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let captured = [7_u8; BYTES];
     let returned = with_netns(&ns, move || captured.map(|byte| byte + 1)).unwrap();
