@@ -247,7 +247,7 @@ fn a_view_is_made_of_files_that_are_replaced_meanwhile() {
     // Made elsewhere: at each moment the directory has `hosts` and nothing else.
     while_hosts_is_replaced(
         |directory| directory.with_file_name("new"),
-        Duration::from_millis(1),
+        Duration::from_millis(2),
         |directory| {
             for _ in 0..300 {
                 View::builder(&ns).etc(directory).build().unwrap();

@@ -354,8 +354,9 @@ fn bind(
     target: &Path,
     is_visible: bool,
 ) -> Result<impl Iterator<Item = Expected>, Error> {
-    /// More than one only where one of them is replaced all the time.
-    const TRIES: u32 = 16;
+    /// More than one only where one of them is replaced all the time. Where many threads mount at once, a mount takes
+    /// milliseconds, so few tries can all fail.
+    const TRIES: u32 = 256;
     let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {

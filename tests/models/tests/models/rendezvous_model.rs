@@ -31,7 +31,7 @@ fn mailbox<A>(limit: SpinLimit) -> (Caller<A>, Callee<A>) {
 /// Explores every interleaving with up to four preemptions, as the model of the poll rendezvous does.
 fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(4);
+    model.preemption_bound.get_or_insert(4);
     model.check(move || test(SpinLimit(limit)));
 }
 
