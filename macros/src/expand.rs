@@ -400,10 +400,12 @@ fn expected_value(output: &ReturnType) -> Option<TokenStream> {
         // Nothing is known of the one, and the other is no type of an expression.
         return None;
     }
+    // The compiler points here where the value is of another type.
+    let value = quote_spanned!(at(ends(ty).0)=> return __value;);
     let ty = without_impl_types(ty);
     Some(quote_spanned! {Span::mixed_site()=>
         if let ::core::option::Option::Some(__value) = ::core::option::Option::None::<#ty> {
-            return __value;
+            #value
         }
     })
 }
