@@ -197,18 +197,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
         Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
     }
-    let helper = match asyncness {
-        Asyncness::Sync => quote_spanned! {site=>
-            fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
-                __body()
-            }
-        },
-        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
-            async fn #helper<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
-                __body().await
-            }
-        },
-    };
+    let helper = helper_fn(&helper, asyncness);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -220,6 +209,23 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         #(#attrs)*
         #track_caller
         #vis #sig #block
+    }
+}
+
+/// The named function that calls the body's closure, for tools.
+fn helper_fn(name: &Ident, asyncness: Asyncness) -> TokenStream {
+    let site = Span::mixed_site();
+    match asyncness {
+        Asyncness::Sync => quote_spanned! {site=>
+            fn #name<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
+                __body()
+            }
+        },
+        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
+            async fn #name<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
+                __body().await
+            }
+        },
     }
 }
 

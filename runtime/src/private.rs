@@ -81,7 +81,7 @@ impl Options {
 ///
 /// None.
 pub fn view_place(view: impl AsView) -> Result<Place, Error> {
-    view.as_view().into_place()
+    Ok(view.into_place())
 }
 
 /// What `view = …` takes: a view, or what leads to one.
@@ -92,14 +92,14 @@ pub fn view_place(view: impl AsView) -> Result<Place, Error> {
     note = "without files of its own, a network namespace is written without `view =`"
 )]
 pub trait AsView {
-    /// The view.
-    fn as_view(&self) -> &View;
+    /// Where bodies in the view run.
+    fn into_place(self) -> Place;
 }
 
 #[diagnostic::do_not_recommend]
 impl<V: Borrow<View>> AsView for V {
-    fn as_view(&self) -> &View {
-        self.borrow()
+    fn into_place(self) -> Place {
+        self.borrow().place()
     }
 }
 
