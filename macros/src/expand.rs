@@ -121,7 +121,8 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
     let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
     let asyncness = function.asyncness();
-    let output = closure_output(&function.value());
+    let function_output = function.value();
+    let output = closure_output(&function_output);
     let refuses_futures = function.may_return_future() && !args.allow.handover;
     let receiver = receiver(&function, &krate);
 
@@ -135,7 +136,11 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let body = in_braces(statements);
     let open = brace.span.open();
     let body = match asyncness {
-        Asyncness::Sync | Asyncness::Async => quote_spanned!(site=> match () { () => #body }),
+        Asyncness::Sync => quote_spanned!(site=> match () { () => #body }),
+        Asyncness::Async => {
+            let expected = expected_value(&function_output);
+            quote_spanned!(site=> #expected match () { () => #body })
+        }
         Asyncness::BoxedFuture | Asyncness::ImplFuture => {
             // A `return` must leave the user's function, which makes a future, and not the closure that awaits it.
             let output = closure_output(&model::future_made_inside(&sig.output));
@@ -192,18 +197,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
         Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
     }
-    let helper = match asyncness {
-        Asyncness::Sync => quote_spanned! {site=>
-            fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
-                __body()
-            }
-        },
-        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
-            async fn #helper<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
-                __body().await
-            }
-        },
-    };
+    let helper = helper_fn(&helper, asyncness);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -215,6 +209,23 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         #(#attrs)*
         #track_caller
         #vis #sig #block
+    }
+}
+
+/// The named function that calls the body's closure, for tools.
+fn helper_fn(name: &Ident, asyncness: Asyncness) -> TokenStream {
+    let site = Span::mixed_site();
+    match asyncness {
+        Asyncness::Sync => quote_spanned! {site=>
+            fn #name<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
+                __body()
+            }
+        },
+        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
+            async fn #name<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
+                __body().await
+            }
+        },
     }
 }
 
@@ -347,6 +358,17 @@ fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, argument
 /// -> Result<_, Error>
 /// ```
 fn closure_output(output: &ReturnType) -> TokenStream {
+    match output {
+        ReturnType::Default => quote_spanned!(Span::mixed_site()=> -> ()),
+        ReturnType::Type(arrow, ty) => {
+            let ty = without_impl_types(ty);
+            quote_spanned!(Span::mixed_site()=> #arrow #ty)
+        }
+    }
+}
+
+/// The type with `_` for every `impl Trait`.
+fn without_impl_types(ty: &Type) -> Type {
     struct Infer;
 
     impl VisitMut for Infer {
@@ -359,14 +381,39 @@ fn closure_output(output: &ReturnType) -> TokenStream {
         }
     }
 
-    match output {
-        ReturnType::Default => quote_spanned!(Span::mixed_site()=> -> ()),
-        ReturnType::Type(arrow, ty) => {
-            let mut ty = ty.clone();
-            Infer.visit_type_mut(&mut ty);
-            quote_spanned!(Span::mixed_site()=> #arrow #ty)
-        }
+    let mut ty = ty.clone();
+    Infer.visit_type_mut(&mut ty);
+    ty
+}
+
+/// Tells the compiler the type of an async body's value.
+///
+/// The return type of an async closure is compared with the value's type and is not expected of it. So nothing would
+/// coerce to it as in an async function: `&String` to `&str`, `Box<T>` to `Box<dyn Trait>`.
+///
+/// ```text
+/// // Input:
+/// async fn probe(&self) -> &str { &self.name }
+///
+/// // Output, in the closure:
+/// if let ::core::option::Option::Some(__value) = ::core::option::Option::None::<&str> {
+///     return __value;
+/// }
+/// ```
+fn expected_value(output: &ReturnType) -> Option<TokenStream> {
+    let ReturnType::Type(_, ty) = output else { return None };
+    if matches!(**ty, Type::ImplTrait(_) | Type::Never(_)) {
+        // Nothing is known of the one, and the other is no type of an expression.
+        return None;
     }
+    // The compiler points here where the value is of another type.
+    let value = quote_spanned!(at(ends(ty).0)=> return __value;);
+    let ty = without_impl_types(ty);
+    Some(quote_spanned! {Span::mixed_site()=>
+        if let ::core::option::Option::Some(__value) = ::core::option::Option::None::<#ty> {
+            #value
+        }
+    })
 }
 
 /// Captures `self` as a whole, and makes the compiler point at it if it is not `Send`.
@@ -439,7 +486,13 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
             let name = pattern.ident.clone();
             if transfer == ArgTransfer::Moved && name.to_string().starts_with('_') {
                 // The expansion uses the parameter. With the user's span, that would raise a lint at the user's name.
-                pattern.ident.set_span(at(name.span()));
+                let site = at(name.span());
+                if name.to_string().starts_with("__") {
+                    // It may be a name of the expansion.
+                    pattern.ident = format_ident!("__arg{}", index, span = site);
+                } else {
+                    pattern.ident.set_span(site);
+                }
             }
             let value = argument(pattern.ident.clone());
             let used = (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));

@@ -75,6 +75,9 @@ fn main() -> ExitCode {
 
 /// Moves this process to a network namespace of its own.
 fn move_process() -> Result<(), Box<dyn std::error::Error>> {
+    // In a user namespace that does not own the network of the process, a thread that makes a namespace cannot go back.
+    // It is not missed: the process becomes the command, whose stream this would be told on.
+    in_netns::set_poison_hook(|_| {});
     let (user, group) = (Uid::effective(), Gid::effective());
     if rootless::enter()? == Entry::Entered {
         become_user(user, group).map_err(|error| {

@@ -193,6 +193,21 @@ fn the_exit_status_is_the_same_where_nothing_can_be_written() {
     });
 }
 
+/// Nothing but the command writes to its streams, also where the network does not belong to the user namespace.
+#[test]
+fn nothing_is_written_where_the_process_could_not_go_back() {
+    let programs = Programs::new("quiet");
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--"])
+        .arg(programs.0.join("in-netns-run"))
+        .args(["readlink", "/proc/self/ns/net"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+    assert_ne!(String::from_utf8(output.stdout).unwrap().trim_end(), namespace("net"));
+}
+
 /// Without any user namespace there is no way for an ordinary user: the message says what is missing.
 #[test]
 fn a_refusal_names_what_is_missing() {

@@ -1,6 +1,7 @@
 //! The functions that the expansion of `#[in_netns]` calls. Not public: they change together with the macro crate,
 //! whose version is pinned to this one's.
 
+use std::borrow::Borrow;
 use std::io::{self, Write};
 use std::thread;
 
@@ -79,8 +80,27 @@ impl Options {
 /// # Errors
 ///
 /// None.
-pub fn view_place(view: impl std::borrow::Borrow<View>) -> Result<Place, Error> {
-    view.borrow().into_place()
+pub fn view_place(view: impl AsView) -> Result<Place, Error> {
+    Ok(view.into_place())
+}
+
+/// What `view = …` takes: a view, or what leads to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a view",
+    label = "not a view",
+    note = "give a `View` or a `&View`; `ns.view()?` makes one of a network namespace",
+    note = "without files of its own, a network namespace is written without `view =`"
+)]
+pub trait AsView {
+    /// Where bodies in the view run.
+    fn into_place(self) -> Place;
+}
+
+#[diagnostic::do_not_recommend]
+impl<V: Borrow<View>> AsView for V {
+    fn into_place(self) -> Place {
+        self.borrow().place()
+    }
 }
 
 /// The outcome of a call. One of the `or_…` functions turns it into the value of the annotated function.

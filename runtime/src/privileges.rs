@@ -113,12 +113,15 @@ pub enum Cause {
     /// As many namespaces exist as may.
     #[non_exhaustive]
     Limit {
-        /// The limit: `user.max_net_namespaces` or `user.max_user_namespaces`.
+        /// The limit: `user.max_net_namespaces`, `user.max_mnt_namespaces` or `user.max_user_namespaces`.
         sysctl: &'static str,
     },
     /// Uid 0 lacks `CAP_SYS_ADMIN`, and lacks `CAP_SETFCAP`, without which root may not be mapped into a user
     /// namespace (Linux 5.12).
     RootWithoutSetfcap,
+    /// `CAP_SYS_ADMIN` is missing, and the process may not map itself into a user namespace, because it is not dumpable
+    /// (`PR_SET_DUMPABLE(2const)`): it changed its user or group since it started, or its program file cannot be read.
+    NotDumpable,
     /// `CAP_SYS_ADMIN` is missing, and it was too late to enter a user namespace: there were threads already.
     Threads,
     /// The process has entered a user namespace and kept a network namespace that does not belong to it.
@@ -132,7 +135,10 @@ pub enum Cause {
 }
 
 const MAX_USER: &str = "user.max_user_namespaces";
-const MAX_NET: &str = "user.max_net_namespaces";
+/// How many network namespaces there may be (`namespaces(7)`).
+pub(crate) const MAX_NET: &str = "user.max_net_namespaces";
+/// How many mount namespaces there may be.
+pub(crate) const MAX_MNT: &str = "user.max_mnt_namespaces";
 const DEBIAN_CLONE: &str = "kernel.unprivileged_userns_clone";
 const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
 
@@ -159,6 +165,7 @@ impl Cause {
             | Cause::UserNamespacesDisabled { .. }
             | Cause::AppArmor
             | Cause::RootWithoutSetfcap
+            | Cause::NotDumpable
             | Cause::Threads => true,
             Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => false,
         }
@@ -181,6 +188,11 @@ impl Cause {
             },
             Cause::RootWithoutSetfcap => {
                 "uid 0 without CAP_SETFCAP may not map itself into a user namespace as others may".into()
+            }
+            Cause::NotDumpable => {
+                "a process that has changed its user or group, or whose program file it cannot read, may not map \
+                 itself into a user namespace (it is not dumpable)"
+                    .into()
             }
             Cause::Threads => {
                 "the process had threads when it was to enter a user namespace, which takes a single one".into()
@@ -230,6 +242,11 @@ impl Cause {
                  SYS_ADMIN`)"
                     .into()
             }
+            Cause::NotDumpable => {
+                "keep the capability when the process changes its user (PR_SET_KEEPCAPS, `setpriv --ambient-caps \
+                 +sys_admin`), or start the program as that user"
+                    .into()
+            }
             Cause::Threads => {
                 "write `in_netns::rootless!();` at the top of the test file or binary, or call `rootless::enter()` \
                  first in `main`"
@@ -275,10 +292,11 @@ impl Cause {
     /// Of a missing `CAP_SYS_ADMIN`, when this is what became of a try at a user namespace.
     fn of_missing_capability(probed: Result<(), Refusal>) -> Cause {
         match (probed, before_main::state()) {
-            (Err(refusal), _) => Cause::of_refusal(refusal),
+            // Where no process could be started for the probe, nothing is known but that the capability is missing.
+            (Err(refusal), _) if refusal.step != Step::Probe => Cause::of_refusal(refusal),
             // The probed is a process of its own: what the process itself met is not seen in it.
-            (Ok(()), State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
-            (Ok(()), _) => Cause::NoCapability,
+            (_, State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
+            _ => Cause::NoCapability,
         }
     }
 
@@ -296,6 +314,7 @@ impl Cause {
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     root_without_setfcap: bool,
+    not_dumpable: bool,
     filtered: bool,
     max_user_namespaces: Option<u64>,
     debian_clone: Option<u64>,
@@ -307,6 +326,7 @@ impl Facts {
         let setfcap = has_capability(sys::CAP_SETFCAP);
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
+            not_dumpable: !sys::is_dumpable(),
             filtered: seccomp_filters(),
             max_user_namespaces: sys_value(MAX_USER),
             debian_clone: sys_value(DEBIAN_CLONE),
@@ -315,7 +335,7 @@ impl Facts {
     }
 
     fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
-        let Facts { root_without_setfcap, filtered, max_user_namespaces, debian_clone, apparmor } = self;
+        let Facts { root_without_setfcap, not_dumpable, filtered, max_user_namespaces, debian_clone, apparmor } = self;
         let apparmor = apparmor.is_some_and(|restricted| restricted != 0);
         match (step, errno) {
             (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
@@ -328,6 +348,8 @@ impl Facts {
                 Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE }
             }
             (Step::Mapping, Errno::EPERM) if root_without_setfcap => Cause::RootWithoutSetfcap,
+            // The files of such a process in `/proc` belong to root.
+            (Step::Mapping, Errno::EACCES) if not_dumpable => Cause::NotDumpable,
             // AppArmor lets the namespace be made, and refuses what one wants it for; a filter sees the making.
             (Step::Mapping | Step::Capability, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
             (_, Errno::EPERM | Errno::ENOSYS) if filtered => Cause::Seccomp,
@@ -368,7 +390,9 @@ fn cached_probe() -> Result<(), Refusal> {
     static PROBE: Inherited<Result<(), Refusal>> = Inherited::new();
     PROBE.get().unwrap_or_else(|| {
         let probed = before_main::try_user_namespace();
-        PROBE.replace(probed);
+        if !probed.is_err_and(|refusal| refusal.step == Step::Probe) {
+            PROBE.replace(probed);
+        }
         probed
     })
 }

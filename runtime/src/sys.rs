@@ -65,6 +65,11 @@ pub(crate) fn current_tid() -> Tid {
     gettid()
 }
 
+/// Whether the files of the process in `/proc` belong to its user (`PR_SET_DUMPABLE(2const)`).
+pub(crate) fn is_dumpable() -> bool {
+    nix::sys::prctl::get_dumpable().unwrap_or(true)
+}
+
 /// The capability sets of the calling thread.
 pub(crate) fn capabilities_of_current() -> nix::Result<Capabilities> {
     // 0 stands for the calling thread, and costs no gettid(2).

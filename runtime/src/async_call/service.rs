@@ -315,7 +315,7 @@ fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
 }
 
 /// What tokio panics with where it can start no thread, as the error that it is. Another panic is resumed.
-fn no_thread_or_resume(payload: Payload) -> io::Error {
+pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
     match payload.downcast_ref::<String>() {
         Some(message) if message.contains("can't spawn worker thread") => {
             io::Error::new(io::ErrorKind::WouldBlock, message.clone())

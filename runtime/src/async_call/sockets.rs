@@ -15,16 +15,18 @@ use std::task::Poll;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
+use super::service::no_thread_or_resume;
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
+use crate::unwind::catch;
 
 /// What an asynchronous socket method takes for an address: what [`std::net::ToSocketAddrs`] takes, as a value that can
 /// be looked up later.
 ///
-/// Socket addresses, pairs of an IP address or a name and a port, and text such as `"localhost:80"`. This trait is
-/// sealed.
+/// Socket addresses, pairs of an IP address or a name and a port, text such as `"localhost:80"`, and references to
+/// these. This trait is sealed.
 pub trait IntoSocketAddrs: sealed::Sealed {}
 
 mod sealed {
@@ -39,7 +41,7 @@ mod sealed {
     }
 
     pub trait Sealed {
-        fn unresolved(self) -> Unresolved;
+        fn unresolved(&self) -> Unresolved;
     }
 }
 
@@ -49,12 +51,19 @@ macro_rules! into_socket_addrs {
     ($($type:ty, $address:pat => $unresolved:expr;)*) => {$(
         impl IntoSocketAddrs for $type {}
         impl Sealed for $type {
-            fn unresolved(self) -> Unresolved {
+            fn unresolved(&self) -> Unresolved {
                 let $address = self;
                 $unresolved
             }
         }
     )*};
+}
+
+impl<A: IntoSocketAddrs + ?Sized> IntoSocketAddrs for &A {}
+impl<A: Sealed + ?Sized> Sealed for &A {
+    fn unresolved(&self) -> Unresolved {
+        (**self).unresolved()
+    }
 }
 
 fn numeric(address: impl Into<SocketAddr>) -> Unresolved {
@@ -70,22 +79,19 @@ fn text(address: &str) -> Unresolved {
 }
 
 into_socket_addrs! {
-    SocketAddr, address => numeric(address);
-    &SocketAddr, address => numeric(*address);
-    SocketAddrV4, address => numeric(address);
-    SocketAddrV6, address => numeric(address);
-    (IpAddr, u16), address => numeric(address);
-    (Ipv4Addr, u16), address => numeric(address);
-    (Ipv6Addr, u16), address => numeric(address);
-    &[SocketAddr], addresses => Unresolved::Addresses(addresses.to_vec());
-    &Vec<SocketAddr>, addresses => Unresolved::Addresses(addresses.clone());
-    Vec<SocketAddr>, addresses => Unresolved::Addresses(addresses);
-    (&str, u16), (name, port) => host(name, port);
-    (String, u16), (name, port) => host(&name, port);
-    (&String, u16), (name, port) => host(name, port);
-    &str, address => text(address);
-    &String, address => text(address);
-    String, address => text(&address);
+    SocketAddr, address => numeric(*address);
+    SocketAddrV4, address => numeric(*address);
+    SocketAddrV6, address => numeric(*address);
+    (IpAddr, u16), address => numeric(*address);
+    (Ipv4Addr, u16), address => numeric(*address);
+    (Ipv6Addr, u16), address => numeric(*address);
+    [SocketAddr], addresses => Unresolved::Addresses(addresses.to_vec());
+    Vec<SocketAddr>, addresses => Unresolved::Addresses(addresses.clone());
+    (&str, u16), (name, port) => host(name, *port);
+    (String, u16), (name, port) => host(name, *port);
+    (&String, u16), (name, port) => host(name, *port);
+    str, address => text(address);
+    String, address => text(address);
 }
 
 impl NetNs {
@@ -129,7 +135,8 @@ impl NetNs {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with its I/O and time drivers enabled.
+    /// Outside of a tokio runtime with its I/O driver enabled; where there are several addresses, with its time driver
+    /// as well.
     ///
     /// # Examples
     ///
@@ -148,7 +155,8 @@ impl NetNs {
                 return Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
             }
             // The next attempt begins when one fails, or after the delay if there is one to begin.
-            let mut delay = pin!(tokio::time::sleep(ATTEMPT_DELAY));
+            // Made when it is polled: a single address needs no timer.
+            let mut delay = pin!(async { tokio::time::sleep(ATTEMPT_DELAY).await });
             let more = starts && waiting.len() > 0;
             let decided = poll_fn(|cx| {
                 for at in (0..attempts.len()).rev() {
@@ -221,7 +229,11 @@ impl NetNs {
                 Unresolved::Addresses(addresses) => resolve(&*addresses),
             })
         };
-        tokio::task::spawn_blocking(look_up).await?
+        // tokio panics where it can start no thread at all.
+        let started = catch(|| tokio::task::spawn_blocking(look_up)).map_err(|payload| {
+            Error::spawn_failed("a blocking thread of the caller's runtime", no_thread_or_resume(payload))
+        });
+        started?.await?
     }
 
     async fn bind_first_async(

@@ -9,6 +9,7 @@ use nix::sched::CloneFlags;
 use crate::call::pinned;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{Names, NetNs, Reserved};
+use crate::privileges::MAX_NET;
 use crate::sys;
 use crate::thread::pinned::is_pinned;
 
@@ -118,7 +119,7 @@ impl Names {
 pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(NetNs, R), Error> {
     pinned(|_| {
         sys::unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare())?;
+            .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare(MAX_NET))?;
         let socket = loopback_up()
             .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
         // The socket knows its namespace, and takes half the time that the file in `/proc` takes.

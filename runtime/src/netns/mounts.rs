@@ -149,9 +149,9 @@ pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
              namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
                 .into()
         } else {
+            let missing = missing.join(" and ");
             format!(
-                "this thread lacks {}; entering a mount namespace takes CAP_SYS_ADMIN and CAP_SYS_CHROOT",
-                missing.join(" and ")
+                "this thread lacks {missing}, which it takes to enter a mount namespace (`in_netns::rootless` gives it)"
             )
         }
     })

@@ -38,13 +38,17 @@ impl Error {
     }
 
     /// A refusal of `unshare(2)`, which asks for `CAP_SYS_ADMIN` in the caller's own user namespace, and for room
-    /// within a limit.
-    pub(crate) fn explain_unshare(self) -> Error {
+    /// within a limit, which `sysctl` names.
+    pub(crate) fn explain_unshare(self, sysctl: &'static str) -> Error {
         let errno = self.errno();
+        let cause = || match errno {
+            Errno::ENOSPC => Cause::Limit { sysctl },
+            _ => Cause::of_errno(errno),
+        };
         self.explain(|kind| match kind {
             ErrorKind::PermissionDenied if !may_administer() => Some(lacks_sys_admin(&own_user_namespace(), errno)),
             ErrorKind::PermissionDenied | ErrorKind::LimitReached | ErrorKind::Unsupported => {
-                Some(format!("{} (in {})", Cause::of_errno(errno).explanation(), own_user_namespace()))
+                Some(format!("{} (in {})", cause().explanation(), own_user_namespace()))
             }
             _ => None,
         })

@@ -43,12 +43,19 @@ impl OwnFiles {
         let failed = |what: &str, errno| Error::from_errno(format!("prepare a thread for views: {what}"), errno);
         let sharer = sys::files::open_directory_of_thread(sharer)
             .map_err(|errno| failed("open the template thread's directory in /proc", errno))?;
-        sys::unshare(CloneFlags::CLONE_FS)
-            .map_err(|errno| failed("stop sharing root and working directory (unshare)", errno))?;
         let mount_namespace =
             sys::files::mount_namespace().map_err(|errno| failed("open /proc/thread-self/ns/mnt", errno))?;
-        let root = sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()))
-            .map_err(|errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts))?;
+        let enter = || sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()));
+        let not_entered =
+            |errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts);
+        // Before anything changes: a thread that lacks the privilege stays as it is. The kernel asks for the privilege
+        // first, and for files of the thread's own (`EINVAL`) afterwards.
+        if let Err(Errno::EPERM) = enter() {
+            return Err(not_entered(Errno::EPERM));
+        }
+        sys::unshare(CloneFlags::CLONE_FS)
+            .map_err(|errno| failed("stop sharing root and working directory (unshare)", errno))?;
+        let root = enter().map_err(not_entered)?;
         let umask = sys::files::set_umask(Mode::empty());
         sys::files::set_umask(umask);
         Ok(OwnFiles { mount_namespace, root, umask, sharer })

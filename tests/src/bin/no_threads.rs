@@ -56,6 +56,7 @@ fn main() {
     limit(hard);
     a_hook_runs_later(&ns, &limit, hard);
     a_body_panics_that_needs_a_blocking_thread(&ns, &limit, hard);
+    a_name_is_not_looked_up_without_a_blocking_thread(&ns, &limit, hard);
     a_service_needs_all_its_workers(&ns, hard);
 }
 
@@ -109,6 +110,20 @@ fn a_body_panics_that_needs_a_blocking_thread(ns: &NetNs, limit: &impl Fn(u64), 
     let message = payload.downcast_ref::<String>().expect("a message");
     assert!(message.contains("spawn"), "{message}");
     assert_eq!(block_on(ns.run_async(|| async { spawn_blocking(here).await.unwrap() })).unwrap(), key(ns.id()));
+}
+
+fn a_name_is_not_looked_up_without_a_blocking_thread(ns: &NetNs, limit: &impl Fn(u64), hard: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    with_netns(ns, || ()).expect("a thread is idle afterwards");
+    limit(1);
+    let looked_up = runtime.block_on(ns.lookup_host_async("localhost", 1));
+    let connected = runtime.block_on(ns.tcp_connect_async("localhost:1"));
+    limit(hard);
+    for error in [looked_up.map(drop).unwrap_err(), connected.map(drop).unwrap_err()] {
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+        assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
+    }
+    runtime.block_on(ns.lookup_host_async("localhost", 1)).expect("threads can be had again");
 }
 
 /// Tries every limit. The limit counts all threads of the user, not only those of this process.

@@ -6,7 +6,9 @@
 use std::error::Error;
 use std::net::UdpSocket;
 
-use in_netns::{Call, Error as NetNsError, NetNs, in_netns, pinned, pool_stats, walk, with_netns, with_netns_async};
+use in_netns::{
+    Call, Error as NetNsError, NetNs, View, in_netns, pinned, pool_stats, walk, with_netns, with_netns_async,
+};
 
 #[in_netns(new)]
 fn attributed() -> Result<(), NetNsError> {
@@ -37,6 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     walk([&home, &home], |_| ())?.into_iter().for_each(|step| refused("walk", step));
     refused("worker", home.worker().run(|| ()));
     refused("async", futures::executor::block_on(with_netns_async(&home, || async {})));
+    refused("view", home.view());
+    refused("of_process", View::of_process(std::process::id()));
     refused("of_socket", NetNs::of_socket(UdpSocket::bind("127.0.0.1:0")?));
     refused("from_pid", NetNs::from_pid(std::os::unix::process::parent_id()));
     pinned(|_| ())?;

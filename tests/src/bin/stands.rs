@@ -8,6 +8,7 @@
 //!   with `ENOSYS`
 //! - `filter-user`: installs one that refuses it for user namespaces only
 //! - `filter-setns`: installs one that refuses `setns(2)`
+//! - `change-user`: becomes another user, without capabilities
 //! - `from-pid PID`: looks for the namespace of a process
 #![allow(clippy::print_stdout)]
 
@@ -32,6 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "filter-unshare-enosys" => refuse(libc::SYS_unshare, &[], libc::ENOSYS)?,
             "filter-user" => refuse(libc::SYS_unshare, &[libc::CLONE_NEWUSER], libc::EPERM)?,
             "filter-setns" => refuse(libc::SYS_setns, &[], libc::EPERM)?,
+            "change-user" => {
+                nix::unistd::setgid(nix::unistd::Gid::from_raw(65534))?;
+                nix::unistd::setuid(nix::unistd::Uid::from_raw(65534))?;
+            }
             "from-pid" => match NetNs::from_pid(arguments.next().ok_or("from-pid takes a number")?.parse()?) {
                 Ok(ns) => println!("from_pid={ns}"),
                 Err(error) => println!("from_pid={:?} {error}", error.kind()),
@@ -47,6 +52,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     match NetNs::new() {
         Ok(_) => println!("new=made"),
         Err(error) => println!("new={:?} {error}", error.kind()),
+    }
+    match NetNs::current()?.view() {
+        Ok(_) => println!("view=made"),
+        Err(error) => println!("view={:?} {error}", error.kind()),
     }
     match in_netns::with_netns("/proc/self/ns/net", || println!("body was run")) {
         Ok(()) => println!("with=entered"),

@@ -1,7 +1,7 @@
 //! Sockets that the methods of `NetNs` create inside, and that are used from outside.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -276,8 +276,24 @@ mod asynchronous {
         ns.udp_bind_async((&name, 0)).await.unwrap();
         ns.udp_bind_async("localhost:0").await.unwrap();
         ns.udp_bind_async(&[SocketAddr::from((ip, 0))][..]).await.unwrap();
+        ns.udp_bind_async(&vec![SocketAddr::from((ip, 0))]).await.unwrap();
+        // References, as `ToSocketAddrs` takes them.
+        ns.udp_bind_async(&(ip, 0)).await.unwrap();
+        ns.udp_bind_async(&(&*name, 0)).await.unwrap();
+        ns.udp_bind_async(&(name.clone(), 0)).await.unwrap();
+        ns.udp_bind_async(&&"localhost:0").await.unwrap();
+        ns.udp_bind_async(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         assert!(ns.lookup_host_async(&name, 1).await.unwrap().contains(&SocketAddr::from((ip, 1))));
         ns.lookup_host_async("no-such-name.invalid", 1).await.unwrap_err();
+    }
+
+    #[test]
+    fn one_address_is_connected_to_without_a_clock() {
+        let ns = NetNs::new().unwrap();
+        serve(&ns, 3);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let stream = runtime.block_on(ns.tcp_connect_async(SERVER)).unwrap();
+        assert_eq!(NetNs::of_socket(&stream).unwrap(), ns);
     }
 
     #[tokio::test]

@@ -146,6 +146,16 @@ fn arguments_may_be_named_like_what_the_expansion_uses() {
 }
 
 #[test]
+fn arguments_with_two_underscores_are_not_taken_for_those_of_the_expansion() {
+    #[in_netns(new)]
+    fn f(__ns: u8, (left, _): (u8, u8), __arg1: u8, mut __outcome: u8, __body: u8) -> Option<u8> {
+        __outcome += __ns;
+        Some(__outcome + left + __arg1 + __body)
+    }
+    assert_eq!(f(1, (2, 0), 4, 8, 16), Some(31));
+}
+
+#[test]
 fn raw_names_are_accepted() {
     #[in_netns(new)]
     fn r#type(r#fn: u8, mut r#mod: u8, (r#use, _): (u8, u8)) -> u8 {

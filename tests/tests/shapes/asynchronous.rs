@@ -106,6 +106,87 @@ impl Pod {
     }
 }
 
+/// Values that become the function's by coercion, as in an async function without the attribute.
+mod coerced {
+    use std::error::Error;
+    use std::fmt::Display;
+
+    use in_netns::{NetNs, in_netns};
+
+    pub(super) struct Pod {
+        pub(super) ns: NetNs,
+        pub(super) name: String,
+        pub(super) list: Vec<u8>,
+    }
+
+    type Reply<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+    impl Pod {
+        #[in_netns(&self.ns)]
+        pub(super) async fn name(&self) -> &str {
+            &self.name
+        }
+
+        #[in_netns(&self.ns)]
+        pub(super) async fn list(&mut self, early: bool) -> &mut [u8] {
+            if early {
+                return &mut self.list;
+            }
+            &mut self.list
+        }
+
+        #[in_netns(&self.ns)]
+        pub(super) async fn shown(&self, number: Option<u8>) -> Box<dyn Display + Send> {
+            match number {
+                Some(number) => Box::new(number),
+                None => Box::new("none"),
+            }
+        }
+
+        #[in_netns(&self.ns)]
+        pub(super) async fn parsed(&self) -> Reply<Box<dyn Display + Send>> {
+            let number: u8 = self.name.parse()?;
+            Ok(Box::new(number))
+        }
+
+        #[in_netns(&self.ns)]
+        pub(super) async fn double(&self) -> fn(u8) -> u8 {
+            |number| 2 * number
+        }
+    }
+
+    #[in_netns(&ns, owned)]
+    pub(super) async fn owned(ns: NetNs) -> Box<dyn Display + Send> {
+        Box::new(1)
+    }
+
+    #[in_netns(new)]
+    pub(super) async fn within() -> Option<Box<dyn Iterator<Item = impl Display> + Send>> {
+        Some(Box::new(0..2))
+    }
+
+    #[in_netns(new)]
+    pub(super) async fn never() -> ! {
+        panic!("never returns")
+    }
+}
+
+#[test]
+fn a_value_is_coerced_to_the_return_type() {
+    let mut pod = coerced::Pod { ns: NetNs::new().unwrap(), name: "7".into(), list: vec![1] };
+    assert_eq!(block_on(pod.name()), "7");
+    assert_eq!(block_on(pod.list(true)), [1]);
+    assert_eq!(block_on(pod.list(false)), [1]);
+    assert_eq!(block_on(pod.shown(Some(2))).to_string(), "2");
+    assert_eq!(block_on(pod.shown(None)).to_string(), "none");
+    assert_eq!(block_on(pod.parsed()).unwrap().to_string(), "7");
+    assert_eq!(block_on(pod.double())(2), 4);
+    assert_eq!(block_on(coerced::owned(pod.ns.clone())).to_string(), "1");
+    assert_eq!(block_on(coerced::within()).unwrap().count(), 2);
+    let never = std::panic::catch_unwind(|| block_on(coerced::never()));
+    assert_eq!(*never.unwrap_err().downcast_ref::<&str>().unwrap(), "never returns");
+}
+
 trait Native {
     async fn probe(&self, text: &str) -> (Place, usize);
     fn sendable(&self) -> impl Future<Output = Place> + Send;

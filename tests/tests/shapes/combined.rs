@@ -88,6 +88,18 @@ mod tokio_test {
     }
 }
 
+mod tokio_options {
+    use super::*;
+
+    /// The runtime of the test is made inside, with the options of its attribute.
+    #[tokio::test(start_paused = true)]
+    #[in_netns(new)]
+    async fn the_clock_of_a_test_is_paused_below_its_attribute() {
+        tokio::time::sleep(std::time::Duration::from_secs(100_000)).await;
+        assert!(in_netns::retire_current_thread());
+    }
+}
+
 mod tracing_instrument {
     use super::*;
 
@@ -187,6 +199,20 @@ mod rstest_cases {
     #[case((1, 2))]
     fn it_stands_below(#[case] (left, right): (u8, u8), step: u8) {
         assert_eq!(left + right, step + 1);
+    }
+
+    #[fixture]
+    fn ns() -> NetNs {
+        NetNs::new().unwrap()
+    }
+
+    #[in_netns(&ns)]
+    #[rstest]
+    #[case(1)]
+    #[case(2)]
+    fn a_fixture_is_the_namespace_of_an_attribute_above(#[case] number: u8, ns: NetNs) {
+        assert!(ns.is_current().unwrap());
+        assert!(number < 3);
     }
 
     #[rstest]

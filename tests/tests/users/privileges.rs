@@ -82,6 +82,30 @@ fn the_limit_of_network_namespaces_is_reported() {
     assert_eq!(facts["with"], "entered");
 }
 
+#[test]
+fn the_limit_of_mount_namespaces_is_reported_by_a_view() {
+    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_mnt_namespaces; exec \"$0\"");
+    let facts = facts(&output);
+    let view = facts["view"];
+    assert!(view.starts_with("LimitReached ") && view.contains("user.max_mnt_namespaces is 0 here"), "{view}");
+    assert!(!view.contains("max_net"), "{view}");
+    assert_eq!(facts["new"], "made");
+}
+
+/// Its files in `/proc` belong to root, among them the map of a user namespace.
+#[test]
+fn a_process_that_changed_its_user_is_reported() {
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else can change it.
+        return;
+    }
+    let scratch = Scratch::new();
+    let output = output_of(Command::new(scratch.program(STANDS)).arg("change-user"));
+    let facts = facts(&output);
+    assert_refused(&facts, "NotDumpable", &["has changed its user", "PR_SET_KEEPCAPS"]);
+    assert!(!facts["new"].contains("security module"), "{}", facts["new"]);
+}
+
 /// The process itself reaches the limit, because the probe creates no network namespace.
 #[test]
 fn the_limit_of_network_namespaces_is_reported_by_rootless() {
@@ -162,10 +186,10 @@ fn a_refusal_poisons_no_thread() {
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{stdout}");
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{stdout}");
-        // One pooled thread, one fresh thread, and one that a refused async call or worker may add.
+        // One pooled thread, one for views, one fresh thread, and one that a refused async call or worker may add.
         let last = stdout.lines().last().unwrap();
         let spawned: u32 = last.strip_prefix("poisoned=0 retired=0 spawned=").expect(last).parse().unwrap();
-        assert!(spawned <= 4, "{stdout}");
+        assert!(spawned <= 5, "{stdout}");
         // Its parent may be a process that it may look at.
         let calls = || stdout.lines().filter(|line| !line.starts_with("from_pid="));
         let refusals: Vec<&str> = calls().filter(|line| line.contains("PermissionDenied ")).collect();

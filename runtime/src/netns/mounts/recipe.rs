@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use super::{Expected, Files, Mounts, explain_entering_mounts, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::privileges::MAX_MNT;
 use crate::sys;
 
 /// What a view of a network namespace is made from, the first time and again.
@@ -26,7 +27,7 @@ impl Recipe {
         let net = &self.net;
         let umask = sys::files::umask_of_process();
         sys::unshare(CloneFlags::CLONE_NEWNS)
-            .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare())?;
+            .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare(MAX_MNT))?;
         let namespace = sys::files::mount_namespace().map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
         let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
         // Before anything is mounted.
