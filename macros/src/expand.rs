@@ -75,8 +75,10 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// }
 /// ```
 ///
-/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` after
-/// `call_async`. A function that returns a future does so at once. Its body is made and awaited inside:
+/// An `async fn` is rewritten alike, with an `async move ||` closure, and `.await` after `call_async`. The named function
+/// makes the closure's future in a place of its own, and returns one that polls it: in an `async fn`, closure, future
+/// and output would be in one frame several times. A function that returns a future does so at once. Its body is made
+/// and awaited inside:
 ///
 /// ```text
 /// // Input:
@@ -199,8 +201,11 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
             }
         },
         Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
-            async fn #helper<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
-                __body().await
+            fn #helper<R>(
+                __body: impl ::core::ops::AsyncFnOnce() -> R,
+            ) -> impl ::core::future::Future<Output = R> {
+                let mut __body = #krate::__private::make(__body);
+                ::core::future::poll_fn(move |__cx| ::core::future::Future::poll(__body.as_mut(), __cx))
             }
         },
     };
