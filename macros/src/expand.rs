@@ -194,21 +194,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
         Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
     }
-    let helper = match asyncness {
-        Asyncness::Sync => quote_spanned! {site=>
-            fn #helper<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
-                __body()
-            }
-        },
-        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
-            fn #helper<R>(
-                __body: impl ::core::ops::AsyncFnOnce() -> R,
-            ) -> impl ::core::future::Future<Output = R> {
-                let mut __body = #krate::__private::make(__body);
-                ::core::future::poll_fn(move |__cx| ::core::future::Future::poll(__body.as_mut(), __cx))
-            }
-        },
-    };
+    let helper = named_function(asyncness, &helper, &krate);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -220,6 +206,26 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         #(#attrs)*
         #track_caller
         #vis #sig #block
+    }
+}
+
+/// The function that calls the body: see [`expand`].
+fn named_function(asyncness: Asyncness, name: &Ident, krate: &TokenStream) -> TokenStream {
+    let site = Span::mixed_site();
+    match asyncness {
+        Asyncness::Sync => quote_spanned! {site=>
+            fn #name<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
+                __body()
+            }
+        },
+        Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
+            fn #name<R>(
+                __body: impl ::core::ops::AsyncFnOnce() -> R,
+            ) -> impl ::core::future::Future<Output = R> {
+                let mut __body = #krate::__private::make(__body);
+                ::core::future::poll_fn(move |__cx| ::core::future::Future::poll(__body.as_mut(), __cx))
+            }
+        },
     }
 }
 

@@ -458,6 +458,12 @@ pub(crate) fn can_start_processes_only() -> bool {
     of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))
 }
 
+/// Whether the calling thread is scheduled by a deadline, and so can start no threads (`sched(7)`, `EAGAIN`).
+pub(crate) fn has_deadline_and_starts_no_threads() -> bool {
+    OptionalCalls::of_current_thread().has(Optional::SchedGetattr)
+        && attributes::Scheduling::of(Tid::from_raw(0)).is_ok_and(|scheduling| !scheduling.can_start_threads())
+}
+
 /// Names the calling thread: what `/proc/self/task/TID/comm` shows, 15 bytes of it.
 pub(crate) fn name_current_thread(name: &std::ffi::CStr) -> nix::Result<()> {
     nix::sys::prctl::set_name(name)

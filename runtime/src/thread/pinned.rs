@@ -66,12 +66,12 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{Entry, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::process_local::ProcessMark;
-use crate::sys::{self, Capabilities, OptionalCalls};
+use crate::sys::{self, Capabilities, OptionalCalls, Tid};
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
 use crate::thread::exit::ThreadExit;
 use crate::thread::files::OwnFiles;
-use crate::thread::home::{Change, Home, RestorePath};
+use crate::thread::home::{Change, FromCaller, Home, RestorePath};
 use crate::thread::pristine::Baseline;
 
 thread_local! {
@@ -114,6 +114,8 @@ pub struct PinnedThread {
     used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
+    /// Where a caller has started it that is unlike the template.
+    from_caller: Option<FromCaller>,
     /// Where it has entered a view: what it does not share with the process any more.
     own_files: Option<OwnFiles>,
     /// What it has taken on for its lease.
@@ -144,6 +146,7 @@ impl PinnedThread {
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
+            from_caller: None,
             own_files: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             owner_has_the_same: true,
@@ -155,9 +158,14 @@ impl PinnedThread {
     }
 
     /// Like [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's descriptor
-    /// table.
-    pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
-        PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
+    /// table, and root and working directory.
+    pub(crate) fn pin_current_of_caller(
+        home: &'static Home,
+        caller: Tid,
+        restore_path: Option<Arc<RestorePath>>,
+    ) -> PinnedThread {
+        let pinned = PinnedThread::pin_current(home);
+        PinnedThread { restore_path, from_caller: home.from_caller(caller, pinned.calls), ..pinned }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -461,15 +469,16 @@ impl PinnedThread {
                 return Ok(());
             }
             let own_files = self.own_files.is_some();
-            match self.home.inspect_from_anywhere(self.id, self.capabilities, own_files, self.calls) {
+            let from_caller = self.from_caller.as_ref();
+            match self.home.inspect_from_anywhere(self.id, self.capabilities, own_files, from_caller, self.calls) {
                 // The thread began with the descriptor table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
                 found => found,
             }
         };
         // The baseline is checked first: it shows whether the optional calls are still harmless.
-        let found =
-            self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
+        let within = || self.home.inspect_from_within(self.from_caller.as_ref(), self.calls);
+        let found = self.baseline.inspect().and_then(|()| others()).and_then(|()| within());
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }
