@@ -399,6 +399,28 @@ pub fn limit_spinning(turns: u32) {
 /// The function that `in_netns::rootless!()` puts into `.init_array`.
 pub const ENTER_BEFORE_MAIN: extern "C" fn() = crate::sys::before_main::before_main;
 
+/// The function that `in-netns-run` puts into `.init_array`, by [`note_inherited!`](crate::note_inherited).
+pub const NOTE_INHERITED: extern "C" fn() = crate::sys::at_start::note_inherited;
+
+/// For `in-netns-run`: runs `exec`, which replaces the program, with the disposition of `SIGPIPE` and the standard
+/// streams that the process was started with. std changes both before `main`.
+pub fn with_inherited<R>(exec: impl FnOnce() -> R) -> R {
+    crate::sys::at_start::with_inherited(exec)
+}
+
+/// For `in-netns-run`: has what [`with_inherited`] gives back noted before `main`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! note_inherited {
+    () => {
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static NOTE_INHERITED: extern "C" fn() = $crate::__private::NOTE_INHERITED;
+        };
+    };
+}
+
 /// Whether to skip a test that failed to enter with `error`. A skipped test is reported on stderr.
 ///
 /// A test that lacks the privilege fails, unless `IN_NETNS_SKIP=1` is set in the environment: a user has to ask for
