@@ -24,6 +24,7 @@ pub(crate) mod socket;
 
 pub(crate) mod changes;
 
+pub(crate) mod filters;
 mod optional;
 pub(crate) mod placement;
 #[allow(unsafe_code)]

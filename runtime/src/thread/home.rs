@@ -108,7 +108,7 @@ pub(crate) enum RestorePath {
 /// | securebits, keep-capabilities flag | compared | 0.2 |
 /// | user ids, group ids, supplementary groups, ids for file access | compared | 1.0 |
 /// | `no_new_privs` | compared | 0.2 |
-/// | seccomp mode | compared | 0.2 |
+/// | seccomp mode; number of filters, where there are some | compared | 0.2; 3 more |
 /// | session, thread and process keyring, place for requested keys | compared | 0.6 |
 /// | scheduling policy, nice value, priority, utilization clamps | compared | 0.2 |
 /// | processor affinity, of the first 1,024 processors | compared | 0.2 |
@@ -129,7 +129,6 @@ pub(crate) enum RestorePath {
 /// | attribute | why |
 /// |---|---|
 /// | capability bounding set | 41 system calls, 5.9 µs |
-/// | a further seccomp filter, where there was one | only `/proc/thread-self/status` counts them, 5.6 µs |
 /// | Landlock domain | the kernel does not tell |
 /// | attributes of a security module (`/proc/thread-self/attr`) | a system call for each module and attribute |
 /// | time namespace for children | one link of `/proc`, 2.2 µs |
@@ -149,6 +148,12 @@ pub(crate) enum RestorePath {
 /// that stopped sharing its filesystem attributes, and then started a thread that lives on, is not noticed there. Of
 /// what a filter refuses to read (keyrings, memory policy, scheduling) a change is not noticed either; most filters
 /// refuse the change too.
+///
+/// A filter that is added to another one is noticed by the number of filters (`/proc/thread-self/status`, Linux 5.9):
+/// before the library makes a system call that it may kill for. Where `/proc` does not tell, and where another thread
+/// adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of an inspection, it is not. A
+/// filter is to leave the calls that every inspection makes: those without an alternative, such as `setns(2)`,
+/// `capget(2)` and `prctl(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {

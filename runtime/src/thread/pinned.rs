@@ -69,6 +69,7 @@ use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Capabilities, OptionalCalls, Tid};
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
+use crate::thread::detached::run_detached;
 use crate::thread::exit::ThreadExit;
 use crate::thread::files::OwnFiles;
 use crate::thread::home::{Change, FromCaller, Home, RestorePath};
@@ -134,13 +135,17 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Marks the calling thread as pinned. Only for threads that this crate starts.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
+        PinnedThread::pin(home, true)
+    }
+
+    fn pin(home: &'static Home, keeps_files: bool) -> PinnedThread {
         PIN.set(Some(Pin { process: ProcessMark::current(), retiring: false }));
         let id = sys::current_tid();
         let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
             calls,
-            baseline: Baseline::of_current_thread(calls),
+            baseline: Baseline::of_current_thread(calls, keeps_files),
             untouched: false,
             user_code: None,
             used_io_uring: false,
@@ -164,7 +169,7 @@ impl PinnedThread {
         caller: Tid,
         restore_path: Option<Arc<RestorePath>>,
     ) -> PinnedThread {
-        let pinned = PinnedThread::pin_current(home);
+        let pinned = PinnedThread::pin(home, false);
         PinnedThread { restore_path, from_caller: home.from_caller(caller, pinned.calls), ..pinned }
     }
 
@@ -371,9 +376,25 @@ impl PinnedThread {
         self.children.running()
     }
 
-    /// The processes that it has started for callers.
-    pub(super) fn into_children(self) -> Children {
+    /// The processes that it has started for callers. The thread is about to exit.
+    pub(super) fn into_children(mut self) -> Children {
+        self.close_files();
         self.children
+    }
+
+    /// Closes what the thread keeps open, in the table that it was opened in. A body may have left that table: then
+    /// another thread closes it there, and the copy goes with the thread.
+    pub(super) fn close_files(&mut self) {
+        let Some(file) = self.baseline.take_file() else { return };
+        // In a child process, which has a copy of the thread, there is no other.
+        if self.state == LeaseState::Pristine
+            || !is_pinned()
+            || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)
+        {
+            drop(file);
+        } else {
+            run_detached(move || drop(file));
+        }
     }
 
     /// The kernel's id of the thread.
