@@ -45,7 +45,7 @@ where
         if let Stage::Make(_) = stage {
             let Stage::Make(make) = mem::replace(stage, Stage::Empty) else { unreachable!("it was seen above") };
             match catch(|| context.within(|| Box::pin(make()))) {
-                Ok(made) => *stage = Stage::Made(made),
+                Ok(body) => *stage = Stage::Made(body),
                 Err(payload) => return Poll::Ready(Err(payload)),
             }
         }

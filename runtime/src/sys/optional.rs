@@ -103,7 +103,8 @@ impl OptionalCalls {
         Ok(tried)
     }
 
-    const BITS: u32 = Optional::EACH.len() as u32;
+    /// As many as there are calls.
+    const BITS: u32 = OptionalCalls::ALL.0.count_ones();
 
     /// In the bits that no call has: for how many filters it was found. Never 0.
     fn known(filters: u16) -> u32 {

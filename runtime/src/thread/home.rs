@@ -386,7 +386,7 @@ impl Home {
 
     /// What the calling thread, which `caller` has started and which has run no user code, has from that caller. `None`
     /// where it is like a thread that the template started.
-    pub(crate) fn from_caller(&self, caller: Tid, calls: OptionalCalls) -> Option<FromCaller> {
+    pub(crate) fn differences_by_caller(&self, caller: Tid, calls: OptionalCalls) -> Option<FromCaller> {
         let compares = self.can_be_assisted() && calls.has(Optional::Kcmp);
         let is_apart =
             |resource| compares && sys::share_where_harmless(resource, self.template, sys::current_tid()) == Ok(false);

@@ -170,7 +170,7 @@ impl PinnedThread {
         restore_path: Option<Arc<RestorePath>>,
     ) -> PinnedThread {
         let pinned = PinnedThread::pin(home, false);
-        PinnedThread { restore_path, from_caller: home.from_caller(caller, pinned.calls), ..pinned }
+        PinnedThread { restore_path, from_caller: home.differences_by_caller(caller, pinned.calls), ..pinned }
     }
 
     /// Enters a network namespace, until the guard is dropped.

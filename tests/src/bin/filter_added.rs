@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, with_netns};
-use in_netns_tests::{profiles, wait_until};
+use in_netns_tests::{profiles, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -24,6 +24,14 @@ fn add(call: i64) {
     let filter = SeccompFilter::new(rules(call), SeccompAction::Allow, SeccompAction::KillProcess, arch);
     let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
     seccompiler::apply_filter(&program).expect("seccomp");
+}
+
+/// Whether every other thread sleeps.
+fn others_sleep() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
+    let others = threads.filter(|thread| thread.file_name().to_str() != Some(&tid().to_string()));
+    let is_asleep = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'));
+    others.map(|thread| std::fs::read_to_string(thread.path().join("stat"))).all(|stat| stat.is_ok_and(is_asleep))
 }
 
 fn main() {
@@ -69,6 +77,8 @@ fn main() {
             });
         }),
         "all" => {
+            // Of what a thread does at the moment when another one adds a filter to it, nothing is promised.
+            wait_until("every inspection has ended", others_sleep);
             profiles::apply(rules(call), SeccompAction::Allow, SeccompAction::KillProcess);
             calls();
             // The threads that were cloned from the template have both filters from the start. Without kcmp(2), which

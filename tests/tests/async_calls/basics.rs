@@ -691,7 +691,12 @@ fn an_async_body_may_hold_more_than_fits_the_stack_many_times() {
 /// What an async call is given and returns may be large: the stack of a pinned thread holds it a few times. The caller
 /// has the stack of a main thread, because executors have copies of outputs too.
 mod large {
-    #![allow(clippy::large_stack_arrays, clippy::large_stack_frames, reason = "they are what is tested")]
+    #![allow(
+        clippy::large_stack_arrays,
+        clippy::large_stack_frames,
+        clippy::large_types_passed_by_value,
+        reason = "they are what is tested"
+    )]
 
     use std::thread;
 
