@@ -75,8 +75,10 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// }
 /// ```
 ///
-/// An `async fn` is rewritten alike, with an `async move ||` closure, an `async fn` around it, and `.await` after
-/// `call_async`. A function that returns a future does so at once. Its body is made and awaited inside:
+/// An `async fn` is rewritten alike, with an `async move ||` closure, and `.await` after `call_async`. The named function
+/// makes the closure's future in a place of its own, and returns one that polls it: in an `async fn`, closure, future
+/// and output would be in one frame several times. A function that returns a future does so at once. Its body is made
+/// and awaited inside:
 ///
 /// ```text
 /// // Input:
@@ -197,7 +199,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
         Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
     }
-    let helper = helper_fn(&helper, asyncness);
+    let helper = named_function(asyncness, &helper, &krate);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
         #[inline(never)]
@@ -212,8 +214,8 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     }
 }
 
-/// The named function that calls the body's closure, for tools.
-fn helper_fn(name: &Ident, asyncness: Asyncness) -> TokenStream {
+/// The function that calls the body: see [`expand`].
+fn named_function(asyncness: Asyncness, name: &Ident, krate: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     match asyncness {
         Asyncness::Sync => quote_spanned! {site=>
@@ -222,8 +224,11 @@ fn helper_fn(name: &Ident, asyncness: Asyncness) -> TokenStream {
             }
         },
         Asyncness::Async | Asyncness::BoxedFuture | Asyncness::ImplFuture => quote_spanned! {site=>
-            async fn #name<R>(__body: impl ::core::ops::AsyncFnOnce() -> R) -> R {
-                __body().await
+            fn #name<R>(
+                __body: impl ::core::ops::AsyncFnOnce() -> R,
+            ) -> impl ::core::future::Future<Output = R> {
+                let mut __body = #krate::__private::make(__body);
+                ::core::future::poll_fn(move |__cx| ::core::future::Future::poll(__body.as_mut(), __cx))
             }
         },
     }

@@ -3,24 +3,27 @@
 //! **Promised:** the command runs in a new network namespace, its loopback up, or not at all; as the same user, with
 //! the same process id, streams, signals and exit status.
 //!
-//! **How:** the process moves, and then becomes the command (`execve(2)`). Without `CAP_SYS_ADMIN`, it becomes root of
+//! **How:** the process moves, and then becomes the command (`execve(2)`). Not by [`std::process::Command`], which gives
+//! `SIGPIPE` and the signal mask default values, and std has opened `/dev/null` for each closed stream. Without `CAP_SYS_ADMIN`, it becomes root of
 //! a user namespace first, which has a `/run/netns` of its own, and then the same user again in one below that. The
 //! capabilities there stay with the command (`capabilities(7)`, ambient set), so that it may set its network up.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use caps::CapSet;
 use in_netns::NetNs;
 use in_netns::rootless::{self, Entry};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, execvp};
+
+in_netns::note_inherited!();
 
 /// As `env(1)` and `nohup(1)` have them.
 const FAILED: u8 = 125;
@@ -104,7 +107,15 @@ fn become_user(user: Uid, group: Gid) -> io::Result<()> {
 
 /// Returns on a failure alone.
 fn become_command(command: &OsString, arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let error = Command::new(command).args(arguments).exec();
+    let each = [command.clone()].into_iter().chain(arguments);
+    let exec = |arguments: Vec<CString>| -> io::Error {
+        in_netns::__private::with_inherited(|| match execvp(&arguments[0], &arguments) {
+            Ok(never) => match never {},
+            Err(errno) => errno.into(),
+        })
+    };
+    // The system passes no argument that contains a zero.
+    let error = each.map(|text| CString::new(text.into_vec())).collect::<Result<_, _>>().map_or_else(Into::into, exec);
     let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
     failed(status, &format!("cannot run {}: {error}", Path::new(command).display()))
 }

@@ -225,3 +225,47 @@ fn a_refusal_names_what_is_missing() {
     assert_eq!(output.status.code(), Some(125), "{message}");
     assert!(message.contains("user.max_user_namespaces"), "{message}");
 }
+
+/// Of the command, what `/proc/self/status` says.
+#[track_caller]
+fn status_of_command(runner: &mut Command, line: &str) -> u64 {
+    let line = text(runner.args(["grep", line, "/proc/self/status"]).output().unwrap());
+    u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+}
+
+/// The runner, as the command of `env(1)` with an option.
+fn runner_below(runner: &Command, option: &str) -> Command {
+    let mut command = Command::new("env");
+    command.current_dir("/").arg(option).arg(runner.get_program());
+    command
+}
+
+/// As with `env(1)` and `nsenter(1)`, which change neither.
+#[test]
+fn ignored_and_blocked_signals_are_inherited() {
+    // SIGPIPE is 13, and SIGUSR1 is 10.
+    let (pipe, user) = (1 << 12, 1 << 9);
+    let programs = Programs::new("signals");
+    assert_eq!(status_of_command(&mut programs.runner(), "SigIgn") & pipe, 0);
+    assert_eq!(status_of_command(&mut programs.runner(), "SigBlk") & user, 0);
+    let mut ignoring = runner_below(&programs.runner(), "--ignore-signal=PIPE");
+    assert_eq!(status_of_command(&mut ignoring, "SigIgn") & pipe, pipe);
+    let mut blocking = runner_below(&programs.runner(), "--block-signal=USR1");
+    assert_eq!(status_of_command(&mut blocking, "SigBlk") & user, user);
+}
+
+#[test]
+fn a_stream_that_is_closed_is_closed_in_the_command() {
+    let programs = Programs::new("closed");
+    for (stream, redirection) in [(0, "<&-"), (1, ">&-"), (2, "2>&-")] {
+        let inside = format!("test ! -e /proc/self/fd/{stream}");
+        let script = format!("exec \"$0\" sh -c '{inside}' {redirection}");
+        let program = programs.runner().get_program().to_owned();
+        let status = Command::new("sh").arg("-c").arg(script).arg(program).status().unwrap();
+        assert!(status.success(), "stream {stream}: {status}");
+    }
+    // The others are open.
+    let script = "exec \"$0\" sh -c 'readlink /proc/self/fd/0; echo also >&2' <&-";
+    let output = Command::new("sh").args(["-c", script]).arg(programs.runner().get_program()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "also\n");
+}

@@ -113,14 +113,15 @@ use crate::thread::Inspect;
 /// let text = std::rc::Rc::new("here");
 /// let call = in_netns::with_netns_async("blue", || async { println!("{text}") });
 /// ```
-pub async fn with_netns_async<N, F, Fut, R>(ns: N, body: F) -> Result<R, Error>
+pub fn with_netns_async<N, F, Fut, R>(ns: N, body: F) -> impl Future<Output = Result<R, Error>>
 where
     N: IntoNetNs,
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
     R: Send,
 {
-    Call::new(ns).run_async(body).await
+    let body = Box::new(body);
+    async move { Call::new(ns).run_boxed(body).await.map(|value| *value) }
 }
 
 impl NetNs {
@@ -133,13 +134,13 @@ impl NetNs {
     /// # Panics
     ///
     /// As [`with_netns_async`].
-    pub async fn run_async<F, Fut, R>(&self, body: F) -> Result<R, Error>
+    pub fn run_async<F, Fut, R>(&self, body: F) -> impl Future<Output = Result<R, Error>>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,
         R: Send,
     {
-        Call::new(self).run_async(body).await
+        with_netns_async(self, body)
     }
 
     /// Starts an async body inside this namespace that runs independently of the caller. The body must borrow nothing.
@@ -184,13 +185,14 @@ impl View {
     /// # Panics
     ///
     /// As [`with_netns_async`].
-    pub async fn run_async<F, Fut, R>(&self, body: F) -> Result<R, Error>
+    pub fn run_async<F, Fut, R>(&self, body: F) -> impl Future<Output = Result<R, Error>>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,
         R: Send,
     {
-        Call::new(self).run_async(body).await
+        let body = Box::new(body);
+        async move { Call::new(self).run_boxed(body).await.map(|value| *value) }
     }
 
     /// Starts an async body in the view that runs independently of the caller: [`NetNs::spawn_async`], with a view.
@@ -226,7 +228,17 @@ impl Call {
     /// # Panics
     ///
     /// As [`with_netns_async`].
-    pub async fn run_async<F, Fut, R>(self, body: F) -> Result<R, Error>
+    pub fn run_async<F, Fut, R>(self, body: F) -> impl Future<Output = Result<R, Error>>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = R>,
+        R: Send,
+    {
+        let body = Box::new(body);
+        async move { self.run_boxed(body).await.map(|value| *value) }
+    }
+
+    pub(crate) async fn run_boxed<F, Fut, R>(self, body: Box<F>) -> Result<Box<R>, Error>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,
@@ -243,13 +255,17 @@ impl Call {
     /// # Errors
     ///
     /// As [`with_netns_async`]. A panic is part of the outcome, and is not resumed.
-    pub async fn outcome_async<F, Fut, R>(self, body: F) -> Result<Outcome<R>, Error>
+    pub fn outcome_async<F, Fut, R>(self, body: F) -> impl Future<Output = Result<Outcome<R>, Error>>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,
         R: Send,
     {
-        self.execute_async(Inspect::Now, body).await
+        let body = Box::new(body);
+        async move {
+            let Outcome { value, thread, strays } = self.execute_async(Inspect::Now, body).await?;
+            Ok(Outcome { value: value.map(|value| *value), thread, strays })
+        }
     }
 
     /// Starts an async body that runs independently of the caller: [`NetNs::spawn_async`], with options.
@@ -265,7 +281,7 @@ impl Call {
         owned::spawn(self, body)
     }
 
-    pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: F) -> Result<Outcome<R>, Error>
+    pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: Box<F>) -> Result<Outcome<Box<R>>, Error>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,

@@ -403,7 +403,7 @@ pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) 
 
 /// A body that captures or returns more, in bytes, does so in the caller's frame. The stack of a pinned thread is
 /// small, and without optimisation each function that a value passes through has copies of it.
-const LARGEST_MOVED: usize = 1024;
+pub(crate) const LARGEST_MOVED: usize = 1024;
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
 fn execute<F, R>(

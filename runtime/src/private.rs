@@ -3,6 +3,8 @@
 
 use std::borrow::Borrow;
 use std::io::{self, Write};
+#[cfg(feature = "tokio")]
+use std::pin::Pin;
 use std::thread;
 
 #[cfg(feature = "tokio")]
@@ -131,14 +133,21 @@ where
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_async<R, F, Fut>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
+pub fn call_async<R, F, Fut>(
+    place: Result<Place, Error>,
+    options: Options,
+    body: F,
+) -> impl Future<Output = CallOutcome<R>>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
     R: Send,
 {
-    let outcome = async { options.call(place?).execute_async(Inspect::Later, body).await }.await;
-    CallOutcome { result: outcome.map(Outcome::into_value_and_strays), options }
+    let body = Box::new(body);
+    async move {
+        let outcome = async { options.call(place?).execute_async(Inspect::Later, body).await }.await;
+        CallOutcome::unboxed(outcome.map(Outcome::into_value_and_strays), options)
+    }
 }
 
 /// As [`call_async`], for a body that borrows nothing and is not polled by the caller.
@@ -147,13 +156,25 @@ where
 ///
 /// As [`call`].
 #[cfg(feature = "tokio")]
-pub async fn call_owned<R, F, Fut>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
+pub fn call_owned<R, F, Fut>(
+    place: Result<Place, Error>,
+    options: Options,
+    body: F,
+) -> impl Future<Output = CallOutcome<R>>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
     R: Send + 'static,
 {
-    CallOutcome { result: async { async_call::call_owned(options.call(place?), body).await }.await, options }
+    let body = Box::new(body);
+    async move { CallOutcome::unboxed(async { async_call::call_owned(options.call(place?), body).await }.await, options) }
+}
+
+/// Makes the future of an async body in a place of its own. A function of its own, because the future may be large.
+#[cfg(feature = "tokio")]
+#[inline]
+pub fn make<R>(body: impl AsyncFnOnce() -> R) -> Pin<Box<impl Future<Output = R>>> {
+    Box::pin(body())
 }
 
 /// Replaces a failure to enter by the value of a skipped test, if the test is to be skipped: see `skips`.
@@ -173,7 +194,11 @@ pub fn or_skip<R: Skippable>(outcome: CallOutcome<R>) -> CallOutcome<R> {
 /// If threads outlive the call and [`Options::panic_on_strays`] is set.
 #[track_caller]
 pub fn or_return<R: FromNetNsError>(outcome: CallOutcome<R>) -> R {
-    outcome.into_result().unwrap_or_else(R::from_netns_error)
+    outcome.check_strays();
+    match outcome.result {
+        Ok((value, _)) => value,
+        Err(error) => R::from_netns_error(error),
+    }
 }
 
 /// The value of the annotated function. A failure to enter is a panic.
@@ -183,24 +208,31 @@ pub fn or_return<R: FromNetNsError>(outcome: CallOutcome<R>) -> R {
 /// With the error's message on a failure to enter. And as [`or_return`].
 #[track_caller]
 pub fn or_panic<R>(outcome: CallOutcome<R>) -> R {
-    match outcome.into_result() {
-        Ok(value) => value,
+    outcome.check_strays();
+    match outcome.result {
+        Ok((value, _)) => value,
         Err(error) => panic!("{error}"),
     }
 }
 
 impl<R> CallOutcome<R> {
-    /// The body's value, or the failure to enter.
+    #[cfg(feature = "tokio")]
+    fn unboxed(result: Result<(Box<R>, Vec<Stray>), Error>, options: Options) -> CallOutcome<R> {
+        CallOutcome { result: result.map(|(value, strays)| (*value, strays)), options }
+    }
+
+    /// By reference: the value may be large.
     ///
     /// # Panics
     ///
     /// As [`or_return`].
     #[track_caller]
-    fn into_result(self) -> Result<R, Error> {
-        let (value, strays) = self.result?;
-        let certain: Vec<String> = strays.iter().filter(|stray| stray.certain).map(Stray::to_string).collect();
-        assert!(!self.options.panic_on_strays || certain.is_empty(), "{}", certain.join("\n"));
-        Ok(value)
+    fn check_strays(&self) {
+        let strays = self.result.as_ref().map_or(&[][..], |(_, strays)| strays);
+        if self.options.panic_on_strays && strays.iter().any(|stray| stray.certain) {
+            let certain = strays.iter().filter(|stray| stray.certain);
+            panic!("{}", certain.map(Stray::to_string).collect::<Vec<_>>().join("\n"));
+        }
     }
 }
 
@@ -386,6 +418,28 @@ pub fn limit_spinning(turns: u32) {
 
 /// The function that `in_netns::rootless!()` puts into `.init_array`.
 pub const ENTER_BEFORE_MAIN: extern "C" fn() = crate::sys::before_main::before_main;
+
+/// The function that `in-netns-run` puts into `.init_array`, by [`note_inherited!`](crate::note_inherited).
+pub const NOTE_INHERITED: extern "C" fn() = crate::sys::at_start::note_inherited;
+
+/// For `in-netns-run`: runs `exec`, which replaces the program, with the disposition of `SIGPIPE` and the standard
+/// streams that the process was started with. std changes both before `main`.
+pub fn with_inherited<R>(exec: impl FnOnce() -> R) -> R {
+    crate::sys::at_start::with_inherited(exec)
+}
+
+/// For `in-netns-run`: has what [`with_inherited`] gives back noted before `main`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! note_inherited {
+    () => {
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static NOTE_INHERITED: extern "C" fn() = $crate::__private::NOTE_INHERITED;
+        };
+    };
+}
 
 /// Whether to skip a test that failed to enter with `error`. A skipped test is reported on stderr.
 ///

@@ -24,6 +24,7 @@ pub(crate) mod socket;
 
 pub(crate) mod changes;
 
+pub(crate) mod filters;
 mod optional;
 pub(crate) mod placement;
 #[allow(unsafe_code)]
@@ -461,6 +462,12 @@ impl Kind {
 pub(crate) fn can_start_processes_only() -> bool {
     let of = |kind: &str| inode_of(&ProcTask::Me.proc_path().join("ns").join(kind)).ok();
     of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))
+}
+
+/// Whether the calling thread is scheduled by a deadline, and so can start no threads (`sched(7)`, `EAGAIN`).
+pub(crate) fn has_deadline_and_starts_no_threads() -> bool {
+    OptionalCalls::of_current_thread().has(Optional::SchedGetattr)
+        && attributes::Scheduling::of(Tid::from_raw(0)).is_ok_and(|scheduling| !scheduling.can_start_threads())
 }
 
 /// Names the calling thread: what `/proc/self/task/TID/comm` shows, 15 bytes of it.

@@ -18,7 +18,6 @@
 mod allowance;
 mod children;
 pub(crate) mod descriptors;
-#[cfg(feature = "tokio")]
 mod detached;
 mod exit;
 pub(crate) mod fate;
@@ -39,8 +38,9 @@ mod template;
 mod worker;
 
 pub(crate) use allowance::Allowance;
+pub(crate) use detached::start_pending;
 #[cfg(feature = "tokio")]
-pub(crate) use detached::{run_detached, start_pending, wake_elsewhere};
+pub(crate) use detached::{run_detached, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
 pub(crate) use pool::{Lease, Pool};
@@ -51,7 +51,3 @@ pub(crate) use role::Role;
 pub(crate) use roster::CountGuard;
 pub use roster::set_keep_alive;
 pub(crate) use worker::NAME as WORKER_NAME;
-
-/// There is nothing that could have found no thread.
-#[cfg(not(feature = "tokio"))]
-pub(crate) fn start_pending() {}

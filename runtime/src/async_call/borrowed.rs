@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use super::body::catch_panics;
+use super::body::Body;
 use super::launch::Launch;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
@@ -24,13 +24,14 @@ use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 /// 128.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100), close_orders: 16 };
 
-/// The life of a call, on the side that awaits it.
+/// The life of a call, on the side that awaits it. Its closure and its value are in places of their own: see
+/// [`body`](super::body).
 pub(crate) async fn call<F, Fut, R>(
     place: Place,
     options: Options,
     inspect: Inspect,
-    body: F,
-) -> Result<Outcome<R>, Error>
+    body: Box<F>,
+) -> Result<Outcome<Box<R>>, Error>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
@@ -40,9 +41,12 @@ where
     let brought = Arc::new(Mutex::new(None));
     let (poller, pending_host) = {
         let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
-        let body = move || async move {
-            let value = catch_panics(context, body).await;
-            *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        let body = move || {
+            let mut body = Body::new(context, body);
+            async move {
+                let value = poll_fn(|cx| body.poll(cx)).await;
+                *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            }
         };
         poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
     };

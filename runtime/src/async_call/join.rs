@@ -26,9 +26,12 @@ pub(super) struct Task<R> {
     aborted: AtomicBool,
 }
 
+/// The output, in a place of its own: see [`body`](super::body).
+type Ended<R> = Result<Box<R>, JoinError>;
+
 struct State<R> {
     /// With what is left to settle, where a thread was found.
-    outcome: Option<(Result<R, JoinError>, Option<SessionEnd>)>,
+    outcome: Option<(Ended<R>, Option<SessionEnd>)>,
     /// The handle was dropped.
     detached: bool,
     host: Option<Waker>,
@@ -63,7 +66,7 @@ impl<R> Task<R> {
 
     /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on
     /// its thread.
-    pub(super) fn finish(&self, outcome: Result<R, JoinError>, ended: Option<(SessionEnd, HeldLease)>) {
+    pub(super) fn finish(&self, outcome: Ended<R>, ended: Option<(SessionEnd, HeldLease)>) {
         let (session_end, lease) = ended.unzip();
         let mut state = self.state();
         state.finished = true;
@@ -180,13 +183,8 @@ impl<R> JoinHandle<R> {
     }
 }
 
-impl<R> Future for JoinHandle<R> {
-    type Output = Result<R, JoinError>;
-
-    /// # Panics
-    ///
-    /// Where it is polled after it was ready.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+impl<R> JoinHandle<R> {
+    pub(super) fn poll_boxed(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended<R>> {
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
         if !task.pool.is_of_this_process() {
             mem::forget(self.task.take());
@@ -221,6 +219,17 @@ impl<R> Future for JoinHandle<R> {
             (_, self.strays) = session_end.report();
         }
         Poll::Ready(outcome)
+    }
+}
+
+impl<R> Future for JoinHandle<R> {
+    type Output = Result<R, JoinError>;
+
+    /// # Panics
+    ///
+    /// Where it is polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.poll_boxed(cx).map_ok(|value| *value)
     }
 }
 

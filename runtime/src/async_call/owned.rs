@@ -6,20 +6,30 @@ use std::panic;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
-use super::body::catch_panics;
+use super::body::Body;
 use super::join::{HostGuard, JoinError, JoinHandle, Repr, Task};
 use super::launch::Launch;
 use super::local::LastSeen;
 use super::session::{AsyncSession, HeldLease, Refused, SessionEnd};
-use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
+use crate::call::{Call, LARGEST_MOVED};
 use crate::error::Error;
 use crate::thread::{Allowance, Inspect};
 use crate::unwind::{catch, contain, discard};
 
 /// Starts a body.
 pub(super) fn spawn<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    if const { size_of::<F>() <= LARGEST_MOVED } { spawn_moved(call, body) } else { spawn_moved(call, Box::new(body)) }
+}
+
+/// As [`spawn`], of a body that is moved to its thread.
+fn spawn_moved<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -62,18 +72,18 @@ fn drive<F, Fut, R>(
     task: &Task<R>,
     context: Context,
     body: F,
-) -> (Result<R, JoinError>, (SessionEnd, HeldLease))
+) -> (Result<Box<R>, JoinError>, (SessionEnd, HeldLease))
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
 {
-    let mut body = Box::pin(catch_panics(context, body));
+    let mut body = Body::new(context, body);
     let mut known = LastSeen::default();
     let driven = session.drive(poll_fn(|cx| {
         if task.is_aborted(cx, &mut known) {
             return Poll::Ready(None);
         }
-        body.as_mut().poll(cx).map(Some)
+        body.poll(cx).map(Some)
     }));
     let mut outcome = session.drive(async {
         match (driven, catch(|| drop(body))) {
@@ -99,7 +109,7 @@ where
 }
 
 /// Starts a body and awaits it, as a call does: dropped, it aborts the body, and a panic is resumed.
-pub(crate) async fn call<F, Fut, R>(call: Call, body: F) -> Result<(R, Vec<Stray>), Error>
+pub(crate) async fn call<F, Fut, R>(call: Call, body: Box<F>) -> Result<(Box<R>, Vec<Stray>), Error>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -112,7 +122,7 @@ where
         }
     }
     let mut task = AbortOnDrop(spawn(call, body));
-    match (&mut task.0).await {
+    match poll_fn(|cx| task.0.poll_boxed(cx)).await {
         Ok(value) => Ok((value, mem::take(&mut task.0.strays))),
         Err(JoinError(Repr::Entry(error))) => Err(error),
         Err(JoinError(Repr::Panicked(payload))) => {

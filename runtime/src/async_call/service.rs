@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered};
+use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::{self, Numbering};
@@ -400,7 +401,12 @@ impl NetNsRuntime {
         if !self.pool.is_of_this_process() {
             return Err(Error::of_other_process(format!("block on a runtime in {}", self.ns)));
         }
-        self.ns.run(|| self.handle().block_on(future))
+        if const { size_of::<F>() + size_of::<F::Output>() <= LARGEST_MOVED } {
+            return self.ns.run(|| self.handle().block_on(future));
+        }
+        // In places of their own: each of tokio's functions has copies of them.
+        let future = Box::pin(future);
+        self.ns.run(|| self.handle().block_on(async { Box::new(future.await) })).map(|value| *value)
     }
 
     /// Shuts down, and waits for blocking closures for so long. Where they end in time, the threads have gone when this

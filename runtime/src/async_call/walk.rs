@@ -46,7 +46,31 @@ use crate::netns::NetNs;
 /// # Ok(())
 /// # }
 /// ```
-pub async fn walk_async<I, F, Fut, R>(items: I, at_once: impl Into<Option<usize>>, f: F) -> Vec<Result<R, Error>>
+pub fn walk_async<I, F, Fut, R>(
+    items: I,
+    at_once: impl Into<Option<usize>>,
+    f: F,
+) -> impl Future<Output = Vec<Result<R, Error>>>
+where
+    I: IntoIterator,
+    I::Item: AsRef<NetNs> + Send,
+    F: Fn(I::Item) -> Fut + Send + Sync,
+    Fut: Future<Output = R>,
+    R: Send,
+{
+    // It may be large: see `body`.
+    let f = Box::new(f);
+    async move {
+        let visited = walk(items, at_once.into(), &*f).await;
+        let mut results = Vec::with_capacity(visited.len());
+        for result in visited {
+            results.push(result.map(|value| *value));
+        }
+        results
+    }
+}
+
+async fn walk<I, F, Fut, R>(items: I, at_once: Option<usize>, f: &F) -> Vec<Result<Box<R>, Error>>
 where
     I: IntoIterator,
     I::Item: AsRef<NetNs> + Send,
@@ -57,13 +81,12 @@ where
     // The iterator is the caller's code, and runs on the caller's thread.
     let items: Vec<I::Item> = items.into_iter().collect();
     let count = items.len();
-    let at_once = at_once.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
-    let f = &f;
+    let at_once = at_once.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let mut calls = items.into_iter().enumerate().map(|(at, item)| async move {
         let ns = item.as_ref().clone();
-        (at, Call::new(ns).run_async(move || f(item)).await)
+        (at, Call::new(ns).run_boxed(Box::new(move || f(item))).await)
     });
-    let mut results: Vec<Option<Result<R, Error>>> = (0..count).map(|_| None).collect();
+    let mut results: Vec<Option<Result<Box<R>, Error>>> = (0..count).map(|_| None).collect();
     let mut under_way: Vec<Slot<_>> = calls.by_ref().take(at_once.max(1)).map(Slot::new).collect();
     while !under_way.is_empty() {
         let (slot, (at, result)) = poll_fn(|cx| poll_first(&mut under_way, cx)).await;

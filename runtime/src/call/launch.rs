@@ -12,6 +12,7 @@ use std::thread::{self, Builder};
 use crate::call::session::{CallResult, Parameters, Sent, run_call};
 use crate::error::Error;
 use crate::netns::Target;
+use crate::sys::{self, Tid};
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
 use crate::thread::pinned::PinnedThread;
@@ -79,6 +80,7 @@ impl Options {
 pub(crate) struct FreshThread {
     pool: &'static Pool,
     home: &'static Home,
+    caller: Tid,
     restore_path: Option<Arc<RestorePath>>,
 }
 
@@ -86,13 +88,13 @@ impl FreshThread {
     /// On the caller's thread.
     pub(crate) fn prepare(pool: &'static Pool) -> Result<FreshThread, Error> {
         let home = pool.home_or_init()?;
-        Ok(FreshThread { pool, home, restore_path: descriptors::restore_path(home)? })
+        Ok(FreshThread { pool, home, caller: sys::current_tid(), restore_path: descriptors::restore_path(home)? })
     }
 
     /// On the new thread, which is pinned until `run` returns.
     pub(crate) fn pin<R>(self, run: impl FnOnce(&mut PinnedThread) -> R) -> R {
         let _registration = self.pool.roster.register_current();
-        run(&mut PinnedThread::pin_current_of_caller(self.home, self.restore_path))
+        run(&mut PinnedThread::pin_current_of_caller(self.home, self.caller, self.restore_path))
     }
 }
 

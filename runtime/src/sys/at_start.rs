@@ -8,7 +8,8 @@
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
@@ -90,4 +91,43 @@ fn inode(file: &CStr) -> u64 {
         0 => unsafe { found.assume_init() }.st_ino,
         _ => 0,
     }
+}
+
+/// What the process was started with and std changes before `main`: it ignores `SIGPIPE`, and opens `/dev/null` where a
+/// standard stream is closed.
+static IGNORED_SIGPIPE: AtomicBool = AtomicBool::new(false);
+static CLOSED_STREAMS: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+/// Notes it. For a program that becomes another one: [`with_inherited`].
+pub(crate) extern "C" fn note_inherited() {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: it changes nothing, and the C library fills what it is given where it says so.
+    if unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) } == 0 {
+        // SAFETY: filled.
+        let ignored = unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN;
+        IGNORED_SIGPIPE.store(ignored, Ordering::Relaxed);
+    }
+    for (stream, closed) in (0..).zip(&CLOSED_STREAMS) {
+        // SAFETY: this command takes a number.
+        closed.store(unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1, Ordering::Relaxed);
+    }
+}
+
+/// Runs `exec`, which replaces the program, with what [`note_inherited`] has noted. Returns where it failed: then
+/// `SIGPIPE` is ignored again.
+pub(crate) fn with_inherited<R>(exec: impl FnOnce() -> R) -> R {
+    for (stream, closed) in (0..).zip(&CLOSED_STREAMS) {
+        if closed.load(Ordering::Relaxed) {
+            // SAFETY: no value of this program owns a standard stream.
+            unsafe { libc::close(stream) };
+        }
+    }
+    let set = |action| {
+        // SAFETY: neither action is a handler.
+        unsafe { libc::signal(libc::SIGPIPE, action) };
+    };
+    set(if IGNORED_SIGPIPE.load(Ordering::Relaxed) { libc::SIG_IGN } else { libc::SIG_DFL });
+    let failed = exec();
+    set(libc::SIG_IGN);
+    failed
 }

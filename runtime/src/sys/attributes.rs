@@ -65,6 +65,11 @@ impl Scheduling {
         matches!(self.policy, FIFO | ROUND_ROBIN | DEADLINE)
     }
 
+    /// Whether a thread with these attributes can start threads and processes (`sched(7)`).
+    pub(crate) fn can_start_threads(self) -> bool {
+        self.policy != DEADLINE || self.flags & RESET_ON_FORK != 0
+    }
+
     /// What a thread has that is started by one with these attributes (`sched(7)`, the reset-on-fork flag). Without
     /// that flag, one with a deadline cannot start any; an ordinary thread stands for it.
     pub(crate) fn inherited(self) -> Scheduling {

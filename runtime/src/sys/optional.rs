@@ -4,13 +4,14 @@
 //!
 //! **Why this mechanism:** a filter cannot be read, and `@system-service` of systemd, for one, kills for what it does
 //! not list. `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each
-//! call once; it has the filter of the thread that asks, and the kernel ends the child in place of the process.
+//! call once; it has the filters of the thread that asks, and the kernel ends the child in place of the process. What it
+//! finds is known for threads with as many filters: a thread can only add to those that it has.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
-use super::{before_main, readings};
+use super::{before_main, filters, readings};
 
 /// A system call that is not made before [`OptionalCalls`] says that it is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +66,11 @@ impl OptionalCalls {
     const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
     const NONE: OptionalCalls = OptionalCalls(0);
 
-    /// For the calling thread. Without a filter it costs one `prctl(2)`. The first time that a thread of the process
-    /// has a filter, it costs some child processes, one more than there are calls that kill.
+    /// For the calling thread. Without a filter it costs one `prctl(2)`; with some, a look at `/proc`. The first time
+    /// that a thread of the process has so many filters, it costs some child processes, one more than there are calls
+    /// that kill.
     ///
-    /// Threads with a filter are taken to have the same one.
+    /// Threads with as many filters are taken to have the same ones; and all of them, where `/proc` does not tell.
     pub(crate) fn of_current_thread() -> OptionalCalls {
         OptionalCalls::find().unwrap_or_else(|found| found)
     }
@@ -84,18 +86,29 @@ impl OptionalCalls {
         }
     }
 
-    /// Child processes inherit the filter, and what was found. Several threads may try at once: no lock is taken, which
+    /// Child processes inherit the filters, and what was found. Several threads may try at once: no lock is taken, which
     /// a child process might find locked.
     fn under_filter() -> Result<OptionalCalls, OptionalCalls> {
-        const KNOWN: u32 = 1 << 31;
-        static FOUND: AtomicU32 = AtomicU32::new(0);
-        let found = FOUND.load(Ordering::Relaxed);
-        if found != 0 {
-            return Ok(OptionalCalls(found & !KNOWN));
+        /// Found for how many filters, and what: see [`OptionalCalls::known`].
+        static FOUND: [AtomicU32; 16] = [const { AtomicU32::new(0) }; 16];
+        // None, where it is not told: there is one at least.
+        let filters = filters::count().unwrap_or(0);
+        let place = &FOUND[usize::from(filters) % FOUND.len()];
+        let found = place.load(Ordering::Relaxed);
+        if found != 0 && found >> OptionalCalls::BITS == OptionalCalls::known(filters) {
+            return Ok(OptionalCalls(found & OptionalCalls::ALL.0));
         }
         let tried = OptionalCalls::try_in_child()?;
-        FOUND.store(tried.0 | KNOWN, Ordering::Relaxed);
+        place.store(tried.0 | OptionalCalls::known(filters) << OptionalCalls::BITS, Ordering::Relaxed);
         Ok(tried)
+    }
+
+    /// As many as there are calls.
+    const BITS: u32 = OptionalCalls::ALL.0.count_ones();
+
+    /// In the bits that no call has: for how many filters it was found. Never 0.
+    fn known(filters: u16) -> u32 {
+        u32::from(filters) + 1
     }
 
     /// Whether a call is harmless. The kernel may refuse it all the same.

@@ -1,11 +1,12 @@
-//! Foreign code that must not run on the thread that has it: hooks that no caller waits for, and wakers that poll
-//! inline.
+//! What must not run on the thread that has it: hooks that no caller waits for, wakers that poll inline, and the closing
+//! of a file in a table of descriptors that the thread has left.
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
 //! thread can be had, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "tokio")]
 use std::task::Waker;
 
 use super::pool::{Lease, Pool};
@@ -44,6 +45,7 @@ pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
 }
 
 /// Calls a waker on another thread, and does not wait. Returns the waker where there is no thread.
+#[cfg(feature = "tokio")]
 pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     // Taken out by the job; or by this function, where the job was not started.
     let shared = std::sync::Arc::new(Mutex::new(Some(waker)));

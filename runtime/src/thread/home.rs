@@ -69,6 +69,18 @@ struct Trial {
     template: Tid,
 }
 
+/// What a thread that a caller started has from that caller, where this differs from what the template has. Such a
+/// thread is compared with its caller, and with what it began with.
+pub(crate) struct FromCaller {
+    caller: Tid,
+    /// It does not share root, working directory and umask with the template.
+    has_other_files: bool,
+    /// It does not share the list of `SEM_UNDO` operations with the template.
+    has_other_semaphore_undo: bool,
+    /// The namespaces that no `setns` restores, as they were when it began.
+    namespaces: Vec<(Kind, Option<PathBuf>)>,
+}
+
 /// How a thread goes back.
 pub(crate) enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
@@ -96,7 +108,7 @@ pub(crate) enum RestorePath {
 /// | securebits, keep-capabilities flag | compared | 0.2 |
 /// | user ids, group ids, supplementary groups, ids for file access | compared | 1.0 |
 /// | `no_new_privs` | compared | 0.2 |
-/// | seccomp mode | compared | 0.2 |
+/// | seccomp mode; number of filters, where there are some | compared | 0.2; 3 more |
 /// | session, thread and process keyring, place for requested keys | compared | 0.6 |
 /// | scheduling policy, nice value, priority, utilization clamps | compared | 0.2 |
 /// | processor affinity, of the first 1,024 processors | compared | 0.2 |
@@ -117,7 +129,6 @@ pub(crate) enum RestorePath {
 /// | attribute | why |
 /// |---|---|
 /// | capability bounding set | 41 system calls, 5.9 µs |
-/// | a further seccomp filter, where there was one | only `/proc/thread-self/status` counts them, 5.6 µs |
 /// | Landlock domain | the kernel does not tell |
 /// | attributes of a security module (`/proc/thread-self/attr`) | a system call for each module and attribute |
 /// | time namespace for children | one link of `/proc`, 2.2 µs |
@@ -137,6 +148,12 @@ pub(crate) enum RestorePath {
 /// that stopped sharing its filesystem attributes, and then started a thread that lives on, is not noticed there. Of
 /// what a filter refuses to read (keyrings, memory policy, scheduling) a change is not noticed either; most filters
 /// refuse the change too.
+///
+/// A filter that is added to another one is noticed by the number of filters (`/proc/thread-self/status`, Linux 5.9):
+/// before the library makes a system call that it may kill for. Where `/proc` does not tell, and where another thread
+/// adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of an inspection, it is not. A
+/// filter is to leave the calls that every inspection makes: those without an alternative, such as `setns(2)`,
+/// `capget(2)` and `prctl(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -367,27 +384,54 @@ impl Home {
         sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
     }
 
+    /// What the calling thread, which `caller` has started and which has run no user code, has from that caller. `None`
+    /// where it is like a thread that the template started.
+    pub(crate) fn differences_by_caller(&self, caller: Tid, calls: OptionalCalls) -> Option<FromCaller> {
+        let compares = self.can_be_assisted() && calls.has(Optional::Kcmp);
+        let is_apart =
+            |resource| compares && sys::share_where_harmless(resource, self.template, sys::current_tid()) == Ok(false);
+        let has_other_files = is_apart(Resource::Fs);
+        let has_other_semaphore_undo = self.compares_semaphore_undo && is_apart(Resource::SemaphoreUndo);
+        // Of threads that share it with the template, the mount namespace is taken for that of the template.
+        let mount = (has_other_files || !compares).then_some((Kind::Mount, self.mount_namespace.as_deref()));
+        let ipc = has_other_semaphore_undo.then_some((Kind::Ipc, self.ipc_namespace.as_deref()));
+        let unrestorable = self.unrestorable.iter().map(|(kind, at_home)| (*kind, at_home.as_deref()));
+        let differs = |(kind, at_home)| Home::compare_mark(kind, at_home) == Err(None);
+        let has_other_namespaces = unrestorable.clone().chain(mount).chain(ipc).any(differs);
+        if !(has_other_files || has_other_semaphore_undo || has_other_namespaces) {
+            return None;
+        }
+        let kinds = unrestorable.map(|(kind, _)| kind).chain([Kind::Mount]).chain(ipc.map(|(kind, _)| kind));
+        let begun_with = |kind| namespace_of_current_thread(kind).ok().map(|namespace| (kind, namespace));
+        let namespaces = kinds.filter_map(begun_with).collect();
+        Some(FromCaller { caller, has_other_files, has_other_semaphore_undo, namespaces })
+    }
+
     /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
     /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
     ///
     /// `capabilities` are those that its lease began with. A thread for views has its own files: they are restored, and
-    /// not compared. Its own code must have run to the end; its namespaces may
-    /// still be on their way back.
+    /// not compared. A thread that a caller started is compared with that caller in what it has `from_caller`. Its own
+    /// code must have run to the end; its namespaces may still be on their way back.
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
         capabilities: Capabilities,
         own_files: bool,
+        from_caller: Option<&FromCaller>,
         calls: OptionalCalls,
     ) -> Result<(), Change> {
         let thread = i32::try_from(thread).map(Tid::from_raw).map_err(|_| Change::Unknown)?;
+        let like = |is_from_caller: fn(&FromCaller) -> bool| {
+            from_caller.filter(|from| is_from_caller(from)).map_or(self.template, |from| from.caller)
+        };
         match &self.sharing {
             Sharing::Compared if calls.has(Optional::Kcmp) => {
                 if !own_files {
-                    self.share(Resource::Fs, thread, Change::Filesystem)?;
-                    self.compare_semaphore_undo(thread)?;
+                    self.share(Resource::Fs, like(|from| from.has_other_files), thread, Change::Filesystem)?;
+                    self.compare_semaphore_undo(like(|from| from.has_other_semaphore_undo), thread)?;
                 }
-                self.share(Resource::Files, thread, Change::FileTable)?;
+                self.share(Resource::Files, self.template, thread, Change::FileTable)?;
             }
             Sharing::Tried(trial) if thread == sys::current_tid() => trial.by_current_thread(own_files)?,
             _ => return Err(Change::Unknown),
@@ -399,16 +443,18 @@ impl Home {
         }
     }
 
-    fn share(&self, resource: Resource, thread: Tid, change: Change) -> Result<(), Change> {
-        match sys::share_where_harmless(resource, self.template, thread) {
+    fn share(&self, resource: Resource, like: Tid, thread: Tid, change: Change) -> Result<(), Change> {
+        match sys::share_where_harmless(resource, like, thread) {
             Ok(true) => Ok(()),
             Ok(false) => Err(change),
+            // The caller of an async call has exited. Its fresh thread exits as well.
+            Err(Errno::ESRCH) if like != self.template => Ok(()),
             Err(_) => Err(Change::Unknown),
         }
     }
 
     /// A thread for views has left the list where it was taken back to home's IPC namespace.
-    fn compare_semaphore_undo(&self, thread: Tid) -> Result<(), Change> {
+    fn compare_semaphore_undo(&self, like: Tid, thread: Tid) -> Result<(), Change> {
         if !self.compares_semaphore_undo {
             return Ok(());
         }
@@ -416,7 +462,7 @@ impl Home {
             let task = sys::directory_of_thread(thread).ok();
             task.and_then(|task| sys::namespace_of_task(&task, Kind::Ipc).ok()) != self.ipc_namespace
         };
-        self.share(Resource::SemaphoreUndo, thread, Change::SemaphoreUndo).map_err(|change| match change {
+        self.share(Resource::SemaphoreUndo, like, thread, Change::SemaphoreUndo).map_err(|change| match change {
             Change::SemaphoreUndo if has_other_ipc_namespace() => Change::Namespace,
             change => change,
         })
@@ -427,20 +473,28 @@ impl Home {
     ///
     /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a
     /// process with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
-    pub(crate) fn inspect_from_within(&self, calls: OptionalCalls) -> Result<(), Change> {
+    pub(crate) fn inspect_from_within(
+        &self,
+        from_caller: Option<&FromCaller>,
+        calls: OptionalCalls,
+    ) -> Result<(), Change> {
+        let change_of = |kind| if kind == Kind::Mount { Change::MountNamespace } else { Change::Namespace };
+        let compare = |(kind, before): (Kind, Option<&Path>)| {
+            Home::compare_mark(kind, before).map_err(|unlike| unlike.unwrap_or(change_of(kind)))
+        };
+        if let Some(from_caller) = from_caller {
+            return from_caller.namespaces.iter().try_for_each(|(kind, begun)| compare((*kind, begun.as_deref())));
+        }
         let sentinel = self.sentinel_mount.as_ref().filter(|_| calls.has(Optional::ListMount));
         let listed = sentinel.is_some_and(|sentinel| sys::has_mount(sentinel.load(Ordering::Relaxed)));
         if !listed {
-            Home::compare_mark(Kind::Mount, self.mount_namespace.as_deref())
-                .map_err(|unlike| unlike.unwrap_or(Change::MountNamespace))?;
+            compare((Kind::Mount, self.mount_namespace.as_deref()))?;
             // That mount is gone, and the namespace is the same. Another will do.
             if let Some(sentinel) = sentinel {
                 sentinel.store(sentinel_mount(calls).unwrap_or(NO_MOUNT), Ordering::Relaxed);
             }
         }
-        self.unrestorable.iter().try_for_each(|(kind, at_home)| {
-            Home::compare_mark(*kind, at_home.as_deref()).map_err(|unlike| unlike.unwrap_or(Change::Namespace))
-        })
+        self.unrestorable.iter().try_for_each(|(kind, at_home)| compare((*kind, at_home.as_deref())))
     }
 
     /// Whether the calling thread is in the same namespace of a kind as the template: `Err(None)` where it is not.

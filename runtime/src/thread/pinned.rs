@@ -66,12 +66,13 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{Entry, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::process_local::ProcessMark;
-use crate::sys::{self, Capabilities, OptionalCalls};
+use crate::sys::{self, Capabilities, OptionalCalls, Tid};
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
+use crate::thread::detached::run_detached;
 use crate::thread::exit::ThreadExit;
 use crate::thread::files::OwnFiles;
-use crate::thread::home::{Change, Home, RestorePath};
+use crate::thread::home::{Change, FromCaller, Home, RestorePath};
 use crate::thread::pristine::Baseline;
 
 thread_local! {
@@ -114,6 +115,8 @@ pub struct PinnedThread {
     used_io_uring: bool,
     /// The way home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
+    /// Where a caller has started it that is unlike the template.
+    from_caller: Option<FromCaller>,
     /// Where it has entered a view: what it does not share with the process any more.
     own_files: Option<OwnFiles>,
     /// What it has taken on for its lease.
@@ -132,18 +135,23 @@ pub struct PinnedThread {
 impl PinnedThread {
     /// Marks the calling thread as pinned. Only for threads that this crate starts.
     pub(crate) fn pin_current(home: &'static Home) -> PinnedThread {
+        PinnedThread::pin(home, true)
+    }
+
+    fn pin(home: &'static Home, keeps_files: bool) -> PinnedThread {
         PIN.set(Some(Pin { process: ProcessMark::current(), retiring: false }));
         let id = sys::current_tid();
         let calls = OptionalCalls::of_current_thread();
         PinnedThread {
             home,
             calls,
-            baseline: Baseline::of_current_thread(calls),
+            baseline: Baseline::of_current_thread(calls, keeps_files),
             untouched: false,
             user_code: None,
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
+            from_caller: None,
             own_files: None,
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             owner_has_the_same: true,
@@ -155,9 +163,14 @@ impl PinnedThread {
     }
 
     /// Like [`PinnedThread::pin_current`], for a thread that a caller has started: it shares the caller's descriptor
-    /// table.
-    pub(crate) fn pin_current_of_caller(home: &'static Home, restore_path: Option<Arc<RestorePath>>) -> PinnedThread {
-        PinnedThread { restore_path, ..PinnedThread::pin_current(home) }
+    /// table, and root and working directory.
+    pub(crate) fn pin_current_of_caller(
+        home: &'static Home,
+        caller: Tid,
+        restore_path: Option<Arc<RestorePath>>,
+    ) -> PinnedThread {
+        let pinned = PinnedThread::pin(home, false);
+        PinnedThread { restore_path, from_caller: home.differences_by_caller(caller, pinned.calls), ..pinned }
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -363,9 +376,25 @@ impl PinnedThread {
         self.children.running()
     }
 
-    /// The processes that it has started for callers.
-    pub(super) fn into_children(self) -> Children {
+    /// The processes that it has started for callers. The thread is about to exit.
+    pub(super) fn into_children(mut self) -> Children {
+        self.close_files();
         self.children
+    }
+
+    /// Closes what the thread keeps open, in the table that it was opened in. A body may have left that table: then
+    /// another thread closes it there, and the copy goes with the thread.
+    pub(super) fn close_files(&mut self) {
+        let Some(file) = self.baseline.take_file() else { return };
+        // In a child process, which has a copy of the thread, there is no other.
+        if self.state == LeaseState::Pristine
+            || !is_pinned()
+            || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)
+        {
+            drop(file);
+        } else {
+            run_detached(move || drop(file));
+        }
     }
 
     /// The kernel's id of the thread.
@@ -461,15 +490,16 @@ impl PinnedThread {
                 return Ok(());
             }
             let own_files = self.own_files.is_some();
-            match self.home.inspect_from_anywhere(self.id, self.capabilities, own_files, self.calls) {
+            let from_caller = self.from_caller.as_ref();
+            match self.home.inspect_from_anywhere(self.id, self.capabilities, own_files, from_caller, self.calls) {
                 // The thread began with the descriptor table of its caller.
                 Err(Change::FileTable) if self.restore_path.is_some() => Ok(()),
                 found => found,
             }
         };
         // The baseline is checked first: it shows whether the optional calls are still harmless.
-        let found =
-            self.baseline.inspect().and_then(|()| others()).and_then(|()| self.home.inspect_from_within(self.calls));
+        let within = || self.home.inspect_from_within(self.from_caller.as_ref(), self.calls);
+        let found = self.baseline.inspect().and_then(|()| others()).and_then(|()| within());
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }

@@ -231,7 +231,7 @@ impl Lease {
         move |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
                 let capabilities = allowance.capabilities().unwrap_or(home.capabilities());
-                home.inspect_from_anywhere(thread, capabilities, own_files, OptionalCalls::of_current_thread())
+                home.inspect_from_anywhere(thread, capabilities, own_files, None, OptionalCalls::of_current_thread())
             });
         }
     }

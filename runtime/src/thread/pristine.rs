@@ -12,9 +12,13 @@
 //!
 //! What the table does not name is in the documentation of [`Change`], with the reason.
 
+use std::cell::Cell;
+use std::fs::File;
+
 use nix::errno::Errno;
 
 use super::home::Change;
+use crate::sys::filters;
 use crate::sys::readings::{self, FloatControl, Keyring};
 use crate::sys::{self, Optional, OptionalCalls};
 
@@ -56,10 +60,9 @@ use Treatment::{Compare, Reset};
 
 /// The attributes that only the thread itself can read cheaply, in the order in which they are looked at.
 ///
-/// A filter comes first: once it differs, no optional call is known to be harmless. Pending signals come before the
-/// mask: without it they would be delivered.
+/// [`Filters`] come before them: once those differ, no optional call is known to be harmless. Pending signals come before
+/// the mask: without it they would be delivered.
 const TABLE: &[Attribute] = &[
-    Attribute { call: None, read: seccomp, treatment: Compare(Change::Seccomp) },
     Attribute { call: None, read: pending_signals, treatment: Compare(Change::PendingSignal) },
     Attribute { call: None, read: signal_mask, treatment: Reset(set_signal_mask) },
     Attribute { call: None, read: timer_slack, treatment: Reset(set_timer_slack) },
@@ -84,10 +87,46 @@ const TABLE: &[Attribute] = &[
     Attribute { call: None, read: parent_death_signal, treatment: Reset(set_parent_death_signal) },
 ];
 
+/// The seccomp filters of a thread, which can only add to them.
+struct Filters {
+    mode: nix::Result<i32>,
+    /// `None` without a filter, and where `/proc` does not tell.
+    count: Option<u16>,
+    /// The file that tells the count. `None` where it is opened for each look.
+    file: Option<File>,
+    /// Whether they were compared at the end of this lease, and were the same.
+    compared: Cell<bool>,
+}
+
+impl Filters {
+    /// Of the calling thread. The file is of its table of descriptors.
+    fn of_current_thread(keeps_file: bool) -> Filters {
+        let mode = readings::seccomp_mode();
+        let is_filtered = mode == Ok(readings::SECCOMP_MODE_FILTER);
+        let count = if is_filtered { filters::count().ok() } else { None };
+        let file = if keeps_file && count.is_some() { filters::open().ok() } else { None };
+        Filters { mode, count, file, compared: Cell::new(false) }
+    }
+
+    /// Compares those of the calling thread, which is the one that these are of.
+    fn compare(&self) -> Result<(), Change> {
+        if readings::seccomp_mode() != self.mode {
+            return Err(Change::Seccomp);
+        }
+        let Some(before) = self.count else { return Ok(()) };
+        match self.file.as_ref().map_or_else(filters::count, filters::count_in) {
+            Ok(now) if now == before => Ok(()),
+            Ok(_) => Err(Change::Seccomp),
+            // The body may have a `/proc` that tells nothing, and another filter.
+            Err(_) => Err(Change::Unknown),
+        }
+    }
+}
+
 /// What a thread was when it was pinned, before its first body.
 pub(super) struct Baseline {
     float_control: FloatControl,
-    seccomp: Reading,
+    filters: Filters,
     /// Whether the kernel tells of the use of `io_uring(7)`.
     tells_of_io_uring: bool,
     readings: Box<[(&'static Attribute, Reading)]>,
@@ -95,12 +134,15 @@ pub(super) struct Baseline {
 
 impl Baseline {
     /// Of the calling thread.
-    pub(super) fn of_current_thread(calls: OptionalCalls) -> Baseline {
+    ///
+    /// A thread that is looked at often `keeps_files`. It gives them back by [`Baseline::take_file`], because its body
+    /// may have a table of descriptors of its own at the end.
+    pub(super) fn of_current_thread(calls: OptionalCalls, keeps_files: bool) -> Baseline {
         let readable = TABLE.iter().filter(|attribute| attribute.call.is_none_or(|call| calls.has(call)));
         let readings = readable.map(|attribute| (attribute, (attribute.read)()));
         Baseline {
             float_control: FloatControl::of_current(),
-            seccomp: seccomp(),
+            filters: Filters::of_current_thread(keeps_files),
             tells_of_io_uring: calls.has(Optional::IoUringEnter) && readings::has_used_io_uring().is_ok(),
             readings: readings.filter(|(_, reading)| is_readable(reading)).collect(),
         }
@@ -117,12 +159,24 @@ impl Baseline {
     /// Whether a body has used `io_uring(7)`. Asked before its owner is notified, and so on its path: 0.3 µs.
     pub(super) fn has_used_io_uring(&self) -> bool {
         // With a filter that the body added the call may not be harmless any more.
-        self.tells_of_io_uring && seccomp() == self.seccomp && readings::has_used_io_uring() == Ok(true)
+        if !self.tells_of_io_uring {
+            return false;
+        }
+        self.filters.compared.set(self.filters.compare().is_ok());
+        self.filters.compared.get() && readings::has_used_io_uring() == Ok(true)
+    }
+
+    /// The file that is kept open, where there is one. Nothing is to be compared afterwards.
+    pub(super) fn take_file(&mut self) -> Option<File> {
+        self.filters.file.take()
     }
 
     /// Compares the calling thread, which is the one that the baseline is of, and undoes what can be undone.
     pub(super) fn inspect(&self) -> Result<(), Change> {
         self.inspect_registers();
+        if !self.filters.compared.take() {
+            self.filters.compare()?;
+        }
         self.readings.iter().try_for_each(|(attribute, before)| match (&attribute.treatment, before) {
             (Compare(change), before) => {
                 if (attribute.read)() == *before {
@@ -156,10 +210,6 @@ fn bits_of(number: i32) -> u64 {
 /// A number, with its sign.
 fn word(number: i32) -> [u64; WORDS] {
     words([bits_of(number)])
-}
-
-fn seccomp() -> Reading {
-    readings::seccomp_mode().map(word)
 }
 
 fn pending_signals() -> Reading {

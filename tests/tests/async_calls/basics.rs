@@ -687,3 +687,128 @@ fn an_async_body_may_hold_more_than_fits_the_stack_many_times() {
     assert_eq!(block_on(with_netns_async(&ns, holds_a_buffer)).unwrap(), 7);
     assert_eq!(block_on(ns.spawn_async(holds_a_buffer)).unwrap(), 7);
 }
+
+/// What an async call is given and returns may be large: the stack of a pinned thread holds it a few times. The caller
+/// has the stack of a main thread, because executors have copies of outputs too.
+mod large {
+    #![allow(
+        clippy::large_stack_arrays,
+        clippy::large_stack_frames,
+        clippy::large_types_passed_by_value,
+        reason = "they are what is tested"
+    )]
+
+    use std::thread;
+
+    use in_netns::{in_netns, walk_async};
+
+    use super::*;
+
+    const BYTES: usize = 400 << 10;
+    type Large = [u8; BYTES];
+
+    fn is_filled(value: &Large) -> bool {
+        value.iter().all(|byte| *byte == 7)
+    }
+
+    fn on_a_large_stack(test: impl FnOnce() + Send) {
+        let _alone = alone();
+        thread::scope(|scope| {
+            thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, test).unwrap();
+        });
+    }
+
+    #[test]
+    fn captures_and_outputs_of_a_borrowed_call() {
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            let large = [7; BYTES];
+            let call = with_netns_async(&ns, move || async move {
+                task::yield_now().await;
+                large
+            });
+            assert!(is_filled(&block_on(call).unwrap()));
+        });
+    }
+
+    #[test]
+    fn captures_and_outputs_of_a_started_body() {
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            let large = [7; BYTES];
+            let started = ns.spawn_async(move || async move {
+                task::yield_now().await;
+                large
+            });
+            assert!(is_filled(&block_on(started).unwrap()));
+        });
+    }
+
+    #[test]
+    fn captures_and_outputs_of_calls_with_options() {
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            let large = [7; BYTES];
+            assert!(is_filled(&block_on(Call::new(&ns).fresh().run_async(move || async move { large })).unwrap()));
+            let outcome = block_on(Call::new(&ns).outcome_async(move || async move { large })).unwrap();
+            assert!(is_filled(&outcome.value.unwrap()));
+        });
+    }
+
+    #[test]
+    fn captures_and_outputs_of_a_started_body_on_a_fresh_thread() {
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            let large = [7; BYTES];
+            let started = Call::new(&ns).fresh().spawn_async(move || async move { large });
+            assert!(is_filled(&block_on(started).unwrap()));
+        });
+    }
+
+    #[test]
+    fn captures_and_outputs_of_a_walk() {
+        on_a_large_stack(|| {
+            let pods = [NetNs::new().unwrap(), NetNs::new().unwrap()];
+            let large = [7; BYTES];
+            let seen = block_on(walk_async(&pods, 2, move |_| async move { large }));
+            assert!(seen.iter().all(|value| is_filled(value.as_ref().unwrap())));
+        });
+    }
+
+    #[in_netns(ns)]
+    async fn borrowing(ns: &NetNs, large: Large) -> Large {
+        task::yield_now().await;
+        large
+    }
+
+    #[in_netns(ns)]
+    async fn owning(ns: NetNs, large: Large) -> Large {
+        task::yield_now().await;
+        large
+    }
+
+    #[test]
+    fn arguments_and_outputs_of_annotated_functions() {
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            assert!(is_filled(&block_on(borrowing(&ns, [7; BYTES]))));
+        });
+        on_a_large_stack(|| {
+            let ns = NetNs::new().unwrap();
+            assert!(is_filled(&block_on(owning(ns, [7; BYTES]))));
+        });
+    }
+
+    #[test]
+    fn futures_and_outputs_of_a_runtime_in_a_namespace() {
+        on_a_large_stack(|| {
+            let service = NetNs::new().unwrap().tokio_builder().worker_threads(1).build().unwrap();
+            let large = [7; BYTES];
+            let future = async move {
+                task::yield_now().await;
+                large
+            };
+            assert!(is_filled(&service.block_on(future).unwrap()));
+        });
+    }
+}

@@ -236,3 +236,45 @@ fn an_unchanged_thread_is_reused() {
     assert!(matches!(outcome.thread, ThreadFate::Reusable));
     assert_eq!(with_netns(&ns, tid).unwrap(), outcome.value.unwrap());
 }
+
+/// Returns the fate of the thread of a fresh call that `caller` prepares for and that runs `body`, sync and async.
+fn fates_of_fresh_calls(caller: fn(), body: fn()) -> [ThreadFate; 2] {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let start = || {
+        caller();
+        let sync = Call::new(&ns).fresh().outcome(body).unwrap();
+        let future = Call::new(&ns).fresh().outcome_async(async || body());
+        [sync.thread, futures::executor::block_on(future).unwrap().thread]
+    };
+    std::thread::scope(|scope| scope.spawn(start).join().unwrap())
+}
+
+/// A fresh thread has from its caller what threads inherit. Its body has changed none of that.
+#[test]
+fn a_fresh_thread_is_compared_with_what_it_began_with() {
+    let callers: [fn(); 7] = [
+        || (),
+        || unshare(CloneFlags::CLONE_FS).unwrap(),
+        || unshare(CloneFlags::CLONE_NEWNS).unwrap(),
+        || unshare(CloneFlags::CLONE_SYSVSEM).unwrap(),
+        || unshare(CloneFlags::CLONE_NEWIPC).unwrap(),
+        || unshare(CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP).unwrap(),
+        || unshare(CloneFlags::CLONE_FILES | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWIPC).unwrap(),
+    ];
+    for (number, caller) in callers.into_iter().enumerate() {
+        for fate in fates_of_fresh_calls(caller, || ()) {
+            assert!(matches!(fate, ThreadFate::Retired(RetireReason::Fresh)), "caller {number}: {fate:?}");
+        }
+        for fate in fates_of_fresh_calls(caller, || drop(fs::metadata("/"))) {
+            assert!(matches!(fate, ThreadFate::Retired(RetireReason::Fresh)), "caller {number}: {fate:?}");
+        }
+        // What a body changes is seen all the same.
+        for fate in fates_of_fresh_calls(caller, || unshare(CloneFlags::CLONE_NEWNS).unwrap()) {
+            assert!(changed(Change::Filesystem)(&fate) || changed(Change::MountNamespace)(&fate), "{number}: {fate:?}");
+        }
+        for fate in fates_of_fresh_calls(caller, || unshare(CloneFlags::CLONE_NEWIPC).unwrap()) {
+            assert!(changed(Change::Namespace)(&fate), "caller {number}: {fate:?}");
+        }
+    }
+}

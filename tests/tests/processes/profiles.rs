@@ -106,3 +106,15 @@ fn what_a_filter_allows_is_found_out_later_where_there_is_no_room_for_a_child_pr
     let output = Command::new(env!("CARGO_BIN_EXE_filter_without_room")).output().unwrap();
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
+
+/// The library makes no optional call that a filter kills for, also where that is not the first filter.
+#[test]
+fn a_filter_is_noticed_that_is_added_to_another_one() {
+    for call in ["kcmp", "listmount", "pidfd_open", "keyctl", "personality", "sched_getattr", "sched_setaffinity"] {
+        for who in ["body", "caller", "all"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_filter_added")).args([who, call]).output().unwrap();
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{who} {call}: {}\n{printed}", output.status);
+        }
+    }
+}
