@@ -12,10 +12,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::semver::Version;
@@ -335,14 +333,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     let mut command = cargo_build(options, profile, &directory)?;
     let mut child = command.spawn().context("run `cargo build`")?;
     let output = child.stdout.take().context("read what `cargo build` says")?;
-    let (messages, metadata) = thread::scope(|scope| {
-        let mut messages = Message::parse_stream(BufReader::new(output)).peekable();
-        // Before its first message cargo holds a lock that the question needs too. After it, there is time.
-        messages.peek();
-        let metadata = scope.spawn(|| self::metadata(options, true));
-        let messages: Vec<_> = messages.collect();
-        (messages, metadata.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    });
+    let messages: Vec<_> = Message::parse_stream(BufReader::new(output)).collect();
     let status = child.wait().context("wait for `cargo build`")?;
     let mut built = Built {
         programs: Vec::new(),
@@ -358,9 +349,6 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         let missing = built.target.as_deref().and_then(|target| what_is_missing(target, &built.directory));
         bail!("the build failed ({status}): nothing was checked{}", missing.unwrap_or_default());
     }
-    let metadata = metadata?;
-    built.crates = Crates::of(&metadata);
-    let linked = linked_packages(&metadata);
     let mut native: Vec<OsString> = Vec::new();
     let mut optimised: BTreeMap<String, String> = BTreeMap::new();
     let messages = messages.into_iter().collect::<io::Result<Vec<_>>>().context("read what `cargo build` says")?;
@@ -369,6 +357,18 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         _ => None,
     });
     let parts = compiled::parts(&built.directory, executables.map(|path| path.as_std_path()))?;
+    let packages = match &parts {
+        Some(parts) if messages.iter().all(names_its_package) => {
+            built.crates = parts.crates();
+            None
+        }
+        // Cargo knows it too, but it takes longer to say so.
+        _ => {
+            let metadata = self::metadata(options, true)?;
+            built.crates = Crates::of(&metadata);
+            Some((linked_packages(&metadata), metadata))
+        }
+    };
     for message in messages {
         match message {
             // With `--target` those are apart from the libraries that need them.
@@ -377,9 +377,17 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
                 native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
             }
             Message::CompilerArtifact(artifact)
-                if linked.contains(&artifact.package_id) && is_selected(&artifact, options) =>
+                if packages.as_ref().is_none_or(|(linked, _)| linked.contains(&artifact.package_id))
+                    && is_selected(&artifact, options) =>
             {
-                note_artifact(&artifact, &metadata, parts.as_ref(), &mut built, &mut optimised);
+                let (name, version) = match &packages {
+                    Some((_, metadata)) => {
+                        let package = &metadata[&artifact.package_id];
+                        (package.name.to_string(), package.version.clone())
+                    }
+                    None => name_and_version(&artifact.package_id.repr).context("read the name of a package")?,
+                };
+                note_artifact(&artifact, &name, &version, parts.as_ref(), &mut built, &mut optimised);
             }
             Message::BuildScriptExecuted(script) => {
                 native.extend(script.linked_paths.iter().map(|path| OsString::from(path.as_str())));
@@ -437,7 +445,8 @@ fn is_macro_library(artifact: &Artifact) -> bool {
 
 fn note_artifact(
     artifact: &Artifact,
-    metadata: &Metadata,
+    package: &str,
+    version: &Version,
     parts: Option<&Parts>,
     built: &mut Built,
     optimised: &mut BTreeMap<String, String>,
@@ -455,9 +464,8 @@ fn note_artifact(
         }
         None => &artifact.profile.opt_level,
     };
-    let package = &metadata[&artifact.package_id];
     if level != "0" {
-        optimised.insert(package.name.to_string(), level.to_owned());
+        optimised.insert(package.to_owned(), level.to_owned());
     }
     if let Some(path) = &artifact.executable {
         let kind = match target.kind.first() {
@@ -466,7 +474,7 @@ fn note_artifact(
             _ => TargetKind::Test.to_string(),
         };
         built.programs.push(Executable {
-            package: package.name.to_string(),
+            package: package.to_owned(),
             target: target.name.clone(),
             kind,
             path: path.clone().into_std_path_buf(),
@@ -477,13 +485,31 @@ fn note_artifact(
         (rlib, target.crate_types.iter().any(|kind| matches!(kind, CrateType::Lib | CrateType::RLib)))
     {
         built.libraries.push(Library {
-            package: package.name.to_string(),
-            version: package.version.clone(),
+            package: package.to_owned(),
+            version: version.clone(),
             name: target.name.replace('-', "_"),
             features: artifact.features.clone(),
             rlib: rlib.clone().into_std_path_buf(),
         });
     }
+}
+
+/// Whether the package of a message is known by the message alone.
+fn names_its_package(message: &Message) -> bool {
+    match message {
+        Message::CompilerArtifact(artifact) => name_and_version(&artifact.package_id.repr).is_some(),
+        _ => true,
+    }
+}
+
+/// The name and the version in the id of a package: `kind+url#name@version`, or `kind+url/name#version`.
+fn name_and_version(id: &str) -> Option<(String, Version)> {
+    let (url, rest) = id.rsplit_once('#')?;
+    let (name, version) = rest.rsplit_once('@').unwrap_or_else(|| {
+        let path = url.split('?').next().unwrap_or(url);
+        (path.rsplit('/').next().unwrap_or_default(), rest)
+    });
+    Some((name.to_owned(), Version::parse(version).ok()?)).filter(|_| !name.is_empty())
 }
 
 /// The packages that end up in a program, not only in what builds it.
@@ -529,6 +555,15 @@ impl Crates {
                     dependents.entry(name).or_default().extend(own.iter().cloned());
                 }
             }
+        }
+        Self { dependents }
+    }
+
+    /// From each crate and the one that is compiled with it.
+    fn of_pairs<'p>(pairs: impl Iterator<Item = (&'p str, &'p str)>) -> Self {
+        let mut dependents: HashMap<String, HashSet<String>> = HashMap::new();
+        for (name, dependent) in pairs {
+            dependents.entry(name.to_owned()).or_default().insert(dependent.to_owned());
         }
         Self { dependents }
     }
@@ -730,6 +765,21 @@ mod tests {
         for triple in ["riscv64gc-unknown-linux-gnu", "aarch64-apple-darwin"] {
             let message = refuse_other_architecture(triple).unwrap_err().to_string();
             assert!(message.contains(triple) && message.contains("x86_64 and aarch64"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_package_has_its_name_and_version() {
+        for (id, name, version) in [
+            ("registry+https://github.com/rust-lang/crates.io-index#tokio@1.54.1", "tokio", "1.54.1"),
+            ("path+file:///work/app#0.1.0", "app", "0.1.0"),
+            ("path+file:///work/app#other@0.1.0-a.1+b", "other", "0.1.0-a.1+b"),
+            ("git+https://example.org/team/app?branch=a/b#0.1.0", "app", "0.1.0"),
+        ] {
+            assert_eq!(name_and_version(id), Some((name.to_owned(), Version::parse(version).unwrap())), "{id}");
+        }
+        for id in ["tokio 1.54.1 (registry+https://github.com/rust-lang/crates.io-index)", "path+file:///work/app#x"] {
+            assert_eq!(name_and_version(id), None, "{id}");
         }
     }
 

@@ -188,6 +188,8 @@ fn analyze_program(
     if found.roots.iter().any(|root| selected(&root)) {
         named.extend(options.body.clone());
     }
+    let starts = found.roots.iter().filter(selected).flat_map(|root| root.functions.iter().copied());
+    search::prepare(&graph, &functions, table, starts.collect());
     let bodies = found
         .roots
         .iter()

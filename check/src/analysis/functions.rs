@@ -8,11 +8,14 @@ use rustc_hash::FxHashMap;
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::{names, processors};
+use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 
 /// Every function by its identity: a generic argument names one so.
 pub(crate) struct Functions {
     by_identity: FxHashMap<&'static str, Vec<Node>>,
+    /// What is known of the name of each function of Rust, by node.
+    known: Vec<Option<&'static Known>>,
     /// The methods of traits of `core` that calls and polls go through.
     methods: BTreeMap<&'static str, Vec<Node>>,
 }
@@ -23,7 +26,9 @@ impl Functions {
         let rust: Vec<Node> = graph.image.functions().filter(|function| mangled(*function).starts_with("_R")).collect();
         let known = table.prepare(&rust.iter().map(|function| mangled(*function)).collect::<Vec<_>>(), processors());
         let mut by_identity = FxHashMap::<&'static str, Vec<Node>>::default();
+        let mut by_node = vec![None; graph.image.nodes()];
         for (function, known) in rust.iter().zip(known) {
+            by_node[function.index()] = Some(known);
             by_identity.entry(known.identity()).or_default().push(*function);
         }
         // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
@@ -38,7 +43,12 @@ impl Functions {
         }
         let methods = by_identity.iter().filter(|(identity, _)| is_call(identity) || is_poll(identity));
         let methods = methods.map(|(identity, functions)| (*identity, functions.clone())).collect();
-        Self { by_identity, methods }
+        Self { by_identity, known: by_node, methods }
+    }
+
+    /// What is known of the name of a node.
+    pub(crate) fn known(&self, graph: &Graph<'_, '_>, table: &Table, node: Node) -> &'static Known {
+        self.known[node.index()].unwrap_or_else(|| table.known(graph.image.name(node)))
     }
 
     /// The code of the closures, futures and functions among the generic arguments of a function of this identity.

@@ -6,9 +6,10 @@
 //! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its
 //! calls, and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
-use std::rc::Rc;
+use std::panic::resume_unwind;
+use std::thread;
 
 use regex::Regex;
 
@@ -18,7 +19,7 @@ use crate::analysis::roots;
 use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
 use crate::program::image::{Kind, Node, NodeMap};
-use crate::program::names;
+use crate::program::{names, processors};
 use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 use crate::rules::verdict::Verdict;
@@ -31,7 +32,8 @@ pub(crate) struct Context<'a, 'i, 'd> {
     pub debug: &'a Debug<'d>,
     /// The static variables that hold a runtime, once they were asked for.
     pub runtimes: OnceCell<HashSet<u64>>,
-    paths: RefCell<NodeMap<Rc<NodeInfo>>>,
+    /// By node.
+    infos: Vec<OnceCell<Box<NodeInfo>>>,
 }
 
 /// What a node is to the table.
@@ -57,13 +59,13 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
         table: &'a Table,
         debug: &'a Debug<'d>,
     ) -> Self {
-        Self { graph, functions, table, debug, runtimes: OnceCell::new(), paths: RefCell::default() }
+        let infos = std::iter::repeat_with(OnceCell::new).take(graph.image.nodes()).collect();
+        Self { graph, functions, table, debug, runtimes: OnceCell::new(), infos }
     }
 
-    pub(crate) fn info(&self, node: Node) -> Rc<NodeInfo> {
-        let mut paths = self.paths.borrow_mut();
-        let info = paths.entry(node).or_insert_with(|| {
-            let name = self.table.known(self.graph.image.name(node));
+    pub(crate) fn info(&self, node: Node) -> &NodeInfo {
+        self.infos[node.index()].get_or_init(|| {
+            let name = self.functions.known(self.graph, self.table, node);
             let mut literal = None;
             let sinks = match self.graph.image.kind(node) {
                 Kind::Data { .. } => {
@@ -82,9 +84,8 @@ impl<'a, 'i, 'd> Context<'a, 'i, 'd> {
                 }
             };
             let own = names::owner(self.graph.image.name(node), name.path()) == LIBRARY;
-            Rc::new(NodeInfo { name, sinks, literal, own })
-        });
-        Rc::clone(info)
+            Box::new(NodeInfo { name, sinks, literal, own })
+        })
     }
 }
 
@@ -110,6 +111,47 @@ impl Context<'_, '_, '_> {
             pattern.is_match(path) || self.debug.passes(self.graph.image.address(node), what, is)
         })
     }
+}
+
+/// How many functions make it worth while to share the work.
+const SHARED: usize = 64;
+
+/// Finds out, on all processors, what the searches from these functions will ask for: what each function refers to, and
+/// what its name means. A search finds out by itself what this leaves out.
+pub(crate) fn prepare(graph: &Graph<'_, '_>, functions: &Functions, table: &Table, starts: Vec<Node>) {
+    let mut met = vec![false; graph.image.nodes()];
+    let mut level = starts;
+    while !level.is_empty() {
+        level.retain(|node| !std::mem::replace(&mut met[node.index()], true));
+        let part = if level.len() < SHARED { SHARED } else { level.len().div_ceil(processors()) };
+        let next = |nodes: &[Node]| -> Vec<Node> {
+            nodes.iter().flat_map(|node| leads_to(graph, functions, table, *node)).collect()
+        };
+        let mut parts = level.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        level = thread::scope(|scope| {
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || next(part))).collect();
+            let mut found = next(first);
+            for thread in threads {
+                found.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            found
+        });
+    }
+}
+
+/// What most searches go on to from a node.
+fn leads_to(graph: &Graph<'_, '_>, functions: &Functions, table: &Table, node: Node) -> Vec<Node> {
+    let kind = graph.image.kind(node);
+    let mangled = graph.image.name(node);
+    if !matches!(kind, Kind::Data { .. }) {
+        let name = functions.known(graph, table, node);
+        let stops = name.sinks(table).iter().any(|sink| table.sink(*sink).stop);
+        if stops || names::owner(mangled, name.path()) == LIBRARY {
+            return functions.given_to(name.identity());
+        }
+    }
+    graph.edges(node).references.iter().map(|edge| edge.to).collect()
 }
 
 /// How a node was reached.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{DIRECTORY, code_generation, code_generation_options, value_of};
+use super::{Crates, DIRECTORY, code_generation, code_generation_options, value_of};
 
 /// The folder of the notes, in the build directory.
 const FOLDER: &str = "compiled";
@@ -83,6 +83,8 @@ struct Note {
 /// The compilations that the programs are made of.
 pub(super) struct Parts {
     levels: HashMap<String, String>,
+    /// What each is compiled with.
+    libraries: HashMap<String, Vec<String>>,
     /// The programs by their second names.
     programs: HashMap<PathBuf, String>,
 }
@@ -93,6 +95,20 @@ impl Parts {
         let key = self.programs.get(file).cloned().unwrap_or_else(|| key(file));
         self.levels.get(&key).map(String::as_str)
     }
+
+    /// The crates, and which of them can name types of which.
+    pub(super) fn crates(&self) -> Crates {
+        let pairs = self.libraries.iter().flat_map(|(key, libraries)| {
+            // A program can name its own types.
+            std::iter::once(key).chain(libraries).map(|library| (krate(library), krate(key)))
+        });
+        Crates::of_pairs(pairs)
+    }
+}
+
+/// The crate of a note's key.
+fn krate(key: &str) -> &str {
+    key.split('-').next().unwrap_or(key)
 }
 
 /// What these programs are made of. None where a note is missing, because another version of this check compiled it.
@@ -106,7 +122,7 @@ pub(super) fn parts<'e>(directory: &Path, executables: impl Iterator<Item = &'e 
         let Some(key) = inode(executable).and_then(|inode| by_inode.get(&inode)) else { return Ok(None) };
         programs.insert(executable.to_owned(), key.clone());
     }
-    let mut levels = HashMap::new();
+    let (mut levels, mut libraries) = (HashMap::new(), HashMap::new());
     let mut met: HashSet<String> = HashSet::new();
     let mut waiting: Vec<String> = programs.values().cloned().collect();
     while let Some(key) = waiting.pop() {
@@ -114,10 +130,11 @@ pub(super) fn parts<'e>(directory: &Path, executables: impl Iterator<Item = &'e 
             continue;
         }
         let Some(note) = notes.remove(&key) else { return Ok(None) };
-        levels.insert(key, note.level);
-        waiting.extend(note.libraries);
+        levels.insert(key.clone(), note.level);
+        waiting.extend(note.libraries.iter().cloned());
+        libraries.insert(key, note.libraries);
     }
-    Ok(Some(Parts { levels, programs }))
+    Ok(Some(Parts { levels, libraries, programs }))
 }
 
 fn read(folder: &Path) -> Result<HashMap<String, Note>> {
@@ -157,6 +174,22 @@ mod tests {
         ] {
             assert_eq!(level(&arguments(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn types_of_a_crate_can_be_named_in_what_is_compiled_with_it() {
+        let libraries = [("app-1", vec!["a-2", "b-3"]), ("a-2", vec!["b-4"]), ("b-3", vec![]), ("b-4", vec![])];
+        let owned = |(key, all): (&str, Vec<&str>)| (key.to_owned(), all.into_iter().map(str::to_owned).collect());
+        let parts = Parts {
+            levels: HashMap::new(),
+            libraries: libraries.into_iter().map(owned).collect(),
+            programs: HashMap::new(),
+        };
+        let crates = parts.crates();
+        let can_name = |name: &'static str| crates.that_can_name(std::iter::once(name));
+        assert_eq!(can_name("b"), Some(HashSet::from(["app", "a", "b"])));
+        assert_eq!(can_name("app"), Some(HashSet::from(["app"])));
+        assert_eq!(can_name("core"), None);
     }
 
     #[test]

@@ -2,14 +2,13 @@
 //!
 //! Edges are found when they are asked for: a search sees a small part of a program.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
 use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
-use crate::program::image::{Image, Kind, Node, NodeMap, Relocation, Symbol};
+use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +30,24 @@ pub(crate) struct Edges {
 
 pub(crate) struct Graph<'i, 'd> {
     pub image: &'i Image<'d>,
-    known: RefCell<NodeMap<Rc<Edges>>>,
+    /// By node.
+    known: Vec<OnceLock<Box<Edges>>>,
 }
 
 impl<'i, 'd> Graph<'i, 'd> {
     pub(crate) fn new(image: &'i Image<'d>) -> Self {
-        Self { image, known: RefCell::default() }
+        let known = std::iter::repeat_with(OnceLock::new).take(image.nodes()).collect();
+        Self { image, known }
     }
 
-    pub(crate) fn edges(&self, node: Node) -> Rc<Edges> {
-        if let Some(edges) = self.known.borrow().get(&node) {
-            return Rc::clone(edges);
-        }
-        let edges = Rc::new(match self.image.kind(node) {
-            Kind::Function => self.read_code(node),
-            Kind::Data { .. } => self.read_data(node),
-            Kind::Import => Edges::default(),
-        });
-        self.known.borrow_mut().insert(node, Rc::clone(&edges));
-        edges
+    pub(crate) fn edges(&self, node: Node) -> &Edges {
+        self.known[node.index()].get_or_init(|| {
+            Box::new(match self.image.kind(node) {
+                Kind::Function => self.read_code(node),
+                Kind::Data { .. } => self.read_data(node),
+                Kind::Import => Edges::default(),
+            })
+        })
     }
 
     /// The functions that refer to `target`, and where.

@@ -481,6 +481,11 @@ impl<'d> Image<'d> {
         Node(u32::try_from(index).expect("a symbol table has fewer than 2^32 entries"))
     }
 
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.functions.len() + self.data.len() + self.imports.len()
+    }
+
     /// Every function, in the order of addresses.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Node> {
         (0..self.functions.len()).map(Self::node)
