@@ -73,7 +73,7 @@ pub(crate) fn analyze(
 ) -> Body {
     let everything = Case::open(context, debug, root, &[]);
     let mut findings = everything.findings();
-    findings.extend(awaits(context, held));
+    findings.extend(awaits(context, held).or_else(|| waits(context, debug, root)));
     for finding in &mut findings {
         allow(finding, context, debug, root, allowances);
         match baseline.first_new(&root.name, finding.verdict, &finding.sinks) {
@@ -129,6 +129,27 @@ fn awaits(context: &Context<'_, '_, '_>, held: &[&Held]) -> Option<Finding> {
         verdict: Verdict::Await,
         sink: None,
         sinks,
+        says,
+        hint: None,
+        path: vec![step],
+        allowed: None,
+        known: false,
+    })
+}
+
+/// A future that enters by hand, and leaves after an await.
+fn waits(context: &Context<'_, '_, '_>, debug: &Debug<'_>, root: &Root) -> Option<Finding> {
+    let (poll, at) = root.waits?;
+    let Origin::Region(by) = &root.origin else { return None };
+    let says = format!(
+        "is inside by a call of `{by}` across an await: meanwhile its thread polls other tasks in that namespace, and \
+         another thread may resume it"
+    );
+    let step = PathStep { function: context.info(poll).path().to_owned(), place: debug.place(at), by: None };
+    Some(Finding {
+        verdict: Verdict::Await,
+        sink: None,
+        sinks: vec![by.clone()],
         says,
         hint: None,
         path: vec![step],
@@ -247,7 +268,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
             let info = self.context.info(*node);
             let path = info.path();
             statics.contains(node)
-                || (path.contains("thread::local::LocalKey<") && RUNTIMES.iter().any(|runtime| path.contains(runtime)))
+                || (path.contains("thread::local::LocalKey<")
+                    && self.debug.passes(image.address(*node), Passes::Receiver, is_runtime))
         })
     }
 
@@ -334,8 +356,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
             self.root.receivers.iter().flat_map(|receiver| self.debug.captured(image.address(*receiver))).collect();
         // What a region or a named function takes, only its callers know.
         if matches!(self.root.origin, Origin::Region(_) | Origin::Root) {
-            let parameters = self.root.functions.iter().flat_map(|node| self.debug.parameters(image.address(*node)));
-            captured.extend(parameters.filter(|parameter| names::is_indirect(&parameter.r#type)));
+            captured.extend(self.root.functions.iter().flat_map(|node| self.debug.given(image.address(*node))));
         }
         captured.dedup();
         captured.iter().find_map(|variable| {

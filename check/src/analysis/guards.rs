@@ -20,6 +20,8 @@ const GLUE: usize = 20_000;
 pub(crate) struct Guards {
     /// Paths as the debug information has them, without generic arguments.
     types: BTreeSet<String>,
+    /// Of types that are no guards, the instances that are, with their generic arguments.
+    instances: BTreeSet<String>,
     /// Their methods `drop`.
     drops: HashSet<Node>,
 }
@@ -27,7 +29,7 @@ pub(crate) struct Guards {
 impl Guards {
     pub(crate) fn of(found: &Found, graph: &Graph<'_, '_>, table: &Table, debug: &Debug<'_>) -> Self {
         let image = graph.image;
-        let (mut types, mut drops) = (BTreeSet::new(), HashSet::new());
+        let (mut types, mut instances, mut drops) = (BTreeSet::new(), BTreeSet::new(), HashSet::new());
         for function in image.functions().filter(|function| image.name(*function).contains("4Drop4drop")) {
             let path = names::path(image.name(function));
             let Some(dropped) = names::dropped(&path) else { continue };
@@ -36,19 +38,23 @@ impl Guards {
                 let path = debug.receiver(image.address(function));
                 types.insert(path.map_or_else(|| dropped.to_owned(), |path| names::split(&path).0.to_owned()));
                 drops.insert(function);
+            } else if found.closing.contains(&function) {
+                instances.extend(debug.receiver(image.address(function)));
+                drops.insert(function);
             }
         }
-        Self { types, drops }
+        Self { types, instances, drops }
     }
 
     /// The paths of the types, without generic arguments.
     pub(crate) fn types(&self) -> Vec<&str> {
-        self.types.iter().map(String::as_str).collect()
+        let instances = self.instances.iter().map(|path| names::split(path).0);
+        self.types.iter().map(String::as_str).chain(instances).collect()
     }
 
     /// Whether a type of the debug information is a guard.
     pub(crate) fn is(&self, r#type: &str) -> bool {
-        self.types.contains(names::split(r#type).0)
+        self.types.contains(names::split(r#type).0) || self.instances.contains(r#type)
     }
 
     /// Whether a future can be dropped with a guard in it.

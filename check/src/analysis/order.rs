@@ -15,6 +15,8 @@ pub(crate) struct Order<'d> {
     bytes: &'d [u8],
     start: u64,
     steps: Vec<Step>,
+    /// Where a table of jumps can lead: no other instruction leads there.
+    apart: Vec<usize>,
 }
 
 struct Step {
@@ -46,6 +48,8 @@ enum Call {
 enum Progress {
     Outside,
     Inside,
+    /// It called what moves it once more, and did nothing between.
+    Again,
     /// It did something inside.
     Worked,
 }
@@ -58,7 +62,20 @@ impl<'d> Order<'d> {
         architecture.decode(bytes, start, |instruction| {
             steps.push(Step { at: instruction.at, next: instruction.next, flow: instruction.flow });
         });
-        Self { architecture, bytes, start, steps }
+        let mut order = Self { architecture, bytes, start, steps, apart: Vec::new() };
+        let led_to: HashSet<u64> = order.jumps().collect();
+        let is_apart =
+            |at: &usize| !order.falls_through(&order.steps[at - 1]) && !led_to.contains(&order.steps[*at].at);
+        order.apart = (1..order.steps.len()).filter(is_apart).collect();
+        order
+    }
+
+    /// Where the jumps lead that say it themselves.
+    fn jumps(&self) -> impl Iterator<Item = u64> {
+        self.steps.iter().filter_map(|step| match step.flow {
+            Flow::Jump(to) => to,
+            _ => None,
+        })
     }
 
     /// The constants that occur right before a call, on every way to it: those of its arguments are among them.
@@ -66,11 +83,7 @@ impl<'d> Order<'d> {
         let Some(index) = self.index(call) else { return Vec::new() };
         let before = self.steps[..index].iter().rposition(|step| step.flow != Flow::Next);
         let from = before.map_or(self.start, |before| self.steps[before].next);
-        let jumps = self.steps.iter().filter_map(|step| match step.flow {
-            Flow::Jump(to) => to,
-            _ => None,
-        });
-        let from = jumps.filter(|to| (from..=call).contains(to)).max().unwrap_or(from);
+        let from = self.jumps().filter(|to| (from..=call).contains(to)).max().unwrap_or(from);
         let mut constants = Vec::new();
         self.architecture.constants(self.bytes_of(from, call), |value, to| {
             let is_argument = to.is_some_and(|to| self.architecture.is_argument(to));
@@ -82,14 +95,20 @@ impl<'d> Order<'d> {
     /// Whether the function seems to return while its thread is inside. `enters`: where it calls what moves the thread.
     ///
     /// A call after some work is taken to leave. A call right after another is taken to repeat it, or to be the other
-    /// branch.
-    pub(crate) fn returns_inside(&self, graph: &Graph<'_, 'd>, function: Node, enters: &HashSet<u64>) -> bool {
+    /// branch; unless all are `certain` to name the network, and every way to a return has two of them.
+    pub(crate) fn returns_inside(
+        &self,
+        graph: &Graph<'_, 'd>,
+        function: Node,
+        enters: &HashSet<u64>,
+        certain: bool,
+    ) -> bool {
         let mut calls = FxHashMap::default();
         for edge in graph.edges(function).references.iter().filter(|edge| edge.call) {
             calls.insert(edge.at, meaning(graph.image.name(edge.to)));
         }
         calls.extend(enters.iter().map(|at| (*at, Call::Enters)));
-        let mut leaves = false;
+        let (mut leaves, mut once, mut again) = (false, false, false);
         let mut met = HashSet::new();
         let mut open = vec![(0, Progress::Outside)];
         while let Some((index, mut progress)) = open.pop() {
@@ -104,16 +123,50 @@ impl<'d> Order<'d> {
                     leaves = true;
                     continue;
                 }
-                (Some(Call::Enters), _) => Progress::Inside,
-                (Some(Call::Works), Progress::Inside) => Progress::Worked,
+                (Some(Call::Enters), Progress::Outside) => Progress::Inside,
+                (Some(Call::Enters), _) => Progress::Again,
+                (Some(Call::Works), Progress::Inside | Progress::Again) => Progress::Worked,
                 (_, progress) => progress,
             };
-            if self.returns(step) && progress == Progress::Worked {
-                return true;
+            if self.returns(step) {
+                match progress {
+                    Progress::Outside => {}
+                    Progress::Inside => once = true,
+                    Progress::Again => again = true,
+                    Progress::Worked => return true,
+                }
             }
             open.extend(self.after(index).into_iter().map(|next| (next, progress)));
         }
-        !leaves
+        !leaves && (once || !again || !certain)
+    }
+
+    /// Where a future polls what it awaits after a call that enters and before the next, or before one that `leaves`.
+    ///
+    /// Where it goes on after an await, it is taken to be outside. If it is inside, it waited there, and that is found.
+    pub(crate) fn waits_inside(
+        &self,
+        enters: &HashSet<u64>,
+        leaves: &HashSet<u64>,
+        polls: &HashSet<u64>,
+    ) -> Option<u64> {
+        let mut met = HashSet::new();
+        let mut open = vec![(0, false)];
+        let mut found: Option<u64> = None;
+        while let Some((index, mut inside)) = open.pop() {
+            let Some(step) = self.steps.get(index).filter(|_| met.insert((index, inside))) else { continue };
+            if inside && polls.contains(&step.at) {
+                found = Some(found.map_or(step.at, |other| other.min(step.at)));
+                continue;
+            }
+            if inside && leaves.contains(&step.at) {
+                inside = false;
+            } else {
+                inside |= enters.contains(&step.at);
+            }
+            open.extend(self.after(index).into_iter().map(|next| (next, inside)));
+        }
+        found
     }
 
     fn index(&self, at: u64) -> Option<usize> {
@@ -134,10 +187,7 @@ impl<'d> Order<'d> {
                 let falls_through = self.falls_through(step).then_some(index + 1);
                 falls_through.into_iter().chain(to.and_then(|to| self.index(to))).collect()
             }
-            // Through a table of jumps: to a place that nothing else leads to.
-            Flow::IndirectJump(_) => {
-                (1..self.steps.len()).filter(|next| !self.falls_through(&self.steps[next - 1])).collect()
-            }
+            Flow::IndirectJump(_) => self.apart.clone(),
             Flow::Other => Vec::new(),
         }
     }

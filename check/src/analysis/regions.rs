@@ -51,6 +51,8 @@ pub(crate) struct Regions {
     pub roots: BTreeMap<String, Root>,
     /// The types that enter or leave when they are dropped, without generic arguments.
     pub guards: BTreeSet<String>,
+    /// The methods `drop` that do so by a closure which their type holds: of these types only some instances are guards.
+    pub closing: HashSet<Node>,
 }
 
 /// A function that enters.
@@ -60,6 +62,8 @@ struct Candidate {
     by: String,
     /// It returns while its thread is inside.
     stays: bool,
+    /// Where it polls what it awaits while its thread is inside.
+    waits: Option<u64>,
 }
 
 pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Table, debug: &Debug<'d>) -> Regions {
@@ -68,9 +72,11 @@ pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Tab
     for _ in 0..ROUNDS {
         let before = mem::take(&mut search.round);
         search.round.guards.clone_from(&before.found);
+        search.round.closing.clone_from(&before.closing);
         search.round.entering_before.clone_from(&before.entering);
         candidates = search.candidates();
-        if search.round.found == before.found && search.round.entering == before.entering {
+        let same = search.round.found == before.found && search.round.closing == before.closing;
+        if same && search.round.entering == before.entering {
             break;
         }
     }
@@ -83,7 +89,7 @@ pub(crate) fn find<'d>(graph: &Graph<'_, 'd>, functions: &Functions, table: &Tab
             }
         }
     }
-    Regions { roots, guards: search.round.found }
+    Regions { roots, guards: search.round.found, closing: search.round.closing.into_keys().collect() }
 }
 
 struct Search<'s, 'i, 'd> {
@@ -101,6 +107,8 @@ struct Round {
     /// The guards of the round before.
     guards: BTreeSet<String>,
     found: BTreeSet<String>,
+    /// The methods `drop` that enter by a closure which their type holds, each with that type: also of the round before.
+    closing: BTreeMap<Node, Option<String>>,
     met: HashSet<Node>,
     /// All that moves the thread of its caller.
     entering: HashSet<Node>,
@@ -188,6 +196,14 @@ impl Search<'_, '_, '_> {
                 }
                 continue;
             }
+            if names::dropped(&path).is_some() && calls.iter().all(|edge| self.is_argument(edge.to, &path)) {
+                let r#type = self.debug.receiver(self.graph.image.address(function));
+                self.round.closing.insert(function, r#type);
+                for edge in &calls {
+                    self.note_passed_on(edge.to);
+                }
+                continue;
+            }
             // A function of a library may run what it is given anywhere, such as on a thread of a pool.
             calls.retain(|edge| !self.is_given(edge.to, &path, owner));
             if calls.is_empty() || !self.round.met.insert(function) {
@@ -211,7 +227,8 @@ impl Search<'_, '_, '_> {
             for edge in &calls[1..] {
                 self.note_passed_on(edge.to);
             }
-            found.push(Candidate { function, by: self.path(by), stays });
+            let waits = self.waits(function, &calls);
+            found.push(Candidate { function, by: self.path(by), stays, waits });
         }
         if !wrappers.is_empty() {
             self.round.entering.extend(&wrappers);
@@ -228,11 +245,15 @@ impl Search<'_, '_, '_> {
     /// Whether a function of another crate has this one among its generic arguments.
     fn is_given(&self, callee: Node, path: &str, owner: &str) -> bool {
         let mangled = self.graph.image.name(callee);
+        names::owner(mangled, &names::path(mangled)) != owner && self.is_argument(callee, path)
+    }
+
+    /// Whether the path of a function has this function among its generic arguments.
+    fn is_argument(&self, callee: Node, path: &str) -> bool {
+        let mangled = self.graph.image.name(callee);
         let given = names::path(mangled);
         let is_argument = |at: usize| path[..at].ends_with(['<', ' ', '(', '[', '&']);
-        mangled.starts_with("_R")
-            && names::owner(mangled, &given) != owner
-            && path.match_indices(names::split(&given).0).any(|(at, _)| is_argument(at))
+        mangled.starts_with("_R") && path.match_indices(names::split(&given).0).any(|(at, _)| is_argument(at))
     }
 
     /// Notes the closures that a call leads to; gives the first function that is not of the standard library.
@@ -263,10 +284,45 @@ impl Search<'_, '_, '_> {
         let edges = self.graph.edges(function);
         let others = edges.references.iter().filter(|edge| edge.call && self.round.entering_before.contains(&edge.to));
         let enters: HashSet<u64> = calls.iter().chain(others).map(|edge| edge.at).collect();
-        if enters.len() > 1 && !Order::of(self.graph, function).returns_inside(self.graph, function, &enters) {
-            return false;
+        if enters.len() > 1 {
+            let order = Order::of(self.graph, function);
+            let certain = edges.references.iter().filter(|edge| enters.contains(&edge.at)).all(|edge| {
+                let is_network = |constant: Constant| are_flags(constant.value) && constant.value & CLONE_NEWNET != 0;
+                !self.round.of_any_kind.contains(&edge.to)
+                    || order.constants_before(edge.at).into_iter().any(is_network)
+            });
+            if !order.returns_inside(self.graph, function, &enters, certain) {
+                return false;
+            }
         }
         !self.drops_guard(function) || self.has_place_for_guard(function)
+    }
+
+    /// Where a future polls what it awaits while its thread is inside by a call, and not by a guard.
+    fn waits(&self, function: Node, calls: &[Edge]) -> Option<u64> {
+        let image = self.graph.image;
+        if !self.debug.polls(image.address(function)) {
+            return None;
+        }
+        let by_hand = |edge: &&Edge| {
+            let gives = self.debug.passes(image.address(edge.to), Passes::Result, |r#type: &str| self.is_guard(r#type));
+            edge.call && !gives && !self.has_place_for_guard(edge.to)
+        };
+        let enters: HashSet<u64> = calls.iter().filter(by_hand).map(|edge| edge.at).collect();
+        if enters.is_empty() {
+            return None;
+        }
+        let (mut leaves, mut polls) = (enters.clone(), HashSet::new());
+        leaves.extend(calls.iter().map(|edge| edge.at));
+        for edge in self.graph.edges(function).references.iter().filter(|edge| edge.call) {
+            let mangled = self.graph.image.name(edge.to);
+            if self.round.entering_before.contains(&edge.to) || mangled.contains("drop") && self.drops_guard(edge.to) {
+                leaves.insert(edge.at);
+            } else if self.debug.polls(image.address(edge.to)) || is_poll(&names::path(mangled)) {
+                polls.insert(edge.at);
+            }
+        }
+        Order::of(self.graph, function).waits_inside(&enters, &leaves, &polls)
     }
 
     /// Whether a function is given a place for a guard, or refers to a static that is one. What it drops may be the
@@ -278,7 +334,9 @@ impl Search<'_, '_, '_> {
             return true;
         }
         let statics = self.round.statics.get_or_init(|| {
-            let types: Vec<&str> = self.round.guards.iter().chain(&self.round.found).map(String::as_str).collect();
+            let closing = self.round.closing.values().flatten().map(|r#type| names::split(r#type).0);
+            let types = self.round.guards.iter().chain(&self.round.found).map(String::as_str);
+            let types: Vec<&str> = types.chain(closing).collect();
             self.debug.statics_holding(&types, is_guard).into_iter().filter_map(|at| image.node_at(at)).collect()
         });
         self.graph.edges(function).references.iter().any(|edge| statics.contains(&edge.to))
@@ -286,7 +344,10 @@ impl Search<'_, '_, '_> {
 
     fn is_guard(&self, r#type: &str) -> bool {
         let base = r#type.split('<').next().unwrap_or(r#type);
-        self.round.guards.contains(base) || self.round.found.contains(base) || self.table.is_guard(base)
+        self.round.guards.contains(base)
+            || self.round.found.contains(base)
+            || self.table.is_guard(base)
+            || self.round.closing.values().flatten().any(|guard| guard == r#type)
     }
 
     /// The functions of an adapter, and closures in them, enter for the closures that they are given: those are bodies.
@@ -350,7 +411,10 @@ impl Search<'_, '_, '_> {
                 let path = names::path(mangled);
                 if let Some(dropped) = names::dropped(&path) {
                     let calls = &self.graph.edges(edge.to).references;
-                    if self.is_guard(dropped) || calls.iter().any(|edge| self.round.entering.contains(&edge.to)) {
+                    if self.is_guard(dropped)
+                        || self.round.closing.contains_key(&edge.to)
+                        || calls.iter().any(|edge| self.round.entering.contains(&edge.to))
+                    {
                         return true;
                     }
                 }
@@ -380,6 +444,7 @@ impl Search<'_, '_, '_> {
         let mut own = Root::of(&name, vec![candidate.function], Contained(false), origin.clone());
         own.only_if_found = !given.is_empty()
             || if is_closure { self.round.passed_on.contains(&candidate.function) } else { candidate.stays };
+        own.waits = candidate.waits.map(|at| (candidate.function, at));
         own.closed.extend(given.iter().map(|(_, node)| *node));
         let mut roots = vec![(base, own)];
         for (identity, node) in given {
@@ -400,6 +465,11 @@ impl Search<'_, '_, '_> {
 fn runs_elsewhere(path: &str) -> bool {
     let is_local = path.contains("std::thread::local::LocalKey<");
     !is_local && ELSEWHERE.iter().any(|start| path.starts_with(start))
+}
+
+/// Whether a function polls a future of a named type.
+fn is_poll(path: &str) -> bool {
+    names::split(path).0.ends_with(" as core::future::future::Future>::poll")
 }
 
 /// Whether a function puts flags together.

@@ -22,6 +22,8 @@ pub(crate) struct Root {
     /// What the body is, where only its caller knows what it calls; and where it is given.
     pub opaque: Option<Opaque>,
     pub origin: Origin,
+    /// It awaits something while its thread is inside: the function that polls it, and where that polls what it awaits.
+    pub waits: Option<(Node, u64)>,
     /// It is no body by itself: reported only where something is found.
     pub only_if_found: bool,
 }
@@ -51,6 +53,7 @@ impl Root {
     /// Takes over what another instance of the same body has.
     pub(crate) fn merge(&mut self, other: Self) {
         self.only_if_found &= other.only_if_found;
+        self.waits = self.waits.or(other.waits);
         for (all, more) in [
             (&mut self.functions, other.functions),
             (&mut self.receivers, other.receivers),
@@ -73,6 +76,7 @@ impl Root {
             contained,
             opaque: None,
             origin,
+            waits: None,
             only_if_found: false,
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub roots: Vec<Root>,
     /// Paths without generic arguments.
     pub guards: BTreeSet<String>,
+    /// The methods `drop` of instances that are guards, though their type is none.
+    pub closing: HashSet<Node>,
     /// The patterns of the user that a function fits.
     pub named: Vec<String>,
 }
@@ -94,11 +96,11 @@ pub(crate) fn find<'d>(
             bodies.insert(identity, root);
         }
     }
-    let mut guards = BTreeSet::new();
+    let (mut guards, mut closing) = (BTreeSet::new(), HashSet::new());
     let named = named.into_iter().collect();
     if wanted.regions {
         let regions = regions::find(graph, functions, table, debug);
-        guards = regions.guards;
+        (guards, closing) = (regions.guards, regions.closing);
         let known: HashSet<Node> = bodies.values().flat_map(|body| body.functions.iter().copied()).collect();
         for (identity, mut root) in regions.roots {
             root.functions.retain(|function| !known.contains(function));
@@ -109,7 +111,7 @@ pub(crate) fn find<'d>(
     }
     let mut bodies: Vec<_> = bodies.into_values().collect();
     bodies.sort_by(|a, b| a.name.cmp(&b.name));
-    Found { roots: bodies, guards, named }
+    Found { roots: bodies, guards, closing, named }
 }
 
 fn note_annotated(

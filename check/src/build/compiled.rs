@@ -42,7 +42,8 @@ pub(super) fn note(arguments: &[OsString]) -> Result<()> {
 
 /// The level of optimisation: the last flag decides. Or a flag that optimises at every level.
 fn level(arguments: &[OsString]) -> String {
-    let optimises = |option: &&str| option.starts_with("passes=") || links_bitcode(option);
+    let optimises =
+        |option: &&str| ["passes=", "llvm-args="].iter().any(|of| option.starts_with(of)) || links_bitcode(option);
     if let Some(option) = code_generation_options(arguments).find(optimises) {
         return format!("-C{option}");
     }
@@ -168,6 +169,7 @@ mod tests {
             ("--crate-name app -C opt-level=0 --codegen=opt-level=2", "2"),
             ("--crate-name app -C opt-level=0 --codegen opt-level=1", "1"),
             ("--crate-name app -Copt-level=0 -C passes=inline", "-Cpasses=inline"),
+            ("--crate-name app -C llvm-args=-inline-threshold=9", "-Cllvm-args=-inline-threshold=9"),
             ("--crate-name app -Clinker-plugin-lto", "-Clinker-plugin-lto"),
             ("--crate-name app -Clinker-plugin-lto=no", "0"),
             ("--crate-name app --extern opt-level=/deps/x.rmeta", "0"),

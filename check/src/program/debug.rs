@@ -177,6 +177,35 @@ impl<'d> Debug<'d> {
         })
     }
 
+    /// The trait objects and function pointers that a function is given: as a parameter, or by the closure or the future
+    /// that it is the code of.
+    pub(crate) fn given(&self, function: u64) -> Vec<Variable> {
+        self.describe(function, |unit, _, entry| {
+            let (mut found, mut held) = (Vec::new(), Vec::new());
+            for parameter in children(unit, entry, gimli::DW_TAG_formal_parameter) {
+                match parameter.r#type.and_then(|r#type| unresumed(unit, r#type)) {
+                    Some(fields) => held.extend(fields),
+                    None if names::is_indirect(&parameter.type_name) => {
+                        found.push(Variable { name: parameter.name, r#type: parameter.type_name });
+                    }
+                    None => {}
+                }
+            }
+            // What a closure captured are variables of its own. Those of its body are in blocks.
+            let own = unit.entry(entry).ok();
+            if own.is_some_and(|own| name_bytes(unit, &own).is_some_and(|name| name.starts_with(b"{closure#"))) {
+                held.extend(children(unit, entry, gimli::DW_TAG_variable));
+            }
+            for field in held {
+                let name = field.name.trim_start_matches("_ref__").to_owned();
+                for r#type in callable(unit, &field, DEPTH, &mut HashSet::new()) {
+                    found.push(Variable { name: name.clone(), r#type });
+                }
+            }
+            found
+        })
+    }
+
     /// The parameters of a function.
     pub(crate) fn parameters(&self, function: u64) -> Vec<Variable> {
         self.describe(function, |unit, _, entry| {
@@ -472,6 +501,23 @@ fn future_of(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> Option<UnitO
     let pin = parameter_types(unit, function).next()?;
     let pointer = children(unit, pin, gimli::DW_TAG_member).into_iter().next()?.r#type?;
     reference(&unit.entry(pointer).ok()?, gimli::DW_AT_type)
+}
+
+/// What a future that was not polled yet holds, where a parameter refers to one.
+fn unresumed(unit: UnitRef<'_, Bytes<'_>>, mut at: UnitOffset) -> Option<Vec<Typed>> {
+    loop {
+        let entry = unit.entry(at).ok()?;
+        let own_name = name(unit, &entry);
+        if own_name.starts_with("{async_") {
+            let first = variants(unit, at).into_iter().find(|state| state.type_name == "Unresumed")?;
+            return Some(children(unit, first.r#type?, gimli::DW_TAG_member));
+        }
+        at = match entry.tag() {
+            gimli::DW_TAG_pointer_type => reference(&entry, gimli::DW_AT_type)?,
+            _ if own_name.starts_with("Pin<") => children(unit, at, gimli::DW_TAG_member).into_iter().next()?.r#type?,
+            _ => return None,
+        };
+    }
 }
 
 /// A search for a part whose type satisfies `is`, through structures, enums, arrays and owning pointers.
