@@ -49,6 +49,8 @@ fn flags_that_optimise_are_refused_and_can_be_undone() {
         let output = run(&folder, arguments, &[("RUSTFLAGS", "-C passes=inline")]);
         refused(&output, "optimises: `flags` is compiled with -Cpasses=inline");
     }
+    let output = run(&folder, &[], &[("RUSTFLAGS", "-Cllvm-args=-inline-threshold=100")]);
+    refused(&output, "optimises: `flags` is compiled with -Cllvm-args=-inline-threshold=100");
     let output = run(&folder, &["--unoptimised", "--format", "json"], &[("RUSTFLAGS", "-O")]);
     let report = report(&output);
     let waits = bodies(&report).into_iter().find(|body| function(body) == "waits").unwrap();

@@ -17,3 +17,18 @@ pub fn elsewhere<F: FnOnce() + Send + 'static>(work: F) {
     let mut work = Some(work);
     std::thread::spawn(move || work.take().map(|work| work()));
 }
+
+/// Calls its closure when it is dropped.
+pub struct Deferred<F: FnOnce()>(Option<F>);
+
+pub fn defer<F: FnOnce()>(close: F) -> Deferred<F> {
+    Deferred(Some(close))
+}
+
+impl<F: FnOnce()> Drop for Deferred<F> {
+    fn drop(&mut self) {
+        if let Some(close) = self.0.take() {
+            close();
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! Functions that enter a namespace, each named for how it does that.
 
 mod closures;
+mod deferred;
 mod flags;
 mod futures;
 mod guards;
 mod helpers;
 mod instances;
+mod order;
 mod values;
 
 use std::fs::File;
@@ -39,10 +41,12 @@ fn spawns() {
 
 fn main() {
     closures::main();
+    deferred::main();
     flags::main();
     futures::main();
     guards::main();
     helpers::main();
     instances::main();
+    order::main();
     values::main();
 }
