@@ -38,6 +38,7 @@ fn what_is_called_is_found_through_every_kind_of_value() {
         ("sends_a_pointer_in_a_structure", "CHANNEL"),
         ("sends_a_task", "CHANNEL"),
         ("sends_a_number", "CLEAN"),
+        ("sends_a_socket", "CLEAN"),
         ("pushes_a_closure", "CHANNEL"),
         ("reads_file_of_process", "PROCESS"),
         ("reads_file_of_aligned_process", "PROCESS"),

@@ -48,6 +48,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("in_and_then", &["SPAWN"]),
     ("in_function_given_to_and_then", &["SPAWN"]),
     ("in_local_closure", &["SPAWN"]),
+    ("keeps_box_in_thread_local", &["CLEAN"]),
     ("keeps_pointer", &["CLEAN"]),
     ("leaves", &["CLEAN"]),
     ("leaves_after_a_sum", &["CLEAN"]),

@@ -391,6 +391,10 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         if path.starts_with("core::ptr::drop_in_place") {
             return false;
         }
+        // It calls what gives the address of the value, and not the value.
+        if path.starts_with("<std::thread::local::LocalKey<") {
+            return false;
+        }
         let own = self.root.functions.contains(&node) || (names::is_closure(path) && path.starts_with(&self.root.name));
         let key = callable(&variable.r#type);
         own || path.contains(key)

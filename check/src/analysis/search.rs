@@ -108,7 +108,9 @@ impl Context<'_, '_, '_> {
         let conditions = [(&sink.takes, Passes::Parameter), (&sink.holds, Passes::Receiver)];
         conditions.into_iter().filter_map(|(pattern, what)| Some((pattern.as_ref()?, what))).all(|(pattern, what)| {
             let is = |r#type: &str| pattern.is_match(r#type);
-            pattern.is_match(path) || self.debug.passes(self.graph.image.address(node), what, is)
+            let skips = |r#type: &str| sink.apart_from.as_ref().is_some_and(|skipped| skipped.is_match(r#type));
+            let address = self.graph.image.address(node);
+            pattern.is_match(path) || self.debug.passes_apart_from(address, what, is, skips)
         })
     }
 }

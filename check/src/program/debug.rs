@@ -232,6 +232,17 @@ impl<'d> Debug<'d> {
 
     /// Whether what a function takes or returns has a part whose type's path satisfies `is`.
     pub(crate) fn passes(&self, function: u64, what: Passes, is: impl Fn(&str) -> bool) -> bool {
+        self.passes_apart_from(function, what, is, |_| false)
+    }
+
+    /// The same, without the parts of types whose path satisfies `skips`.
+    pub(crate) fn passes_apart_from(
+        &self,
+        function: u64,
+        what: Passes,
+        is: impl Fn(&str) -> bool,
+        skips: impl Fn(&str) -> bool,
+    ) -> bool {
         self.describe(function, |unit, index, entry| {
             let types: Vec<UnitOffset> = match what {
                 Passes::Closure => children(unit, entry, gimli::DW_TAG_template_type_parameter)
@@ -244,7 +255,8 @@ impl<'d> Debug<'d> {
                 Passes::Result => result_type(unit, entry).into_iter().collect(),
             };
             let is = |path: &str, _| is(path);
-            let walk = Walk { unit, index, is: &is, references: matches!(what, Passes::Closure | Passes::Receiver) };
+            let references = matches!(what, Passes::Closure | Passes::Receiver);
+            let walk = Walk { skips: &skips, references, ..Walk::of(unit, index, &is) };
             types.into_iter().any(|r#type| walk.find(r#type).is_some())
         })
     }
@@ -254,9 +266,9 @@ impl<'d> Debug<'d> {
     pub(crate) fn is_given_place(&self, function: u64, is: impl Fn(&str) -> bool) -> bool {
         self.describe(function, |unit, index, entry| {
             let is = |path: &str, _| is(path);
-            let walk = Walk { unit, index, is: &is, references: true };
+            let walk = Walk { references: true, ..Walk::of(unit, index, &is) };
             let is_cell = |path: &str, at| path.starts_with("core::cell::UnsafeCell<") && walk.find(at).is_some();
-            let cells = Walk { unit, index, is: &is_cell, references: true };
+            let cells = Walk { references: true, ..Walk::of(unit, index, &is_cell) };
             children(unit, entry, gimli::DW_TAG_formal_parameter).into_iter().any(|parameter| {
                 let through = if parameter.type_name.starts_with("&mut ") { &walk } else { &cells };
                 let is_reference = parameter.type_name.starts_with('&');
@@ -289,7 +301,7 @@ impl<'d> Debug<'d> {
     ) -> Vec<Held> {
         let Some(future) = future_of(unit, function) else { return Vec::new() };
         let is = |path: &str, _| is(path);
-        let walk = Walk { unit, index, is: &is, references: false };
+        let walk = Walk::of(unit, index, &is);
         let mut held = Vec::new();
         for state in variants(unit, future).into_iter().filter(|state| state.type_name.starts_with("Suspend")) {
             let Some(r#type) = state.r#type else { continue };
@@ -311,7 +323,7 @@ impl<'d> Debug<'d> {
         let mut found = HashSet::new();
         self.each_unit_with(types, |unit, index| {
             let is = |path: &str, _| is(path);
-            let walk = Walk { unit, index, is: &is, references: true };
+            let walk = Walk { references: true, ..Walk::of(unit, index, &is) };
             found.extend(index.statics.iter().filter(|(_, r#type)| walk.find(*r#type).is_some()).map(|(at, _)| *at));
         });
         found
@@ -525,6 +537,8 @@ struct Walk<'w, 'u, 'd> {
     unit: UnitRef<'u, Bytes<'d>>,
     index: &'w Unit,
     is: &'w dyn Fn(&str, UnitOffset) -> bool,
+    /// Types whose parts do not count.
+    skips: &'w dyn Fn(&str) -> bool,
     /// Whether references are followed too.
     references: bool,
 }
@@ -534,7 +548,11 @@ struct Part {
     fields: Vec<String>,
 }
 
-impl Walk<'_, '_, '_> {
+impl<'w, 'u, 'd> Walk<'w, 'u, 'd> {
+    fn of(unit: UnitRef<'u, Bytes<'d>>, index: &'w Unit, is: &'w dyn Fn(&str, UnitOffset) -> bool) -> Self {
+        Self { unit, index, is, skips: &|_| false, references: false }
+    }
+
     fn find(&self, r#type: UnitOffset) -> Option<Part> {
         let mut fields = Vec::new();
         match self.visit(r#type, VALUE_DEPTH, &mut HashMap::new(), &mut fields) {
@@ -560,7 +578,7 @@ impl Walk<'_, '_, '_> {
         if (self.is)(&path, at) {
             return ControlFlow::Break(path);
         }
-        if depth == 0 || met.get(&at).is_some_and(|before| *before >= depth) {
+        if (self.skips)(&path) || depth == 0 || met.get(&at).is_some_and(|before| *before >= depth) {
             return ControlFlow::Continue(());
         }
         met.insert(at, depth);

@@ -95,6 +95,9 @@ pub(crate) struct Sink {
     /// Counts only where what the function's `self` refers to has a part of such a type.
     #[serde(default, deserialize_with = "pattern")]
     pub holds: Option<Regex>,
+    /// Of `takes` and `holds`: the parts of such types do not count.
+    #[serde(default, deserialize_with = "pattern")]
+    pub apart_from: Option<Regex>,
     /// Counts only where no function of this path is reached.
     #[serde(default, deserialize_with = "pattern")]
     pub unless: Option<Regex>,

@@ -97,6 +97,24 @@ fn sends_a_task(tasks: &Sender<async_task::Runnable>) {
     drop(tasks.send(async_task::Runnable));
 }
 
+mod tokio {
+    pub mod runtime {
+        pub struct Handle {
+            pub before_park: Option<std::sync::Arc<dyn Fn() + Send + Sync>>,
+        }
+    }
+}
+
+/// A socket that refers to its runtime.
+struct Socket {
+    runtime: std::sync::Arc<tokio::runtime::Handle>,
+}
+
+fn sends_a_socket(sockets: &Sender<Socket>) {
+    let runtime = std::sync::Arc::new(tokio::runtime::Handle { before_park: None });
+    drop(sockets.send(Socket { runtime }));
+}
+
 /// A half of a queue that has its name from a trait.
 trait Producer<T> {
     fn try_push(&self, element: T) -> Result<(), T>;
@@ -192,6 +210,7 @@ fn main() {
     sends_a_pointer(&std::sync::mpsc::channel().0);
     sends_a_pointer_in_a_structure(&std::sync::mpsc::channel().0);
     sends_a_number(&std::sync::mpsc::channel().0);
+    sends_a_socket(&std::sync::mpsc::channel().0);
     sends_a_task(&std::sync::mpsc::channel().0);
     pushes_a_closure(&Half);
     reads_file_of_process(1);

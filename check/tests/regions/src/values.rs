@@ -1,5 +1,7 @@
 //! Regions that call what their callers give them as a value.
 
+use std::cell::RefCell;
+
 use crate::futures::poll;
 use crate::{enter, open, spawns};
 
@@ -89,6 +91,17 @@ fn block_calls_box(body: Box<dyn Fn()>) -> impl Future<Output = ()> {
     }
 }
 
+thread_local! {
+    static KEPT: RefCell<Vec<Box<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// It does not call it.
+fn keeps_box_in_thread_local(body: Box<dyn Fn()>) {
+    enter(&open("a")).unwrap();
+    KEPT.try_with(|kept| kept.borrow_mut().push(body)).unwrap();
+    enter(&open("b")).unwrap();
+}
+
 /// It does not call it.
 async fn future_keeps_handler(handler: &dyn Handler) -> bool {
     enter(&open("a")).unwrap();
@@ -122,5 +135,6 @@ pub(crate) fn main() {
     closure_keeps_handler(&Spawning);
     poll(future_calls_handler(&Spawning));
     poll(block_calls_box(Box::new(spawns)));
+    keeps_box_in_thread_local(Box::new(spawns));
     poll(future_keeps_handler(&Spawning));
 }
