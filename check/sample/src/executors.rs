@@ -95,6 +95,36 @@ pub fn tokio_lookup_in_own_runtime() {
     println!("{stream:?}");
 }
 
+struct Service {
+    runtime: tokio::runtime::Handle,
+}
+
+thread_local! {
+    static SERVICE: std::cell::RefCell<Option<Service>> = const { std::cell::RefCell::new(None) };
+}
+
+/// The other runtime is a part of a thread-local.
+pub fn tokio_handle_in_thread_local() {
+    let found = with_netns("sample", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let spawns = |service: &Service| drop(service.runtime.spawn(async { 1 }));
+        let work = async { SERVICE.with_borrow(|service| service.as_ref().map(spawns)) };
+        Ok::<_, std::io::Error>(runtime.block_on(work))
+    });
+    println!("{found:?}");
+}
+
+/// The socket refers to its runtime, which has closures to call.
+pub fn tokio_socket_over_std() {
+    let (sender, receiver) = mpsc::channel::<tokio::net::UdpSocket>();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sent = with_netns("sample", || {
+        let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
+        sender.send(socket).is_ok()
+    });
+    println!("{sent:?} {}", receiver.recv().is_ok());
+}
+
 pub fn tokio_multi_thread() {
     let number = with_netns("sample", || {
         let runtime = tokio::runtime::Builder::new_multi_thread()

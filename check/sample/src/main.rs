@@ -33,6 +33,8 @@ const BODIES: &[(&str, fn())] = bodies![
     executors::futures_pool,
     executors::threadpool_execute,
     executors::tokio_lookup_in_own_runtime,
+    executors::tokio_handle_in_thread_local,
+    executors::tokio_socket_over_std,
     executors::tokio_multi_thread,
     executors::boxed_closure_over_std,
     executors::boxed_closure_over_crossbeam,

@@ -159,7 +159,7 @@ Ways out: read `/proc/thread-self/net/...`; use netlink or ioctls on a socket th
 inside and read that one."
             }
             Self::Await => {
-                "AWAIT: a future holds a namespace guard across an `.await`.
+                "AWAIT: a future holds a namespace guard across an `.await`, or calls `setns` before one and after it.
 
 While the future is suspended, its thread stays in the other namespace and polls other tasks there. A runtime with
 more than one thread may resume the future on a thread that never entered; the guard then restores the wrong thread,
