@@ -1,4 +1,4 @@
-//! What went wrong: one opaque type, with a kind to branch on and a message to read.
+//! The error type of the crate: opaque, with a kind to branch on and a message to read.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,22 +15,22 @@ use crate::sys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No namespace under that name, path or process id.
+    /// No namespace has that name, path or process id.
     NotFound,
     /// A file is where a directory is expected, or the other way round.
     NotADirectory,
-    /// It exists, and it is not a network namespace.
+    /// The object exists, and it is not a network namespace.
     NotANetNs,
     /// A socket was expected.
     NotASocket,
-    /// Not a name that `/run/netns` can hold: see [`NetNs::from_name`](crate::NetNs::from_name). Or not a path: it
+    /// The name is not one that `/run/netns` can hold (see [`NetNs::from_name`](crate::NetNs::from_name)), or a path
     /// contains a NUL byte.
     InvalidName,
     /// A namespace of that name exists already.
     AlreadyExists,
     /// A capability is missing: the message says which, and in which user namespace.
     PermissionDenied,
-    /// The kernel says that it is in use.
+    /// The kernel reports that the object is in use.
     Busy,
     /// A limit on descriptors, memory or namespaces was reached.
     LimitReached,
@@ -40,9 +40,9 @@ pub enum ErrorKind {
     Poisoned,
     /// The closure that prepares the namespaces of a [`NetNsPool`](crate::NetNsPool) failed or panicked.
     Prepare,
-    /// Not possible here: the message says why, and what is.
+    /// The operation is not possible here: the message says why, and what is possible instead.
     Unsupported,
-    /// Anything else: [`source`](std::error::Error::source) has what the kernel said.
+    /// Any other failure: [`source`](std::error::Error::source) is the error that the kernel returned.
     Other,
 }
 
@@ -89,7 +89,7 @@ struct Inner {
 
 enum Source {
     Io(io::Error),
-    /// Of the user's code.
+    /// An error that the user's code returned.
     Other(Box<dyn StdError + Send + Sync>),
 }
 
@@ -125,12 +125,13 @@ impl Error {
         }))
     }
 
-    /// What the kernel said to `operation`, which names its object: ``open the network namespace `blue` ``.
+    /// An error that the kernel returned to `operation`, which names its object:
+    /// ``open the network namespace `blue` ``.
     pub(crate) fn from_errno(operation: impl Into<String>, errno: Errno) -> Error {
         Error::from_io(ErrorKind::of(errno), operation, errno.into())
     }
 
-    /// As [`Error::from_errno`], where the kind is known better than by the number.
+    /// As [`Error::from_errno`], where the caller knows the kind better than the errno tells it.
     pub(crate) fn from_io(kind: ErrorKind, operation: impl Into<String>, source: io::Error) -> Error {
         Error(Arc::new(Inner {
             kind,
@@ -140,7 +141,7 @@ impl Error {
         }))
     }
 
-    /// That the user's closure failed, which prepares a namespace for a pool.
+    /// A failure of the user's closure that prepares a namespace for a pool.
     pub(crate) fn not_prepared(operation: String, message: &str, source: Box<dyn StdError + Send + Sync>) -> Error {
         let explanation = format!("the closure given to `prepare` failed: {message}");
         Error(Arc::new(Inner {
@@ -151,7 +152,7 @@ impl Error {
         }))
     }
 
-    /// Something that a parent process began, and that this process was forked with (`fork(2)`).
+    /// A use of something that the parent process began before it forked this process (`fork(2)`).
     #[cfg(feature = "tokio")]
     pub(crate) fn of_other_process(operation: impl Into<String>) -> Error {
         let why = "it was begun in the parent process (fork(2)), whose threads this process does not have; begin \
@@ -178,7 +179,7 @@ impl Error {
         })
     }
 
-    /// An error that `std` reported of a file in `/proc`.
+    /// An error that `std` reported for a file in `/proc`.
     pub(crate) fn of_proc(operation: impl Into<String>, source: io::Error) -> Error {
         match source.raw_os_error() {
             Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)),
@@ -186,7 +187,7 @@ impl Error {
         }
     }
 
-    /// The same failure, of another kind than its number has.
+    /// The same failure with another kind than that of its errno. A shared error stays as it is.
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
         match Arc::try_unwrap(self.0) {
             Ok(inner) => Error(Arc::new(Inner { kind, ..inner })),
@@ -194,7 +195,7 @@ impl Error {
         }
     }
 
-    /// Adds what it means, or the way out. Keeps an explanation that is there already.
+    /// Adds the meaning of the error, or a remedy. An existing explanation is kept, and a shared error stays as it is.
     pub(crate) fn explain(self, explanation: impl FnOnce(ErrorKind) -> Option<String>) -> Error {
         let Inner { kind, operation, explanation: known, source } = match Arc::try_unwrap(self.0) {
             Ok(inner) => inner,

@@ -4,8 +4,8 @@
 //! happens to the name, path or process that it was found by; two handles are equal if and only if they hold the same
 //! namespace.
 //!
-//! **Why a descriptor:** an open descriptor keeps the namespace alive and its inode number its own. A name can be
-//! moved, a process id used again; and opening `/proc` on every call costs more than the switch itself.
+//! **Why a descriptor:** an open descriptor keeps the namespace alive, and its inode number is not reused meanwhile. A
+//! name can be moved and a process id reused; and opening a file in `/proc` on every call costs more than the switch.
 
 pub(crate) mod holders;
 mod identity;
@@ -190,7 +190,7 @@ impl NetNs {
     /// Opens a file and checks it. The error says what an ordinary file in its place means.
     fn open<O: Into<String>>(path: &Path, operation: impl Fn() -> O) -> Result<NetNs, Error> {
         names::check_path(path, &operation)?;
-        // No namespace is at that path, as where nothing is.
+        // Nothing exists at that path, so it is `NotFound` as for a missing file.
         let leads_nowhere = |errno, why: &str| {
             let error = Error::from_errno(operation(), errno).with_kind(ErrorKind::NotFound);
             error.explain_missing(path).explain(|_| Some(why.to_owned()))
@@ -209,7 +209,7 @@ impl NetNs {
         NetNs::checked(fd, operation)
     }
 
-    /// Makes a handle of a descriptor, if a network namespace is what it is.
+    /// Makes a handle of a descriptor. An error where it is not one of a network namespace.
     pub(crate) fn checked<O: Into<String>>(fd: OwnedFd, operation: impl Fn() -> O) -> Result<NetNs, Error> {
         let failed = |errno| Error::from_errno(operation(), errno);
         if !sys::is_namespace_file(&fd).map_err(failed)? {
@@ -234,13 +234,13 @@ impl NetNs {
         self
     }
 
-    /// The way in.
+    /// The target that a thread enters.
     pub(crate) fn as_target(&self) -> Target<'_> {
         Target::from_network(self.as_fd(), self)
     }
 }
 
-/// What `/proc/thread-self` was asked for cannot be had.
+/// The error for a file of `/proc/thread-self` that cannot be opened.
 fn of_calling_thread(operation: &str, errno: Errno) -> Error {
     explain_thread_self(Error::from_errno(operation, errno))
 }
@@ -252,7 +252,7 @@ fn explain_thread_self(error: Error) -> Error {
     })
 }
 
-/// A namespace that is not of the network, as manual pages name it.
+/// A kind of namespace other than the network one, as the manual pages name it.
 fn kind_of_namespace(kind: CloneFlags) -> &'static str {
     /// Not in `nix` yet.
     const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
@@ -268,7 +268,7 @@ fn kind_of_namespace(kind: CloneFlags) -> &'static str {
     }
 }
 
-/// What is no namespace at all.
+/// The error for a file that is not one of a namespace.
 fn not_a_namespace(operation: impl Into<String>, is_ordinary_file: bool) -> Error {
     let what = if is_ordinary_file {
         "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \

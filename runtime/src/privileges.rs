@@ -1,6 +1,6 @@
-//! What this process may do, and why not: found by doing it.
+//! Which operations this process may do, and the causes of refusals. Both are found by trying.
 //!
-//! The facts about causes and ways out are here and nowhere else; the messages of [`Error`](crate::Error)s quote them.
+//! The descriptions of causes and remedies are only here; the messages of [`Error`](crate::Error)s quote them.
 
 pub(crate) mod explain;
 
@@ -227,8 +227,7 @@ impl Cause {
             Cause::AppArmor => format!("`sudo sysctl {APPARMOR}=0`, {or_root}"),
             Cause::Seccomp => {
                 "start the container with `--cap-add SYS_ADMIN` or `--security-opt seccomp=unconfined`, or the unit \
-                 with \
-                 `RestrictNamespaces=no`"
+                 with `RestrictNamespaces=no`"
                     .into()
             }
             Cause::Limit { sysctl } => {
@@ -277,7 +276,7 @@ impl Cause {
         format!("this thread lacks CAP_SYS_ADMIN in {own}{detail}: {}", self.way_out())
     }
 
-    /// Of `errno`, said to the calling thread when it wanted to make, enter or leave a namespace that belongs to its
+    /// The cause of `errno`, which the calling thread got when it made, entered or left a namespace that belongs to its
     /// own user namespace.
     pub(crate) fn of_errno(errno: Errno) -> Cause {
         let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
@@ -289,18 +288,18 @@ impl Cause {
         }
     }
 
-    /// Of a missing `CAP_SYS_ADMIN`, when this is what became of a try at a user namespace.
+    /// The cause of a missing `CAP_SYS_ADMIN`, given the result of a probe for a user namespace.
     fn of_missing_capability(probed: Result<(), Refusal>) -> Cause {
         match (probed, before_main::state()) {
             // Where no process could be started for the probe, nothing is known but that the capability is missing.
             (Err(refusal), _) if refusal.step != Step::Probe => Cause::of_refusal(refusal),
-            // The probed is a process of its own: what the process itself met is not seen in it.
+            // The probe runs in a child process, which does not meet a refusal that only the process itself gets.
             (_, State::Refused(refusal)) if refusal.step == Step::Unshare => Cause::of_refusal(refusal),
             _ => Cause::NoCapability,
         }
     }
 
-    /// Of a refusal on the way into a user namespace.
+    /// The cause of a refusal of a step into a user namespace.
     pub(crate) fn of_refusal(refusal: Refusal) -> Cause {
         Facts::gather().cause_of(refusal)
     }
@@ -310,7 +309,7 @@ impl Cause {
     }
 }
 
-/// What tells the causes of a refusal apart.
+/// The facts by which the causes of a refusal are distinguished.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     root_without_setfcap: bool,
@@ -350,7 +349,7 @@ impl Facts {
             (Step::Mapping, Errno::EPERM) if root_without_setfcap => Cause::RootWithoutSetfcap,
             // The files of such a process in `/proc` belong to root.
             (Step::Mapping, Errno::EACCES) if not_dumpable => Cause::NotDumpable,
-            // AppArmor lets the namespace be made, and refuses what one wants it for; a filter sees the making.
+            // AppArmor allows the namespace to be made and refuses its use; a filter refuses to make it.
             (Step::Mapping | Step::Capability, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
             (_, Errno::EPERM | Errno::ENOSYS) if filtered => Cause::Seccomp,
             (_, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
@@ -359,13 +358,13 @@ impl Facts {
     }
 }
 
-/// On a thread that will do nothing else.
+/// Tries the operations. To be called on a thread that does nothing else, because it changes namespaces.
 fn probe() -> Privileges {
     let enter = |namespace: &std::os::fd::OwnedFd| sys::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET);
     let here = Kind::Net.open(ProcTask::Me);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
     let new = made.and_then(|()| Kind::Net.open(ProcTask::Me));
-    // From home to home, where nothing could be made: the kernel asks for the same.
+    // Where no namespace could be made, entering home from home tells: the kernel checks the same capabilities.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
 
@@ -385,7 +384,7 @@ fn probe() -> Privileges {
     }
 }
 
-/// The probed, made once for all messages: an error is no occasion to start a process each time.
+/// The result of one probe, for all messages: an error must not start a process each time.
 fn cached_probe() -> Result<(), Refusal> {
     static PROBE: Inherited<Result<(), Refusal>> = Inherited::new();
     PROBE.get().unwrap_or_else(|| {
@@ -421,8 +420,8 @@ fn sys_value(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    //! The causes that not every kernel can be brought to have; all others are met for real in
-    //! `tests/tests/users/privileges.rs`.
+    //! The causes that cannot be produced on every kernel. `tests/tests/users/privileges.rs` tests the others on the
+    //! real one.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! What the two rendezvous synchronise with. The model checks put loom's types in the place of these.
+//! The synchronisation types of the two rendezvous. The model checks replace them with loom's.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
 #[cfg(feature = "tokio")]
 pub(crate) use std::sync::atomic::AtomicBool;
-/// A number that no other memory depends on.
+/// An atomic number on which no other memory depends.
 pub(crate) use std::sync::atomic::AtomicU32 as Hint;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
@@ -19,7 +19,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;
 
-/// `std`'s cell with the methods of loom's, which sees each access.
+/// `std`'s cell with the interface of loom's, through which loom sees each access.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
@@ -59,12 +59,12 @@ impl Deref for Futex {
     }
 }
 
-/// Tells threads apart that live at the same time.
+/// Identifies a thread among those that live at the same time.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ThreadKey(usize);
 
-/// The calling thread's key. It can be had in a thread-local's destructor too.
+/// The calling thread's key. It is available in the destructor of a thread-local too.
 #[cfg(feature = "tokio")]
 pub(crate) fn current_thread_key() -> ThreadKey {
     thread_local!(static KEY: u8 = const { 0 });

@@ -1,8 +1,8 @@
-//! The syscalls, all of them, with safe faces.
+//! All system calls of the crate, as safe functions.
 //!
-//! Everything above this module speaks of namespaces and threads; how the kernel is asked is decided here alone.
-//! [`raw`] holds the calls that `nix` does not wrap, [`before_main`] what runs where there is no `std` yet,
-//! [`process_local`] what a child process does not inherit, [`inherited`] what it inherits.
+//! The modules above this one deal with namespaces and threads; only this one decides how the kernel is asked. [`raw`]
+//! holds the calls that `nix` does not wrap, [`before_main`] the code that runs before `std` can be used,
+//! [`process_local`] values that a child process does not inherit, [`inherited`] values that it inherits.
 
 #[allow(unsafe_code)] // What is noted before `main`: see the module's documentation.
 pub(crate) mod at_start;
@@ -180,8 +180,8 @@ pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
     id.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
 }
 
-/// Whether what is mounted and unmounted on the mount of a descriptor is so on others too. `true` where the
-/// kernel does not say.
+/// Whether mounts and unmounts on the mount of a descriptor propagate to other mounts. `true` where the kernel does not
+/// tell.
 pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
     let (Ok(mount), Ok(table)) = (mount_of(fd), fs::read_to_string("/proc/thread-self/mountinfo")) else { return true };
     let mount = mount.to_string();
@@ -192,14 +192,15 @@ pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
     })
 }
 
-/// Has what is mounted and unmounted below a mount show in other mount namespaces. `EINVAL` where `root` is not the
-/// root of a mount.
+/// Makes mounts and unmounts below a mount propagate to other mount namespaces (`MS_SHARED`). `EINVAL` where `root` is
+/// not the root of a mount.
 pub(crate) fn share_mount(root: impl AsFd) -> nix::Result<()> {
     let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;
     restarted(|| nix::mount::mount(Some(""), &path_of_descriptor(&root), Some("none"), flags, None::<&str>))
 }
 
-/// Unmounts the mount that `root` is the root of, as soon as nothing uses it. `EINVAL` where it is no such root.
+/// Unmounts the mount that `root` is the root of; the kernel frees it when nothing uses it any more (`MNT_DETACH`).
+/// `EINVAL` where `root` is not the root of a mount.
 pub(crate) fn detach_mount(root: impl AsFd) -> nix::Result<()> {
     // The path is a link to the root itself: nothing is looked up by name.
     restarted(|| nix::mount::umount2(&path_of_descriptor(&root), nix::mount::MntFlags::MNT_DETACH))
@@ -257,8 +258,8 @@ pub(crate) fn is_pidfd_of_thread(pidfd: impl AsFd) -> bool {
         .is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_EXCL))
 }
 
-/// The id, in this `/proc`, of the process that a descriptor is of. `None` where it has been reaped, or is not in
-/// this `/proc`. An error is not one of the process: the file is that of a descriptor of this thread.
+/// The number in `/proc` of the process of a descriptor. `None` where it has been reaped, or where this `/proc` does
+/// not show it. An error says nothing about that process: the file that is read is one of the calling thread.
 pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
     let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
     let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
@@ -303,7 +304,7 @@ pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<Owne
     where_harmless(Optional::OpenByHandleAt, || raw::open_namespace_handle(handle))
 }
 
-/// Makes a call that does not kill.
+/// Makes a call if the thread's seccomp filter does not kill for it.
 fn where_harmless<T>(call: Optional, make: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
     if OptionalCalls::of_current_thread().has(call) { make() } else { Err(Errno::ENOSYS) }
 }
@@ -373,7 +374,7 @@ pub(crate) fn netlink_id_of(namespace: impl AsFd) -> nix::Result<Option<u32>> {
 
 /// The namespace of one kind that a thread is in, as `readlink(2)` of its `ns/` file tells: `uts:[4026531838]`.
 ///
-/// The link is read, not followed: that is half the price of a `stat`, and opens nothing.
+/// The link is read, not followed: that takes half the time of a `stat`, and opens nothing.
 pub(crate) fn namespace_of(thread: ProcTask, kind: Kind) -> io::Result<PathBuf> {
     namespace_of_task(thread.proc_path(), kind)
 }
@@ -383,7 +384,7 @@ pub(crate) fn namespace_of_task(task: &Path, kind: Kind) -> io::Result<PathBuf> 
     fs::read_link(task.join("ns").join(kind.file()))
 }
 
-/// Whose `/proc` files.
+/// The task whose files in `/proc` are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcTask {
     /// The calling thread: `/proc/thread-self`. (`/proc/self` would be the process leader.)
@@ -500,7 +501,7 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
     number.ok_or_else(|| io::Error::other("/proc/self is no number"))
 }
 
-/// The numbers of a process's threads, sorted, in one listing of its directory in `/proc`.
+/// The numbers of a process's threads, sorted, from one listing of its directory in `/proc`.
 ///
 /// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that
 /// live on can be missing (measured: once in fifty listings, beside eight threads that exit).
@@ -516,7 +517,7 @@ pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
 /// Lists until two listings agree with each other and with the number of threads that the kernel tells (`st_nlink` of
 /// `task` is two more).
 pub(crate) fn threads_of(process: &Path) -> io::Result<Vec<u32>> {
-    /// A bound, for a process whose threads come and go all the time.
+    /// A bound for a process whose threads start and exit all the time.
     const LISTINGS: usize = 16;
     let count = || fs::metadata(process.join("task")).map(|task| task.nlink().saturating_sub(2));
     let mut last = threads_at_a_look(process)?;
@@ -570,21 +571,21 @@ pub(crate) fn task_name(task: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
 }
 
-/// What a thread is about.
+/// The state of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskState {
     Awake,
     Asleep,
-    /// On its way out, and running no code of the process any more.
+    /// It is exiting or has exited, and runs no code of the process any more.
     Exiting,
 }
 
-/// What a thread of this process is about, given its number in `/proc`. `None` where it is gone.
+/// The state of a thread of this process, given its number in `/proc`. `None` where it is gone.
 pub(crate) fn task_state(number: u32) -> Option<TaskState> {
     state_of_task(Path::new(&format!("/proc/self/task/{number}"))).ok().flatten()
 }
 
-/// What a task is about, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
+/// The state of a task, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
 /// gone.
 pub(crate) fn state_of_task(task: &Path) -> io::Result<Option<TaskState>> {
     match fs::read(task.join("stat")) {
@@ -596,7 +597,7 @@ pub(crate) fn state_of_task(task: &Path) -> io::Result<Option<TaskState>> {
     }
 }
 
-/// What a `stat` file says.
+/// The state in the text of a `stat` file.
 fn state_in(stat: &[u8]) -> Option<TaskState> {
     /// `PF_EXITING` of `linux/sched.h`, set before a joiner is woken.
     const EXITING: u64 = 0x4;

@@ -1,12 +1,12 @@
 //! Lists what keeps a namespace alive.
 //!
-//! **Promised:** what is listed held the namespace when it was looked at. What is not listed may still hold it:
-//! `/proc` is read one file after another, and shows of other processes what the caller may see of them (`ptrace(2)`,
-//! access mode `PTRACE_MODE_READ_FSCREDS`; for sockets `PTRACE_MODE_ATTACH_REALCREDS`).
+//! **Promised:** each listed holder held the namespace when it was looked at. Others may hold it too: `/proc` is read
+//! one file after another, and shows of other processes what the caller may see of them (`ptrace(2)`, access mode
+//! `PTRACE_MODE_READ_FSCREDS`; for sockets `PTRACE_MODE_ATTACH_REALCREDS`).
 //!
-//! **How:** threads by their `ns/net`; descriptors by what their link says, `net:[INODE]`; sockets by a copy of the
-//! descriptor (`pidfd_getfd(2)`, Linux 5.6), asked for its namespace (`SIOCGSKNS`) and closed again; mounts by
-//! `mountinfo`.
+//! **How:** threads are found by their `ns/net`, descriptors by their link (`net:[INODE]`), mounts by `mountinfo`. A
+//! socket is found by a copy of its descriptor (`pidfd_getfd(2)`, Linux 5.6), which is asked for its namespace
+//! (`SIOCGSKNS`) and closed again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -83,13 +83,13 @@ impl fmt::Display for Holder {
 }
 
 impl NetNs {
-    /// Lists who keeps the namespace alive, but for this handle and its clones: threads, descriptors, sockets, mounts
-    /// and names, of this process and of those others that `/proc` lets the caller look into.
+    /// Lists what keeps the namespace alive, except this handle and its clones: threads, descriptors, sockets, mounts
+    /// and names, of this process and of the other processes that `/proc` lets the caller inspect.
     ///
-    /// It is a snapshot, and for diagnosis: it reads all of `/proc`, and for a moment holds a copy of each socket
-    /// that it asks.
+    /// The list is a snapshot, for diagnosis: making it reads all of `/proc`, and for a moment holds a copy of each
+    /// socket.
     ///
-    /// Not seen are:
+    /// It does not contain:
     ///
     /// - processes of other users, where the caller lacks `CAP_SYS_PTRACE`, and those that this `/proc` does not show;
     /// - sockets before Linux 5.6, where `/proc` is that of another pid namespace, or where the caller lacks
@@ -98,8 +98,8 @@ impl NetNs {
     ///   (`unshare(2)` with `CLONE_FILES` or `CLONE_NEWNS`), in this process too: those of one thread are looked at,
     ///   which is the leader as long as it runs;
     /// - sockets of a process whose leader has exited, before Linux 6.9;
-    /// - what no process has a number for: descriptors in flight over a Unix socket, connections whose descriptor is
-    ///   closed and which the kernel is still ending, and devices or tunnels that the kernel itself keeps.
+    /// - what no process has a descriptor of: descriptors in flight over a Unix socket, connections whose descriptor is
+    ///   closed and which the kernel is still closing, and devices or tunnels that the kernel itself keeps.
     ///
     /// # Errors
     ///
@@ -134,18 +134,18 @@ impl NetNs {
     }
 }
 
-/// What a search is for.
+/// What a search looks for, and collects.
 pub(super) trait Collect {
-    /// Whether a namespace is looked for, given as links in `/proc` show it: `net:[4026531840]`.
+    /// Whether the search looks for a namespace, given as links in `/proc` show it: `net:[4026531840]`.
     fn wants(&self, namespace: &str) -> bool;
 
-    /// A holder of such a namespace was found, which can be opened from there.
+    /// Records a holder of such a namespace. `open` opens the namespace by that holder.
     fn found(&mut self, namespace: &str, holder: Holder, open: impl FnOnce() -> Result<NetNs, Error>);
 
-    /// Something of a process could not be looked at.
+    /// Records that something of a process could not be looked at.
     fn unseen(&mut self, process: u32, error: io::Error);
 
-    /// Whether a descriptor of this process belongs to the search.
+    /// Whether a descriptor of this process belongs to the search itself, and is no holder.
     fn is_own(&self, fd: u32) -> bool;
 }
 
@@ -174,12 +174,12 @@ impl Collect for HoldersOf<'_> {
 
 /// Looks at every process in `/proc`.
 pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
-    // As `/proc` numbers it, which is not as `getpid` does where `/proc` is that of another pid namespace.
+    // The number in `/proc`, which differs from `getpid` where `/proc` is that of another pid namespace.
     let me = sys::number_in_proc()?;
     let directories =
         canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
     let mut search = Search { collect, me, mount_namespaces: BTreeSet::new(), directories };
-    // This one first: a mount that it sees too is shown as it sees it.
+    // This process comes first, so that a mount that it sees too is shown with this process's path.
     search.process(me);
     for process in sys::numbered_entries(Path::new("/proc"))? {
         if process != me {
@@ -191,22 +191,22 @@ pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
 
 struct Search<'c, C> {
     collect: &'c mut C,
-    /// This process.
+    /// The number of this process in `/proc`.
     me: u32,
-    /// Those whose mounts have been looked at.
+    /// The mount namespaces whose mounts have been read.
     mount_namespaces: BTreeSet<PathBuf>,
-    /// The directories of names: as mount tables show them, and as `ip netns` does.
+    /// The directories of names: the path in mount tables, and the path that `ip netns` uses.
     directories: Vec<(PathBuf, PathBuf)>,
 }
 
 impl<C: Collect> Search<'_, C> {
-    /// A process that is gone has nothing to show.
+    /// Looks at one process. One that is gone is skipped.
     fn process(&mut self, process: u32) {
         let directory = PathBuf::from(format!("/proc/{process}"));
         let threads = sys::threads_of(&directory);
         let threads = self.seen(process, threads).unwrap_or_default();
         if let Some((thread, directory)) = living_thread(process, &directory, &threads) {
-            // Descriptors first: what the search itself opens is not among them then.
+            // Descriptors come first, so that those which the search itself opens are not among them.
             self.descriptors(process, thread, &directory);
             self.mounts(process, &directory);
         }
@@ -238,7 +238,7 @@ impl<C: Collect> Search<'_, C> {
     }
 
     fn descriptors(&mut self, process: u32, thread: u32, directory: &Path) {
-        // Only then does `pidfd_open` mean the same process by the same number.
+        // Otherwise the numbers in `/proc` are not the ids that `pidfd_open` takes.
         let can_ask = self.me == sys::process_id().as_raw().unsigned_abs();
         let mut pidfd = None;
         let descriptors = sys::numbered_entries(&directory.join("fd"));
@@ -252,7 +252,7 @@ impl<C: Collect> Search<'_, C> {
                     self.collect.found(target, Holder::Descriptor { process, fd }, || NetNs::from_path(&file));
                 }
             } else if can_ask && target.starts_with("socket:[") {
-                // One for all of them, and none for a process without sockets.
+                // One descriptor serves all sockets of the process, and a process without sockets needs none.
                 let pidfd = pidfd.get_or_insert_with(|| pidfd_of(process, thread));
                 let socket = pidfd.as_ref().ok().and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd).ok());
                 let Some(Ok(ns)) = socket.map(NetNs::of_socket) else { continue };
@@ -264,7 +264,7 @@ impl<C: Collect> Search<'_, C> {
         }
     }
 
-    /// Once for each mount namespace.
+    /// Reads the mounts of a process, once for each mount namespace.
     fn mounts(&mut self, process: u32, directory: &Path) {
         let Ok(namespace) = fs::read_link(directory.join("ns/mnt")) else { return };
         if !self.mount_namespaces.insert(namespace) {

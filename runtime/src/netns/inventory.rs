@@ -1,7 +1,6 @@
 //! Every network namespace of the host that can be seen, with or without a name.
 //!
-//! It is the search for holders turned round: threads, descriptors, sockets and mounts, each of which leads to a
-//! namespace.
+//! It uses the search for holders, for all namespaces at once: each thread, descriptor, socket and mount leads to one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,9 +16,9 @@ use crate::sys;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// In the order of their ids.
+    /// The namespaces, in the order of their ids.
     pub namespaces: Vec<Found>,
-    /// What could not be looked at: there may be more namespaces behind it.
+    /// What could not be looked at, and may hold more namespaces.
     pub unseen: Vec<Unseen>,
 }
 
@@ -29,7 +28,7 @@ pub struct Inventory {
 pub struct Found {
     /// The namespace.
     pub netns: NetNs,
-    /// Its number, which is not used again: see [`NetNs::cookie`].
+    /// Its number, which is not reused: see [`NetNs::cookie`].
     pub cookie: Option<u64>,
     /// The paths that it is mounted on, as this process sees them, sorted: names in `/run/netns`, and others.
     pub names: Vec<PathBuf>,
@@ -45,7 +44,7 @@ pub struct Found {
 pub struct Unseen {
     /// The id of the process, as `/proc` has it.
     pub process: u32,
-    /// Why.
+    /// Why it could not be looked at.
     pub error: Error,
 }
 
@@ -122,17 +121,18 @@ impl Found {
     }
 }
 
-/// What a search for all of them finds.
+/// What a search for all namespaces has found.
 #[derive(Default)]
 struct All {
     found: BTreeMap<NetNsId, (NetNs, BTreeSet<Holder>)>,
     /// The descriptors in `found`.
     own: BTreeSet<u32>,
-    /// By what links in `/proc` show. An inode number is a namespace's own while it is held, as those in `found` are.
+    /// The ids by the text of links in `/proc`. The namespaces in `found` are held, so their inode numbers are not
+    /// reused.
     by_link: BTreeMap<String, NetNsId>,
     /// The first error of each process.
     unseen: BTreeMap<u32, Error>,
-    /// That there are no more descriptors: what follows cannot be opened either.
+    /// The error after which no descriptors are left: no further namespace can be opened.
     limit: Option<Error>,
 }
 
@@ -148,7 +148,7 @@ impl Collect for All {
             return;
         }
         match open() {
-            // It has moved on meanwhile: what is held now is another one, and met there if it stays.
+            // The holder has moved to another namespace meanwhile, which the search finds by its other holders.
             Ok(netns) if netns.to_string() != namespace => {}
             Ok(netns) => {
                 self.by_link.insert(namespace.to_owned(), netns.id());
@@ -183,7 +183,7 @@ impl Collect for All {
             .or_insert_with(|| Error::of_proc(operation(), error).explain_looking_at_process(Some(process)));
     }
 
-    /// A number that was listed, and was that of the listing itself, may be one of these by now.
+    /// A number that the listing's own descriptor had may be that of a descriptor in `found` by now.
     fn is_own(&self, fd: u32) -> bool {
         self.own.contains(&fd)
     }

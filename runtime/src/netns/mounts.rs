@@ -1,15 +1,15 @@
 //! The surroundings of a view: a mount namespace of its own, and for the view of a process other namespaces too.
 //!
-//! **Promised:** what a view shows in place of home's files is there when a body begins, or the body does not run; and
-//! no mount of a view shows at home, at no time.
+//! **Promised:** the files that a view shows in place of home's are mounted when a body begins, or the body does not
+//! run; and no mount of a view ever shows at home.
 //!
-//! **Why a cached mount namespace:** to make one copies every mount of home, and takes most of a millisecond. To enter
-//! one takes microseconds, and any number of threads may be in it. A descriptor keeps it; the last one to go takes the
-//! mounts with it, also where the process is killed.
+//! **Why a cached mount namespace:** making one copies every mount of home, which takes most of a millisecond. Entering
+//! one takes microseconds, and any number of threads may be in it. A descriptor keeps it alive. The kernel removes the
+//! mounts with the last user of the namespace, also where the process is killed.
 //!
-//! **Why it is looked at before each use:** a file that is mounted over another one goes with that other one. Programs
-//! replace `/etc/resolv.conf` by renaming a new file to it, which takes the mount off in every mount namespace: from
-//! then on the view would show home's file. A `stat(2)` of each such path tells.
+//! **Why it is checked before each use:** a file that is mounted over another one is unmounted when that other one is
+//! removed. Programs replace `/etc/resolv.conf` by renaming a new file to it, which removes the mount in every mount
+//! namespace: from then on the view would show home's file. A `stat(2)` of each such path tells.
 //!
 //! **What breaks otherwise:** look-ups for one tenant go to the name server of another, or of the machine.
 
@@ -38,7 +38,7 @@ pub(crate) use recipe::Recipe;
 
 /// What a view has besides its network namespace. Clones of the view share it.
 pub(crate) struct Surroundings {
-    /// `None` where the mounts are another process's, and are what they are.
+    /// `None` where the mounts are those of another process, which are not made anew.
     recipe: Option<Recipe>,
     current: Mutex<Arc<Mounts>>,
 }
@@ -72,7 +72,7 @@ impl Surroundings {
     }
 }
 
-/// A mount namespace with what it must show, and other namespaces that go with it.
+/// A mount namespace, the files that it must show, and the namespaces of other kinds that are entered with it.
 pub(crate) struct Mounts {
     namespace: OwnedFd,
     /// Device and inode of the namespace.
@@ -86,8 +86,8 @@ pub(crate) struct Mounts {
 }
 
 impl Mounts {
-    /// Moves the calling thread there, which has root and working directory to itself. It is at the root then. On an
-    /// error of the first step nothing has changed.
+    /// Moves the calling thread there, which must have root and working directory of its own. Its working directory is
+    /// then the root. If the first step fails, nothing has changed.
     pub(crate) fn enter(&self, netns: &NetNs) -> Result<(), Entry> {
         let failed = |what: &str, errno| Error::from_errno(format!("enter the view of {netns}: {what}"), errno);
         sys::setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| {
@@ -110,33 +110,33 @@ impl Mounts {
         Ok(())
     }
 
-    /// On a thread that is there: whether everything is in its place.
+    /// Whether every file is mounted. To be called on a thread in these mounts.
     pub(crate) fn are_in_place(&self) -> bool {
         self.expected.iter().all(Expected::is_met)
     }
 
-    /// Whether the calling thread is there, as far as it can tell: not where it sees no `/proc` that it is in, as in
-    /// the view of a process that has a pid namespace of its own.
+    /// Whether the calling thread is in these mounts. `false` too where it sees no `/proc` that shows it, as in the
+    /// view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
         let file = sys::ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());
         sys::identity_of(&file) == Ok(self.identity)
     }
 
-    /// Whether the descriptor's number is this mount namespace's on the calling thread too.
+    /// Whether the number of the descriptor is this mount namespace in the calling thread's table too.
     pub(crate) fn is_of_this_table(&self) -> bool {
         sys::identity(&self.namespace) == Ok(self.identity)
     }
 }
 
-/// Why a thread is not in a view.
+/// A failure to enter a view.
 pub(crate) struct Entry {
     pub(crate) error: Error,
-    /// Whether it is not at home either.
+    /// Whether the thread has left home.
     pub(crate) has_moved: bool,
 }
 
-/// `EPERM` from entering a mount namespace, which takes two capabilities, and one of them in two places.
+/// Explains `EPERM` from entering a mount namespace. It takes two capabilities, one of them in two user namespaces.
 pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
     (kind == ErrorKind::PermissionDenied).then(|| {
         let missing: Vec<_> =
@@ -163,7 +163,7 @@ struct Expected {
     found: Option<Found>,
 }
 
-/// A file, by device and inode; and of a directory, the time of its last change.
+/// A file, identified by device and inode; a directory also by the time of its last change.
 #[derive(PartialEq, Eq)]
 struct Found {
     device: u64,
@@ -172,14 +172,14 @@ struct Found {
 }
 
 impl Expected {
-    /// What is there now. A directory is expected not to change.
+    /// Expects what is there now. A directory is expected not to change.
     fn now(path: impl Into<PathBuf>) -> Expected {
         let path = path.into();
         let found = Found::at(&path);
         Expected { path, found }
     }
 
-    /// What a descriptor is on.
+    /// Expects the file of a descriptor.
     fn file(path: impl Into<PathBuf>, file: &OwnedFd) -> nix::Result<Expected> {
         let (device, inode) = sys::identity(file)?;
         Ok(Expected { path: path.into(), found: Some(Found { device, inode, changed: None }) })

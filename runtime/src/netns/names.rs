@@ -184,7 +184,7 @@ impl Names {
         self.directory.join(name)
     }
 
-    /// Makes the directory, and a shared mount of it, where that is not done yet; under the lock that iproute2 takes
+    /// Makes the directory, and a shared mount of it, where that is not done yet. It holds the lock that iproute2 takes
     /// for the same purpose.
     fn ready_directory(&self) -> Result<OwnedFd, Errno> {
         match DirBuilder::new().mode(0o755).create(&self.directory) {
@@ -251,7 +251,7 @@ pub(super) fn check_path<O: Into<String>>(path: &Path, operation: impl FnOnce() 
     Ok(())
 }
 
-/// The directories that `ip netns` may use, of which each exists, and none is the other.
+/// The existing directories that `ip netns` may use, without duplicates.
 fn existing_directories() -> Vec<Names> {
     let mut found: Vec<(PathBuf, Names)> = Vec::new();
     for (canonical, names) in canonical_directories() {
@@ -262,7 +262,7 @@ fn existing_directories() -> Vec<Names> {
     found.into_iter().map(|(_, names)| names).collect()
 }
 
-/// Those that exist, each with the path that mount tables show.
+/// The directories that exist, each with the path that mount tables show.
 pub(super) fn canonical_directories() -> impl Iterator<Item = (PathBuf, Names)> {
     DIRECTORIES.iter().filter_map(|directory| Some((fs::canonicalize(directory).ok()?, Names::at(*directory))))
 }
@@ -272,7 +272,7 @@ fn directory_for(name: &str) -> Result<Names, Error> {
     let mut existing = existing_directories().into_iter();
     let first = existing.next().unwrap_or_else(|| Names::at(DIRECTORIES[0]));
     check_name(name, "create")?;
-    // In the first one it is the file system that refuses it.
+    // In the first directory the file system refuses a name that exists.
     match existing.find(|names| names.path_of(name).symlink_metadata().is_ok()) {
         None => Ok(first),
         Some(other) => {
@@ -283,7 +283,7 @@ fn directory_for(name: &str) -> Result<Names, Error> {
     }
 }
 
-/// What is done in the first of the directories that has the name.
+/// Calls `act` for the first of the directories that has the name.
 fn in_directory_of<T>(mut act: impl FnMut(&Names) -> Result<T, Error>) -> Result<T, Error> {
     let mut missing = None;
     for directory in DIRECTORIES {
@@ -456,7 +456,7 @@ fn unmount_from_renamed(file: &OwnedFd, netns: &NetNs) {
     }
 }
 
-/// What is mounted on an entry of a directory, topmost.
+/// The topmost mount on an entry of a directory.
 enum Mounted {
     Namespace,
     Other,
@@ -474,7 +474,7 @@ fn mounted_on(directory: &OwnedFd, name: &str) -> Mounted {
     }
 }
 
-/// Adds that descriptors cannot be reached by path, where that is why something was not found.
+/// Adds to a `NotFound` error that descriptors cannot be reached by path, where that is the cause.
 fn explain_descriptor_files(error: Error) -> Error {
     error.explain(|kind| {
         (kind == ErrorKind::NotFound && !sys::has_descriptor_files())

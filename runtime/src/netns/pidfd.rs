@@ -92,13 +92,13 @@ fn has_exited(operation: &dyn Fn() -> String) -> Error {
     Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(HAS_EXITED.into()))
 }
 
-/// The number of a descriptor's process, which has exited where there is none. An error is this process's own: it may
-/// have no descriptor left for the file that tells.
+/// The number of a descriptor's process in `/proc`. `None` where that process has exited. An error says nothing about
+/// it: this process may have no descriptor left to read the file.
 fn number_of(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Option<u32>, Error> {
     sys::number_of_pidfd(pidfd).map_err(|error| explain_thread_self(Error::of_proc(operation(), error)))
 }
 
-/// The namespace of what is known to be a process descriptor.
+/// The namespace of the process of a descriptor. `pidfd` must be a process descriptor.
 pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<NetNs, Error> {
     let failed = |errno, process| Error::from_errno(operation(), errno).explain_looking_at_process(process);
     let other_threads = !sys::is_pidfd_of_thread(pidfd);
@@ -125,26 +125,26 @@ pub(super) fn of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) ->
     NetNs::checked(task_of_pidfd(pidfd, operation)?.open(Kind::Net, operation)?, operation)
 }
 
-/// The directory of a process in `/proc`, or of a thread of any.
+/// The directory in `/proc` of a process or thread.
 fn task_of(id: u32) -> PathBuf {
     format!("/proc/{id}").into()
 }
 
-/// What a task is about, given its directory in `/proc`. `None` where it is gone.
+/// The state of a task, given its directory in `/proc`. `None` where it is gone.
 fn state_of(task: &Path, operation: &dyn Fn() -> String) -> Result<Option<TaskState>, Error> {
     sys::state_of_task(task).map_err(|error| Error::of_proc(operation(), error))
 }
 
-/// A process's directory in `/proc`. It stays that process's when the id is used again.
+/// A descriptor of a process's directory in `/proc`. It stays that process's if the id is reused.
 fn open_process(process: u32) -> nix::Result<OwnedFd> {
     sys::open_directory(&task_of(process))
 }
 
-/// A process's directory in `/proc`, or a thread's, by descriptor.
+/// The directory in `/proc` of a process or thread, by descriptor.
 pub(super) struct Task {
     directory: OwnedFd,
     process: u32,
-    /// Whether another thread of the process will do where this one has exited.
+    /// Whether to use another thread of the process where this one has exited.
     other_threads: bool,
 }
 
@@ -153,7 +153,7 @@ pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Ta
     match sys::pidfd_of_process(pid) {
         Ok(pidfd) => task_of_pidfd(pidfd.as_fd(), operation),
         Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
-        // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not to be had here.
+        // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not available here.
         Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
             if Numbering::of_proc().is_ok_and(|numbering| !numbering.is_of_ids()) {
                 return Err(Error::new(ErrorKind::Unsupported, operation(), FOREIGN_PROC));
@@ -168,15 +168,14 @@ pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Ta
     }
 }
 
-/// The directory of what is known to be the process, or thread, of a descriptor.
+/// The directory of the process, or thread, of a descriptor. `pidfd` must be a process descriptor.
 pub(super) fn task_of_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Task, Error> {
     let Some(process) = number_of(pidfd, operation)? else { return Err(has_exited(operation)) };
     let directory = open_process(process).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ESRCH => has_exited(operation),
         errno => Error::from_errno(operation(), errno).explain_looking_at_process(Some(process)),
     })?;
-    // The id was the process's own when the directory was opened, if it still is now: it has not been reaped in
-    // between.
+    // If the number is still the same, the process has not been reaped, so the directory that was opened is its own.
     if number_of(pidfd, operation)? != Some(process) {
         return Err(has_exited(operation));
     }
@@ -192,7 +191,7 @@ impl Task {
         let has_gone = |errno, task: &Path| -> Result<bool, Error> {
             match errno {
                 Errno::ENOENT | Errno::ESRCH => Ok(true),
-                // As above; and where it was reaped meanwhile, it has no state.
+                // A task that is exiting is closed to all but the initial user namespace. A reaped one has no state.
                 Errno::EACCES | Errno::EPERM => {
                     Ok(state_of(task, operation)?.is_none_or(|state| state == TaskState::Exiting))
                 }

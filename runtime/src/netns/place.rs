@@ -1,4 +1,4 @@
-//! The place where a body runs: a network namespace, and what it sees of the rest of the system there.
+//! The place where a body runs: a network namespace, and for a view also mounts and namespaces of other kinds.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -14,18 +14,18 @@ use super::mounts::Surroundings;
 use crate::error::{Error, ErrorKind};
 use crate::sys;
 
-/// Where a call runs its body. Made from what was given for a namespace.
+/// Where a call runs its body. It is made from the namespace or view that the user gave.
 #[derive(Clone)]
 pub struct Place {
     net: NetNs,
-    /// Of a view.
+    /// What a view has besides its network namespace.
     surroundings: Option<Arc<Surroundings>>,
     /// The caller's working directory, which a body in a view begins in.
     directory: Option<CString>,
 }
 
 impl Place {
-    /// Of a view.
+    /// The place of a view.
     pub(crate) fn with_surroundings(net: NetNs, surroundings: Arc<Surroundings>) -> Place {
         Place { net, surroundings: Some(surroundings), directory: None }
     }
@@ -40,14 +40,14 @@ impl Place {
         self.surroundings.is_some()
     }
 
-    /// On the caller's thread, when the call begins.
+    /// Notes the caller's working directory. To be called on the caller's thread when the call begins.
     pub(crate) fn prepare(&mut self) {
         if self.needs_own_files() {
             self.directory = sys::files::working_directory();
         }
     }
 
-    /// The way in.
+    /// The target that a thread enters.
     pub(crate) fn as_target(&self) -> Target<'_> {
         let surroundings = self.surroundings.as_deref().map(|surroundings| (surroundings, self.directory.as_deref()));
         Target { surroundings, ..self.net.as_target() }
@@ -74,27 +74,26 @@ impl fmt::Display for Place {
     }
 }
 
-/// The way into a namespace: its descriptor, found beforehand.
+/// What a thread enters: a namespace by its descriptor, which the caller has read from the handle.
 ///
-/// The thread that goes in need not touch the handle, whose count of users is written on the caller's processor at
-/// every call.
+/// The entering thread need not read the handle, whose reference count the caller's processor writes at every call.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'n> {
     pub(super) fd: BorrowedFd<'n>,
     pub(super) ns: &'n NetNs,
-    /// Of a view, with the working directory to begin in.
+    /// What a view has besides, and the working directory to begin in.
     pub(super) surroundings: Option<(&'n Surroundings, Option<&'n CStr>)>,
 }
 
 impl<'n> Target<'n> {
-    /// Moves the calling thread into the network namespace. The one way, for pinned threads and for [`NetNs::join`].
+    /// Moves the calling thread into the network namespace. Pinned threads and [`NetNs::join`] both enter by it.
     pub(crate) fn setns(self) -> Result<(), Error> {
         let Target { fd, ns, .. } = self;
         sys::setns(fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno(format!("enter {ns} (setns)"), errno).explain_entering(fd))
     }
 
-    /// Moves the calling thread, which no lease takes home, into these mounts of the view.
+    /// Moves the calling thread into the namespace and these mounts of the view. No lease takes the thread home.
     #[cfg(feature = "tokio")]
     pub(crate) fn enter_for_good(self, mounts: &Mounts) -> Result<(), Error> {
         let operation = || format!("enter the view of {}: stop sharing root and working directory", self.ns);
@@ -104,7 +103,7 @@ impl<'n> Target<'n> {
         self.setns()
     }
 
-    /// Its two parts, if it is of a network namespace and not of a view.
+    /// The descriptor and the namespace, if the target is not a view.
     pub(crate) fn of_network(self) -> Option<(BorrowedFd<'n>, &'n NetNs)> {
         self.surroundings.is_none().then_some((self.fd, self.ns))
     }
@@ -114,7 +113,7 @@ impl<'n> Target<'n> {
         Target { fd, ns, surroundings: None }
     }
 
-    /// What there is besides, for a thread that has root, working directory and umask to itself.
+    /// What a view has besides, for a thread that has root, working directory and umask of its own.
     pub(crate) fn surroundings(self) -> Option<(&'n Surroundings, Option<&'n CStr>)> {
         self.surroundings
     }

@@ -1,13 +1,13 @@
 //! Names that come and go.
 //!
-//! **Promised:** from the list that [`NetNs::watch`] returns, the events lead to what there is, one after another:
-//! nothing is missed between the list and the watch, and a name is reported when its namespace can be opened, not when
+//! **Promised:** the events, applied in order to the list that [`NetNs::watch`] returns, give the names that exist: no
+//! change between the list and the watch is missed, and a name is reported when its namespace can be opened, not when
 //! its empty file appears.
 //!
-//! **How:** the kernel tells a reader of `mountinfo` of each change of the mount table. The names are then listed anew
-//! and compared. A change cannot be lost that way, however many there are: the file remembers that there was one. A
-//! name that is a link to a namespace makes no mount, so the directories are watched too (`inotify(7)`). That is a
-//! reason to look and no more: it tells of a file that is empty until the mount.
+//! **How:** a poll of `mountinfo` reports each change of the mount table. The names are then listed again and compared
+//! with the previous list. However many changes there are, none is lost: the file records that there was one. A name
+//! that is a link to a namespace makes no mount, so the directories are watched too (`inotify(7)`). An event of
+//! `inotify` only causes a new list: the file of a name exists, and is empty, before the mount.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::names::DIRECTORIES;
 use crate::sys::changes::Changes;
 
-/// What has become of a name.
+/// A change of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchEvent {
@@ -68,7 +68,7 @@ pub enum WatchEvent {
 /// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
 /// `futures::StreamExt`, say which `next` is meant: `StreamExt::next(&mut watch)`.
 #[derive(Debug)]
-#[must_use = "a watch tells of changes when it is asked"]
+#[must_use = "a watch reports changes only when it is polled"]
 pub struct Watch {
     pub(crate) changes: Changes,
     known: BTreeMap<String, Identity>,
@@ -78,7 +78,7 @@ pub struct Watch {
     pub(crate) registration: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
 }
 
-/// What a namespace is known by while nothing holds it: the inode number alone may be used again.
+/// The identity of a namespace that nothing may hold: the inode number alone may be reused.
 type Identity = (NetNsId, Option<u64>);
 
 impl NetNs {
@@ -160,7 +160,7 @@ impl Watch {
         self.next_until(Instant::now().checked_add(timeout))
     }
 
-    /// `None` as a deadline: for ever.
+    /// Without a deadline it waits for ever.
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<WatchEvent>, Error> {
         loop {
             if let Some(event) = self.look()? {
@@ -175,8 +175,9 @@ impl Watch {
     /// The next change, without waiting for it.
     pub(crate) fn look(&mut self) -> Result<Option<WatchEvent>, Error> {
         if self.pending.is_empty() {
-            // The kernel reports a change once, and the caller may have seen that by waiting for the descriptor: so
-            // look in any case, and only then wait. The next wait reports a change that comes during the look.
+            // The kernel reports a change once, and the caller may have consumed that report by waiting for the
+            // descriptor. So the names are compared in any case, and the reports consumed before: the next wait
+            // reports a change that comes during the comparison.
             self.changes.watch_entries(&DIRECTORIES).map_err(failed)?;
             self.changes.take_reports().map_err(failed)?;
             self.wait(Some(Instant::now()))?;
@@ -192,7 +193,7 @@ impl Watch {
             .map_err(|errno| Error::from_errno("wait for changes of the names of network namespaces (poll)", errno))
     }
 
-    /// Looks at the names again, and notes what is different.
+    /// Lists the names again, and queues an event for each difference.
     fn compare(&mut self) -> Result<(), Error> {
         let now: BTreeMap<String, NetNs> = open_all()?.into_iter().collect();
         let gone: Vec<String> = self

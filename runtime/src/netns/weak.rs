@@ -1,4 +1,4 @@
-//! A namespace that is remembered, and not kept alive.
+//! Weak handles, which do not keep their namespace alive.
 //!
 //! **Promised:** a [`WeakNetNs`] leads to the namespace that it was made of, or to none.
 //!
@@ -55,8 +55,8 @@ pub struct WeakNetNs {
     made_in: u64,
 }
 
-/// What tells one start of the machine from another. Namespaces are numbered from the start, so their numbers alone
-/// do not.
+/// Identifies one start of the machine. Each start numbers its namespaces from the beginning, so the numbers alone do
+/// not.
 type BootId = [u8; 16];
 
 impl NetNs {
@@ -144,7 +144,7 @@ impl WeakNetNs {
         WeakNetNs { handle, boot, made_in: u64::from_ne_bytes(made_in) }
     }
 
-    /// What it is the handle of. Who made it is not part of that.
+    /// The identity of the namespace, which does not include the maker's user namespace.
     fn namespace(&self) -> ([u8; 16], BootId) {
         (self.handle, self.boot)
     }

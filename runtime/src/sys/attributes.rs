@@ -1,5 +1,5 @@
-//! What a thread has for itself alone, and a thread that it starts inherits: read and set. Every block here hands the
-//! kernel numbers, or a pointer to a local that outlives the call.
+//! The attributes that each thread has of its own and that the threads it starts inherit: functions that read and set
+//! them. Every `unsafe` block here passes the kernel numbers, or a pointer to a local that outlives the call.
 
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -9,8 +9,8 @@ use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
 
 use super::Tid;
 
-/// The calling thread blocks exactly these signals: bit 0 stands for signal 1. Those that the C library keeps for
-/// itself stay as they are.
+/// Makes the calling thread block exactly these signals: bit 0 stands for signal 1. Those that the C library reserves
+/// stay as they are.
 pub(crate) fn set_signal_mask(blocked: u64) -> nix::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: it empties a set of ours.
@@ -70,8 +70,8 @@ impl Scheduling {
         self.policy != DEADLINE || self.flags & RESET_ON_FORK != 0
     }
 
-    /// What a thread has that is started by one with these attributes (`sched(7)`, the reset-on-fork flag). Without
-    /// that flag, one with a deadline cannot start any; an ordinary thread stands for it.
+    /// The attributes of a thread that a thread with these attributes starts (`sched(7)`, the reset-on-fork flag).
+    /// A deadline thread without that flag can start none; the attributes of an ordinary thread are returned for it.
     pub(crate) fn inherited(self) -> Scheduling {
         let resets = self.flags & RESET_ON_FORK != 0;
         let real_time = matches!(self.policy, FIFO | ROUND_ROBIN);
@@ -136,7 +136,7 @@ pub(crate) fn io_priority_of(thread: Tid) -> nix::Result<c_long> {
     Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_get, ONE_THREAD, thread.as_raw()) })
 }
 
-/// Sets the calling thread's.
+/// Sets the calling thread's I/O priority.
 pub(crate) fn set_io_priority(priority: c_long) -> nix::Result<()> {
     // SAFETY: ioprio_set takes three numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, ONE_THREAD, 0, priority) }).map(drop)
@@ -170,7 +170,7 @@ fn prctl(option: c_int, arguments: [c_ulong; 4]) -> nix::Result<c_int> {
     Errno::result(unsafe { libc::prctl(option, a, b, c, d) })
 }
 
-/// What happens to the calling thread when memory of it is found broken (`PR_MCE_KILL(2const)`).
+/// When the calling thread is killed for a memory error (`PR_MCE_KILL(2const)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineCheck {
     Default,
@@ -200,21 +200,21 @@ const PR_SET_SPECULATION_CTRL: c_int = 53;
 const PR_SPEC_ENABLE: c_ulong = 1 << 1;
 const PR_SPEC_DISABLE: c_ulong = 1 << 2;
 
-/// A speculation of the processor that a thread can do without (`PR_SET_SPECULATION_CTRL(2const)`).
+/// A speculation feature of the processor that a thread can disable for itself (`PR_SET_SPECULATION_CTRL(2const)`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Speculation {
     StoreBypass = 0,
     IndirectBranch = 1,
 }
 
-/// Allows the calling thread a speculation, or takes it away.
+/// Enables or disables a speculation feature for the calling thread.
 pub(crate) fn allow_speculation(what: Speculation, allowed: bool) -> nix::Result<()> {
     let how = if allowed { PR_SPEC_ENABLE } else { PR_SPEC_DISABLE };
     prctl(PR_SET_SPECULATION_CTRL, [what as c_ulong, how, 0, 0]).map(drop)
 }
 
-/// The core scheduling cookie of a thread, 0 for none (`PR_SCHED_CORE(2const)`). An error where the kernel has no such
-/// thing.
+/// The core scheduling cookie of a thread, 0 for none (`PR_SCHED_CORE(2const)`). An error where the kernel has no core
+/// scheduling.
 pub(crate) fn core_cookie_of(thread: Tid) -> nix::Result<u64> {
     let mut cookie: u64 = 0;
     // SAFETY: the kernel writes one number, of 8 bytes.
@@ -239,7 +239,7 @@ pub(crate) fn set_ambient(capability: u8, raised: bool) -> nix::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, [c_ulong::from(how.unsigned_abs()), capability.into(), 0, 0]).map(drop)
 }
 
-/// Sets the calling thread's ids for file access (`setfsuid(2)`), which tell no failure: read them again.
+/// Sets the calling thread's ids for file access (`setfsuid(2)`). The calls report no failure: read the ids again.
 pub(crate) fn set_filesystem_ids(user: u32, group: u32) {
     // SAFETY: it takes a number.
     unsafe { libc::setfsuid(user) };
@@ -263,7 +263,7 @@ pub(crate) fn reset_floating_point() {
     unsafe { fesetenv(DEFAULT) };
 }
 
-/// As above; here it stays as it is.
+/// Does nothing on other targets: the environment stays as it is.
 #[cfg(not(all(
     any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"),
     any(target_env = "gnu", target_env = "musl")

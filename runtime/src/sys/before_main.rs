@@ -174,8 +174,8 @@ pub(crate) fn try_user_namespace() -> Result<(), Refusal> {
 /// Calls `run` in a child process, and returns the last word that it reported, or 0. The kernel may have killed the
 /// child.
 ///
-/// The child is of no concern to the program: it sends no `SIGCHLD`, and a `wait` for any child does not return it.
-/// Some other thread may have held a lock at this moment, so that `run` must not allocate or lock.
+/// The program does not notice the child: it sends no `SIGCHLD`, and a `wait` for any child does not return it. Another
+/// thread may hold a lock at the moment of the fork, so `run` must not allocate or lock.
 pub(crate) fn in_child(run: impl FnOnce(&dyn Fn(u32))) -> nix::Result<u32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -322,7 +322,7 @@ fn rebuild_run() -> nix::Result<()> {
     made.map(drop)
 }
 
-/// Makes an entry of the old `/run` visible in the new one: a symbolic link as a new link, anything else by a bind
+/// Makes an entry of the old `/run` visible in the new one: a symbolic link by a new link, any other file by a bind
 /// mount.
 fn show_again(old: &Descriptor, name: &CStr) -> nix::Result<()> {
     let mut place = Text::new();

@@ -1,8 +1,8 @@
-//! Waits for changes of the mount table and of directories, by one descriptor: `epoll(7)` of a `mountinfo` file
-//! (`proc_pid_mountinfo(5)`) and an `inotify(7)` instance.
+//! Waits for changes of the mount table and of directories on one descriptor: an `epoll(7)` of a `mountinfo` file
+//! (`proc_pid_mountinfo(5)`) and of an `inotify(7)` instance.
 //!
-//! A poll of `mountinfo` reports a change once. So any poll of this descriptor takes the change away: the reader looks
-//! at what there is after each poll, and before the first wait.
+//! A poll of `mountinfo` reports a change once, so any poll of this descriptor consumes the report. The reader
+//! therefore lists the names again after each poll, and before the first wait.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +26,7 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Of a `mountinfo` file, and of no directory yet.
+    /// Watches a `mountinfo` file, and no directory yet.
     pub(crate) fn of_mounts(mount_table: File) -> nix::Result<Changes> {
         let any = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let entries = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
@@ -35,13 +35,13 @@ impl Changes {
         Ok(Changes { any, mount_table, entries, watched: Vec::new() })
     }
 
-    /// Has an exceptional condition after a change of the mount table.
+    /// The descriptor that has an exceptional condition (`POLLPRI`) after a change of the mount table.
     pub(crate) fn mount_table(&self) -> BorrowedFd<'_> {
         self.mount_table.as_fd()
     }
 
-    /// Takes note of the directories that these paths lead to now, in place of the ones before. A path may lead to
-    /// none: what is mounted there later is told by the mount table.
+    /// Watches the directories that these paths lead to now, in place of the previous ones. A path may lead to none:
+    /// the mount table reports what is mounted there later.
     pub(crate) fn watch_entries(&mut self, directories: &[&str]) -> nix::Result<()> {
         let changes = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -59,7 +59,7 @@ impl Changes {
         }
         for before in &self.watched {
             if !watched.contains(before) {
-                // The kernel has removed that of a directory which is gone.
+                // It fails for a directory that is gone: the kernel has removed that watch.
                 let _ = self.entries.rm_watch(*before);
             }
         }
@@ -67,8 +67,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes away what the directories have reported. To be followed by a look at them. A queue that was full is a
-    /// report too.
+    /// Consumes the reports of the directories. The caller must list the directories afterwards. An overflow of the
+    /// queue is a report too.
     pub(crate) fn take_reports(&self) -> nix::Result<()> {
         loop {
             match restarted(|| self.entries.read_events()) {
@@ -79,12 +79,12 @@ impl Changes {
         }
     }
 
-    /// Waits until something has changed. `false` where the deadline came first; `None` is for ever.
+    /// Waits until something has changed. `false` where the deadline came first; without a deadline it waits for ever.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> nix::Result<bool> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(PollTimeout::NONE, |left| {
-                // Not to wake too early: up to the next millisecond.
+                // Rounded up to the next millisecond, so that the wait does not end before the deadline.
                 let millis = left.as_nanos().div_ceil(1_000_000);
                 PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
             });

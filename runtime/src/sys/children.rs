@@ -1,4 +1,4 @@
-//! Child processes of the calling *thread* (`waitpid(2)`, `__WNOTHREAD`). All of this leaves them to be waited for by
+//! Child processes of the calling *thread* (`waitpid(2)`, `__WNOTHREAD`). No function here reaps them: that is left to
 //! their owner.
 
 use std::fs;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::{Numbering, ProcTask, restarted};
 
-/// The end of a child, which is not consumed. Children of other threads are not seen.
+/// Waits for the end of a child without reaping it. Children of other threads are not seen.
 const END_OF_OWN: WaitPidFlag =
     WaitPidFlag::WEXITED.union(WaitPidFlag::WNOWAIT).union(WaitPidFlag::__WNOTHREAD).union(WaitPidFlag::__WALL);
 
@@ -20,12 +20,12 @@ pub(crate) fn is_running_child(process: u32) -> bool {
 
 /// Returns when a process has ended, or is no child of the calling thread any more.
 pub(crate) fn wait_for_end_of_child(process: u32) {
-    // Any error says that there is no such child.
+    // An error means that there is no such child.
     let _ = end_of(process, END_OF_OWN);
 }
 
-/// The children of the calling thread, such as have ended and were not waited for among them. Empty where the kernel
-/// does not list them (`CONFIG_PROC_CHILDREN`).
+/// The children of the calling thread, including zombies. Empty where the kernel does not list them
+/// (`CONFIG_PROC_CHILDREN`).
 pub(crate) fn of_current_thread() -> Vec<u32> {
     if restarted(|| waitid(Id::All, END_OF_OWN | WaitPidFlag::WNOHANG)).is_err() {
         return Vec::new();

@@ -14,16 +14,16 @@ use super::{Resource, Tid, current_tid, directory_of_thread, identity, identity_
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
-    /// Whether the calling thread had the table when that was last asked. It is not kept before the owner is known.
+    /// Whether the calling thread had the table at the last check. It is not cached before the owner is known.
     static SHARES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The calling thread's table is that of the process.
+/// Records that the calling thread's table is that of the process.
 pub(crate) fn is_that_of_current_thread() {
     OWNER.store(current_tid().as_raw(), Ordering::Relaxed);
 }
 
-/// Whether the calling thread has the table of the process. A thread that has is asked once.
+/// Whether the calling thread has the table of the process. The kernel is asked once for a thread that has it.
 pub(crate) fn is_shared() -> nix::Result<bool> {
     if SHARES.get() {
         return Ok(true);
@@ -43,7 +43,7 @@ pub(crate) fn is_shared_with(thread: Tid) -> nix::Result<bool> {
         let table = directory_of_thread(thread)?.join("fd");
         match identity_of(&table.join(new.as_raw_fd().to_string())) {
             Ok(found) => Ok(found == identity(&new)?),
-            // An error where the table is not to be seen either.
+            // An error where the table cannot be seen either.
             Err(Errno::ENOENT) => identity_of(&table).map(|_| false),
             Err(errno) => Err(errno),
         }

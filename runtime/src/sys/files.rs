@@ -1,5 +1,5 @@
-//! What a thread has to itself after `unshare(2)` with `CLONE_FS`: root, working directory and umask; and the mounts of
-//! the mount namespace that it is in.
+//! What a thread has of its own after `unshare(2)` with `CLONE_FS` (root, working directory and umask), and the mounts
+//! of its mount namespace.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -22,8 +22,8 @@ pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
     restarted(|| fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
 }
 
-/// The directory in `/proc` of a thread of this process, for look-ups. It leads to this very thread, whatever is
-/// mounted on `/proc` later and whatever root the calling thread has then.
+/// The directory in `/proc` of a thread of this process, for look-ups. It leads to this thread even if something else
+/// is mounted on `/proc` later, or the calling thread's root has changed.
 pub(crate) fn open_directory_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
     open_for_lookup(&directory_of_thread(thread)?)
 }
@@ -41,7 +41,7 @@ pub(crate) fn path_of_root_of_task(task: impl AsFd) -> nix::Result<PathBuf> {
 /// The calling thread's working directory, where it can be reached from its root.
 pub(crate) fn working_directory() -> Option<CString> {
     let path = unistd::getcwd().ok()?;
-    // Where it cannot be reached, the kernel puts a word before it.
+    // Where it cannot be reached, the kernel puts `(unreachable)` before it.
     if path.is_absolute() { CString::new(path.into_os_string().into_vec()).ok() } else { None }
 }
 
@@ -73,8 +73,9 @@ pub(crate) fn is_same_place(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((mount_of(one), mount_of(other)), (Ok(one), Ok(other)) if one == other) && identity(one) == identity(other)
 }
 
-/// Takes the calling thread into the mount namespace that it is in already, whose root is then its root, and calls
-/// `act` there. Afterwards it has its earlier root again, which is returned where it is another one (`chroot(2)`).
+/// Moves the calling thread to the root of the mount namespace that it is in already (`setns(2)` sets the root), and
+/// calls `act` there. Afterwards the thread has its earlier root again, which is returned where it is a different one
+/// (`chroot(2)`).
 pub(crate) fn at_root_of_mounts<E: From<nix::Error>>(
     namespace: &OwnedFd,
     act: impl FnOnce() -> Result<(), E>,
@@ -95,14 +96,14 @@ pub(crate) fn mount_namespace() -> nix::Result<OwnedFd> {
     Kind::Mount.open(ProcTask::Me)
 }
 
-/// Has no mount below the calling thread's root show in another mount namespace. What is mounted elsewhere shows here
-/// as before.
+/// Makes every mount below the calling thread's root a slave: what is mounted here does not propagate to other mount
+/// namespaces, and what is mounted there still propagates to here.
 pub(crate) fn make_mounts_slaves() -> nix::Result<()> {
     let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
     restarted(|| mount::mount(Some(""), "/", Some("none"), flags, None::<&str>))
 }
 
-/// Mounts a filesystem that has no device: nothing in it is a device, or runs, or gives privileges.
+/// Mounts a filesystem without a device, with `nosuid`, `nodev` and `noexec`.
 pub(crate) fn mount_virtual(kind: &str, target: &Path, read_only: bool, options: Option<&str>) -> nix::Result<()> {
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     flags.set(MsFlags::MS_RDONLY, read_only);
@@ -114,8 +115,8 @@ pub(crate) fn is_read_only(directory: &Path) -> nix::Result<bool> {
     restarted(|| statvfs::statvfs(directory)).map(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// The mounts on the mount that a directory is the root of, as far as they can be seen: where each is, and a descriptor
-/// of its root. Of several at one place this is the topmost.
+/// The visible mounts on the mount that a directory is the root of: the mount point of each, and a descriptor of its
+/// root. Of several at one mount point this is the topmost.
 pub(crate) fn submounts(root: &OwnedFd) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
     let parent = mount_of(root)?;
     let table = fs::read("/proc/thread-self/mountinfo")?;

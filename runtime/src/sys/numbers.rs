@@ -6,8 +6,8 @@
 //! namespace of its own has other ids than its numbers where the `/proc` of the parent is still mounted. The line
 //! `NSpid` of `proc_pid_status(5)` has the id in each pid namespace, from that of `/proc` to the thread's own.
 //!
-//! **What breaks otherwise:** a file of another thread is read, or none. Then a thread that is at home counts as lost,
-//! and a change of root goes unseen.
+//! **What breaks otherwise:** a file of another thread is read, or none. Then a thread that is at home counts as away
+//! from home, and a change of root is not noticed.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 
 use super::{ProcTask, Tid, threads_of};
 
-/// How numbers in `/proc` and ids belong together.
+/// How numbers in `/proc` are converted to ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbering {
     /// How far the pid namespace of this process is below that of `/proc`.
@@ -25,13 +25,13 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
-    /// That of the `/proc` which the calling thread sees. An error where it does not show this process.
+    /// The numbering of the `/proc` that the calling thread sees. An error where it does not show this process.
     pub(crate) fn of_proc() -> io::Result<Numbering> {
         let depth = ids_in(ProcTask::Me.proc_path())?.len().saturating_sub(1);
         Ok(Numbering { depth })
     }
 
-    /// Whether each number is the id too.
+    /// Whether every number equals the id.
     pub(crate) fn is_of_ids(self) -> bool {
         self.depth == 0
     }
@@ -64,7 +64,7 @@ pub(crate) fn directory_of_thread(thread: Tid) -> nix::Result<PathBuf> {
     Ok(PathBuf::from(format!("/proc/self/task/{number}")))
 }
 
-/// The ids of a thread, given its directory in `/proc`. None on a kernel without pid namespaces.
+/// The ids of a thread, given its directory in `/proc`. Empty on a kernel without pid namespaces.
 fn ids_in(task: &Path) -> io::Result<Vec<u32>> {
     let status = fs::read_to_string(task.join("status"))?;
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();

@@ -2,10 +2,10 @@
 //!
 //! **Promised:** none of them is made on a thread where it would kill the process.
 //!
-//! **Why this mechanism:** a filter cannot be read, and `@system-service` of systemd, for one, kills for what it does
-//! not list. `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child process tries each
-//! call once; it has the filters of the thread that asks, and the kernel ends the child in place of the process. What it
-//! finds is known for threads with as many filters: a thread can only add to those that it has.
+//! **Why this mechanism:** a filter cannot be read, and some filters, such as `@system-service` of systemd, kill for a
+//! call that they do not list. `PR_GET_SECCOMP` tells whether there is a filter at all. Where there is one, a child
+//! process tries each call once. It has the filters of the thread that started it, and the kernel kills the child
+//! instead of the process. The result holds for threads with as many filters: a thread can only add filters.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,7 +58,7 @@ impl Optional {
     }
 }
 
-/// Which of the [`Optional`] system calls a thread can make and live.
+/// The set of [`Optional`] system calls that a thread can make without being killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OptionalCalls(u32);
 
@@ -66,11 +66,12 @@ impl OptionalCalls {
     const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
     const NONE: OptionalCalls = OptionalCalls(0);
 
-    /// For the calling thread. Without a filter it costs one `prctl(2)`; with some, a look at `/proc`. The first time
-    /// that a thread of the process has so many filters, it costs some child processes, one more than there are calls
-    /// that kill.
+    /// The set for the calling thread. Without a filter it costs one `prctl(2)`; with filters it also reads `/proc`. The
+    /// first time that a thread of the process has so many filters, it costs some child processes: one more than there
+    /// are calls that kill.
     ///
-    /// Threads with as many filters are taken to have the same ones; and all of them, where `/proc` does not tell.
+    /// Threads with as many filters are assumed to have the same ones. Where `/proc` does not report the number, all
+    /// threads with a filter are.
     pub(crate) fn of_current_thread() -> OptionalCalls {
         OptionalCalls::find().unwrap_or_else(|found| found)
     }
@@ -86,8 +87,8 @@ impl OptionalCalls {
         }
     }
 
-    /// Child processes inherit the filters, and what was found. Several threads may try at once: no lock is taken, which
-    /// a child process might find locked.
+    /// Child processes inherit the filters and the result. Several threads may try at once: no lock is taken, because a
+    /// child process could find it locked.
     fn under_filter() -> Result<OptionalCalls, OptionalCalls> {
         /// Found for how many filters, and what: see [`OptionalCalls::known`].
         static FOUND: [AtomicU32; 16] = [const { AtomicU32::new(0) }; 16];

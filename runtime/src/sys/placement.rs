@@ -2,9 +2,9 @@
 //!
 //! **Promised:** a thread that [`confine`] has narrowed has its former affinity when [`release`] has returned `true`.
 //!
-//! **Why this mechanism:** the kernel wakes a thread where it ran last, or on another processor that it knows to be
-//! idle. A processor of a virtual machine that has nothing to run it does not know to be idle. An affinity is the one
-//! means by which a program has a thread woken elsewhere.
+//! **Why this mechanism:** the kernel wakes a thread where it ran last, or on another processor that it considers idle.
+//! In a virtual machine it does not know whether a virtual processor that has nothing to run is scheduled. An affinity
+//! is the only means by which a program can have a thread woken elsewhere.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use super::attributes::Scheduling;
 use super::{Optional, OptionalCalls, Tid, readings};
 
-/// A part of the processors.
+/// A set of processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cpus {
     /// This one alone.
@@ -37,8 +37,8 @@ static WHOLE: OnceLock<CpuSet> = OnceLock::new();
 
 /// Whether a thread with the affinity of the calling thread may be confined.
 ///
-/// Only where that is every processor. A smaller one is the user's or that of a cgroup, and the two cannot be told
-/// apart: set again by [`release`], the affinity of a cgroup would outlast a change of the cgroup.
+/// It may only where that affinity has every processor. A smaller one comes from the user or from a cgroup, and the two
+/// cannot be told apart: if [`release`] set the affinity of a cgroup, it would outlast a change of the cgroup.
 pub(crate) fn may_be_confined() -> bool {
     if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity) {
         return false;
@@ -49,13 +49,13 @@ pub(crate) fn may_be_confined() -> bool {
     is_whole && *WHOLE.get_or_init(|| affinity) == affinity
 }
 
-/// Has another thread, which sleeps, wake on some of the processors. Returns whether it will: not where its affinity
-/// has been changed from outside, as by taskset(1), nor for a real-time thread that calls.
+/// Makes another thread, which sleeps, wake on some of the processors. Returns whether it will. It will not where its
+/// affinity was changed from outside, as by `taskset(1)`, or where the calling thread is a real-time thread.
 pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
     let (Some(mut narrowed), Ok(thread)) = (WHOLE.get().copied(), thread.try_into().map(Tid::from_raw)) else {
         return false;
     };
-    // The caller's filter need not be that of the thread.
+    // The calling thread's filter may differ from that of `thread`.
     let calls = OptionalCalls::of_current_thread();
     if !calls.has(Optional::SchedSetaffinity) || is_real_time(calls) || sched_getaffinity(thread).ok() != Some(narrowed)
     {
@@ -71,15 +71,15 @@ pub(crate) fn confine(thread: u32, cpus: Cpus) -> bool {
     is_narrowed.is_ok() && sched_setaffinity(thread, &narrowed).is_ok()
 }
 
-/// Whether the calling thread may have its processor where most threads would wait for it. A thread that is confined
-/// to that processor could wait for as long as other real-time threads keep it busy.
+/// Whether the calling thread runs before all ordinary threads. A thread that is confined to its processor could then
+/// wait for as long as real-time threads keep that processor busy.
 fn is_real_time(calls: OptionalCalls) -> bool {
     calls.has(Optional::SchedGetattr) && Scheduling::of(Tid::from_raw(0)).is_ok_and(Scheduling::is_real_time)
 }
 
 /// Lets the calling thread run on every processor again. Returns whether it may.
 pub(crate) fn release() -> bool {
-    // The kernel takes this for no restriction, now and when processors are added.
+    // The kernel treats this as no restriction, now and when processors are added.
     sched_setaffinity(Tid::from_raw(0), all()).is_ok()
 }
 
@@ -88,7 +88,7 @@ fn all() -> &'static CpuSet {
     ALL.get_or_init(|| {
         let mut all = CpuSet::new();
         for cpu in 0..CpuSet::count() {
-            // It fails beyond the last one alone.
+            // It fails only beyond the last processor.
             let _ = all.set(cpu);
         }
         all

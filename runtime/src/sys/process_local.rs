@@ -1,13 +1,13 @@
 //! A value that belongs to this process: its child processes start without it.
 //!
-//! **Promised:** [`ProcessLocal::get_or_init`] returns what this very process made, however the process came to be: by
-//! `fork(2)`, by a `clone(2)` that no library knows of, at any depth. No lock is taken, so that a lock that another
-//! thread held at the fork does not matter. (A child that shares its parent's memory, as after `vfork(2)`, shares the
-//! value.)
+//! **Promised:** [`ProcessLocal::get_or_init`] returns the value that this process made, whether the process was
+//! started by `fork(2)` or by a `clone(2)` that no library knows of, at any depth. No lock is taken, so a lock that
+//! another thread held at the fork does not matter. (A child that shares its parent's memory, as after `vfork(2)`,
+//! shares the value.)
 //!
 //! **Why this mechanism:** handlers of `pthread_atfork(3)` are not called for a raw `clone`, and comparing `getpid(2)`
-//! costs a syscall each time. The kernel empties a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so that a
-//! read of it tells. Where that is not to be had, process ids are compared.
+//! costs a syscall each time. The kernel zeroes a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so a read of
+//! the page tells. Where that is not available, process ids are compared.
 //!
 //! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
 
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
 
-/// See the [module's documentation](self). For statics: what it refers to lives as long as the process.
+/// See the [module's documentation](self). It is for statics: its value lives as long as the process.
 pub(crate) struct ProcessLocal<T: 'static> {
     /// Where the pointer to the value is kept: on a page of its own, or null before the first use.
     slot: AtomicPtr<Slot<T>>,
@@ -56,8 +56,7 @@ impl<T: Sync + 'static> ProcessLocal<T> {
         let mut slot = self.slot.load(Ordering::Acquire);
         if slot.is_null() {
             let made = Slot::on_wiped_page().unwrap_or_else(Slot::inherited);
-            // Where another thread was faster, ours is not used; nor is it freed, which is a page in the life of a
-            // process.
+            // Where another thread was faster, ours is not used. It is leaked: at most one page for each such race.
             slot = match self.slot.compare_exchange(slot, made, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => made,
                 Err(theirs) => theirs,
@@ -117,7 +116,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// Which process this is. No two processes that were forked from one another have the same mark.
+/// Identifies a process. Processes that were forked from one another have different marks.
 #[derive(Clone, Copy)]
 pub(crate) struct ProcessMark(&'static u8);
 

@@ -1,5 +1,5 @@
-//! The syscalls that `nix` does not wrap. Every block here hands the kernel a number, or a pointer to a local that
-//! outlives the call; descriptors come back as [`OwnedFd`].
+//! The system calls that `nix` does not wrap. Every `unsafe` block here passes the kernel a number, or a pointer to a
+//! local that outlives the call; descriptors are returned as [`OwnedFd`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -19,7 +19,8 @@ use super::Tid;
 /// `PIDFD_THREAD` of `pidfd_open(2)`, since Linux 6.9: the descriptor is of one thread, not of its process.
 const PIDFD_THREAD: c_uint = libc::O_EXCL as c_uint;
 
-/// A descriptor of one thread of this process. It becomes readable when the thread is gone, namespaces and all.
+/// A descriptor of one thread of this process. It becomes readable when the thread has exited and released its
+/// namespaces.
 ///
 /// `EINVAL` before Linux 6.9.
 pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
@@ -43,8 +44,9 @@ pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<Own
     owned_descriptor(result)
 }
 
-/// Starts a thread by the C library (`pthread_create(3)`): it inherits what the kernel hands on, and nothing of the
-/// Rust standard library. Its stack is as large as that of a thread of the standard library. A panic aborts the process.
+/// Starts a thread with `pthread_create(3)`: it inherits the attributes of the kernel, and nothing of the Rust standard
+/// library (such as libtest's output capture). Its stack is as large as that of a thread of the standard library. A
+/// panic aborts the process.
 pub(crate) fn spawn_detached(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     const STACK: usize = 2 << 20;
     type Run = Box<dyn FnOnce() + Send>;
@@ -69,7 +71,7 @@ pub(crate) fn spawn_detached(run: impl FnOnce() + Send + 'static) -> io::Result<
     let run: Run = Box::new(run);
     let argument = Box::into_raw(Box::new(run)).cast();
     let mut thread = std::mem::MaybeUninit::uninit();
-    // SAFETY: the attributes are initialised; the new thread gets the only pointer to the closure, which it may have.
+    // SAFETY: the attributes are initialised; the new thread gets the only pointer to the closure, which is `Send`.
     let created = unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), start, argument) };
     result_of(created).inspect_err(|_| {
         // SAFETY: no thread was started, so the pointer is still this one's.
@@ -77,7 +79,7 @@ pub(crate) fn spawn_detached(run: impl FnOnce() + Send + 'static) -> io::Result<
     })
 }
 
-/// What `kcmp(2)` can compare, of that which a thread can stop sharing with the rest of its process.
+/// A resource that a thread can stop sharing with its process, and that `kcmp(2)` can compare.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Resource {
     /// `KCMP_FILES`: the table of file descriptors.
@@ -149,7 +151,7 @@ pub(crate) fn first_mount() -> Option<u64> {
 
 /// Whether a mount is in the calling thread's mount namespace. `false` too where the kernel does not tell.
 pub(crate) fn has_mount(mount: u64) -> bool {
-    // Room for none: that the mount is found is all there is to know, and what is below it need not be listed.
+    // The list has no room: the result tells whether the mount was found, and the mounts below it are not needed.
     list_mounts(mount, &mut []) == 0
 }
 
@@ -211,8 +213,8 @@ pub(crate) fn netns_of_pidfd(pidfd: impl AsFd) -> nix::Result<OwnedFd> {
 /// `NS_GET_ID` of `linux/nsfs.h`, since Linux 6.18: `_IOR(0xb7, 13, __u64)`.
 const NS_GET_ID: c_ulong = 0x8008_b70d;
 
-/// The number of a namespace, which no other gets until the machine is started again. Before Linux 6.18 an error:
-/// `ENOTTY`.
+/// The number of a namespace, which no other namespace gets until the machine is restarted. Before Linux 6.18 an
+/// error: `ENOTTY`.
 pub(crate) fn namespace_number(namespace: impl AsFd) -> nix::Result<u64> {
     let mut number = 0_u64;
     // SAFETY: the request writes one `u64`, and the local outlives the call.
@@ -272,8 +274,8 @@ pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<Owne
     owned_descriptor(result)
 }
 
-/// An `ioctl(2)` without an argument. The kernel gets one all the same: what is in a register, unless it is given. A
-/// process descriptor wants 0 (`EINVAL`).
+/// An `ioctl(2)` without an argument. The kernel reads an argument all the same: the content of a register, unless one
+/// is passed. A process descriptor requires 0 (`EINVAL` otherwise).
 fn plain_ioctl(fd: impl AsFd, request: c_ulong) -> nix::Result<c_int> {
     let no_argument: c_ulong = 0;
     // SAFETY: the descriptor is borrowed for the call, and none of the requests above reads or writes through an
@@ -290,8 +292,8 @@ fn owned_descriptor(result: c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Families of sockets. A socket of any of them can carry a request about devices. A process may be confined to some of
-/// them.
+/// Families of sockets that accept a request about devices. A process may be restricted to some of them, so the callers
+/// try each.
 pub(crate) const SOCKET_FAMILIES: [c_int; 4] = [libc::AF_INET, libc::AF_UNIX, libc::AF_INET6, libc::AF_NETLINK];
 
 /// Sets `IFF_UP` on the loopback interface of the namespace in which `socket` was made (`netdevice(7)`).
@@ -408,11 +410,11 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
 }
 
-/// Whether the C library loads modules for look-ups of names that this program can load before. One that is linked
-/// statically cannot.
+/// Whether the C library loads modules for name look-ups, and this program can load them earlier itself. A statically
+/// linked program cannot.
 pub(crate) const LOADS_NAME_MODULES: bool = cfg!(all(target_env = "gnu", not(target_feature = "crt-static")));
 
-/// Loads a shared library into the process, for good. Returns whether it is there.
+/// Loads a shared library into the process and never unloads it. Returns whether it is loaded.
 pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) -> bool {
     #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
     // SAFETY: the name is a string that outlives the call. Code of the library runs, as it would at the first look-up
@@ -425,8 +427,8 @@ pub(crate) fn keep_library_loaded(name: &std::ffi::CStr) -> bool {
     }
 }
 
-/// Sets the services of a database of names, in the words of `nsswitch.conf(5)`, for the whole process. glibc does not
-/// read that file for this or another database from then on. `EINVAL`: it does not know the database, or cannot read
+/// Sets the services of a name database, in the syntax of `nsswitch.conf(5)`, for the whole process. From then on glibc
+/// does not read that file, for this or any other database. `EINVAL`: glibc does not know the database, or cannot parse
 /// the services.
 pub(crate) fn configure_name_services(database: &std::ffi::CStr, services: &std::ffi::CStr) -> nix::Result<()> {
     #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
@@ -436,7 +438,7 @@ pub(crate) fn configure_name_services(database: &std::ffi::CStr, services: &std:
             fn __nss_configure_lookup(database: *const libc::c_char, services: *const libc::c_char) -> libc::c_int;
         }
         // SAFETY: glibc reads two strings, which outlive the call, and keeps copies. It replaces the pointer to a list
-        // that it never frees, so that look-ups of other threads go on with the one or the other.
+        // that it never frees, so look-ups on other threads use either the old or the new list.
         Errno::result(unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) }).map(drop)
     }
     #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
@@ -446,7 +448,7 @@ pub(crate) fn configure_name_services(database: &std::ffi::CStr, services: &std:
     }
 }
 
-/// A signal that the processes of a command get when their parent thread exits (`PR_SET_PDEATHSIG(2const)`).
+/// The signal that the processes of a command get when their parent thread exits (`PR_SET_PDEATHSIG(2const)`).
 #[derive(Debug)]
 pub(crate) struct ParentDeathSignal {
     signal: AtomicI32,
@@ -465,12 +467,12 @@ impl ParentDeathSignal {
         asked
     }
 
-    /// Another signal; 0 for none.
+    /// Replaces the signal; 0 stands for none.
     pub(crate) fn set(&self, signal: c_int) {
         self.signal.store(signal, Ordering::Relaxed);
     }
 
-    /// Says, right before a start, that this process is the parent.
+    /// Records that this process is the parent. To be called right before a process is started.
     pub(crate) fn parent_is_this_process(&self) {
         self.parent.store(std::process::id(), Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! What a thread has for itself alone, as it reads on that thread: each a system call or two. Every block here hands
-//! the kernel numbers, or a pointer to a local that outlives the call.
+//! The attributes that the calling thread has of its own: each is read by one or two system calls. Every `unsafe` block
+//! here passes the kernel numbers, or a pointer to a local that outlives the call.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::{Optional, Tid};
 
-/// The modes of `PR_GET_SECCOMP(2const)`.
+/// The mode of `PR_GET_SECCOMP(2const)` without a filter.
 pub(crate) const SECCOMP_MODE_DISABLED: c_int = 0;
 pub(crate) const SECCOMP_MODE_FILTER: c_int = 2;
 
 /// `linux/prctl.h`: `libc` lacks it for aarch64.
 const PR_GET_SPECULATION_CTRL: c_int = 52;
 
-/// Whether a seccomp filter is at work on the calling thread. `EINVAL` where the kernel has no seccomp.
+/// The seccomp mode of the calling thread. `EINVAL` where the kernel has no seccomp.
 pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
     get_by_prctl(libc::PR_GET_SECCOMP)
 }
@@ -65,7 +65,7 @@ pub(crate) fn parent_death_signal() -> nix::Result<c_int> {
     Ok(found)
 }
 
-/// Sets it.
+/// Sets the parent-death signal.
 pub(crate) fn set_parent_death_signal(signal: u64) -> nix::Result<()> {
     // SAFETY: it takes a number.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong) }).map(drop)
@@ -78,19 +78,19 @@ fn by_numbers(number: c_long, arguments: [c_long; 4]) -> nix::Result<c_long> {
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, 0, 0) })
 }
 
-/// Has the calling process leave no core file when it is killed (`PR_SET_DUMPABLE(2const)`). For a child that may be.
+/// Makes the calling process leave no core file when it is killed (`PR_SET_DUMPABLE(2const)`).
 pub(crate) fn leave_no_core_file() {
     let _ = by_numbers(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 0, 0, 0]);
 }
 
-/// Makes a call that may kill, in the way that the crate makes it. What it answers is of no interest.
+/// Makes a call that may kill the process, in the way that the crate makes it. Its result is ignored.
 pub(crate) fn try_optional(call: Optional) {
     // SAFETY: it takes nothing.
     let me = unsafe { libc::syscall(libc::SYS_getpid) };
     let _ = match call {
         Optional::Kcmp => super::raw::share(super::Resource::Fs, Tid::this(), Tid::this()).map(c_long::from),
         Optional::ListMount => Ok(super::raw::first_mount().map_or(0, |_| 1)),
-        // The child's descriptor goes with the child.
+        // The descriptor is closed at once.
         Optional::PidfdOpen => super::raw::pidfd_of_thread(Tid::this()).map(|_| 0),
         Optional::Keyctl => keyring(Keyring::Session).map(c_long::from),
         Optional::GetMempolicy => memory_policy().map(c_long::from),
@@ -127,7 +127,8 @@ pub(crate) fn group_ids() -> nix::Result<[u32; 3]> {
     Errno::result(result).map(|_| ids)
 }
 
-/// The user and group id that the thread's access to files is judged by (`setfsuid(2)`: an id that cannot be asks).
+/// The user and group id that are checked when the thread accesses files (`setfsuid(2)`: with an invalid id it only
+/// returns the current one).
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // An id has 32 bits.
 pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
     let user = by_numbers(libc::SYS_setfsuid, [-1, 0, 0, 0])?;
@@ -135,8 +136,8 @@ pub(crate) fn filesystem_ids() -> nix::Result<[u32; 2]> {
     Ok([user as u32, group as u32])
 }
 
-/// The supplementary groups: how many, and as many as there is room for (`getgroups(2)`). `EINVAL` where there are
-/// more.
+/// Writes the supplementary groups to `room` and returns how many there are (`getgroups(2)`). `EINVAL` where they do
+/// not fit.
 pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
     let length = c_int::try_from(room.len()).unwrap_or(c_int::MAX);
     // SAFETY: the kernel writes at most as many ids as the length that is passed.
@@ -144,8 +145,8 @@ pub(crate) fn groups(room: &mut [u32]) -> nix::Result<usize> {
     Ok(usize::try_from(found).unwrap_or(0))
 }
 
-/// The signals that are pending for the calling thread alone, a bit each (`SigPnd` of `proc_pid_status(5)`). The call
-/// `rt_sigpending(2)`, which is cheaper, tells of those for the whole process too.
+/// The signals that are pending for the calling thread alone, a bit each (`SigPnd` of `proc_pid_status(5)`). The
+/// cheaper `rt_sigpending(2)` includes those for the whole process, so the file is read only if that call returns any.
 pub(crate) fn pending_signals() -> nix::Result<u64> {
     let mut pending = 0_u64;
     // SAFETY: the set is written to a word of ours, of the size that is passed.
@@ -169,7 +170,7 @@ pub(crate) fn signal_mask() -> nix::Result<u64> {
     Errno::result(result).map(|_| mask)
 }
 
-/// Sets what the calling thread blocks.
+/// Sets the signals that the calling thread blocks.
 pub(crate) fn set_signal_mask(mask: u64) -> nix::Result<()> {
     let none: *mut u64 = std::ptr::null_mut();
     // SAFETY: the new mask is read from a local, of the size that is passed; the old one is not asked for.
@@ -178,7 +179,8 @@ pub(crate) fn set_signal_mask(mask: u64) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The ambient set, where no more than `within` can be in it: it is a part of the inheritable one.
+/// The ambient capability set. Only the capabilities in `within` are asked for: the ambient set is a subset of the
+/// inheritable one.
 pub(crate) fn ambient_capabilities(within: u64) -> u64 {
     let is_set = |capability: &u32| {
         let asked = [libc::PR_CAP_AMBIENT.into(), libc::PR_CAP_AMBIENT_IS_SET.into(), (*capability).into(), 0];
@@ -250,15 +252,16 @@ pub(crate) enum Keyring {
     Session = -3,
 }
 
-/// The serial number of a keyring of the calling thread, which is not made (`KEYCTL_GET_KEYRING_ID`). `ENOKEY` without
-/// one.
+/// The serial number of a keyring of the calling thread (`KEYCTL_GET_KEYRING_ID`). `ENOKEY` where there is none: it is
+/// not created.
 pub(crate) fn keyring(which: Keyring) -> nix::Result<i32> {
     const GET_KEYRING_ID: c_long = 0;
     let found = by_numbers(libc::SYS_keyctl, [GET_KEYRING_ID, which as c_long, 0, 0])?;
     Ok(i32::try_from(found).unwrap_or(-1))
 }
 
-/// Where keys go that the calling thread requests (`KEYCTL_SET_REQKEY_KEYRING`, which changes nothing for −1).
+/// The keyring to which keys that the calling thread requests are added (`KEYCTL_SET_REQKEY_KEYRING`, which changes
+/// nothing for −1).
 pub(crate) fn requested_keys() -> nix::Result<i32> {
     const SET_REQKEY_KEYRING: c_long = 14;
     let found = by_numbers(libc::SYS_keyctl, [SET_REQKEY_KEYRING, -1, 0, 0])?;
@@ -268,11 +271,11 @@ pub(crate) fn requested_keys() -> nix::Result<i32> {
 /// Whether the calling thread has ever made or used a ring of `io_uring(7)`: the kernel then keeps a context for it,
 /// and may have started threads for it.
 ///
-/// Asked with a registered ring that cannot be: `EBADF` where the thread has a context, `EINVAL` where it has none.
-/// Before Linux 5.18 the answer is always no. `EPERM` or `ENOSYS` where a filter refuses the question.
+/// It asks with the number of a registered ring that cannot exist: `EBADF` where the thread has a context, `EINVAL`
+/// where it has none. Before Linux 5.18 the answer is always no. `EPERM` or `ENOSYS` where a filter refuses the call.
 pub(crate) fn has_used_io_uring() -> nix::Result<bool> {
     const REGISTERED_RING: c_long = 1 << 4;
-    // No work is submitted and none waited for, even where the ring is there.
+    // Even if the ring existed, no work would be submitted and none waited for.
     match by_numbers(libc::SYS_io_uring_enter, [0, 0, 0, REGISTERED_RING]) {
         Err(Errno::EINVAL) => Ok(false),
         Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => Err(errno),
@@ -287,7 +290,7 @@ pub(crate) fn signal_stack() -> nix::Result<[u64; 3]> {
     Errno::result(unsafe { libc::sigaltstack(std::ptr::null(), stack.as_mut_ptr()) })?;
     // SAFETY: zeroes are a description, and the kernel has written the real one.
     let stack = unsafe { stack.assume_init() };
-    // Whether the thread runs on it at the moment is no property of it.
+    // Whether the thread runs on it at the moment is not an attribute of the stack.
     let flags = stack.ss_flags & !libc::SS_ONSTACK;
     Ok([stack.ss_sp.expose_provenance() as u64, u64::from(flags.unsigned_abs()), stack.ss_size as u64])
 }
@@ -311,7 +314,7 @@ pub(crate) struct FloatControl {
 }
 
 impl FloatControl {
-    /// The status flags of the first word, which every rounded result sets, are no part of it.
+    /// Reads MXCSR and the x87 control word. The status flags of MXCSR are left out: every rounded result sets them.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn of_current() -> FloatControl {
         /// The six exception flags of MXCSR.
@@ -327,7 +330,7 @@ impl FloatControl {
         FloatControl { words: [(vector & !FLAGS).into(), legacy.into()] }
     }
 
-    /// Has the calling thread compute so again.
+    /// Sets the control words of the calling thread to these.
     #[cfg(target_arch = "x86_64")]
     #[allow(clippy::cast_possible_truncation)] // Each came from a word of that size.
     pub(crate) fn set(self) {
@@ -341,23 +344,23 @@ impl FloatControl {
         }
     }
 
-    /// FPCR.
+    /// Reads FPCR.
     #[cfg(target_arch = "aarch64")]
     pub(crate) fn of_current() -> FloatControl {
         let word: u64;
-        // SAFETY: reads a register.
+        // SAFETY: it reads a register.
         unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack, preserves_flags)) };
         FloatControl { words: [word, 0] }
     }
 
-    /// Has the calling thread compute so again.
+    /// Sets FPCR of the calling thread.
     #[cfg(target_arch = "aarch64")]
     pub(crate) fn set(self) {
         // SAFETY: the word was read from this register on this thread.
         unsafe { std::arch::asm!("msr fpcr, {}", in(reg) self.words[0], options(nomem, nostack)) };
     }
 
-    /// Elsewhere they are not looked at.
+    /// On other architectures they are not compared.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn of_current() -> FloatControl {
         FloatControl { words: [0; 2] }
@@ -367,24 +370,24 @@ impl FloatControl {
     pub(crate) fn set(self) {}
 }
 
-/// A time in which no system call is made on this machine: half of the shortest that was measured, beyond what the
-/// clock itself takes.
+/// A time that is too short for a system call on this machine: half of the shortest measured call, plus the time of the
+/// clock itself.
 ///
-/// It has a body that returns at once, such as one that reads what it has cached, pay for no inspection: what a system
-/// call alone changes has not changed.
+/// A body that takes less, such as one that reads a cached value, needs no inspection: attributes that only a system
+/// call changes have not changed.
 ///
 /// **Why bounds:** system calls may be slower when they are measured than later: under a tracer or a security monitor
-/// that is detached afterwards, or on a processor that has yet to raise its clock rate. So the measured time counts up
-/// to a bound, and each inspection measures again.
+/// that is detached afterwards, or on a processor that has yet to raise its clock rate. So the measured time is
+/// limited, and each inspection measures again.
 pub(crate) struct ShortestCall {
     nanos: AtomicU64,
 }
 
 impl ShortestCall {
-    /// More than the clock takes where it is no system call.
+    /// An upper bound of the time of the clock where reading it is no system call.
     const LONGEST_CLOCK: Duration = Duration::from_nanos(100);
 
-    /// Half of what a system call takes that does next to nothing, on most machines.
+    /// Half the time of the cheapest system call on most machines.
     const LONGEST: Duration = Duration::from_nanos(50);
 
     pub(crate) fn measure() -> ShortestCall {
@@ -394,20 +397,20 @@ impl ShortestCall {
         ShortestCall { nanos: AtomicU64::new(time.unwrap_or(0)) }
     }
 
-    /// Measures once more. A time that is too long, because something came between, changes nothing.
+    /// Measures again. A longer time, as after a preemption, changes nothing.
     pub(crate) fn measure_again(&self) {
         if let Some(time) = Self::between(time_of_clock(), time_of_call()) {
             self.nanos.fetch_min(time, Ordering::Relaxed);
         }
     }
 
-    /// `None` where the clock takes too long to tell.
+    /// The time, given those of the clock and of a system call. `None` where the clock takes too long.
     fn between(clock: Duration, call: Duration) -> Option<u64> {
         let time = clock + (call.saturating_sub(clock) / 2).min(Self::LONGEST);
         if clock <= Self::LONGEST_CLOCK { time.as_nanos().try_into().ok() } else { None }
     }
 
-    /// Whether a body that took so long has made no system call.
+    /// Whether a body that took `time` has made no system call.
     pub(crate) fn is_longer_than(&self, time: Duration) -> bool {
         time.as_nanos() < u128::from(self.nanos.load(Ordering::Relaxed))
     }
@@ -418,7 +421,7 @@ fn time_of_clock() -> Duration {
     start.elapsed()
 }
 
-/// Of the cheapest system call that the C library does not answer.
+/// The time of the cheapest system call that the C library does not answer itself.
 fn time_of_call() -> Duration {
     let start = Instant::now();
     let _ = super::current_tid();

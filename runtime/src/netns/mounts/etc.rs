@@ -1,8 +1,8 @@
 //! The files of `/etc` that a view has for itself, and how names are looked up in it.
 //!
-//! **Why the sources of names are limited:** the C library asks programs on the machine for names, by sockets with a
-//! path: nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a
-//! view has an `nsswitch.conf(5)` of its own, and what is at those paths is covered.
+//! **Why the sources of names are limited:** the C library asks programs on the machine for names over Unix sockets:
+//! nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a view has
+//! an `nsswitch.conf(5)` of its own, and covers the paths of those sockets.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -62,13 +62,13 @@ struct Entry {
     name: OsString,
     path: PathBuf,
     source: OwnedFd,
-    /// Whether the path leads to the source in the view too, when everything is mounted.
+    /// Whether the path also leads to the source inside the view, when everything is mounted.
     is_visible: bool,
 }
 
 impl Files {
-    /// On a thread in the mount namespace of the view, none of whose mounts shows elsewhere: mounts the files. Returns
-    /// what is to be found in the view from then on.
+    /// Mounts the files, and returns what must be found in the view from then on. To be called on a thread in the mount
+    /// namespace of the view, none of whose mounts propagates.
     pub(super) fn mount(&self, netns: &NetNs) -> Result<Vec<Expected>, Error> {
         let mut expected = Vec::new();
         // Before the first mount, which may cover what is looked up.
@@ -133,7 +133,7 @@ impl Files {
         Ok(expected)
     }
 
-    /// The directory of a name that is there. Where there is none, none is expected from then on.
+    /// The directory of a name that exists. Where none exists, the view expects from then on that none does.
     fn directory_of_name(&self, netns: &NetNs, expected: &mut Vec<Expected>) -> Result<Option<&PathBuf>, Error> {
         let is_directory = |now: &Expected| now.found.as_ref().is_some_and(Found::is_directory);
         let now: Vec<_> = self.directories_of_names.iter().map(Expected::now).collect();
@@ -155,10 +155,10 @@ impl Files {
         }
     }
 
-    /// The entries of the directory that are to be shown. What must not change about the directory is added to
+    /// The entries of the directory that the view shows. What must not change about the directory is added to
     /// `expected`.
     fn entries(&self, netns: &NetNs, directory: &Path, expected: &mut Vec<Expected>) -> Result<Vec<Entry>, Error> {
-        /// Programs replace a file by way of one with another name, which is there for a moment.
+        /// Programs replace a file by a temporary one with another name, which exists for a moment.
         const TRIES: u32 = 50;
         const PAUSE: Duration = Duration::from_millis(1);
         let before = expected.len();
@@ -173,7 +173,7 @@ impl Files {
     }
 
     fn look_at(&self, netns: &NetNs, directory: &Path, expected: &mut Vec<Expected>) -> Result<Vec<Entry>, Error> {
-        // Before its entries: what changes from now on is noticed.
+        // This precedes the listing, so that later changes of the directory are noticed.
         expected.push(Expected::now(directory));
         let names = names_in(directory).map_err(io_step(netns, format!("list {}", directory.display())))?;
         let mut entries = Vec::new();
@@ -290,15 +290,15 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     if file.limit() == 0 { Err(io::Error::other("it is as large as 1 MiB, or larger")) } else { Ok(text) }
 }
 
-/// What a socket, or a directory of sockets, is covered by.
+/// What covers a socket, or a directory of sockets.
 #[derive(PartialEq, Eq)]
 enum Cover {
     Socket,
     Directory,
 }
 
-/// The sockets of programs that answer for names and are not listed. nscd is never listed. Where no program can listen,
-/// what is there now is expected, or that nothing is there.
+/// The sockets to cover: those of programs that answer for names and that `services` does not list. nscd is never
+/// listed. A place that cannot be covered is expected to stay as it is, also where nothing is there.
 fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'static str, Cover)> {
     let listed = |service: &str| services.split_ascii_whitespace().any(|listed| listed.starts_with(service));
     let sockets = SOCKETS.into_iter().filter(|(service, _)| !listed(service)).map(|(_, path)| (path, Cover::Socket));
@@ -316,8 +316,8 @@ fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'stati
     places
 }
 
-/// The entries in the order in which they are mounted: a directory before what is shown over a file in it. Before the
-/// first mount. An error where two names lead to one file, which cannot show both.
+/// The entries in the order in which they are mounted: a directory before what is shown over a file in it. To be called
+/// before the first mount. An error where two names lead to one file, which cannot show both.
 fn in_order(netns: &NetNs, entries: Vec<Entry>, texts: &[(&str, Vec<u8>)]) -> Result<Vec<Entry>, Error> {
     let target = |name: &OsStr| {
         let target = Path::new(ETC).join(name);
@@ -344,8 +344,8 @@ fn in_order(netns: &NetNs, entries: Vec<Entry>, texts: &[(&str, Vec<u8>)]) -> Re
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// Mounts one file or directory over another, links followed. Returns what is to be found in the view: at the target,
-/// and where the source is to be seen in the view, there too.
+/// Mounts one file or directory over another, following links. Returns what must be found in the view: at the target,
+/// and at the path of the source where the view shows that too.
 fn bind(
     netns: &NetNs,
     mut source: OwnedFd,
@@ -354,8 +354,8 @@ fn bind(
     target: &Path,
     is_visible: bool,
 ) -> Result<impl Iterator<Item = Expected>, Error> {
-    /// More than one only where one of them is replaced all the time. Where many threads mount at once, a mount takes
-    /// milliseconds, so few tries can all fail.
+    /// A second try is needed only if a file is replaced meanwhile. Where many threads mount at once, a mount takes
+    /// milliseconds, so a few tries may all fail.
     const TRIES: u32 = 256;
     let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
     for _ in 0..TRIES {
@@ -370,7 +370,7 @@ fn bind(
                     source = new;
                     continue;
                 }
-                // It was removed: nothing is mounted, and what is expected of its path has the view made anew.
+                // It was removed: nothing is mounted. What is expected of its path has the view made anew.
                 Err(Errno::ENOENT) => false,
                 Err(errno) => return Err(failed(errno)),
             },
@@ -399,11 +399,10 @@ fn services_of_hosts(text: &[u8]) -> Option<String> {
     name_services::services_of(b"hosts", text).map(|services| String::from_utf8_lossy(services).into_owned())
 }
 
-/// A time of last change that no other file of a view has.
+/// A modification time that no other file of a view has.
 ///
-/// The C library keeps one `resolv.conf` for the whole process, and reads the file anew where its inode number, size or
-/// times differ: not where its device does. Two views made at the same tick of the clock would get the same name
-/// servers.
+/// The C library caches one `resolv.conf` for the whole process, and reads the file again if its inode number, size or
+/// times differ, but not if its device does. Two views made in the same clock tick would get the same name servers.
 fn unique_time() -> SystemTime {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -413,18 +412,18 @@ fn unique_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(after(last.unwrap_or_else(|last| last)))
 }
 
-/// A filesystem in memory, for files that are mounted elsewhere. It lives for as long as one of these mounts.
+/// A filesystem in memory, for files that are bind-mounted elsewhere. It lives as long as one of these mounts.
 struct Scratch {
     root: OwnedFd,
     path: &'static Path,
-    /// What a connection to it is refused by.
+    /// An ordinary file that covers a socket: connections to it are refused.
     no_socket: PathBuf,
-    /// A directory.
+    /// An empty directory that covers a directory of sockets.
     empty: PathBuf,
 }
 
 impl Scratch {
-    /// Mounts it over a directory that is not needed for the moment.
+    /// Mounts it over a directory that nothing here uses meanwhile.
     fn mount(netns: &NetNs) -> Result<Scratch, Error> {
         const PLACES: [&str; 4] = ["/sys", "/mnt", "/media", "/opt"];
         let path = PLACES.into_iter().map(Path::new).find(|path| path.is_dir()).ok_or(Errno::ENOENT);
@@ -450,7 +449,7 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Takes it off. What is mounted from it stays.
+    /// Unmounts it. The files that are bind-mounted from it stay.
     fn detach(self) -> nix::Result<()> {
         sys::detach_mount(&self.root)
     }

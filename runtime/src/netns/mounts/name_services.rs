@@ -1,4 +1,4 @@
-//! Where the C library looks up names, once code of this process runs with the files of another process.
+//! Fixes where the C library looks up names, before code of this process runs with the files of another process.
 //!
 //! **Promised:** after [`fix`], no look-up of a name reads an `nsswitch.conf(5)`, and none loads a module that is not
 //! home's. This holds on every thread, in every view.
@@ -10,8 +10,8 @@
 //!
 //! **Why this mechanism:** `__nss_configure_lookup` sets the services of a database and ends the reading of the file,
 //! in every version of glibc. A mount over the container's `nsswitch.conf` would not be safe: the container can remove
-//! it by renaming another file to that path. To load modules before is not enough: glibc would look in the container
-//! for a module that home's file names and that is not installed at home.
+//! it by renaming another file to that path. Loading the modules beforehand is not enough: glibc would look in the
+//! container for a module that home's file names and that is not installed at home.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -25,7 +25,7 @@ use crate::sys;
 
 const FILE: &str = "/etc/nsswitch.conf";
 
-/// Without a module, or with one that every glibc has.
+/// The services that need no module, or one that every glibc has.
 const BUILT_IN: [&[u8]; 2] = [b"files", b"dns"];
 
 /// The databases of glibc, with their services where the file has none. `None`: glibc's own default, which names no
@@ -50,8 +50,8 @@ const DATABASES: [(&CStr, Option<&CStr>); 17] = [
     (c"shadow_compat", Some(c"files")),
 ];
 
-/// On a thread at home: has the C library look up names as home's `nsswitch.conf` says at this moment, for the whole
-/// process, with modules that are loaded here.
+/// Makes the C library look up names as home's `nsswitch.conf` says at this moment, for the whole process, with modules
+/// that are loaded here. To be called on a thread at home.
 pub(super) fn fix() -> Result<(), Error> {
     if !sys::LOADS_NAME_MODULES {
         return Ok(());
@@ -78,10 +78,10 @@ pub(super) fn fix() -> Result<(), Error> {
             None => wanted.extend(default.map(|default| (database, default.into()))),
         }
     }
-    // Twice: another thread that was reading the file when the first of them was set may have undone that.
+    // Set twice: another thread that was reading the file when the first database was set may have undone that.
     for (database, services) in wanted.iter().chain(&wanted) {
         let set = match sys::configure_name_services(database, services) {
-            // What glibc cannot read.
+            // glibc cannot parse the services, or does not have the database.
             Err(Errno::EINVAL) => sys::configure_name_services(database, c"files"),
             set => set,
         };
@@ -97,8 +97,8 @@ pub(super) fn fix() -> Result<(), Error> {
     Ok(())
 }
 
-/// For a database none of whose modules is there. Some versions of glibc read past the end of an empty list. `dns`
-/// answers for hosts and networks alone.
+/// A service that finds nothing, for a database none of whose modules exists: some versions of glibc read past the end
+/// of an empty list. `dns` answers for hosts and networks only, so `files` stands for these two.
 fn no_service(database: &CStr) -> &'static CStr {
     if [c"hosts", c"networks"].contains(&database) { c"files" } else { c"dns" }
 }

@@ -1,4 +1,4 @@
-//! The namespaces of a process, by its directory in `/proc`, which stays that process's when its id is used again.
+//! The namespaces of a process, opened in its directory in `/proc`, which stays that process's if the id is reused.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,14 +16,14 @@ pub struct ProcessNamespaces {
 }
 
 impl ProcessNamespaces {
-    /// Of the process with an id, as it is now.
+    /// Opens those of the process that has this id now.
     pub(crate) fn of_pid(pid: u32) -> Result<ProcessNamespaces, Error> {
         let operation = || format!("open the namespaces of process {pid}");
         let task = pidfd::task_of_pid(pid, &operation)?;
         ProcessNamespaces::open(&task, &operation)
     }
 
-    /// Of the process, or thread, of a descriptor.
+    /// Opens those of the process, or thread, of a descriptor.
     pub(crate) fn of_pidfd(process: BorrowedFd<'_>) -> Result<ProcessNamespaces, Error> {
         let operation = || "open the namespaces of a process by its descriptor".to_owned();
         if !sys::is_pidfd(process) {
@@ -53,7 +53,7 @@ impl ProcessNamespaces {
         &self.net
     }
 
-    /// On a thread at home: what there is to enter from there.
+    /// What a thread enters from home. To be called on a thread at home.
     pub(crate) fn into_mounts(self) -> Result<Mounts, Error> {
         let ProcessNamespaces { net, mount, others } = self;
         let failed =
@@ -62,7 +62,7 @@ impl ProcessNamespaces {
         let mut elsewhere = Vec::new();
         for (kind, namespace) in others {
             let home = sys::identity_of(&ProcTask::Me.proc_path().join("ns").join(kind.file())).map_err(failed)?;
-            // To enter one that the thread is in may be refused: it may be a parent user namespace's.
+            // Entering a namespace that the thread is in already may be refused: a parent user namespace may own it.
             if sys::identity(namespace.as_fd()).map_err(failed)? != home {
                 elsewhere.push((kind, namespace));
             }

@@ -22,7 +22,8 @@ pub(crate) struct Recipe {
 const SYS: &str = "/sys";
 
 impl Recipe {
-    /// On a thread at home that has root and working directory to itself. It is elsewhere afterwards.
+    /// Makes the mounts. To be called on a thread at home that has root and working directory of its own. The thread is
+    /// not at home afterwards.
     pub(crate) fn make(&self) -> Result<Mounts, Error> {
         let net = &self.net;
         let umask = sys::files::umask_of_process();
@@ -30,7 +31,7 @@ impl Recipe {
             .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare(MAX_MNT))?;
         let namespace = sys::files::mount_namespace().map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
         let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
-        // Before anything is mounted.
+        // This precedes every mount, so that none propagates.
         let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
             step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain(explain_entering_mounts)
         })?;
@@ -42,8 +43,8 @@ impl Recipe {
         Ok(Mounts { namespace, identity, root, umask, others: Vec::new(), expected })
     }
 
-    /// Shows the devices of the network namespace, which the thread is in, in `/sys`, and there what was mounted there.
-    /// Returns what is to be found there from then on: a body can take the mount off.
+    /// Mounts the sysfs of the network namespace, which the thread is in, on `/sys`, with the mounts that were below
+    /// `/sys`. Returns what must be found there from then on: a body can unmount it.
     fn mount_sys(&self) -> Result<Expected, Error> {
         let net = &self.net;
         let path = Path::new(SYS);
