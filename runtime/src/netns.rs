@@ -113,7 +113,7 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted, [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn current() -> Result<NetNs, Error> {
         let operation = || "open the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let fd = Kind::Net.open(ProcTask::Me).map_err(|errno| of_calling_thread(operation(), errno))?;
+        let fd = Kind::Net.open(ProcTask::Current).map_err(|errno| of_calling_thread(operation(), errno))?;
         NetNs::checked(fd, operation)
     }
 
@@ -183,7 +183,8 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted.
     pub fn is_current(&self) -> Result<bool, Error> {
         let operation = "look at the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let here = sys::net_of_task(ProcTask::Me.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
+        let here =
+            sys::net_of_task(ProcTask::Current.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
         Ok(here == (self.id().device, self.id().inode))
     }
 

@@ -361,9 +361,9 @@ impl Facts {
 /// Tries the operations. To be called on a thread that does nothing else, because it changes namespaces.
 fn probe() -> Privileges {
     let enter = |namespace: &std::os::fd::OwnedFd| sys::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET);
-    let here = Kind::Net.open(ProcTask::Me);
+    let here = Kind::Net.open(ProcTask::Current);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
-    let new = made.and_then(|()| Kind::Net.open(ProcTask::Me));
+    let new = made.and_then(|()| Kind::Net.open(ProcTask::Current));
     // Where no namespace could be made, entering home from home tells: the kernel checks the same capabilities.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);

@@ -388,7 +388,7 @@ pub(crate) fn namespace_of_task(task: &Path, kind: Kind) -> io::Result<PathBuf> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcTask {
     /// The calling thread: `/proc/thread-self`. (`/proc/self` would be the process leader.)
-    Me,
+    Current,
     /// The process leader: `/proc/self`.
     Leader,
 }
@@ -396,7 +396,7 @@ pub(crate) enum ProcTask {
 impl ProcTask {
     pub(crate) fn proc_path(self) -> &'static Path {
         Path::new(match self {
-            ProcTask::Me => "/proc/thread-self",
+            ProcTask::Current => "/proc/thread-self",
             ProcTask::Leader => "/proc/self",
         })
     }
@@ -443,7 +443,7 @@ impl Kind {
 
     /// Whether the kernel has this kind.
     pub(crate) fn exists(self) -> bool {
-        !matches!(self.open(ProcTask::Me), Err(Errno::ENOENT))
+        !matches!(self.open(ProcTask::Current), Err(Errno::ENOENT))
     }
 
     /// Opens the namespace of this kind that another thread of this process is in.
@@ -461,7 +461,7 @@ impl Kind {
 /// Whether the calling thread has made or entered a pid namespace for its children: it can start processes, and no
 /// threads (`clone(2)`, `EINVAL`).
 pub(crate) fn can_start_processes_only() -> bool {
-    let of = |kind: &str| inode_of(&ProcTask::Me.proc_path().join("ns").join(kind)).ok();
+    let of = |kind: &str| inode_of(&ProcTask::Current.proc_path().join("ns").join(kind)).ok();
     of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))
 }
 
@@ -505,7 +505,7 @@ pub(crate) fn number_in_proc() -> io::Result<u32> {
 ///
 /// The kernel walks from one thread to the next. Where a thread exits meanwhile, the walk stops or skips: threads that
 /// live on can be missing (measured: once in fifty listings, beside eight threads that exit).
-pub(crate) fn threads_at_a_look(process: &Path) -> io::Result<Vec<u32>> {
+pub(crate) fn list_threads_once(process: &Path) -> io::Result<Vec<u32>> {
     let mut threads = numbered_entries(&process.join("task"))?;
     threads.sort_unstable();
     Ok(threads)
@@ -520,10 +520,10 @@ pub(crate) fn threads_of(process: &Path) -> io::Result<Vec<u32>> {
     /// A bound for a process whose threads start and exit all the time.
     const LISTINGS: usize = 16;
     let count = || fs::metadata(process.join("task")).map(|task| task.nlink().saturating_sub(2));
-    let mut last = threads_at_a_look(process)?;
+    let mut last = list_threads_once(process)?;
     let mut seen = last.clone();
     for _ in 1..LISTINGS {
-        let now = threads_at_a_look(process)?;
+        let now = list_threads_once(process)?;
         if now == last && count()? == now.len() as u64 {
             break;
         }

@@ -11,9 +11,9 @@
 //!
 //! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and
 //! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
-//! thread enters and restores to [`home`], of views with its own [`files`], with the capabilities of its [`allowance`];
-//! [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. What must not run on the thread
-//! that has it runs `detached`, on another.
+//! thread enters and restores to [`home`], for views with its own [`files`], with the capabilities of its
+//! [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. `detached` runs
+//! hooks and wakers that must not run on the current thread.
 
 mod allowance;
 mod children;

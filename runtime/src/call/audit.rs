@@ -120,7 +120,7 @@ impl Audit {
     pub(crate) fn begin(target: &NetNs) -> Audit {
         // One listing is enough. A thread that it misses does not have the call's mark, so it is not reported. (If
         // marks cannot be read, it may be reported as possible.) If `/proc` cannot be read, every thread counts as new.
-        let before = sys::threads_at_a_look(Path::new(PROCESS)).unwrap_or_default();
+        let before = sys::list_threads_once(Path::new(PROCESS)).unwrap_or_default();
         Audit { target: target.clone(), before, mark: AtomicU64::new(0) }
     }
 

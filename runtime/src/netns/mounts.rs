@@ -88,13 +88,13 @@ pub(crate) struct Mounts {
 impl Mounts {
     /// Moves the calling thread there, which must have root and working directory of its own. Its working directory is
     /// then the root. If the first step fails, nothing has changed.
-    pub(crate) fn enter(&self, netns: &NetNs) -> Result<(), Entry> {
+    pub(crate) fn enter(&self, netns: &NetNs) -> Result<(), EntryError> {
         let failed = |what: &str, errno| Error::from_errno(format!("enter the view of {netns}: {what}"), errno);
         sys::setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| {
             let error = failed("its mount namespace (setns)", errno).explain(explain_entering_mounts);
-            Entry { error, has_moved: false }
+            EntryError { error, has_moved: false }
         })?;
-        let moved = |error| Entry { error, has_moved: true };
+        let moved = |error| EntryError { error, has_moved: true };
         for (kind, namespace) in &self.others {
             sys::setns(namespace, kind.flag()).map_err(|errno| {
                 let what = format!("its {} namespace (setns)", kind.file());
@@ -119,7 +119,7 @@ impl Mounts {
     /// view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
-        let file = sys::ProcTask::Me.proc_path().join("ns").join(Kind::Mount.file());
+        let file = sys::ProcTask::Current.proc_path().join("ns").join(Kind::Mount.file());
         sys::identity_of(&file) == Ok(self.identity)
     }
 
@@ -130,7 +130,7 @@ impl Mounts {
 }
 
 /// A failure to enter a view.
-pub(crate) struct Entry {
+pub(crate) struct EntryError {
     pub(crate) error: Error,
     /// Whether the thread has left home.
     pub(crate) has_moved: bool,

@@ -30,7 +30,7 @@ pub(crate) fn of_current_thread() -> Vec<u32> {
     if restarted(|| waitid(Id::All, END_OF_OWN | WaitPidFlag::WNOHANG)).is_err() {
         return Vec::new();
     }
-    let list = fs::read_to_string(ProcTask::Me.proc_path().join("children")).unwrap_or_default();
+    let list = fs::read_to_string(ProcTask::Current.proc_path().join("children")).unwrap_or_default();
     let Ok(numbering) = Numbering::of_proc() else { return Vec::new() };
     let numbers = list.split_ascii_whitespace().filter_map(|number| number.parse().ok());
     numbers.filter_map(|number| numbering.id_of(number)).collect()

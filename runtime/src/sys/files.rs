@@ -93,7 +93,7 @@ pub(crate) fn at_root_of_mounts<E: From<nix::Error>>(
 
 /// The calling thread's mount namespace.
 pub(crate) fn mount_namespace() -> nix::Result<OwnedFd> {
-    Kind::Mount.open(ProcTask::Me)
+    Kind::Mount.open(ProcTask::Current)
 }
 
 /// Makes every mount below the calling thread's root a slave: what is mounted here does not propagate to other mount

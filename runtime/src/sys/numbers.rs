@@ -27,7 +27,7 @@ pub(crate) struct Numbering {
 impl Numbering {
     /// The numbering of the `/proc` that the calling thread sees. An error where it does not show this process.
     pub(crate) fn of_proc() -> io::Result<Numbering> {
-        let depth = ids_in(ProcTask::Me.proc_path())?.len().saturating_sub(1);
+        let depth = ids_in(ProcTask::Current.proc_path())?.len().saturating_sub(1);
         Ok(Numbering { depth })
     }
 

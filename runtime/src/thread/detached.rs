@@ -1,8 +1,9 @@
-//! What must not run on the thread that has it: hooks that no caller waits for, wakers that poll inline, and the closing
-//! of a file in a table of descriptors that the thread has left.
+//! Runs what must not run on the current thread: hooks that no caller waits for, wakers that poll inline, and the
+//! closing of a file in a descriptor table that the thread has left.
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
-//! thread can be had, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for jobs.
+//! thread can be started, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for
+//! jobs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,14 +17,15 @@ use crate::unwind::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Those of a parent process are the parent's to run, and its lock may be held by a thread that a child does not have.
+/// Each process has its own: the parent runs the jobs of the parent, whose lock may be held by a thread that the child
+/// does not have.
 static PENDING: ProcessLocal<Pending> = ProcessLocal::new();
 
 #[derive(Default)]
 struct Pending {
-    /// The jobs that found no thread.
+    /// The jobs for which no thread could be started.
     jobs: Mutex<Vec<Job>>,
-    /// Whether there are any. A call looks at this first.
+    /// Whether there are any: each call reads this instead of taking the lock.
     is_any: AtomicBool,
 }
 
@@ -47,7 +49,7 @@ pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
 /// Calls a waker on another thread, and does not wait. Returns the waker where there is no thread.
 #[cfg(feature = "tokio")]
 pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
-    // Taken out by the job; or by this function, where the job was not started.
+    // The job takes it out, or this function where the job was not started.
     let shared = std::sync::Arc::new(Mutex::new(Some(waker)));
     let take = |shared: &Mutex<Option<Waker>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
     let job = {
@@ -60,7 +62,7 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     }
 }
 
-/// Starts what found no thread earlier. Called for each call, worker and process.
+/// Starts the jobs for which no thread could be started earlier. To be called for each call, worker and process.
 pub(crate) fn start_pending() {
     let pending = Pending::of_process();
     if pending.is_any.load(Ordering::Relaxed) {
@@ -91,7 +93,7 @@ fn start(job: Job) -> Result<(), Job> {
         let is_pristine = thread.is_some();
         if is_pristine {
             contain(job);
-            // Without a restore, so the thread exits: it has run code that no call answers for.
+            // The lease ends without a restore, so the thread exits: no call is responsible for what the job changed.
             drop(lease);
         } else {
             drop(lease);

@@ -102,7 +102,7 @@ impl ThreadExit {
             // identifies them.
             name == own_name || name.starts_with(PREFIX) && sys::task_state(task) == Some(TaskState::Exiting)
         };
-        while sys::threads_at_a_look(process).unwrap_or_default().into_iter().any(is_worker) {
+        while sys::list_threads_once(process).unwrap_or_default().into_iter().any(is_worker) {
             thread::sleep(PAUSE);
         }
     }

@@ -1,18 +1,18 @@
-//! Root, working directory and umask of a thread that has them to itself, for views.
+//! Root, working directory and umask of a thread that has its own, for views.
 //!
 //! **Why:** Linux lets a thread change its mount namespace only while it shares its `fs_struct` with no other thread
-//! (`setns(2)`). A thread that has stopped sharing it once may go from one mount namespace to another for ever; it can
-//! never share it again. So bodies in views run on workers of their own.
+//! (`setns(2)`). A thread that has stopped sharing it may change its mount namespace any number of times, but can never
+//! share it again. So bodies in views run on workers of their own.
 //!
 //! **Promised:** after [`OwnFiles::follow`] the thread has the root that the process has. After [`OwnFiles::restore`]
 //! it is in home's mount namespace, with the root that it last followed the process to, at that root, and with the
-//! umask that it began with, whatever a body did to any of these. It holds no directory but that root
-//! and one in `/proc`.
+//! umask that it began with, whatever a body did to any of these. It holds no directory but that root and one in
+//! `/proc`.
 //!
 //! **What breaks otherwise:** a thread that a body starts shares the `fs_struct` of the body's thread. The kernel then
-//! refuses to take that thread back to home's mount namespace alone; together with other namespaces it does not refuse,
-//! and takes root and working directory of the body's thread *and of the other one* home. So the `fs_struct` is left to
-//! the other thread first.
+//! refuses to move the body's thread to home's mount namespace alone. Together with other namespaces it does not
+//! refuse, and moves root and working directory of *both* threads home. So the body's thread first unshares the
+//! `fs_struct`, which the other thread keeps.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::sys::{self, Tid};
 
 /// See the [module's documentation](self).
 pub(super) struct OwnFiles {
-    /// Home's.
+    /// Home's mount namespace.
     mount_namespace: OwnedFd,
     /// The root at home, where that is not the root of the mount namespace.
     root: Option<OwnedFd>,
@@ -37,8 +37,8 @@ pub(super) struct OwnFiles {
 }
 
 impl OwnFiles {
-    /// Has the calling thread, which is at home, stop sharing with `sharer`. Fails where it could not come back from a
-    /// view, or could not follow the process.
+    /// Makes the calling thread, which is at home, stop sharing with `sharer`. Fails where it could not come back from
+    /// a view, or could not follow the process.
     pub(super) fn take(sharer: Tid) -> Result<OwnFiles, Error> {
         let failed = |what: &str, errno| Error::from_errno(format!("prepare a thread for views: {what}"), errno);
         let sharer = sys::files::open_directory_of_thread(sharer)
@@ -61,8 +61,8 @@ impl OwnFiles {
         Ok(OwnFiles { mount_namespace, root, umask, sharer })
     }
 
-    /// Takes the calling thread, which is at home, to the root that the process has now. Fails where the kernel does
-    /// not tell which root that is.
+    /// Gives the calling thread, which is at home, the root that the process has now. Fails where the kernel does not
+    /// tell which root that is.
     ///
     /// **Why:** the process may call `chroot(2)` while the thread is idle. A view that is made by the thread afterwards
     /// would show what is outside of the new root.
@@ -82,7 +82,7 @@ impl OwnFiles {
         Ok(())
     }
 
-    /// Takes the calling thread back.
+    /// Takes the calling thread back home.
     pub(super) fn restore(&self) -> Result<(), Error> {
         let back = || {
             match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {

@@ -1,4 +1,4 @@
-//! Home: the namespaces that pinned threads start in and go back to, and what a thread looks like there.
+//! Home: the namespaces that pinned threads start in and go back to, and the state of a thread there.
 //!
 //! **Promised:** after [`Home::restore`] succeeded, the calling thread is in home's network namespace, and in home's
 //! UTS, cgroup and pid-for-children namespaces too wherever the kernel lets it go back to them; and a thread that both
@@ -13,7 +13,7 @@
 //! **What breaks otherwise:** a restore of the network namespace alone leaks the mount namespace that a callback
 //! unshared to the next user of the thread (container-libs #1109).
 //!
-//! Threads for views have root, working directory and umask to themselves: see [`files`](super::files).
+//! Threads for views have root, working directory and umask of their own: see [`files`](super::files).
 
 use std::fmt;
 use std::io;
@@ -38,10 +38,11 @@ pub(crate) struct Home {
     restore_path: RestorePath,
     ipc_namespace: Option<PathBuf>,
     mount_namespace: Option<PathBuf>,
-    /// A mount of that namespace, by its unique id, which is found nowhere else. Seeing it again is proof enough, at a
-    /// fifth of the price of asking `/proc`. `None` where `listmount(2)` is refused, which costs more than the answer.
+    /// A mount of that namespace, by its unique id, which no other namespace has. Seeing it again proves that the
+    /// thread is there, and takes a fifth of the time of a look into `/proc`. `None` where `listmount(2)` is refused: a
+    /// refusal takes longer than an answer.
     sentinel_mount: Option<AtomicU64>,
-    /// The other namespaces that no `setns` restores here, as they are at home: any change is final.
+    /// The other namespaces that no `setns` restores here, as they are at home. A change of one is permanent.
     unrestorable: Vec<(Kind, Option<PathBuf>)>,
     sharing: Sharing,
     /// Whether `kcmp(2)` tells about lists of `SEM_UNDO` operations. A change of the IPC namespace leaves the list too.
@@ -55,46 +56,47 @@ enum Sharing {
     Compared,
     /// `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`. The thread
     /// itself tries what only a thread can do that shares, or that does not.
-    Tried(Trial),
-    /// Neither is to be had. No thread is ever pristine.
+    Probed(Probe),
+    /// Neither is possible. No thread is ever pristine.
     Unknown,
 }
 
 /// What a thread tries on itself. The descriptors are in the table of the template.
-struct Trial {
-    /// Home's own. To enter it is `EINVAL` for a thread that shares its `fs_struct`, and changes nothing.
+struct Probe {
+    /// Home's mount namespace. A thread that shares its `fs_struct` gets `EINVAL` for entering it, and is not changed.
     mount_namespace: OwnedFd,
-    /// A file that no other descriptor of the process is on. It marks the table, until a thread opens and closes it.
+    /// A file that no other descriptor of the process refers to. Its locks mark the table until a thread opens and
+    /// closes it.
     marker: OwnedFd,
     template: Tid,
 }
 
-/// What a thread that a caller started has from that caller, where this differs from what the template has. Such a
-/// thread is compared with its caller, and with what it began with.
+/// The attributes that a thread started by a caller inherited from that caller, where they differ from the template's.
+/// Such a thread is compared with its caller, and with its own state at its start.
 pub(crate) struct FromCaller {
     caller: Tid,
     /// It does not share root, working directory and umask with the template.
     has_other_files: bool,
     /// It does not share the list of `SEM_UNDO` operations with the template.
     has_other_semaphore_undo: bool,
-    /// The namespaces that no `setns` restores, as they were when it began.
+    /// The namespaces that no `setns` restores, as they were at its start.
     namespaces: Vec<(Kind, Option<PathBuf>)>,
 }
 
-/// How a thread goes back.
+/// How a thread goes home.
 pub(crate) enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
     Combined(OwnedFd, CloneFlags),
-    /// One `setns` a namespace.
+    /// One `setns` for each namespace.
     Individual(Vec<(Kind, OwnedFd)>),
 }
 
-/// What a body changed on its thread that nothing undoes. The thread is retired.
+/// A change that a body made to its thread and that nothing undoes. The thread is retired.
 ///
-/// After each call the thread is compared with what it was before its first body, and reset where that is as cheap.
-/// This is done after the caller has its value, so that only a caller that calls again at once waits for it. A body
-/// that ends sooner than any system call can, such as one that reads what it has cached, has changed none of this, and
-/// its thread is not compared.
+/// After each call the thread is compared with its state before its first body; an attribute that can be reset as
+/// cheaply is reset instead. This is done after the caller has its value, so only a caller that calls again at once
+/// waits for it. A body that is shorter than any system call, such as one that reads a cached value, can have changed
+/// nothing of this but the control of the floating-point unit. That is reset, and the thread is not compared.
 ///
 /// | attribute | what is done | µs |
 /// |---|---|---:|
@@ -124,7 +126,8 @@ pub(crate) enum RestorePath {
 ///
 /// Measured on Linux 6.18 in a virtual machine, where entering the kernel costs 0.12 µs of each.
 ///
-/// Not looked at. A body that changes one of these calls [`retire_current_thread`](crate::retire_current_thread):
+/// The following are not compared. A body that changes one of them calls
+/// [`retire_current_thread`](crate::retire_current_thread):
 ///
 /// | attribute | why |
 /// |---|---|
@@ -144,16 +147,16 @@ pub(crate) enum RestorePath {
 /// | thread-local variables of the program | they are the program's |
 ///
 /// Where a seccomp filter refuses `kcmp(2)`, as in a container without `CAP_SYS_PTRACE`, the thread itself tries what
-/// only a thread can do that shares its filesystem attributes and its descriptors. This takes `CAP_SYS_CHROOT`. A body
-/// that stopped sharing its filesystem attributes, and then started a thread that lives on, is not noticed there. Of
-/// what a filter refuses to read (keyrings, memory policy, scheduling) a change is not noticed either; most filters
-/// refuse the change too.
+/// only a thread can do that shares its filesystem attributes and its descriptors. This takes `CAP_SYS_CHROOT`. It does
+/// not detect a body that stopped sharing its filesystem attributes and then started a thread that is still running. A
+/// change of an attribute that a filter refuses to read (keyrings, memory policy, scheduling) is not detected either;
+/// most filters refuse the change too.
 ///
-/// A filter that is added to another one is noticed by the number of filters (`/proc/thread-self/status`, Linux 5.9):
-/// before the library makes a system call that it may kill for. Where `/proc` does not tell, and where another thread
-/// adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of an inspection, it is not. A
-/// filter is to leave the calls that every inspection makes: those without an alternative, such as `setns(2)`,
-/// `capget(2)` and `prctl(2)`.
+/// A filter that is added to another one is detected by the number of filters (`/proc/thread-self/status`, Linux 5.9),
+/// before the library makes a system call that it may kill for. It is not detected where `/proc` does not report the
+/// number, nor where another thread adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of
+/// an inspection. A filter must allow the calls that every inspection makes: those without an alternative, such as
+/// `setns(2)`, `capget(2)` and `prctl(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -180,21 +183,21 @@ pub enum Change {
     MemoryPolicy,
     /// Its execution domain differs (`personality(2)`).
     Personality,
-    /// It took a speculation of the processor from itself (`PR_SET_SPECULATION_CTRL(2const)`).
+    /// Its speculation controls differ (`PR_SET_SPECULATION_CTRL(2const)`).
     Speculation,
     /// A signal that it blocks is pending for it alone. The signal is never delivered: the thread exits with it.
     PendingSignal,
-    /// Its alternate signal stack is another one.
+    /// Its alternate signal stack differs.
     SignalStack,
     /// It used `io_uring(7)`. The kernel's workers for it stay in the namespace that they were started in.
     IoUring,
-    /// It is in another IPC namespace; or in another UTS, cgroup or pid-for-children namespace, to which home's user
-    /// namespace has no way back.
+    /// It is in another IPC namespace; or in another UTS, cgroup or pid-for-children namespace, from which home's user
+    /// namespace does not allow it to return.
     Namespace,
     /// It stopped sharing the list of `SEM_UNDO` operations (`unshare(2)` with `CLONE_SYSVSEM`).
     SemaphoreUndo,
-    /// It could not be determined, and is treated as changed: neither `kcmp(2)` nor `CAP_SYS_CHROOT` is there, or
-    /// `/proc` cannot be read. Also where a seccomp filter of the calling thread alone forbids `kcmp(2)`.
+    /// It could not be determined, and is treated as changed: neither `kcmp(2)` nor `CAP_SYS_CHROOT` is available,
+    /// `/proc` cannot be read, or a seccomp filter of the calling thread alone forbids `kcmp(2)`.
     Unknown,
 }
 
@@ -226,7 +229,7 @@ impl fmt::Display for Change {
 }
 
 impl Home {
-    /// What the calling thread, the template, sees as home.
+    /// Makes the calling thread, which is the template, home.
     pub(crate) fn here() -> Result<Home, Error> {
         let template = sys::current_tid();
         let net = NetNs::current()?;
@@ -243,15 +246,16 @@ impl Home {
         if !compares_semaphore_undo {
             final_kinds.push(Kind::Ipc);
         }
-        let mark = |kind: Kind| {
+        let namespace_here = |kind: Kind| {
             namespace_of_current_thread(kind).map_err(|source| {
                 let operation = format!("read /proc/thread-self/ns/{} of the template thread", kind.file());
                 Error::from_io(ErrorKind::Other, operation, source)
             })
         };
-        let (ipc_namespace, mount_namespace) = (mark(Kind::Ipc)?, mark(Kind::Mount)?);
+        let (ipc_namespace, mount_namespace) = (namespace_here(Kind::Ipc)?, namespace_here(Kind::Mount)?);
         let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
-        let unrestorable = final_kinds.into_iter().map(|kind| Ok((kind, mark(kind)?))).collect::<Result<_, Error>>()?;
+        let unrestorable =
+            final_kinds.into_iter().map(|kind| Ok((kind, namespace_here(kind)?))).collect::<Result<_, Error>>()?;
         sys::descriptor_table::is_that_of_current_thread();
         Ok(Home {
             net,
@@ -278,7 +282,7 @@ impl Home {
         &self.net
     }
 
-    /// Takes the calling thread back, whatever it did to its namespaces.
+    /// Takes the calling thread home, whatever it did to its namespaces.
     pub(crate) fn restore(&self) -> Result<(), Error> {
         self.restore_by(&self.restore_path)
     }
@@ -293,8 +297,8 @@ impl Home {
     pub(crate) fn restore_of_view(&self) -> Result<(), Error> {
         let restored = self.restore();
         let ipc = match self.restore_path.go_to_ipc() {
-            // Where there is nothing to do.
-            Err(_) if Home::compare_mark(Kind::Ipc, self.ipc_namespace.as_deref()).is_ok() => Ok(()),
+            // A refusal does not matter where the thread has not moved.
+            Err(_) if Home::compare_namespace(Kind::Ipc, self.ipc_namespace.as_deref()).is_ok() => Ok(()),
             result => self.explain_restore(result),
         };
         restored.and(ipc)
@@ -305,8 +309,8 @@ impl Home {
         self.explain_restore(sys::setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET))
     }
 
-    /// Takes the calling thread back to the network namespace alone: by the thread's own descriptors, if it has some.
-    /// An error as well where the thread is there and the kernel refuses.
+    /// Takes the calling thread back to the network namespace alone, by the thread's own descriptors if it has some. It
+    /// is an error too where the thread is there already and the kernel refuses.
     pub(crate) fn enter_network(&self, path: Option<&RestorePath>) -> Result<(), Error> {
         let entered = match path {
             Some(path) => path.setns(CloneFlags::CLONE_NEWNET),
@@ -328,8 +332,8 @@ impl Home {
         Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
     }
 
-    /// The way home with descriptors of the calling thread's table, which may be another than the template's: there, a
-    /// number is another file, or none.
+    /// The path home with descriptors of the calling thread's table. In another table than the template's, the numbers
+    /// of home's own descriptors are other files, or none.
     pub(crate) fn restore_path_for_current(&self) -> nix::Result<RestorePath> {
         match &self.restore_path {
             RestorePath::Combined(_, kinds) => {
@@ -342,23 +346,23 @@ impl Home {
         }
     }
 
-    /// A body that ended sooner has made no system call.
+    /// The time below which a body has made no system call.
     pub(crate) fn shortest_call(&self) -> &ShortestCall {
         &self.shortest_call
     }
 
-    /// Whether another thread of the process can do its part of an inspection: [`Home::inspect_from_anywhere`].
+    /// Whether another thread of the process can do a part of an inspection: [`Home::inspect_from_anywhere`].
     pub(crate) fn can_be_assisted(&self) -> bool {
         matches!(self.sharing, Sharing::Compared)
     }
 
-    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. Asked after a failure
-    /// only: it reads `/proc`, which must be the one that the template sees.
+    /// Whether the calling thread is in home's namespaces of every kind that a restore covers. To be called only after
+    /// a failure: it reads `/proc`, which must be the one that the template sees.
     fn is_where_thread_is(&self) -> bool {
         let Ok(template) = sys::directory_of_thread(self.template) else { return false };
         let same = |kind: &Kind| {
             let of_template = sys::namespace_of_task(&template, *kind);
-            match (sys::namespace_of(ProcTask::Me, *kind), of_template) {
+            match (sys::namespace_of(ProcTask::Current, *kind), of_template) {
                 (Ok(here), Ok(home)) => here == home,
                 // A kernel without this kind.
                 (Err(_), Err(_)) => *kind != Kind::Net,
@@ -384,19 +388,19 @@ impl Home {
         sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
     }
 
-    /// What the calling thread, which `caller` has started and which has run no user code, has from that caller. `None`
-    /// where it is like a thread that the template started.
+    /// The attributes that the calling thread, which `caller` has started and which has run no user code, inherited from
+    /// that caller. `None` where it is like a thread that the template started.
     pub(crate) fn differences_by_caller(&self, caller: Tid, calls: OptionalCalls) -> Option<FromCaller> {
         let compares = self.can_be_assisted() && calls.has(Optional::Kcmp);
         let is_apart =
             |resource| compares && sys::share_where_harmless(resource, self.template, sys::current_tid()) == Ok(false);
         let has_other_files = is_apart(Resource::Fs);
         let has_other_semaphore_undo = self.compares_semaphore_undo && is_apart(Resource::SemaphoreUndo);
-        // Of threads that share it with the template, the mount namespace is taken for that of the template.
+        // A thread that shares its files with the template is assumed to be in the template's mount namespace.
         let mount = (has_other_files || !compares).then_some((Kind::Mount, self.mount_namespace.as_deref()));
         let ipc = has_other_semaphore_undo.then_some((Kind::Ipc, self.ipc_namespace.as_deref()));
         let unrestorable = self.unrestorable.iter().map(|(kind, at_home)| (*kind, at_home.as_deref()));
-        let differs = |(kind, at_home)| Home::compare_mark(kind, at_home) == Err(None);
+        let differs = |(kind, at_home)| Home::compare_namespace(kind, at_home) == Err(None);
         let has_other_namespaces = unrestorable.clone().chain(mount).chain(ipc).any(differs);
         if !(has_other_files || has_other_semaphore_undo || has_other_namespaces) {
             return None;
@@ -407,12 +411,13 @@ impl Home {
         Some(FromCaller { caller, has_other_files, has_other_semaphore_undo, namespaces })
     }
 
-    /// Compares a thread with the template in what any thread of the process can see: whether it shares root, working
-    /// directory, umask and file descriptors, and which capabilities it has. `calls` are those of the thread that asks.
+    /// Compares a thread with the template in the attributes that any thread of the process can see: whether it shares
+    /// root, working directory, umask and file descriptors, and which capabilities it has. `calls` are those of the
+    /// calling thread.
     ///
-    /// `capabilities` are those that its lease began with. A thread for views has its own files: they are restored, and
-    /// not compared. A thread that a caller started is compared with that caller in what it has `from_caller`. Its own
-    /// code must have run to the end; its namespaces may still be on their way back.
+    /// `capabilities` are those that the thread's lease began with. A thread for views has its own files: they are
+    /// restored, and not compared. A thread that a caller started is compared with that caller in what it has
+    /// `from_caller`. The body must have ended; the restore of the namespaces may still be under way.
     pub(crate) fn inspect_from_anywhere(
         &self,
         thread: u32,
@@ -433,7 +438,7 @@ impl Home {
                 }
                 self.share(Resource::Files, self.template, thread, Change::FileTable)?;
             }
-            Sharing::Tried(trial) if thread == sys::current_tid() => trial.by_current_thread(own_files)?,
+            Sharing::Probed(probe) if thread == sys::current_tid() => probe.by_current_thread(own_files)?,
             _ => return Err(Change::Unknown),
         }
         match sys::capabilities_of(thread) {
@@ -453,7 +458,8 @@ impl Home {
         }
     }
 
-    /// A thread for views has left the list where it was taken back to home's IPC namespace.
+    /// Compares the list of `SEM_UNDO` operations. Not for threads for views: they leave the list when they return to
+    /// home's IPC namespace.
     fn compare_semaphore_undo(&self, like: Tid, thread: Tid) -> Result<(), Change> {
         if !self.compares_semaphore_undo {
             return Ok(());
@@ -468,11 +474,12 @@ impl Home {
         })
     }
 
-    /// Compares the calling thread, restored, with the template in what no other thread sees as cheaply: the namespaces
-    /// that no restore takes it back to.
+    /// Compares the calling thread, which is restored, with the template in the namespaces that no restore takes it
+    /// back to. No other thread can compare these as cheaply.
     ///
-    /// The mount namespace is one of them. `fs_struct` shared does not mean mount namespace shared: `setns` on a
-    /// process with `CLONE_NEWNS` and another flag changes the one and leaves the other (measured on Linux 6.18).
+    /// The mount namespace is one of them. Threads that share an `fs_struct` may be in different mount namespaces:
+    /// `setns` on a process with `CLONE_NEWNS` and another flag changes the mount namespace and leaves the `fs_struct`
+    /// shared (measured on Linux 6.18).
     pub(crate) fn inspect_from_within(
         &self,
         from_caller: Option<&FromCaller>,
@@ -480,7 +487,7 @@ impl Home {
     ) -> Result<(), Change> {
         let change_of = |kind| if kind == Kind::Mount { Change::MountNamespace } else { Change::Namespace };
         let compare = |(kind, before): (Kind, Option<&Path>)| {
-            Home::compare_mark(kind, before).map_err(|unlike| unlike.unwrap_or(change_of(kind)))
+            Home::compare_namespace(kind, before).map_err(|unlike| unlike.unwrap_or(change_of(kind)))
         };
         if let Some(from_caller) = from_caller {
             return from_caller.namespaces.iter().try_for_each(|(kind, begun)| compare((*kind, begun.as_deref())));
@@ -489,7 +496,7 @@ impl Home {
         let listed = sentinel.is_some_and(|sentinel| sys::has_mount(sentinel.load(Ordering::Relaxed)));
         if !listed {
             compare((Kind::Mount, self.mount_namespace.as_deref()))?;
-            // That mount is gone, and the namespace is the same. Another will do.
+            // The namespace is the same, and that mount is gone: another one takes its place.
             if let Some(sentinel) = sentinel {
                 sentinel.store(sentinel_mount(calls).unwrap_or(NO_MOUNT), Ordering::Relaxed);
             }
@@ -498,7 +505,7 @@ impl Home {
     }
 
     /// Whether the calling thread is in the same namespace of a kind as the template: `Err(None)` where it is not.
-    fn compare_mark(kind: Kind, at_home: Option<&Path>) -> Result<(), Option<Change>> {
+    fn compare_namespace(kind: Kind, at_home: Option<&Path>) -> Result<(), Option<Change>> {
         match namespace_of_current_thread(kind) {
             Ok(now) if now.as_deref() == at_home => Ok(()),
             Ok(_) => Err(None),
@@ -507,10 +514,10 @@ impl Home {
     }
 }
 
-/// The namespace of a kind that the calling thread is in. `None`: the kernel has no such kind, or, for child processes,
-/// it is a namespace that no process is in yet.
+/// The namespace of a kind that the calling thread is in. `None`: the kernel has no such kind, or the namespace is one
+/// for child processes that no process is in yet.
 fn namespace_of_current_thread(kind: Kind) -> io::Result<Option<PathBuf>> {
-    match sys::namespace_of(ProcTask::Me, kind) {
+    match sys::namespace_of(ProcTask::Current, kind) {
         Ok(namespace) => Ok(Some(namespace)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -530,27 +537,27 @@ impl Sharing {
         if sys::share(Resource::Fs, template, template).unwrap_or(false) {
             return Sharing::Compared;
         }
-        Trial::prepare(template, calls).map_or(Sharing::Unknown, Sharing::Tried)
+        Probe::prepare(template, calls).map_or(Sharing::Unknown, Sharing::Probed)
     }
 }
 
-impl Trial {
-    /// On the template. An error where one of the two cannot be tried here.
-    fn prepare(template: Tid, calls: OptionalCalls) -> nix::Result<Trial> {
+impl Probe {
+    /// Prepares it on the template. An error where one of the two operations cannot be tried here.
+    fn prepare(template: Tid, calls: OptionalCalls) -> nix::Result<Probe> {
         if !calls.has(Optional::MemfdCreate) {
             return Err(Errno::ENOSYS);
         }
         let marker = sys::readings::memory_file(c"in-netns")?;
         sys::mark_descriptor_table(&marker)?;
-        let trial = Trial { mount_namespace: Kind::Mount.open(ProcTask::Me)?, marker, template };
-        // What is true of the template must come out.
-        trial.by_current_thread(false).map_err(|_| Errno::EOPNOTSUPP).map(|()| trial)
+        let probe = Probe { mount_namespace: Kind::Mount.open(ProcTask::Current)?, marker, template };
+        // The template shares with itself, so any other result means that the operations do not tell.
+        probe.by_current_thread(false).map_err(|_| Errno::EOPNOTSUPP).map(|()| probe)
     }
 
-    /// Tells whether the calling thread shares with the template.
+    /// Finds out whether the calling thread shares with the template.
     ///
-    /// That its `fs_struct` is shared at all is taken for shared with the template. A body that unshared it, and
-    /// started a thread that lives on, is not seen.
+    /// If its `fs_struct` is shared at all, it is assumed to be shared with the template. So a body that unshared it
+    /// and started a thread that is still running is not detected.
     fn by_current_thread(&self, own_files: bool) -> Result<(), Change> {
         if !own_files {
             match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
@@ -565,7 +572,7 @@ impl Trial {
             .and_then(|marked| marked.map_or_else(|| sys::descriptor_table::is_shared_with(self.template), Ok))
         {
             Ok(true) => Ok(()),
-            // Also where the number is no file, or one that has no locks.
+            // The errors mean that the number is no file in the table, or one that has no locks.
             Ok(false) | Err(Errno::EBADF | Errno::EINVAL) => Err(Change::FileTable),
             Err(_) => Err(Change::Unknown),
         }
@@ -595,11 +602,11 @@ impl RestorePath {
         }
     }
 
-    /// Finds the way by going it: from home to home, with each kind. What the kernel refuses here, such as the UTS
-    /// namespace of a parent user namespace, it would refuse later; those kinds come back second.
+    /// Tries each kind with a `setns` from home to home. A kind that the kernel refuses here, such as the UTS namespace
+    /// of a parent user namespace, would be refused at each restore: these kinds are the second part of the result.
     ///
-    /// The network namespace is always gone back to: where that is refused (a process that entered a user namespace and
-    /// kept its parent's network), each restore is to fail and be reported.
+    /// The network namespace is always part of the path: where it is refused (a process that entered a user namespace
+    /// and kept its parent's network), each restore must fail and be reported.
     fn find(template: Tid) -> Result<(RestorePath, Vec<Kind>), Error> {
         let mut refused = Vec::new();
         match sys::pidfd_of_thread(template) {
@@ -617,7 +624,7 @@ impl RestorePath {
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 let mut handles = Vec::new();
                 for kind in Kind::RESTORABLE.into_iter().chain([Kind::Ipc]) {
-                    let handle = match kind.open(ProcTask::Me) {
+                    let handle = match kind.open(ProcTask::Current) {
                         Ok(handle) => handle,
                         Err(Errno::ENOENT) if kind == Kind::Ipc => continue,
                         Err(Errno::ENOENT) if kind != Kind::Net => {

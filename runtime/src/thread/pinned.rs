@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::netns::mounts::{Entry, Mounts, ProcessNamespaces, Recipe, Surroundings};
+use crate::netns::mounts::{EntryError, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
 use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Capabilities, OptionalCalls, Tid};
@@ -103,7 +103,7 @@ impl Pin {
 pub struct PinnedThread {
     home: &'static Home,
     id: u32,
-    /// The system calls that are harmless on it.
+    /// The optional system calls that do not kill on it.
     calls: OptionalCalls,
     /// The state of the thread before its first body.
     baseline: Baseline,
@@ -113,19 +113,19 @@ pub struct PinnedThread {
     user_code: Option<Duration>,
     /// Whether a body has used `io_uring`. This is never reset.
     used_io_uring: bool,
-    /// The way home, where the thread may have a table of descriptors of its own.
+    /// The path home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
-    /// Where a caller has started it that is unlike the template.
+    /// What it inherited from the caller that started it, if that differs from the template.
     from_caller: Option<FromCaller>,
-    /// Where it has entered a view: what it does not share with the process any more.
+    /// What it no longer shares with the process, once it has entered a view.
     own_files: Option<OwnFiles>,
-    /// What it has taken on for its lease.
+    /// The capabilities that it has adopted for its lease.
     capabilities: Capabilities,
-    /// Whether the lease's owner has the same, as far as is known.
+    /// Whether the lease's owner has the same capabilities, as far as is known.
     owner_has_the_same: bool,
-    /// The processes that it has started for callers. (A body's are the body's.)
+    /// The processes that it has started for callers, not those that a body has started.
     children: Children,
-    /// Why the first restore that failed did.
+    /// The error of the first restore that failed.
     poison: Option<Error>,
     state: LeaseState,
     /// A namespace belongs to a thread, so the proof must not leave the thread.
@@ -234,32 +234,32 @@ impl PinnedThread {
 
     /// As [`PinnedThread::enter_checked`], where the descriptors are of this thread's table. All user code enters
     /// through this function.
-    fn enter_with_mounts(&mut self, as_target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
+    fn enter_with_mounts(&mut self, target: Target<'_>) -> Result<Option<Arc<Mounts>>, Error> {
         if self.is_poisoned() {
             let why = "an earlier restore failed on this thread, which exits when its lease ends; make a new call";
-            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", as_target.netns()), why));
+            return Err(Error::new(ErrorKind::Poisoned, format!("enter {}", target.netns()), why));
         }
-        match as_target.surroundings() {
-            None => as_target.setns().map(|()| None),
-            Some((surroundings, directory)) => self.enter_view(as_target, surroundings, directory).map(Some),
+        match target.surroundings() {
+            None => target.setns().map(|()| None),
+            Some((surroundings, directory)) => self.enter_view(target, surroundings, directory).map(Some),
         }
     }
 
-    /// Enters a view, with everything in its place. On an error the thread is at home, or poisoned.
+    /// Enters a view whose files are all mounted. On an error the thread is at home, or poisoned.
     fn enter_view(
         &mut self,
         target: Target<'_>,
         surroundings: &Surroundings,
         directory: Option<&CStr>,
     ) -> Result<Arc<Mounts>, Error> {
-        /// More than one only where the files are replaced all the time.
+        /// A third try is needed only where the files are replaced all the time.
         const TRIES: u32 = 8;
         self.take_own_files()?;
         for _ in 0..TRIES {
             let mounts = surroundings.current();
             let entered = mounts
                 .enter(target.netns())
-                .and_then(|()| target.setns().map_err(|error| Entry { error, has_moved: true }));
+                .and_then(|()| target.setns().map_err(|error| EntryError { error, has_moved: true }));
             match entered {
                 Ok(()) if mounts.are_in_place() => {
                     // Where there is no such directory, the body begins at the root.
@@ -267,8 +267,8 @@ impl PinnedThread {
                     return Ok(mounts);
                 }
                 Ok(()) => self.go_home_or_poison()?,
-                Err(Entry { error, has_moved: false }) => return Err(error),
-                Err(Entry { error, has_moved: true }) => {
+                Err(EntryError { error, has_moved: false }) => return Err(error),
+                Err(EntryError { error, has_moved: true }) => {
                     self.go_home_or_poison()?;
                     return Err(error);
                 }
@@ -287,14 +287,14 @@ impl PinnedThread {
         made
     }
 
-    /// Finds out what there is to enter for the view of a process. The thread is at home.
+    /// Finds out what to enter for the view of a process. The thread is at home.
     pub(crate) fn mounts_of_process(&mut self, namespaces: ProcessNamespaces) -> Result<Mounts, Error> {
         self.take_own_files()?;
         namespaces.into_mounts()
     }
 
-    /// Has the thread stop sharing root, working directory and umask; or, where it did before, have the root that the
-    /// process has now.
+    /// Makes the thread stop sharing root, working directory and umask. If it has stopped before, it gets the root that
+    /// the process has now.
     fn take_own_files(&mut self) -> Result<(), Error> {
         if let Some(own) = &mut self.own_files {
             return own.follow();
@@ -303,7 +303,7 @@ impl PinnedThread {
         Ok(())
     }
 
-    /// Goes home, at the begin of a lease or in the middle of it.
+    /// Goes home, at the beginning of a lease or during it.
     pub(crate) fn go_home_or_poison(&mut self) -> Result<(), Error> {
         self.go_home().inspect_err(|error| self.poison(error))
     }
@@ -313,7 +313,7 @@ impl PinnedThread {
         let files = self.own_files.as_ref().map_or(Ok(()), OwnFiles::restore);
         let namespaces = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
-            // Without a system call no body has left another namespace than this crate had it enter.
+            // A body that made no system call has left no namespace but the network namespace that this crate entered.
             None if self.own_files.is_some() => self.home.restore_of_view(),
             None if self.untouched => self.home.restore_network(),
             None => self.home.restore(),
@@ -371,7 +371,7 @@ impl PinnedThread {
         self.children.add(process);
     }
 
-    /// The processes that would be told that this thread exits, if they asked for it.
+    /// The processes that would get a parent-death signal if this thread exited, if they asked for one.
     pub(super) fn running_children(&mut self) -> Children {
         self.children.running()
     }
@@ -428,7 +428,7 @@ impl PinnedThread {
     /// user code around it.
     ///
     /// **Why:** the body itself makes system calls that change nothing of the thread, such as `socket(2)`, and the next
-    /// call would wait for an inspection: 6 µs, twice the price of the call.
+    /// call would wait for an inspection, which takes 6 µs, twice the time of the call.
     pub(crate) fn user_code_took(&mut self, time: Option<Duration>) {
         self.user_code = time;
     }
@@ -533,7 +533,7 @@ pub(crate) enum RestoreOutcome {
     Restored,
     /// The thread is home, and user code requested its exit.
     Asked,
-    /// At home, and changed in a way that an inspection need not look for.
+    /// The thread is home, and a change was found without an inspection.
     Changed(Change),
     /// A restore failed, then or earlier; the last one may have succeeded.
     Poisoned { error: Error, is_home: bool },
@@ -576,7 +576,7 @@ pub(crate) fn is_pinned() -> bool {
 pub struct NetNsGuard<'t> {
     thread: &'t mut PinnedThread,
     ns: NetNs,
-    /// Where the guard returns the thread to. `None`: home, whose descriptor may be of another table.
+    /// The namespace to which the guard returns the thread. `None`: home, whose descriptor may be of another table.
     previous: Option<NetNs>,
     /// Whether a restore was attempted.
     restored: bool,
@@ -635,7 +635,7 @@ impl NetNsGuard<'_> {
             None => self.thread.home.enter_network(self.thread.restore_path.as_deref()),
         };
         match restored {
-            // The thread had not moved, but the kernel refuses even so: see `Home::restore`.
+            // The kernel may refuse even where the thread had not moved: see `Home::explain_restore`.
             Err(_) if self.thread.home.is_thread_in(self.previous()) => Ok(()),
             result => result.inspect_err(|error| self.thread.poison(error)),
         }

@@ -20,7 +20,7 @@ static POOL: ProcessLocal<Pool> = ProcessLocal::new();
 /// The pinned threads of one process.
 pub(crate) struct Pool {
     pub(crate) roster: Roster,
-    /// The first one is where home is, and stays. The last one starts the workers.
+    /// The first one defines home, and is kept. The last one starts the workers.
     templates: Mutex<Vec<Template>>,
 }
 
@@ -34,8 +34,8 @@ impl Pool {
         POOL.get_or_init(Pool::new)
     }
 
-    /// Whether its threads are of this process. Not in a child of the process that made it: there are no such threads
-    /// there, and one of them may have held a lock of it.
+    /// Whether its threads belong to this process. A forked child of that process has none of these threads, and one of
+    /// them may have held a lock of the pool at the fork.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
         std::ptr::eq(self, Pool::of_process())
     }
@@ -65,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// As [`Pool::home_or_init`], where the main thread says that it is where it is to be.
+    /// As [`Pool::home_or_init`]. If the calling thread is the main thread, its namespaces become home.
     pub(super) fn init(&'static self) -> Result<(), Error> {
         let leader = sys::current_tid() == sys::process_id();
         self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)
@@ -87,8 +87,8 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can take on the allowance, and has it run the task, which begins with the thread's
-    /// admission. The task comes back where the thread is unfit: it was not run, and another thread is to run it.
+    /// Leases a thread that can adopt the allowance, and runs the task on it. The task begins with the thread's
+    /// admission, and returns itself where the thread is unfit; then it is run on another thread.
     ///
     /// The task goes to the other thread by value, with the job: see [`rendezvous`](super::rendezvous).
     pub(crate) fn lease_admitted<T: Send, R: Send>(
@@ -98,7 +98,7 @@ impl Pool {
         task: T,
         run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
     ) -> Result<(Lease, R), Error> {
-        /// Other callers may give unfit ones back meanwhile.
+        /// More than one, because other callers may return unfit threads to the pool meanwhile.
         const RENEWALS: u32 = 16;
         let mut renewals = 0;
         let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
@@ -120,16 +120,16 @@ impl Pool {
         }
     }
 
-    /// Makes new workers able to have the capabilities that the process has now: see [`Allowance`].
+    /// Ensures that new workers can adopt the capabilities that the process has now: see [`Allowance`].
     pub(crate) fn ensure(&'static self, allowance: Allowance) -> Result<(), Error> {
         let Some(callers) = allowance.capabilities() else { return Ok(()) };
         let (mut templates, home) = self.templates(Settle::FindOut)?;
         self.renew_template(&mut templates, home, callers)
     }
 
-    /// As [`Pool::ensure`], when a thread could not take on the allowance.
+    /// As [`Pool::ensure`], when a thread could not adopt the allowance.
     fn renew(&'static self, allowance: Allowance) -> Result<(), Error> {
-        // They are as old as that one, or older.
+        // The idle workers are as old as that thread, or older.
         self.roster.clear_idle();
         let Some(callers) = allowance.capabilities() else { return Ok(()) };
         let (mut templates, home) = self.templates(Settle::FindOut)?;
@@ -161,16 +161,15 @@ fn unfit() -> Error {
     Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
 }
 
-/// Settles what all pinned threads have, and starts the thread that they are cloned from.
+/// Determines the attributes of all pinned threads, and starts the thread that they are cloned from.
 ///
-/// Optional: the first call does the same. Called first thing in `main`, before the program starts threads or enters
-/// namespaces, it leaves nothing to be found out later. What the main thread has at that moment is then what every
-/// pinned thread has: its namespaces (home), its signal mask, its scheduling, and all else in the table of
-/// [`inheritance`](crate::inheritance). So a program that moves itself to another namespace, or blocks signals for all
-/// its threads, does that first.
+/// It is optional: the first call does the same. Call it at the beginning of `main`, before the program starts threads
+/// or enters namespaces. Every pinned thread then has what the main thread has at that moment: its namespaces (home),
+/// its signal mask, its scheduling, and the other attributes in the table of [`inheritance`](crate::inheritance). So a
+/// program that moves itself to another namespace, or blocks signals for all its threads, does that first.
 ///
-/// It may be called from any thread, and again: only the first call of this process, of whatever kind, settles
-/// anything. From another thread than the main one it does what the first call does.
+/// It may be called from any thread, and more than once: only the first call of any kind in this process determines
+/// anything. On a thread other than the main one it does what the first call does.
 ///
 /// # Errors
 ///
@@ -182,7 +181,7 @@ fn unfit() -> Error {
 /// ```
 /// # in_netns::rootless!();
 /// fn main() -> Result<(), in_netns::Error> {
-///     // First what is to hold for the whole process, such as a signal mask or `NetNs::join`; and then:
+///     // Set the signal mask, or call `NetNs::join`, for the whole process before this.
 ///     in_netns::init()?;
 ///     std::thread::spawn(|| in_netns::with_netns(in_netns::NetNs::new()?, || println!("inside"))).join().unwrap()
 /// }
@@ -199,16 +198,16 @@ pub fn init() -> Result<(), Error> {
 pub(crate) struct Lease {
     roster: &'static Roster,
     worker: Option<WorkerHandle>,
-    /// What this side of the lease found of the thread.
+    /// What the owner of the lease found in its part of the inspection.
     found: Result<(), Change>,
     _count: Option<CountGuard>,
 }
 
 impl Lease {
-    /// Has the worker run a job, and waits for it. A panic of the job is resumed here. A job that is rejected comes
-    /// back: the worker failed an inspection since its last lease, and another is to be leased.
+    /// Runs a job on the worker, and waits for it. A panic of the job is resumed here. A rejected job is returned: the
+    /// worker failed an inspection since its last lease, and the caller leases another one.
     ///
-    /// Where the job reaches its [`AssistPoint`], this thread inspects the worker meanwhile, unless it sleeps. The
+    /// When the job has reached its [`AssistPoint`], this thread inspects the worker, unless this thread sleeps. The
     /// worker then has the capabilities of the allowance.
     pub(crate) fn run<F, R>(&mut self, allowance: Allowance, job: F) -> Result<R, Rejected<F>>
     where
@@ -220,7 +219,7 @@ impl Lease {
         worker.side.run(job, inspect)
     }
 
-    /// Not generic: else each body would be compiled with a wait of its own for the worker.
+    /// It is not generic, so that the code that waits for the worker is not compiled again for each body.
     fn inspection<'l>(
         roster: &'static Roster,
         role: Role,
@@ -241,8 +240,8 @@ impl Lease {
         Lease { _count: None, ..self }
     }
 
-    /// Has the worker run a job, which has the lease from then on, and does not wait. Without a thread it was
-    /// rejected: as [`Lease::run`].
+    /// Runs a job on the worker without waiting. The job owns the lease from then on. It gets no thread where it was
+    /// rejected, as by [`Lease::run`].
     pub(crate) fn submit(mut self, job: impl FnOnce(Option<&mut PinnedThread>, Lease) + Send + 'static) {
         if let Some(worker) = self.worker.take() {
             worker.submit(move |thread, worker| {
@@ -262,29 +261,29 @@ impl Lease {
     }
 }
 
-/// What [`pool_stats`] tells about this process's pinned threads.
+/// The counts of this process's pinned threads that [`pool_stats`] returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Pinned threads alive: idle, leased, fresh ones, that of each [`NetNsPool`](crate::NetNsPool), and such as are
-    /// about to exit. The template is not counted.
+    /// Pinned threads alive: idle, leased, fresh, about to exit, and that of each [`NetNsPool`](crate::NetNsPool). The
+    /// template is not counted.
     pub threads: usize,
     /// Threads that wait for their next lease.
     pub idle: usize,
-    /// Threads that a call has, the fresh ones among them.
+    /// Threads that run a call, including fresh ones.
     pub leased: usize,
     /// Threads ever started.
     pub spawned_total: u64,
     /// Threads ever poisoned: their restore failed.
     pub poisoned_total: u64,
-    /// Threads ever retired: poisoned, changed beyond a restore, or asked to. Threads that end as they should (fresh
-    /// ones, and idle ones after the keep-alive) are not counted.
+    /// Threads ever retired: poisoned, changed beyond a restore, or retired by user code. Threads that end normally
+    /// (fresh ones, and idle ones after the keep-alive) are not counted.
     pub retired_total: u64,
 }
 
 /// Counts this process's pinned threads.
 ///
-/// The numbers are read one after another, so that they may not add up while calls are under way.
+/// The numbers are read one after another, so they may not add up while calls are running.
 ///
 /// ```
 /// # in_netns::rootless!();

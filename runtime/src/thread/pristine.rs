@@ -1,16 +1,16 @@
-//! What "pristine" means: every attribute that Linux lets a thread have for itself, and what becomes of a change.
+//! The definition of "pristine": the attributes that each Linux thread has of its own, and how a change is treated.
 //!
 //! **Promised:** a thread for which [`Baseline::inspect`] and [`Home`](super::home::Home)'s inspections find nothing
 //! differs from what it was before its first body in no attribute that [`TABLE`] names.
 //!
-//! **Why a baseline of its own:** a worker inherits from the template, and has run no user code when it is pinned. So
-//! what it finds then is the template's state, also where that has changed since the process began; and no other thread
-//! need be asked.
+//! **Why each thread has a baseline:** a worker inherits from the template, and has run no user code when it is pinned.
+//! So the state that it reads then is the template's, also where that has changed since the process began; and no other
+//! thread need be asked.
 //!
 //! **What breaks otherwise:** a body that joins a session keyring, blocks a signal or changes its user id by a raw
 //! system call leaves that to the next body on its thread.
 //!
-//! What the table does not name is in the documentation of [`Change`], with the reason.
+//! The documentation of [`Change`] lists the attributes that the table does not name, with the reasons.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -22,46 +22,46 @@ use crate::sys::filters;
 use crate::sys::readings::{self, FloatControl, Keyring};
 use crate::sys::{self, Optional, OptionalCalls};
 
-/// What an attribute reads as: words, or that it cannot be read here, which is no change either.
+/// The value of an attribute, or the error of reading it: the same error then and now is no change.
 type Reading = Result<[u64; WORDS], Errno>;
 
-/// As long as the longest, an affinity for 1,024 processors.
+/// The number of words of the longest reading, an affinity for 1,024 processors.
 const WORDS: usize = 16;
 
-/// Nothing that this attribute can become goes unseen elsewhere.
+/// The attribute need not be compared: another comparison detects every change of it.
 const NOT_CONCERNED: Reading = Err(Errno::ENODATA);
 
 /// Whether an attribute is to be read again after each body.
 ///
-/// Not where the kernel has no such call (`ENOSYS`), or a filter refuses it (`EPERM`, or `ENOSYS` again): no body can
-/// change that, as a thread can only add filters. A refusal is read in full, which costs 1.5 µs with the profile of a
-/// container, where an answer costs 0.2 µs.
+/// It is not where the kernel has no such call (`ENOSYS`), or a filter refuses it (`EPERM`, or `ENOSYS` too): a thread
+/// can only add filters, so no body changes that. The kernel runs the whole filter for a refusal, which takes 1.5 µs
+/// with the profile of a container, where an answer takes 0.2 µs.
 fn is_readable(reading: &Reading) -> bool {
     !matches!(*reading, NOT_CONCERNED | Err(Errno::EPERM | Errno::ENOSYS))
 }
 
 /// One line of the table.
 struct Attribute {
-    /// Read only where this call is harmless; always where `None`.
+    /// The attribute is read only where this call is harmless; `None` where it always is.
     call: Option<Optional>,
     read: fn() -> Reading,
     treatment: Treatment,
 }
 
-/// What becomes of a change.
+/// How a change is treated.
 enum Treatment {
     /// The thread is retired.
     Compare(Change),
-    /// It is undone. As cheap as a comparison, so that it is done without one.
+    /// It is undone. A reset is as cheap as a comparison, so it is done without one.
     Reset(fn(&[u64; WORDS])),
 }
 
 use Treatment::{Compare, Reset};
 
-/// The attributes that only the thread itself can read cheaply, in the order in which they are looked at.
+/// The attributes that only the thread itself can read cheaply, in the order in which they are read.
 ///
-/// [`Filters`] come before them: once those differ, no optional call is known to be harmless. Pending signals come before
-/// the mask: without it they would be delivered.
+/// [`Filters`] are compared before them: once those differ, no optional call is known to be harmless. Pending signals
+/// come before the mask, because a reset of the mask would deliver them.
 const TABLE: &[Attribute] = &[
     Attribute { call: None, read: pending_signals, treatment: Compare(Change::PendingSignal) },
     Attribute { call: None, read: signal_mask, treatment: Reset(set_signal_mask) },
@@ -90,16 +90,16 @@ const TABLE: &[Attribute] = &[
 /// The seccomp filters of a thread, which can only add to them.
 struct Filters {
     mode: nix::Result<i32>,
-    /// `None` without a filter, and where `/proc` does not tell.
+    /// `None` without a filter, and where `/proc` does not report the number.
     count: Option<u16>,
-    /// The file that tells the count. `None` where it is opened for each look.
+    /// The file that reports the count. `None` where it is opened for each reading.
     file: Option<File>,
     /// Whether they were compared at the end of this lease, and were the same.
     compared: Cell<bool>,
 }
 
 impl Filters {
-    /// Of the calling thread. The file is of its table of descriptors.
+    /// Those of the calling thread. The file is of its table of descriptors.
     fn of_current_thread(keeps_file: bool) -> Filters {
         let mode = readings::seccomp_mode();
         let is_filtered = mode == Ok(readings::SECCOMP_MODE_FILTER);
@@ -117,25 +117,25 @@ impl Filters {
         match self.file.as_ref().map_or_else(filters::count, filters::count_in) {
             Ok(now) if now == before => Ok(()),
             Ok(_) => Err(Change::Seccomp),
-            // The body may have a `/proc` that tells nothing, and another filter.
+            // The body may have another `/proc`, which reports nothing, and another filter.
             Err(_) => Err(Change::Unknown),
         }
     }
 }
 
-/// What a thread was when it was pinned, before its first body.
+/// The state of a thread when it was pinned, before its first body.
 pub(super) struct Baseline {
     float_control: FloatControl,
     filters: Filters,
-    /// Whether the kernel tells of the use of `io_uring(7)`.
+    /// Whether the kernel reports the use of `io_uring(7)`.
     tells_of_io_uring: bool,
     readings: Box<[(&'static Attribute, Reading)]>,
 }
 
 impl Baseline {
-    /// Of the calling thread.
+    /// Reads the state of the calling thread.
     ///
-    /// A thread that is looked at often `keeps_files`. It gives them back by [`Baseline::take_file`], because its body
+    /// A thread that is inspected often `keeps_files`. It gives them back by [`Baseline::take_file`], because its body
     /// may have a table of descriptors of its own at the end.
     pub(super) fn of_current_thread(calls: OptionalCalls, keeps_files: bool) -> Baseline {
         let readable = TABLE.iter().filter(|attribute| attribute.call.is_none_or(|call| calls.has(call)));
@@ -148,15 +148,16 @@ impl Baseline {
         }
     }
 
-    /// Undoes what a thread changes without a system call.
+    /// Resets the attributes that a thread changes without a system call.
     pub(super) fn inspect_registers(&self) {
-        // To write them is dear on some processors; to read them is not.
+        // Writing these registers is slow on some processors; reading them is not.
         if FloatControl::of_current() != self.float_control {
             self.float_control.set();
         }
     }
 
-    /// Whether a body has used `io_uring(7)`. Asked before its owner is notified, and so on its path: 0.3 µs.
+    /// Whether a body has used `io_uring(7)`. It is called before the owner is notified, so the owner waits 0.3 µs for
+    /// it.
     pub(super) fn has_used_io_uring(&self) -> bool {
         // With a filter that the body added the call may not be harmless any more.
         if !self.tells_of_io_uring {
@@ -171,7 +172,7 @@ impl Baseline {
         self.filters.file.take()
     }
 
-    /// Compares the calling thread, which is the one that the baseline is of, and undoes what can be undone.
+    /// Compares the calling thread, of which this is the baseline, and resets what can be reset.
     pub(super) fn inspect(&self) -> Result<(), Change> {
         self.inspect_registers();
         if !self.filters.compared.take() {
@@ -189,7 +190,7 @@ impl Baseline {
                 reset(before);
                 Ok(())
             }
-            // What cannot be read cannot be given back; on no kernel is there such an attribute among these.
+            // An attribute that cannot be read cannot be reset. Every kernel can read those that are reset here.
             (Reset(_), Err(_)) => Ok(()),
         })
     }
@@ -221,7 +222,7 @@ fn signal_mask() -> Reading {
 }
 
 fn set_signal_mask(before: &[u64; WORDS]) {
-    // It takes any mask.
+    // It accepts any mask.
     let _ = readings::set_signal_mask(before[0]);
 }
 
@@ -230,7 +231,7 @@ fn timer_slack() -> Reading {
 }
 
 fn set_timer_slack(before: &[u64; WORDS]) {
-    // Of a real-time thread it is nothing, and stays so.
+    // A real-time thread has no timer slack, and setting it has no effect.
     let _ = sys::set_timer_slack(before[0]);
 }
 
@@ -246,7 +247,7 @@ fn filesystem_ids() -> Reading {
     readings::filesystem_ids().map(|ids| words(ids.map(u64::from)))
 }
 
-/// As many as there are words for two each, and how many. Of a longer list the number alone.
+/// The number of groups, and then the groups, two in each word. For a longer list only the number.
 fn groups() -> Reading {
     let mut ids = [0_u32; 2 * (WORDS - 1)];
     let count = match readings::groups(&mut ids) {
@@ -262,8 +263,8 @@ fn groups() -> Reading {
     Ok(all)
 }
 
-/// The ambient set is a part of the inheritable one. Where that is empty, as is usual, it changes first, and is
-/// compared with the effective and permitted sets.
+/// The ambient set is a subset of the inheritable one. Where that is empty, as is usual, a change of the ambient set
+/// needs a change of the inheritable one, which is compared together with the effective and permitted sets.
 fn ambient_capabilities() -> Reading {
     let inheritable = sys::capabilities_of(sys::current_tid())?.inheritable;
     if inheritable == 0 {
@@ -272,7 +273,7 @@ fn ambient_capabilities() -> Reading {
     Ok(words([readings::ambient_capabilities(inheritable)]))
 }
 
-/// `SECBIT_KEEP_CAPS` is one of them.
+/// The securebits, which include `SECBIT_KEEP_CAPS`.
 fn securebits() -> Reading {
     readings::securebits().map(word)
 }
@@ -321,7 +322,7 @@ fn signal_stack() -> Reading {
     readings::signal_stack().map(words)
 }
 
-/// Of the two that a thread can have controls for.
+/// The controls of the two features that a thread can disable for itself.
 fn speculation() -> Reading {
     let (store_bypass, indirect_branch) = (readings::speculation(0)?, readings::speculation(1)?);
     Ok(words([store_bypass, indirect_branch].map(bits_of)))

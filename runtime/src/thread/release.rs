@@ -19,27 +19,27 @@ pub(crate) enum Inspect {
     Later,
 }
 
-/// What a thread leaves behind at the end of its lease, for its owner to report.
+/// The result of a lease, which the thread returns to the owner of the lease to report.
 ///
-/// It crosses to another processor at the end of each call, so what most calls lack is elsewhere.
+/// It is transferred to another processor at the end of each call, so the part that most calls lack is boxed.
 #[derive(Debug)]
 pub(crate) struct LeaseEnd {
     thread_id: u32,
-    /// Of a thread that is home, and was inspected.
+    /// The change that was found in a thread that is home and was inspected.
     changed: Option<Change>,
     exiting: Option<Box<Exiting>>,
 }
 
-/// Of a thread that exits, without an inspection.
+/// The part for a thread that exits without an inspection.
 #[derive(Debug)]
 struct Exiting {
     outcome: RestoreOutcome,
-    /// Of a thread that is not home, or left kernel threads in a namespace, and is to be waited for.
+    /// What the owner waits for, where the thread is not home or left kernel threads in a namespace.
     exit: Option<ThreadExit>,
 }
 
 impl LeaseEnd {
-    /// On the pinned thread, when it was not let in.
+    /// Ends a lease whose namespace could not be entered. To be called on the pinned thread.
     pub(crate) fn not_entered(roster: &Roster, thread: &mut PinnedThread) -> LeaseEnd {
         if thread.is_poisoned() {
             return LeaseEnd::restore(roster, thread, Inspect::Later, None);
@@ -48,7 +48,8 @@ impl LeaseEnd {
         LeaseEnd { thread_id: thread.id(), changed: None, exiting: None }
     }
 
-    /// On the pinned thread, when user code has run: goes home, and inspects the thread if that is wanted now.
+    /// Ends a lease in which user code has run: goes home, and inspects the thread if `inspect` says so. To be called
+    /// on the pinned thread.
     pub(crate) fn restore(
         roster: &Roster,
         thread: &mut PinnedThread,
@@ -57,7 +58,7 @@ impl LeaseEnd {
     ) -> LeaseEnd {
         let assist_point = assist_point.filter(|_| inspect == Inspect::Later && thread.can_be_assisted());
         if let Some(assist_point) = assist_point {
-            // The owner, who has nothing else to do, inspects what it can while this thread goes home.
+            // The owner, which only waits, inspects what it can while this thread goes home.
             assist_point.reached(thread.id());
         }
         let outcome = thread.end_lease();
@@ -78,17 +79,17 @@ impl LeaseEnd {
         lease_end
     }
 
-    /// Gives the lease back if the thread is fit for another.
+    /// Returns the lease to the pool if the thread is fit for another one.
     pub(crate) fn return_lease(mut self, lease: Lease) -> LeaseEnd {
         match (&self.exiting, self.changed) {
             (None, None) => self.changed = lease.end(),
-            // Dropped: the thread is leaving.
+            // Dropping the lease makes the thread exit.
             _ => drop(lease),
         }
         self
     }
 
-    /// Whether a hook is to be called.
+    /// Whether the poison hook must be called.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_poisoned(&self) -> bool {
         self.exiting.as_ref().is_some_and(|exiting| matches!(exiting.outcome, RestoreOutcome::Poisoned { .. }))
@@ -100,7 +101,7 @@ impl LeaseEnd {
         self.thread_id == sys::current_tid().as_raw().unsigned_abs()
     }
 
-    /// What became of the thread.
+    /// The fate of the thread.
     pub(crate) fn fate(&self) -> ThreadFate {
         let changed = |change| ThreadFate::Retired(RetireReason::Changed(change));
         match self.exiting.as_ref().map(|exiting| &exiting.outcome) {
@@ -111,7 +112,8 @@ impl LeaseEnd {
         }
     }
 
-    /// On the owner's thread: waits until the thread has left the namespace, then reports a failed restore.
+    /// Waits until the thread has left the namespace, then reports a failed restore. To be called on the owner's
+    /// thread.
     pub(crate) fn report(mut self) -> ThreadFate {
         if let Some(Exiting { outcome, exit }) = self.exiting.as_deref_mut() {
             if let Some(exit) = exit.take() {

@@ -1,15 +1,15 @@
-//! The rendezvous: a borrowed closure runs on another thread while its owner waits, or an owned one and its owner does
-//! not wait.
+//! The rendezvous: runs a closure on another thread. The owner of a borrowed closure waits for it; with an owned one no
+//! thread waits.
 //!
 //! **Promised:** [`Caller::run`] returns only when the other thread has run the job or rejected it, and no longer uses
-//! it. So a job may borrow from its owner's stack, as with scoped threads. No allocation, and no syscall but to wake a
-//! thread that sleeps. A callee that ends rejects what it has not taken, and what is posted later: no caller waits for
-//! a thread that is gone. [`Caller::submit`] moves its own side into the job, so that nothing else can be posted before
-//! the job was taken.
+//! it. So a job may borrow from its owner's stack, as with scoped threads. A hand-over does not allocate, and makes no
+//! system call but to wake a thread that sleeps. A callee that ends rejects the job that it has not taken, and every
+//! job that is posted later: no caller waits for a thread that is gone. [`Caller::submit`] moves its own side into the
+//! job, so that nothing else can be posted before the job was taken.
 //!
-//! **Why our own:** the alternatives either start a thread for each call (`std::thread::scope`) or ask for `'static`
-//! closures (channels). The protocol is one word, on which at most one side sleeps at a time, and a second one beside
-//! it:
+//! **Why not a channel or a scoped thread:** `std::thread::scope` starts a thread for each call, and channels require
+//! `'static` closures. The protocol has one word, on which at most one side sleeps at a time, and a second word for the
+//! offer:
 //!
 //! ```text
 //! state:  IDLE ─(callee sleeps)→ CALLEE_SLEEPS     IDLE | CALLEE_SLEEPS ─(caller)→ POSTED | CLOSED
@@ -18,24 +18,24 @@
 //! offer:  NONE ─(callee)→ a thread id ─(caller)→ CLAIMED       any ─(callee, before it answers)→ NONE
 //! ```
 //!
-//! The callee answers by `IDLE`: a borrowed job when it has run or rejected it, an owned one when it has taken it. A
-//! caller that spins while there is an offer has time for work of its own beside the rest of the job: it claims the
-//! offer, and the callee then relies on that work being done before the caller returns.
+//! The callee answers by storing `IDLE`: for a borrowed job when it has run or rejected it, for an owned one when it
+//! has taken it. A caller that spins while there is an offer can assist during the rest of the job: it claims the
+//! offer, and the callee then relies on the caller doing that work before [`Caller::run`] returns.
 //!
 //! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller
-//! otherwise. There is one [`Caller`] and one [`Callee`] to a mailbox, and each method takes `&mut self`, so that each
-//! side is one thread at a time.
+//! otherwise. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
+//! thread at a time.
 //!
-//! **Why one word, and the job beside it:** each cache line that moves to another processor and back costs 0.1 to
-//! 0.2 µs, more than all else that a hand-over does. The two sides share the lines of the mailbox, and nothing of the
-//! caller's stack but for large jobs.
+//! **Why one word, and the job beside it:** each cache line that moves to another processor and back takes 0.1 to
+//! 0.2 µs, more than the rest of a hand-over. The two sides share the lines of the mailbox, and of the caller's stack
+//! only large jobs.
 //!
 //! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its
 //! park token. `park` would consume the token.
 //!
 //! **What breaks otherwise:** a caller that returned early would leave the other thread with a dangling borrow. The
-//! model check (`tests/models/tests/models/rendezvous_model.rs`, this very file with loom's types in place of `std`'s)
-//! explores every interleaving of jobs, sleeps, rejections and ends.
+//! model check (`tests/models/tests/models/rendezvous_model.rs`, which compiles this file with loom's types in place of
+//! `std`'s) explores every interleaving of jobs, sleeps, rejections and ends.
 
 use std::cell::Cell;
 use std::hint;
@@ -51,7 +51,7 @@ use crate::sync::{
     spin_loop,
 };
 
-/// What the callee runs, with the `A` that it keeps. It does not unwind.
+/// A job as the callee runs it, with the `A` that the callee keeps. It does not unwind.
 type Job<'j, A> = dyn RunJob<A> + Send + 'j;
 
 trait RunJob<A> {
@@ -78,10 +78,10 @@ where
     }
 }
 
-/// What a callee is given for good. Without an `A` it is rejected.
+/// A job that the callee owns. It is called without an `A` where it is rejected.
 type OwnedJob<A> = Box<dyn FnOnce(Option<&mut A>) + Send>;
 
-/// Of `state`.
+/// The values of `state`.
 const IDLE: u32 = 0;
 const POSTED: u32 = 1;
 const CALLEE_SLEEPS: u32 = 2;
@@ -89,7 +89,7 @@ const CALLER_SLEEPS: u32 = 3;
 const CLOSED: u32 = 4;
 const GONE: u32 = 5;
 
-/// Of `offer`.
+/// The values of `offer` beside thread ids.
 const NONE: u32 = 0;
 /// No thread has this id.
 const CLAIMED: u32 = u32::MAX;
@@ -110,15 +110,15 @@ struct Mailbox<A> {
     job_line: JobLine,
 }
 
-/// The second cache line, and the next ones for larger jobs. A side that spins looks at `offer` whenever it looks at
-/// `state`: so it fetches the two lines at once.
+/// The second cache line, and the next ones for larger jobs. A side that spins reads `offer` whenever it reads `state`,
+/// so that it fetches the two lines at once.
 #[repr(C, align(64))]
 struct JobLine {
     offer: AtomicU32,
     storage: UnsafeCell<Storage>,
 }
 
-/// Where a [`JobSlot`] is, if it is small enough.
+/// The place of a [`JobSlot`] that is small enough.
 #[repr(align(8))]
 struct Storage(#[allow(dead_code)] MaybeUninit<[u8; 184]>);
 
@@ -131,16 +131,16 @@ impl Storage {
 /// How the callee wakes, and how it waits after the request.
 #[derive(Clone, Copy)]
 struct Manner {
-    /// It is confined to some processors, and releases itself before all else.
+    /// It is confined to some processors, and releases itself before it does anything else.
     is_confined: bool,
     /// It spins before it sleeps.
     spins: bool,
 }
 
 enum Request<A> {
-    /// Its owner waits for the answer.
+    /// A job whose owner waits for the answer.
     Borrowed(NonNull<Job<'static, A>>),
-    /// There is no answer.
+    /// A job whose owner does not wait.
     Owned(OwnedJob<A>),
 }
 
@@ -176,7 +176,7 @@ impl<A> Mailbox<A> {
                 // SAFETY: it was written above.
                 return Err(unsafe { self.take() });
             }
-            // Its wait has timed out meanwhile.
+            // The callee's wait has timed out meanwhile: it is awake.
             _ => {}
         }
         Ok(())
@@ -190,8 +190,8 @@ impl<A> Mailbox<A> {
         self.request.with_mut(|cell| unsafe { cell.cast::<Request<A>>().read() })
     }
 
-    /// The callee's side: the request is taken, and run or rejected. The callee uses nothing of it afterwards, and of
-    /// the mailbox's cells nothing before the next request.
+    /// The callee's side: stores `state`, and wakes the caller if it sleeps. Afterwards the callee uses neither the
+    /// request nor, before the next one, the cells of the mailbox.
     fn answer(&self, state: u32) {
         if self.state.swap(state, Ordering::AcqRel) == CALLER_SLEEPS {
             self.state.wake();
@@ -218,7 +218,7 @@ pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bo
     (Caller { shared, policy: Box::new(policy) }, callee)
 }
 
-/// The side that hands over. Dropping it tells the callee that nothing more will come.
+/// The side that posts jobs. Dropping it tells the callee that no more jobs will come.
 pub(crate) struct Caller<A> {
     shared: Arc<Mailbox<A>>,
     policy: Box<SpinPolicy>,
@@ -228,7 +228,7 @@ pub(crate) struct Caller<A> {
 pub(crate) struct Rejected<F>(pub(crate) F);
 
 impl<A> Caller<A> {
-    /// Has the callee run `job`, and waits until it has. A panic of the job is resumed here.
+    /// Runs `job` on the callee, and waits for it. A panic of the job is resumed here.
     ///
     /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
     /// offered. It need not be called at all.
@@ -279,7 +279,7 @@ impl<A> Caller<A> {
             let (cpu, thread, callers) = (cpu.load(Ordering::Relaxed), thread.load(Ordering::Relaxed), current_cpu());
             let (wake, caller_spins, spins) = policy.asleep(Asleep { cpu, callers, can_move: thread != 0 });
             turns = Some(caller_spins);
-            // It is leased and asleep, so the thread of this id is the callee.
+            // The callee sleeps, so it has not exited, and the id is still its own.
             let is_confined = match wake {
                 Wake::Anywhere => false,
                 Wake::Here => confine(thread, Cpus::Only(callers)),
@@ -322,15 +322,15 @@ impl<A> Caller<A> {
         }
     }
 
-    /// Has the callee run a job, and does not wait. The job gets this side back; and no `A` where it is rejected.
+    /// Runs a job on the callee without waiting. The job gets this side back. It gets no `A` where it is rejected.
     pub(crate) fn submit(self, job: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
     where
         A: 'static,
     {
         let shared = Arc::clone(&self.shared);
-        // From here on there is no caller's side but in the job.
-        // Its caller goes on, and needs its processor for itself.
+        // The calling thread goes on and needs its processor, so the callee may wake on any.
         let anywhere = Manner { is_confined: false, spins: false };
+        // From here on the caller's side is only in the job.
         let request = Request::Owned(Box::new(move |argument| job(argument, self)));
         if let Err(Request::Owned(job)) = shared.post(request, false, || anywhere) {
             job(None);
@@ -350,13 +350,13 @@ impl<A> Drop for Caller<A> {
 pub(crate) struct Callee<A> {
     shared: Arc<Mailbox<A>>,
     limit: SpinLimit,
-    /// Whether the caller is yet to be told of its thread.
+    /// Whether it has yet to tell the caller its thread id.
     introduces_itself: bool,
     /// Whether it spins before it sleeps.
     spins: bool,
 }
 
-/// What there is to do.
+/// What a callee does next.
 pub(crate) enum Order<'c, A> {
     /// A job, to be run or rejected.
     Job(BorrowedJob<'c, A>),
@@ -364,7 +364,7 @@ pub(crate) enum Order<'c, A> {
     Submitted(SubmittedJob<A>),
     /// The caller is gone: nothing more will come.
     Disconnected,
-    /// Nothing came in time.
+    /// No job came in time.
     Timeout,
 }
 
@@ -391,7 +391,7 @@ impl<A> Callee<A> {
                     }
                 };
                 if is_confined && !release() {
-                    // No body runs here any more: dropping the order rejects it.
+                    // No body may run on this thread any more: dropping the order rejects it.
                     return Order::Disconnected;
                 }
                 order
@@ -409,7 +409,7 @@ impl<A> Callee<A> {
                 if state.load(Ordering::Relaxed) != IDLE {
                     return state.load(Ordering::Acquire);
                 }
-                // What it says is of no interest here: see `JobLine`.
+                // The value is not used. The read fetches the cache line: see `JobLine`.
                 hint::black_box(offer.load(Ordering::Relaxed));
                 pause();
             }
@@ -425,7 +425,7 @@ impl<A> Callee<A> {
         loop {
             let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if remaining.is_some_and(|remaining| remaining.is_zero()) {
-                // No longer to be found asleep; but a request may have come this instant.
+                // A request may have been posted at this moment.
                 return match state.compare_exchange(CALLEE_SLEEPS, IDLE, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => IDLE,
                     Err(given) => given,
@@ -452,7 +452,7 @@ impl<A> Drop for Callee<A> {
         }
         // SAFETY: the word says so.
         let request = unsafe { self.shared.take() };
-        // From here on the cells are the caller's.
+        // The cells are the caller's after this.
         self.shared.answer(GONE);
         if let Request::Owned(job) = request {
             job(None);
@@ -460,7 +460,7 @@ impl<A> Drop for Callee<A> {
     }
 }
 
-/// A job whose caller waits until it is run or rejected; dropping it rejects.
+/// A job whose caller waits until it is run or rejected. Dropping it rejects it.
 pub(crate) struct BorrowedJob<'c, A> {
     shared: &'c Mailbox<A>,
     job: NonNull<Job<'static, A>>,
@@ -473,7 +473,7 @@ impl<A> BorrowedJob<'_, A> {
         let assist_point = AssistPoint { offer, reached: Cell::new(false) };
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         unsafe { self.job.as_mut() }.run(argument, &assist_point);
-        // Before the answer: after it the caller cannot claim any more, and may post again.
+        // This precedes the answer: afterwards the caller may post again, and must not find this offer.
         let assisted = assist_point.reached.get() && offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
         // Dropping it answers.
         drop(self);
@@ -507,7 +507,7 @@ impl<A> Drop for SubmittedJob<A> {
     }
 }
 
-/// Lets a job say that the caller can assist with the rest of it.
+/// Lets a job offer its caller to assist during the rest of it.
 pub(crate) struct AssistPoint<'c> {
     offer: &'c AtomicU32,
     reached: Cell<bool>,
@@ -521,15 +521,15 @@ impl AssistPoint<'_> {
     }
 }
 
-/// Between two looks. The other side writes to the same cache lines more than once, and a look in between takes them
-/// away from it.
+/// Pauses between two reads. The other side writes to the same cache lines more than once, and a read in between takes
+/// the lines away from it.
 fn pause() {
     spin_loop();
     spin_loop();
 }
 
-/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. (That the thread is unwinding from
-/// elsewhere is no reason: a destructor may make a call.) No user code runs below it.
+/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. It does not ask whether the thread is
+/// panicking: a destructor may make a call while its thread unwinds. No user code runs in its scope.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {

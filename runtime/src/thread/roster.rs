@@ -12,17 +12,18 @@ use super::spin_policy::SpinLimit;
 use crate::sys;
 use crate::sys::process_local::ProcessMark;
 
-/// How long a side of a hand-over spins before it parks, where there are two CPUs or more, in turns: about 10 µs for
-/// the caller, and 20 µs for the pinned thread.
+/// How many turns a side of a hand-over spins before it parks, on two CPUs or more: about 10 µs for the caller, and
+/// 20 µs for the pinned thread.
 const SPIN: SpinLimit = SpinLimit(1000);
 
 /// How long an idle thread waits for its next lease, in milliseconds. One setting for a process and its forked
 /// children.
 static KEEP_ALIVE_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
-/// What the pool, its workers and the template thread share.
+/// The state that the pool, its workers and the template thread share.
 pub(crate) struct Roster {
-    /// By [`Role`]. The worker that became idle last is at the end, and is leased first: it may still be awake.
+    /// The idle workers, by [`Role`]. The one that became idle last is at the end, and is leased first: it may still be
+    /// awake.
     idle: [Mutex<Vec<WorkerHandle>>; Role::ALL.len()],
     home: OnceLock<Home>,
     spin: OnceLock<SpinLimit>,
@@ -80,7 +81,7 @@ impl Roster {
         Role::ALL.into_iter().map(|role| self.idle(role).len()).sum()
     }
 
-    /// The idle worker of this role that was leased last.
+    /// Removes and returns the worker of this role that became idle last.
     pub(super) fn take_idle(&self, role: Role) -> Option<WorkerHandle> {
         self.idle(role).pop()
     }
@@ -108,7 +109,7 @@ impl Roster {
         drop(worker);
     }
 
-    /// Takes an idle worker off the list for good. `false` where it is leased.
+    /// Removes an idle worker from the list, so that it is not leased again. `false` where it is leased.
     pub(super) fn remove_idle(&self, worker: &Arc<Retired>) -> bool {
         let mut idle = self.idle(worker.role);
         let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
@@ -129,7 +130,8 @@ impl Roster {
         Removal::Done
     }
 
-    /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not taken back.
+    /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not returned to the
+    /// list.
     pub(super) fn retire(&self, worker: &Arc<Retired>) {
         let mut idle = self.idle(worker.role);
         // Under the lock: a lease that ends now is either on the list already, or sees the flag.
@@ -187,7 +189,7 @@ impl Roster {
     }
 }
 
-/// What became of a worker that was to be taken off the list of idle ones.
+/// The result of removing a worker from the list of idle ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     Done,
@@ -197,7 +199,7 @@ pub(super) enum Removal {
     Leased,
 }
 
-/// A count that goes down again when this is dropped.
+/// Decrements a count when it is dropped.
 pub(crate) struct CountGuard(&'static AtomicUsize);
 
 impl Drop for CountGuard {
@@ -215,7 +217,7 @@ pub(crate) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // Not in the child of a body that forked: the list is its parent's, and may be locked.
+        // In a child that a body forked, the list is a copy of the parent's and may be locked.
         if self.process.is_current() {
             self.roster.registered().retain(|id| *id != self.id);
         }
@@ -226,13 +228,13 @@ pub(super) fn keep_alive() -> Duration {
     Duration::from_millis(KEEP_ALIVE_MILLIS.load(Ordering::Relaxed))
 }
 
-/// Sets how long an idle thread waits for its next lease before it exits: 5 seconds unless set, in milliseconds at the
-/// finest.
+/// Sets how long an idle thread waits for its next lease before it exits. The default is 5 seconds; fractions of a
+/// millisecond are ignored. Returns the previous value.
 ///
 /// A thread whose child processes run stays until they have ended: its exit would send them the parent-death signal
 /// (`PR_SET_PDEATHSIG`), if they asked for one.
 ///
-/// Threads that are idle already go by the earlier value once more. Returns the earlier value.
+/// A thread that is idle already waits by the previous value once more.
 ///
 /// ```
 /// use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! Measured on two virtual processors, for a hand-over and back: 0.1 µs where both sides spin, on two processors; 4 µs
 //! where both sleep on one; 40 to 90 µs where a side is woken on a processor that has gone idle. So the callee is woken
-//! where its caller is, and the caller sleeps at once to make way; and both spin where calls follow each other closely:
+//! on its caller's processor, and the caller sleeps at once to free it; and both spin where calls follow each other
+//! closely:
 //!
 //! | state | the callee is found | it wakes on | the caller waits | then the callee waits | next state |
 //! |---|---|---|---|---|---|
@@ -15,60 +16,60 @@
 //! | `Apart`, and no faster than `Together` was | awake | | spinning, then asleep | asleep | `Together` |
 //! | `Apart` | asleep: there was a pause | as in `Together` | | | `Together` |
 //!
-//! What it learns:
-//! - What a close call takes in each state. Two processors of a virtual machine may be near each other or far apart:
+//! The policy measures:
+//! - The time of a close call in each state. Two processors of a virtual machine may be near each other or far apart:
 //!   measured, 2.6 µs where both sides spin and 6.5 µs where both sleep, and on another day 4.5 µs and 3.5 µs.
-//! - A stretch in `Apart` that gained less than the moves and the last wait cost puts off the next one. Beside busy
-//!   processors, and for calls that take long, there is soon none.
-//! - What a call in `Together` takes whose callee is confined to its caller's processor, and what one takes whose
-//!   callee wakes where the kernel wants. The kernel prefers a processor that it knows to be idle. On most machines
-//!   that are not virtual such a wake-up takes 3 µs, and to confine a thread takes 1 µs. After a pause, when processors
-//!   sleep deeply, either takes longer, so that is learned apart.
+//! - The gain of a stretch in `Apart`. If it was less than the cost of the moves and the last wait, the next stretch is
+//!   delayed. Beside busy processors, and for calls that take long, there is soon none.
+//! - The time of a call in `Together` whose callee is confined to its caller's processor, and of one whose callee wakes
+//!   where the kernel chooses. The kernel prefers a processor that it considers idle. On most machines that are not
+//!   virtual such a wake-up takes 3 µs, and confining a thread takes 1 µs. After a pause, when processors are in a deep
+//!   idle state, both take longer, so calls after a pause are measured separately.
 //!
-//! On one processor, or with a quota of one, nothing spins. The clock is read twice a call in `Together`, and once in
-//! [`SAMPLE`] calls in `Apart`.
+//! On one processor, or with a quota of one, neither side spins. The clock is read twice for each call in `Together`,
+//! and once for [`SAMPLE`] calls in `Apart`.
 
 use std::time::Duration;
 
 use crate::sync::Instant;
 
-/// A call is close that begins within this time of the end of the one before.
+/// A call is *close* if it begins within this time of the end of the previous one.
 const CLOSE: Duration = Duration::from_micros(20);
 
-/// After a longer pause the processors have gone idle. What a call takes then is learned apart.
+/// After a longer pause the processors have gone idle. The calls after it are measured separately.
 const PAUSE: Duration = Duration::from_micros(250);
 
-/// Close calls in a row that took so long are a streak. They have cost by then what the move to another processor
-/// costs.
+/// Close calls in a row that took this time together are a streak. The move to another processor costs no more than
+/// they did.
 const STREAK: Duration = Duration::from_micros(150);
 
-/// A streak has so many close calls at least.
+/// The least number of close calls in a streak.
 const STREAK_CALLS: u32 = 10;
 
-/// What an answer in time saves, at most.
+/// The most that an answer in time saves.
 const GAIN: Duration = Duration::from_micros(3);
 
-/// So many calls in `Apart` are measured together.
+/// The number of calls in `Apart` that are measured together.
 const SAMPLE: u32 = 64;
 
-/// What it costs to wake the callee on another processor.
+/// The cost of waking the callee on another processor.
 const WAKE_UP: Duration = Duration::from_micros(50);
 
-/// How much longer than else a caller spins for a callee that wakes on another processor.
+/// How many times as long as usual a caller spins for a callee that wakes on another processor.
 const WAKING: u32 = 10;
 
-/// How long to spin before sleeping, at most: in turns of a `spin_loop` hint. Zero: never.
+/// The most turns of a `spin_loop` hint to spin before sleeping. Zero: neither side spins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpinLimit(pub(crate) u32);
 
-/// See the [module's documentation](self). The caller's side has it.
+/// See the [module's documentation](self). The caller's side owns it.
 #[derive(Debug)]
 pub(crate) struct SpinPolicy {
     limit: u32,
     state: State,
     /// When the last call in `Together` began.
     began: Option<Instant>,
-    /// Whether that was long after the one before.
+    /// Whether that was long after the previous call.
     is_after_pause: bool,
     /// When it ended.
     ended: Option<Instant>,
@@ -76,19 +77,19 @@ pub(crate) struct SpinPolicy {
     streak: u32,
     /// When the first of them began.
     streak_began: Option<Instant>,
-    /// What a call of the last streak took, with the time to the next.
+    /// The mean time of a call of the last streak, from its beginning to that of the next.
     call_together: Duration,
     /// How many answers in this stretch of `Apart` came in time, since the last that did not.
     in_time: u32,
-    /// Of the sample that is being taken: when it began, and how many calls there were since.
+    /// The current sample: when it began, and how many calls there were since.
     sample: Option<(Instant, u32)>,
-    /// What an answer in time saves.
+    /// The time that an answer in time saves.
     gain: Duration,
-    /// Of stretches in `Apart`, in close calls.
+    /// The delay of the next stretch in `Apart`, in close calls.
     apart: Backoff,
-    /// Of calls in `Together` soon after others.
+    /// The times of calls in `Together` soon after others.
     soon: Wakings,
-    /// Of those after a pause.
+    /// The times of those after a pause.
     after_pause: Wakings,
     /// How the callee of this call was woken, where it slept.
     waking: Option<Waking>,
@@ -100,18 +101,18 @@ enum State {
     Apart,
 }
 
-/// Where a callee is to wake.
+/// Where a callee wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Where the kernel wants.
+    /// Where the kernel chooses.
     Anywhere,
     /// On the caller's processor.
     Here,
-    /// On another one than the caller's.
+    /// On a processor other than the caller's.
     Elsewhere,
 }
 
-/// Where a callee that sleeps was last, and what can be done about it.
+/// A callee that sleeps: where it ran last, and whether it can be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asleep {
     /// The processor that it was on.
@@ -149,13 +150,13 @@ impl SpinPolicy {
         }
     }
 
-    /// As if there had just been a streak.
+    /// A policy in the state after a streak.
     #[allow(dead_code)] // For the model check.
     pub(crate) fn apart(limit: SpinLimit) -> SpinPolicy {
         SpinPolicy { state: State::Apart, ..SpinPolicy::new(limit) }
     }
 
-    /// A call begins. Returns whether the callee, if it is awake, is to spin after the call.
+    /// Records that a call begins. Returns whether the callee, if it is awake, spins after the call.
     pub(crate) fn begin(&mut self, now: impl FnOnce() -> Instant) -> bool {
         match self.state {
             State::Together if self.limit > 0 => {
@@ -170,7 +171,7 @@ impl SpinPolicy {
                     }
                     self.apart.pass();
                 } else {
-                    // The call after a pause is not like those that follow it.
+                    // The call after a pause takes longer than those that follow it.
                     self.streak = 0;
                     self.streak_began = None;
                 }
@@ -181,7 +182,7 @@ impl SpinPolicy {
         self.state == State::Apart
     }
 
-    /// In `Apart`: goes on if a call takes less than it did in `Together`.
+    /// Takes a sample in `Apart`. Stays there if a call takes less time than it did in `Together`.
     fn measure(&mut self, now: impl FnOnce() -> Instant) {
         match &mut self.sample {
             Some((_, calls)) if *calls < SAMPLE => *calls += 1,
@@ -200,13 +201,13 @@ impl SpinPolicy {
         }
     }
 
-    /// The callee is awake. Returns for how many turns the caller spins. `on_this_cpu` is asked in `Together` alone.
+    /// The callee is awake. Returns for how many turns the caller spins. `on_this_cpu` is called only in `Together`.
     pub(crate) fn awake(&self, on_this_cpu: impl FnOnce() -> bool) -> u32 {
         if self.state == State::Together && on_this_cpu() { 0 } else { self.limit }
     }
 
-    /// The callee is asleep. Returns where to wake it, for how many turns the caller spins, and whether the callee is
-    /// to spin after the call.
+    /// The callee is asleep. Returns where to wake it, for how many turns the caller spins, and whether the callee
+    /// spins after the call.
     pub(crate) fn asleep(&mut self, callee: Asleep) -> (Wake, u32, bool) {
         let Asleep { cpu, callers, can_move } = callee;
         let is_here = cpu == callers;
@@ -233,7 +234,7 @@ impl SpinPolicy {
         (if is_confined { Wake::Here } else { Wake::Anywhere }, 0, false)
     }
 
-    /// The call has ended.
+    /// Records that the call has ended.
     pub(crate) fn end(&mut self, now: impl FnOnce() -> Instant) {
         if self.state == State::Apart || self.limit == 0 {
             return;
@@ -245,13 +246,13 @@ impl SpinPolicy {
         }
     }
 
-    /// Of a callee that sleeps on the caller's processor, or elsewhere.
+    /// The times for a callee that sleeps on the caller's processor, or elsewhere.
     fn ways(&mut self, is_here: bool) -> &mut Ways {
         let Wakings { here, elsewhere } = if self.is_after_pause { &mut self.after_pause } else { &mut self.soon };
         if is_here { here } else { elsewhere }
     }
 
-    /// From the beginning of the first close call in a row to that of this one.
+    /// The time from the beginning of the first close call in a row to that of this one.
     fn streak_took(&self) -> Duration {
         match (self.streak_began, self.began) {
             (Some(first), Some(this)) => this.saturating_duration_since(first),
@@ -259,30 +260,30 @@ impl SpinPolicy {
         }
     }
 
-    /// The answer came while the caller spun.
+    /// Records that the answer came while the caller spun.
     pub(crate) fn in_time(&mut self) {
         self.in_time = self.in_time.saturating_add(1);
     }
 
-    /// The answer did not come while the caller spun, and it slept for so long.
+    /// Records that the answer did not come while the caller spun, which then slept for the time `slept`.
     pub(crate) fn late(&mut self, slept: Duration) {
         if self.state == State::Apart {
             self.miss(slept);
         }
     }
 
-    /// Goes on in `Apart` if the answers in time since the last miss were worth what this one costs.
+    /// Stays in `Apart` if the answers in time since the last miss have saved what this one costs.
     fn miss(&mut self, cost: Duration) {
         if self.gain.saturating_mul(self.in_time) < cost {
             return self.leave(2);
         }
         self.in_time = 0;
-        // A pause is no part of a sample.
+        // A sample must not contain a pause.
         self.sample = None;
         self.apart.reward();
     }
 
-    /// The next stretch is put off for so many times as long as this one was.
+    /// Leaves `Apart`. The next stretch is delayed for `factor` times the last delay.
     fn leave(&mut self, factor: u32) {
         self.apart.punish(factor);
         self.state = State::Together;
@@ -298,18 +299,18 @@ impl SpinPolicy {
 struct Waking {
     /// It slept on the caller's processor.
     is_here: bool,
-    /// It was confined to that.
+    /// It was confined to that processor.
     is_confined: bool,
 }
 
-/// Of callees that sleep on their caller's processor, and of those that sleep elsewhere.
+/// The times for callees that sleep on their caller's processor, and for those that sleep elsewhere.
 #[derive(Debug)]
 struct Wakings {
     here: Ways,
     elsewhere: Ways,
 }
 
-/// What calls take whose callee is woken where the kernel wants, and what those take whose callee is confined to the
+/// The times of calls whose callee wakes where the kernel chooses, and of those whose callee is confined to the
 /// caller's processor.
 #[derive(Debug)]
 struct Ways {
@@ -330,16 +331,16 @@ impl Ways {
     }
 }
 
-/// A mean, in nanoseconds, in which the last calls count most.
+/// An exponential moving average, in nanoseconds.
 #[derive(Debug)]
 struct Estimate {
     nanos: u32,
-    /// Before the first call, and again after many calls of the other kind.
+    /// The value before the first call, to which it returns after many calls of the other kind.
     assumed: u32,
 }
 
 impl Estimate {
-    /// What takes longer has another reason than where the callee was woken.
+    /// A longer time has another cause than where the callee was woken.
     const MOST: u32 = 64_000;
 
     fn new(assumed: u32) -> Estimate {
@@ -356,11 +357,11 @@ impl Estimate {
     }
 }
 
-/// Puts off what was in vain, for longer each time.
+/// Delays the next try after one in vain, for longer each time.
 #[derive(Debug)]
 struct Backoff {
     bounds: std::ops::RangeInclusive<u32>,
-    /// How long after the last time.
+    /// The last delay.
     length: u32,
     left: u32,
 }

@@ -1,16 +1,17 @@
 //! The template thread: the parent of every worker.
 //!
-//! A thread inherits from the one that starts it: namespaces, capabilities, scheduling, signal mask, and two dozen
-//! things more. If each caller started its own workers, they would inherit what that caller had changed for its own
-//! thread. The template never runs user code, so its children inherit nothing of the kind. (Go's runtime keeps such a
+//! A thread inherits from the one that starts it: namespaces, capabilities, scheduling, signal mask, and some twenty
+//! other attributes. If each caller started its own workers, they would inherit what that caller had changed for its
+//! own thread. The template never runs user code, so its children inherit no such change. (Go's runtime has a template
 //! thread for the same reason.)
 //!
 //! The first caller starts the template, so the template begins with that thread's attributes. The table in
-//! [`inheritance`](crate::inheritance) says of each one what becomes of it: it is set to what the main thread has, or
-//! the call is refused, and the next caller tries again. Where the main thread makes the first call, everything is
-//! right by birth, but for the namespaces that it may be visiting. [`init`](crate::init) says that it is not.
+//! [`inheritance`](crate::inheritance) says how each one is treated: it is set to what the main thread has, or the call
+//! is refused, and the next caller tries again. Where the main thread makes the first call, the template inherits the
+//! right attributes, except the namespaces, which the main thread may have left for a moment. [`init`](crate::init)
+//! says that it has not.
 //!
-//! **Promised:** what a body gets from its thread is what the process has, whatever the first caller and the main
+//! **Promised:** a body gets from its thread the attributes of the process, whatever the first caller and the main
 //! thread are doing at that instant ([`signal_mask`], [`namespaces`]).
 //!
 //! **What breaks otherwise:** the C library blocks all signals while the main thread starts a thread. A mask that was
@@ -38,13 +39,13 @@ use crate::sys::{self, Capabilities, Kind, Numbering, ProcTask, Tid};
 /// How the template's namespaces are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settle {
-    /// The main thread says that it is where it is to be.
+    /// The main thread, which is the caller, is in the namespaces of the process.
     AsTheMainThreadIs,
-    /// The main thread or the caller may be elsewhere for a moment.
+    /// The main thread and the caller may have left the namespaces of the process for a moment.
     FindOut,
 }
 
-/// A way to ask the template for a worker.
+/// A handle of the template thread, which starts workers on request.
 pub(super) struct Template {
     thread: Tid,
     requests: mpsc::Sender<WorkerRequest>,
@@ -53,8 +54,8 @@ pub(super) struct Template {
 type WorkerRequest = (Role, oneshot::Sender<Result<WorkerHandle, Error>>);
 
 impl Template {
-    /// Starts the template thread, from the calling thread, and returns when it stands at home. `home` is `None` for
-    /// the first template, whose namespaces home is.
+    /// Starts the template thread, from the calling thread, and returns when it is at home. `home` is `None` for the
+    /// first template, whose namespaces become home.
     pub(super) fn start(
         roster: &'static Roster,
         home: Option<&'static Home>,
@@ -77,7 +78,7 @@ impl Template {
                 }
             }
         };
-        // Not by `std::thread`, which hands on the caller's output capture, as `cargo test` sets it.
+        // `std::thread` would pass on the caller's output capture, which `cargo test` sets.
         sys::spawn_detached(move || {
             let _ = sys::name_current_thread(c"in-netns-tmpl");
             crate::unwind::contain(live);
@@ -95,18 +96,18 @@ impl Template {
         answer.receive().unwrap_or_else(|| Err(template_died()))
     }
 
-    /// The capabilities of the template now: the C library takes them from all threads when the process changes its
+    /// The capabilities of the template now: the C library removes them from all threads when the process changes its
     /// user.
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         sys::capabilities_of(self.thread).ok()
     }
 }
 
-/// Has tokio make, at home, what it makes with the first runtime of the process and keeps for ever: a pair of sockets
-/// by which signals are told. Made by the runtime of a call, they would keep its namespace for ever.
+/// Makes tokio create, at home, what it creates with the first runtime of the process and keeps for ever: a pair of
+/// sockets that reports signals. If the runtime of a call created them, they would keep its namespace for ever.
 #[cfg(feature = "tokio")]
 fn settle_tokio() {
-    // Where no runtime can be had at home, none can be had inside. That is an error of the calls that need one.
+    // Where no runtime can be built at home, none can be built inside. The calls that need one report that.
     crate::unwind::contain(|| drop(tokio::runtime::Builder::new_current_thread().enable_io().build()));
 }
 
@@ -127,11 +128,11 @@ fn not_started(source: io::Error) -> Error {
     Error::spawn_failed("the template thread", source)
 }
 
-/// Why the first caller cannot be the one to start the template.
+/// Why the first caller cannot start the template.
 enum Refusal<'w> {
-    /// The caller has what cannot be undone.
+    /// The caller has an attribute that cannot be undone.
     CallerHas(&'w str),
-    /// The caller and the main thread do not share what threads share.
+    /// The caller and the main thread do not share a resource that threads usually share.
     NotShared(&'w str),
 }
 
@@ -160,7 +161,7 @@ fn others(roster: &Roster) -> io::Result<Vec<u32>> {
     let not_others = [sys::current_tid(), sys::process_id()].map(|thread| thread.as_raw().unsigned_abs());
     let is_other = |thread: u32| !not_others.contains(&thread) && !roster.is_registered(thread);
     let numbering = Numbering::of_proc()?;
-    let mut numbers = sys::threads_at_a_look(Path::new("/proc/self"))?;
+    let mut numbers = sys::list_threads_once(Path::new("/proc/self"))?;
     numbers.retain(|number| numbering.id_of(*number).is_some_and(is_other));
     Ok(numbers)
 }
@@ -176,13 +177,12 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
         (None, Settle::FindOut) => namespaces::align(&others())?,
     }
     if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
-        // The main thread has exited, and the process goes on without it, or there is no `/proc`: there is nothing to
-        // go by for the rest.
+        // The main thread has exited, or there is no `/proc`: the other attributes cannot be compared.
         return Ok(());
     }
     if caller == leader {
-        // The rest is the main thread's own, by inheritance; its signal mask too, whatever the C library blocks at this
-        // moment.
+        // The template has inherited the other attributes from the main thread, its signal mask too:
+        // `pthread_create(3)` gives a new thread the mask that its caller had before the call.
         return Ok(());
     }
     attributes::align_with(leader)?;

@@ -1,9 +1,9 @@
-//! What the template inherited from the first caller, attribute by attribute: set to what the main thread has, or
-//! refused.
+//! Sets each attribute that the template inherited from the first caller to that of the main thread, or refuses the
+//! call.
 //!
 //! The table is in [`inheritance`](crate::inheritance). An attribute that restricts its thread for good (a seccomp
-//! filter, `no_new_privs`, a smaller bounding set) is refused if the caller has it and the main thread has not: no
-//! thread can take it off.
+//! filter, `no_new_privs`, a smaller bounding set) is refused if the caller has it and the main thread does not: no
+//! thread can remove it.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Resource
 
 /// Gives the calling thread, which is the template, the attributes of the main thread.
 pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
-    let mine = Status::of(ProcTask::Me);
+    let mine = Status::of(ProcTask::Current);
     let leaders = Status::of(ProcTask::Leader);
     let calls = OptionalCalls::of_current_thread();
     shared_resources(leader)?;
@@ -54,13 +54,13 @@ impl Status {
     }
 }
 
-/// What threads share by default, and a thread can stop sharing.
+/// Checks the resources that threads share by default, and that a thread can stop sharing.
 fn shared_resources(leader: Tid) -> Result<(), Error> {
     let is_fs_apart = sys::share(Resource::Fs, leader, sys::current_tid()) == Ok(false);
-    // Where kcmp(2) is not to be had, what differs now is not shared.
+    // kcmp(2) may be missing. Files that differ now are not shared.
     let differs = |file: &str| {
         let of = |thread: ProcTask| fs::read_link(thread.proc_path().join(file)).ok();
-        of(ProcTask::Me) != of(ProcTask::Leader)
+        of(ProcTask::Current) != of(ProcTask::Leader)
     };
     if is_fs_apart || ["cwd", "root", "ns/mnt"].into_iter().any(differs) {
         let what = "root, working directory, umask or mount namespace (unshare(2) with CLONE_FS or CLONE_NEWNS)";
@@ -72,16 +72,16 @@ fn shared_resources(leader: Tid) -> Result<(), Error> {
     Ok(())
 }
 
-/// A thread cannot be given back the namespace that it made for its children's clocks (`time_namespaces(7)`).
+/// Checks the time namespace for children (`time_namespaces(7)`): a thread that has unshared it cannot return to it.
 fn namespaces_for_children() -> Result<(), Error> {
     let of = |thread: ProcTask| fs::read_link(thread.proc_path().join("ns/time_for_children")).ok();
-    if of(ProcTask::Me) != of(ProcTask::Leader) {
+    if of(ProcTask::Current) != of(ProcTask::Leader) {
         return Err(Refusal::caller_has("a time namespace of its own for children (unshare(2) with CLONE_NEWTIME)"));
     }
     Ok(())
 }
 
-/// The ids, which the C library changes for all threads at once, and a system call for one.
+/// Checks the user and group ids: the C library changes them for all threads, a raw system call for one thread only.
 fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
     let without_filesystem_id = |ids: &str| ids.rsplit_once(char::is_whitespace).map(|(ids, _)| ids.to_owned());
     for name in ["Uid", "Gid"] {
@@ -99,7 +99,7 @@ fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
     if let (Some(now), Some((user, group))) = (all(mine), all(leaders)) {
         if now != (user, group) {
             attributes::set_filesystem_ids(user, group);
-            if all(&Status::of(ProcTask::Me)) != Some((user, group)) {
+            if all(&Status::of(ProcTask::Current)) != Some((user, group)) {
                 return Err(Refusal::caller_has("ids of its own for file access (setfsuid(2))"));
             }
         }
@@ -107,7 +107,7 @@ fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sets that a thread uses and may use: what the main thread or the caller has. Later calls bring their own.
+/// Sets the capabilities to those that the main thread or the caller has. Each later call has an allowance of its own.
 fn capabilities(leader: Tid) -> Result<(), Error> {
     let failed = |errno| Error::from_errno("compare the template thread's capabilities with the main thread's", errno);
     let mine = sys::capabilities_of(sys::current_tid()).map_err(failed)?;
@@ -140,8 +140,8 @@ fn capability_bounds(mine: &Status, leaders: &Status) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a thread can take upon itself, and never get rid of. If the main thread alone has it, it is that thread's own
-/// affair.
+/// Checks the restrictions that a thread cannot remove. One that only the main thread has is ignored: it concerns that
+/// thread alone.
 fn restrictions(mine: &Status, leaders: &Status) -> Result<(), Error> {
     let more = |name| mine.number(name) > leaders.number(name);
     if more("NoNewPrivs") {
@@ -184,7 +184,7 @@ fn scheduling(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
     Ok(())
 }
 
-/// Attributes that are bits of the kernel's own (`linux/sched.h`), shown in `stat`.
+/// Sets the attributes that the kernel keeps as task flags (`linux/sched.h`), which the file `stat` shows.
 fn task_flags() -> Result<(), Error> {
     const MCE_PROCESS: u64 = 0x80;
     const MCE_EARLY: u64 = 0x0800_0000;
@@ -194,7 +194,7 @@ fn task_flags() -> Result<(), Error> {
         let stat = fs::read_to_string(thread.proc_path().join("stat")).ok()?;
         stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse::<u64>().ok()
     };
-    let (Some(mine), Some(leaders)) = (of(ProcTask::Me), of(ProcTask::Leader)) else { return Ok(()) };
+    let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
     let differs = |bits: u64| (mine ^ leaders) & bits != 0;
     if differs(MACHINE_CHECK) {
         let policy = match (leaders & MCE_PROCESS != 0, leaders & MCE_EARLY != 0) {
@@ -223,7 +223,7 @@ fn speculation(mine: &Status, leaders: &Status) -> Result<(), Error> {
         }
         let allowed = leaders.line(name).is_some_and(|line| line.contains(allowed));
         let set = attributes::allow_speculation(what, allowed);
-        if set.is_err() || (allowed && Status::of(ProcTask::Me).line(name) != leaders.line(name)) {
+        if set.is_err() || (allowed && Status::of(ProcTask::Current).line(name) != leaders.line(name)) {
             return Err(Refusal::caller_has("given up speculation for good (PR_SET_SPECULATION_CTRL)"));
         }
     }
@@ -235,15 +235,15 @@ fn personality() -> Result<(), Error> {
         let persona = fs::read_to_string(thread.proc_path().join("personality")).ok()?;
         u32::from_str_radix(persona.trim(), 16).ok()
     };
-    let (Some(mine), Some(leaders)) = (of(ProcTask::Me), of(ProcTask::Leader)) else { return Ok(()) };
+    let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
     if mine != leaders && attributes::set_personality(leaders).is_err() {
         return Err(Refusal::caller_has("an execution domain of its own (personality(2))"));
     }
     Ok(())
 }
 
-/// The kernel shows another thread's memory policy only in the list of mappings: as that of each mapping that has none
-/// of its own.
+/// Sets the memory policy. The kernel shows that of another thread only in the list of mappings, for each mapping that
+/// has none of its own.
 fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
     let of = |thread: ProcTask| {
         let mappings = fs::read_to_string(thread.proc_path().join("numa_maps")).ok()?;
@@ -253,7 +253,7 @@ fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
         return Ok(());
     }
     let leaders = of(ProcTask::Leader);
-    if of(ProcTask::Me) == leaders {
+    if of(ProcTask::Current) == leaders {
         return Ok(());
     }
     if leaders.is_some_and(|policy| policy == "default") && attributes::reset_memory_policy().is_ok() {
@@ -262,38 +262,39 @@ fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
     Err(Refusal::caller_has("a memory policy of its own (set_mempolicy(2))"))
 }
 
-/// Shown to a thread with `CAP_SYS_NICE` alone. Otherwise it is what the main thread began with, before `main`.
+/// Sets the timer slack. The kernel shows that of another thread only with `CAP_SYS_NICE`; without it, the value that
+/// the main thread had before `main` is used.
 fn timer_slack() {
     let leaders = fs::read_to_string(ProcTask::Leader.proc_path().join("timerslack_ns"));
     let leaders = leaders.ok().and_then(|slack| slack.trim().parse().ok()).or_else(sys::at_start::timer_slack);
-    // A thread that is scheduled for real time has none, and shows 0.
+    // A real-time thread has none, and shows 0.
     if let Some(slack) = leaders.filter(|slack| *slack != 0) {
         if sys::timer_slack().ok() != Some(slack) {
-            // Nothing but the precision of timeouts depends on it.
+            // A failure is ignored: only the precision of timeouts depends on it.
             let _ = sys::set_timer_slack(slack);
         }
     }
 }
 
-/// What the kernel accounts a thread to: a threaded cgroup (`cgroups(7)`) and a group of `resctrl`.
+/// Checks the groups to which the kernel accounts a thread: a threaded cgroup (`cgroups(7)`) and a group of `resctrl`.
 fn groups_of_tasks() -> Result<(), Error> {
     for (file, what) in [("cgroup", "a cgroup of its own"), ("cpu_resctrl_groups", "a resctrl group of its own")] {
         let of = |thread: ProcTask| fs::read_to_string(thread.proc_path().join(file)).ok();
-        // A second look, for a process that is being moved at this moment.
-        if of(ProcTask::Me) != of(ProcTask::Leader) && of(ProcTask::Me) != of(ProcTask::Leader) {
+        // Compared twice, because the process may be moved between two reads.
+        if of(ProcTask::Current) != of(ProcTask::Leader) && of(ProcTask::Current) != of(ProcTask::Leader) {
             return Err(Refusal::caller_has(what));
         }
     }
     Ok(())
 }
 
-/// The attributes that security modules keep for a thread (`proc_pid_attr(5)`).
+/// Checks the attributes that security modules keep for a thread (`proc_pid_attr(5)`).
 fn security_modules() -> Result<(), Error> {
     const FILES: [&str; 7] =
         ["current", "exec", "fscreate", "keycreate", "sockcreate", "apparmor/current", "smack/current"];
     for file in FILES {
         let of = |thread: ProcTask| fs::read(thread.proc_path().join("attr").join(file)).ok();
-        if of(ProcTask::Me) != of(ProcTask::Leader) {
+        if of(ProcTask::Current) != of(ProcTask::Leader) {
             return Err(Refusal::caller_has("an attribute of its own for a security module (/proc/thread-self/attr)"));
         }
     }

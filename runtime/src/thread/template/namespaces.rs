@@ -1,11 +1,11 @@
-//! The namespaces of the process, whatever its main thread is doing at this instant.
+//! Finds the namespaces of the process, whatever its main thread is doing at this instant.
 //!
 //! The main thread may be in another namespace for a moment: code of the program, or of a library, moved it there and
-//! is going to move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home
-//! unless the main thread has moved for good. Where the two differ, it has, if more threads are with it than are where
-//! the process began; or, if it is the only thread, if the process holds no descriptor of where it began: a thread that
-//! is going to go back holds on to the way. Where the main thread has exited, they are home as long as a thread is
-//! there or the process holds a descriptor.
+//! will move it back. So may the first caller. The namespaces that the process began in ([`at_start`]) are home unless
+//! the main thread has moved for good. Where the main thread is in another one, it has moved for good in two cases:
+//! more threads are with it than in the namespace of the start; or it is the only thread, and the process holds no
+//! descriptor of the namespace of the start, which a thread needs to go back. Where the main thread has exited, the
+//! namespaces of the start are home as long as a thread is in them or the process holds a descriptor of them.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,21 +18,21 @@ use crate::sys::{self, Kind, ProcTask, at_start};
 
 const TASKS: &str = "/proc/self/task";
 
-/// The kinds that a thread can be taken back to.
+/// The kinds of namespace that a thread can be moved back to.
 const KINDS: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
 
-/// Takes the calling thread, which is the template, to the namespaces of the process. `others` are all threads of the
-/// program's own.
+/// Moves the calling thread, which is the template, to the namespaces of the process. `others` are the numbers of the
+/// program's threads, except the main thread.
 pub(super) fn align(others: &[u32]) -> Result<(), Error> {
     KINDS.into_iter().try_for_each(|kind| align_kind(kind, others))
 }
 
 fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
-    /// Between a look at a thread and the opening of its file, it may have moved on.
+    /// A thread may move between the look at its namespace and the opening of its file, so both are tried again.
     const TRIES: u32 = 100;
     let file = Path::new("ns").join(kind.file());
     // A kernel without this kind.
-    let Some(mine) = inode(&ProcTask::Me.proc_path().join(&file)) else { return Ok(()) };
+    let Some(mine) = inode(&ProcTask::Current.proc_path().join(&file)) else { return Ok(()) };
     let mut last = Errno::ENOENT;
     for _ in 0..TRIES {
         let (wanted, places) = match inode(&ProcTask::Leader.proc_path().join(&file)) {
@@ -83,7 +83,7 @@ fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
     (leaders, with_leader)
 }
 
-/// The namespace that the process began in, if there is a way to it.
+/// The namespace that the process began in, if a thread or a descriptor leads to it.
 fn home_without_leader(kind: Kind, others: &[u32]) -> Option<(u64, Vec<PathBuf>)> {
     let start = at_start::namespace(kind)?;
     let file = Path::new("ns").join(kind.file());

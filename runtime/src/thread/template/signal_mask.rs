@@ -34,7 +34,7 @@ const SIGCHLD: Mask = 1 << (libc::SIGCHLD - 1);
 
 /// What the calling thread blocks.
 pub(super) fn mine() -> Option<Mask> {
-    blocked(ProcTask::Me.proc_path())
+    blocked(ProcTask::Current.proc_path())
 }
 
 /// What the main thread blocks when it is itself. `others` are the threads to go by where it cannot be seen; `own` is
