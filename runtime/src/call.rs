@@ -41,7 +41,8 @@ use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 /// namespaces) before and after the call, and is not used again if it could not be restored. The calling thread waits,
 /// and its namespace never changes. The closure may borrow from its surroundings, as with [`std::thread::scope`].
 ///
-/// The namespace is any [`IntoNetNs`]: a name as in `ip netns`, a path, a descriptor, a process id, a [`NetNs`].
+/// The namespace is any [`IntoNetNs`]: a name as in `ip netns`, a path, a descriptor (also one of a process), a
+/// [`NetNs`] or a [`View`](crate::View).
 ///
 /// # Errors
 ///
@@ -49,7 +50,7 @@ use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 /// [`NotANetNs`](crate::ErrorKind::NotANetNs), [`PermissionDenied`](crate::ErrorKind::PermissionDenied), … and
 /// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn). In each case the closure was never called.
 ///
-/// A thread that stops sharing its table of file descriptors (`CLONE_FILES`) does so before its first call, or uses
+/// A thread that stops sharing its table of file descriptors (`CLONE_FILES`) must do so before its first call, or use
 /// [`Call::fresh`]: see [`inheritance`](crate::inheritance#tables-of-file-descriptors).
 ///
 /// A failed *restore* is not an error of the call: the closure has run, and the thread has exited. [`Call::outcome`],
@@ -394,15 +395,16 @@ impl Call {
     }
 }
 
-/// Makes a call whose body is a part of this crate. The body records the time that it has user code run:
+/// Makes a call whose body is a part of this crate. The body records the time that user code in it takes:
 /// [`PinnedThread::user_code_took`].
 pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) -> R + Send) -> Result<R, Error> {
     execute(Some(&Place::from(ns.clone())), Role::Bodies, &Options::default(), Inspect::Later, body)
         .map(Outcome::into_value)
 }
 
-/// A body that captures or returns more, in bytes, does so in the caller's frame. The stack of a pinned thread is
-/// small, and without optimisation each function that a value passes through has copies of it.
+/// The most bytes of captured and returned values that are moved to the pinned thread and back. Larger ones stay in the
+/// caller's frame: the stack of a pinned thread is small, and without optimisation each function that a value passes
+/// through has copies of it.
 pub(crate) const LARGEST_MOVED: usize = 1024;
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
@@ -427,7 +429,7 @@ where
     Ok(Outcome { value, thread, strays })
 }
 
-/// As [`execute`], of a body that is moved to the pinned thread, and whose value is moved back.
+/// As [`execute`], for a body that is moved to the pinned thread, and whose value is moved back.
 fn execute_moved<F, R>(
     target: Option<&Place>,
     role: Role,
@@ -460,7 +462,7 @@ where
         }
         ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
     };
-    // Before the destructor of a body that did not run, which may panic.
+    // The report precedes the destructor of a body that did not run, which may panic.
     let thread = options.fate(lease_end.report());
     let value = result.map_err(|(error, _body)| error)?;
     // The call's own thread has left the namespace at this point.

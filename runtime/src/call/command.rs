@@ -5,14 +5,13 @@
 //! parent (`PR_SET_PDEATHSIG(2const)`) comes when this process ends, and not before.
 //!
 //! **Why this mechanism:** `std` starts a process by `posix_spawn(3)`, which shares the memory of the parent until the
-//! program is loaded, unless there is something to be done between `fork(2)` and `execve(2)`. Entering the namespace
-//! there is the usual way, and copies the page tables of the parent: 47 ms more with 400 MB resident (measured on
-//! Linux 6.18).
+//! program is loaded, unless code runs between `fork(2)` and `execve(2)`. Entering the namespace there is the usual
+//! way, and copies the page tables of the parent: 47 ms more with 400 MB resident (measured on Linux 6.18).
 //!
 //! **Why spawners:** the parent-death signal is sent when the parent *thread* exits. A pinned thread that runs bodies
-//! may have to exit at the end of any of them. A spawner runs no user code, so that nothing makes it exit but a failed
-//! restore; and it exits after the processes that it has started, in that case too. It does no work then, and holds no
-//! namespace that they do not.
+//! may have to exit at the end of any of them. A spawner runs no user code, so only a failed restore makes it exit; and
+//! even then it exits after the processes that it has started. Until then it does no work, and is in no namespace that
+//! they are not in.
 
 use std::ffi::{OsStr, c_int};
 use std::fmt;
@@ -33,7 +32,7 @@ use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors, start_pending};
 
 impl Place {
-    /// Has a spawner run `start` inside. `id` tells the id of the process that was started.
+    /// Runs `start` inside, on a spawner. `id` returns the id of the process that was started.
     fn start<C: Send>(
         &self,
         start: impl FnOnce() -> io::Result<C> + Send,
@@ -70,7 +69,7 @@ impl Place {
         };
         let (lease, (started, lease_end)) =
             pool.lease_admitted(Role::for_processes_in(place), allowance, start, run)?;
-        // What became of the thread is in the counters, and the poison hook was called.
+        // The fate of the thread is in the counters, and `report` calls the poison hook.
         let _ = lease_end.return_lease(lease).report();
         Ok(started.map_err(|(error, _start)| error)?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
     }
@@ -95,14 +94,14 @@ impl Place {
 ///
 /// # How it is started
 ///
-/// By a *spawner*, a pinned thread that does nothing else. What a process inherits from the thread that starts it is
-/// the spawner's, and so the process's, as [`inheritance`](crate::inheritance) says: its other namespaces,
-/// capabilities, scheduling, resource controls. What belongs to the process as a whole (working directory, umask,
-/// environment, open descriptors, limits) is as the caller has it. A caller that has stopped sharing its working
-/// directory (`CLONE_FS`) gets the one of the process.
+/// A *spawner* starts it: a pinned thread that does nothing else. The new process inherits from the spawner what a
+/// process inherits from the thread that starts it: other namespaces, capabilities, scheduling, resource controls. A
+/// spawner has these from this process, as [`inheritance`](crate::inheritance) says. What belongs to the process as a
+/// whole (working directory, umask, environment, open descriptors, limits) is as the caller has it. Where the caller
+/// has stopped sharing its working directory (`CLONE_FS`), the new process gets that of this process.
 ///
-/// `std` uses `posix_spawn(3)`, which does not copy the page tables of this process and takes as long however much
-/// memory it has. Setting one of these makes it use `fork(2)`, whose time grows with the memory: [`Command::uid`],
+/// `std` uses `posix_spawn(3)`, which does not copy the page tables of this process, so that its time does not depend
+/// on the memory in use. Each of these makes `std` use `fork(2)`, whose time grows with the memory: [`Command::uid`],
 /// [`Command::gid`], [`Command::parent_death_signal`], the variable `PATH` together with a program that is looked up in
 /// it, and everything that is done between `fork` and `exec`
 /// ([`pre_exec`](std::os::unix::process::CommandExt::pre_exec), by [`Command::as_std_mut`]).
@@ -111,7 +110,7 @@ impl Place {
 ///
 /// A process that asks for a signal on the exit of its parent (`PR_SET_PDEATHSIG`, `setpriv --pdeathsig`, bubblewrap's
 /// `--die-with-parent`) gets it when this process ends. The kernel sends it when the parent *thread* exits; so a
-/// spawner stays for as long as one of its processes runs, whatever becomes of the caller's thread.
+/// spawner stays as long as one of its processes runs, also when the caller's thread has exited.
 ///
 /// A spawner that could not return home is poisoned: it starts no more processes. It sleeps in the namespace until the
 /// processes that it started have ended, and exits.
@@ -294,10 +293,10 @@ impl Command {
         self
     }
 
-    /// Has the process get a signal when this process ends, however it ends; 0 takes that back.
+    /// Requests a signal for the new process when this process ends, however it ends; 0 cancels the request.
     ///
     /// The number is one of `signal(7)`, such as 9 for `SIGKILL`. The end of the calling thread does not count. The
-    /// kernel forgets the wish when the program that is executed has the set-user-ID bit, or file capabilities. This
+    /// kernel drops the request when the program that is executed has the set-user-ID bit, or file capabilities. This
     /// makes `std` use `fork(2)`: see [`Command`].
     ///
     /// # Examples
@@ -323,7 +322,7 @@ impl Command {
         self
     }
 
-    /// The command that is started, for what has no method here.
+    /// The underlying command, for settings that have no method here.
     ///
     /// Do not start it: the process would be in the namespace of the calling thread. Standard streams that are set here
     /// are replaced by [`Command::output`].
@@ -385,7 +384,7 @@ impl Command {
         self.with_captured_streams(Command::spawn)?.wait_with_output()
     }
 
-    /// Starts the process with the streams that [`Command::output`] is to have.
+    /// Starts the process with the streams of [`Command::output`].
     pub(crate) fn with_captured_streams<C>(
         &mut self,
         start: impl FnOnce(&mut Command) -> io::Result<C>,
@@ -411,7 +410,7 @@ impl Command {
         }
     }
 
-    /// Has a spawner start the process.
+    /// Starts the process on a spawner.
     pub(crate) fn start<C: Send>(
         &mut self,
         start: impl FnOnce(&mut process::Command) -> io::Result<C> + Send,
@@ -425,7 +424,7 @@ impl Command {
         let start = || {
             let started = start(std);
             if started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                // Looked for on the spawner: a view has other files than home.
+                // The spawner looks for it: a view has other files than home.
                 lacks_directory = std.get_current_dir().is_some_and(|directory| !directory.is_dir());
             }
             started

@@ -1,7 +1,8 @@
-//! What belongs to the caller's thread, and is current in the body all the same, though that runs on another.
+//! The context of the caller's thread that is also current in the body, which runs on another thread.
 //!
-//! With feature `tracing` the dispatcher and the span. With feature `tokio` the handle of the caller's runtime, in
-//! synchronous bodies: an async body is in a runtime of its own. And the [`WorkerRun`] that the caller is part of.
+//! With feature `tracing` it has the dispatcher and the span. With feature `tokio` it has the handle of the caller's
+//! runtime, for synchronous bodies: an async body is in a runtime of its own. It always has the [`WorkerRun`] that the
+//! caller is part of.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -18,7 +19,7 @@ thread_local! {
 }
 
 /// The run of a closure by a [`Worker`](crate::Worker). Calls that the closure makes are part of it, on whichever
-/// threads they run: so a worker notices that it would wait for itself.
+/// threads they run. By it a worker detects that it would wait for itself.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerRun {
     /// The run that this one is part of.
@@ -28,7 +29,7 @@ pub(crate) struct WorkerRun {
 impl WorkerRun {
     /// The run that the calling thread is part of.
     pub(crate) fn current() -> Option<Arc<WorkerRun>> {
-        // No destructor of a thread-local is part of a run.
+        // An access fails in the destructor of a thread-local, which is not part of a run.
         WORKER_RUN.try_with(|run| run.borrow().clone()).ok().flatten()
     }
 
@@ -54,26 +55,26 @@ impl WorkerRun {
         scopeguard::guard((), |()| drop(WORKER_RUN.replace(before)))
     }
 
-    /// Says what this run is part of, until `None`.
+    /// Sets the run that this one is part of.
     pub(crate) fn set_outer(&self, outer: Option<Arc<WorkerRun>>) {
         *self.outer.lock().unwrap_or_else(PoisonError::into_inner) = outer;
     }
 }
 
-/// The run that the poller of an async body is part of: another one at each poll. The body's thread has it current as
-/// long as the poller waits.
+/// The run that the poller of an async body is part of, which may differ at each poll. It is current on the body's
+/// thread as long as the poller waits.
 #[cfg(feature = "tokio")]
 #[derive(Default)]
 pub(crate) struct PollerRun(Mutex<Option<Arc<WorkerRun>>>);
 
 #[cfg(feature = "tokio")]
 impl PollerRun {
-    /// On the poller's thread, before it waits.
+    /// Records the poller's run. To be called on the poller's thread, before it waits.
     pub(crate) fn note(&self) {
         *self.run() = WorkerRun::current();
     }
 
-    /// On the body's thread: has the run current while `serve` does what the poller waits for.
+    /// Makes the run current on the body's thread while `serve` does what the poller waits for.
     pub(crate) fn within<R>(&self, serve: impl FnOnce() -> R) -> R {
         let run = self.run().clone();
         let _current = run.map(WorkerRun::make_current);
@@ -85,7 +86,7 @@ impl PollerRun {
     }
 }
 
-/// Taken on the caller's thread, made current on the body's.
+/// See the [module's documentation](self). It is taken on the caller's thread, and made current on the body's.
 pub(crate) struct Context {
     /// Dropping it runs the subscriber, which must not keep a value or a panic from its caller.
     #[cfg(feature = "tracing")]
@@ -96,10 +97,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// For a synchronous body.
+    /// The context of a synchronous body.
     pub(crate) fn of_caller() -> Context {
         Context {
-            // Free where the program has no subscriber.
+            // This costs nothing where the program has no subscriber.
             #[cfg(feature = "tracing")]
             tracing: tracing::dispatcher::has_been_set()
                 .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current()))
@@ -110,14 +111,14 @@ impl Context {
         }
     }
 
-    /// For a body that is run by a worker.
+    /// The context of a body that a worker runs.
     pub(crate) fn of_worker_run(run: Arc<WorkerRun>) -> Context {
         let mut context = Context::of_caller();
         context.worker_run = Some(run);
         context
     }
 
-    /// For the thread of a pool of namespaces, which outlives the caller's span.
+    /// The context of the thread of a pool of namespaces, which outlives the caller's span.
     pub(crate) fn of_netns_pool(run: Arc<WorkerRun>) -> Context {
         Context {
             #[cfg(feature = "tracing")]
@@ -130,7 +131,7 @@ impl Context {
         }
     }
 
-    /// For an async body. It may outlive the run that its caller is part of: see [`PollerRun`].
+    /// The context of an async body, which may outlive the run that its caller is part of: see [`PollerRun`].
     #[cfg(feature = "tokio")]
     pub(crate) fn of_async_caller() -> Context {
         let mut context = Context::of_caller();
@@ -139,10 +140,10 @@ impl Context {
         context
     }
 
-    /// Runs the body, or one poll of it, with all of that current.
+    /// Runs the body, or one poll of it, with this context current.
     pub(crate) fn within<R>(&self, body: impl FnOnce() -> R) -> R {
-        // Caught in here: a subscriber's `exit` may panic, and two panics at once would end the process. The body's has
-        // precedence.
+        // The body's panic is caught here: a subscriber's `exit` may panic too, and two panics at once would end the
+        // process. The body's panic has precedence.
         let (mut body, mut result) = (Some(body), None);
         let left = self.run_current(&mut || {
             result = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
@@ -171,7 +172,7 @@ impl Context {
         self.worker_run.is_none()
     }
 
-    /// Not generic, as each body would else be compiled with all of it. Returns the panic of a subscriber.
+    /// It is not generic, so that its code is not compiled again for each body. Returns the panic of a subscriber.
     fn run_current(&self, body: &mut dyn FnMut()) -> thread::Result<()> {
         panic::catch_unwind(AssertUnwindSafe(|| self.make_current(body)))
     }

@@ -1,4 +1,4 @@
-//! Creates namespaces on pinned threads: the caller's own thread never moves, not even for that.
+//! Creates namespaces, on pinned threads: the caller's own thread never moves.
 
 use std::os::fd::OwnedFd;
 
@@ -122,7 +122,7 @@ pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(Ne
             .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare(MAX_NET))?;
         let socket = loopback_up()
             .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
-        // The socket knows its namespace, and takes half the time that the file in `/proc` takes.
+        // Asking the socket for its namespace takes half the time of opening the file in `/proc`.
         let netns = NetNs::of_socket(socket).or_else(|_| NetNs::current())?;
         Ok((netns, inside()))
         // The end of the lease returns the thread home.
@@ -136,7 +136,7 @@ fn create(reserved: Reserved) -> Result<NetNs, Error> {
     Ok(netns)
 }
 
-/// Brings up the loopback in the calling thread's namespace, by the socket that is returned.
+/// Brings up the loopback in the calling thread's namespace, and returns the socket that was used for it.
 fn loopback_up() -> nix::Result<OwnedFd> {
     let socket = |family| sys::socket::create_socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
     let carrier = sys::SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;

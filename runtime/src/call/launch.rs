@@ -66,9 +66,9 @@ impl Options {
         self.thread_name.clone().and_then(|name| CString::new(name).ok())
     }
 
-    /// Returns what happens to the call's thread, options included.
-    pub(crate) fn fate(&self, settled: ThreadFate) -> ThreadFate {
-        match settled {
+    /// Returns the fate of the call's thread: a reusable one exits all the same if the options ask for a fresh thread.
+    pub(crate) fn fate(&self, fate: ThreadFate) -> ThreadFate {
+        match fate {
             ThreadFate::Reusable if self.asks_for_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
             fate => fate,
         }
@@ -85,13 +85,13 @@ pub(crate) struct FreshThread {
 }
 
 impl FreshThread {
-    /// On the caller's thread.
+    /// To be called on the caller's thread.
     pub(crate) fn prepare(pool: &'static Pool) -> Result<FreshThread, Error> {
         let home = pool.home_or_init()?;
         Ok(FreshThread { pool, home, caller: sys::current_tid(), restore_path: descriptors::restore_path(home)? })
     }
 
-    /// On the new thread, which is pinned until `run` returns.
+    /// Pins the new thread, on which it is called, until `run` returns.
     pub(crate) fn pin<R>(self, run: impl FnOnce(&mut PinnedThread) -> R) -> R {
         let _registration = self.pool.roster.register_current();
         run(&mut PinnedThread::pin_current_of_caller(self.home, self.caller, self.restore_path))
@@ -144,7 +144,7 @@ where
     Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))
 }
 
-/// Not generic: else each body would be compiled with all of the start of a thread.
+/// It is not generic, so that the code that starts a thread is not compiled again for each body.
 fn run_on_fresh_thread(
     pool: &'static Pool,
     options: &Options,

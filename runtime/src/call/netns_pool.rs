@@ -1,12 +1,12 @@
 //! A pool of namespaces that are made and prepared ahead.
 //!
-//! **Promised:** each namespace is given once; no more exist than `at_most`, those among them that the kernel has yet
-//! to dismantle; a failure of the user's closure is told to a taker; the namespaces and the thread of a pool end with
+//! **Promised:** each namespace is given once; no more than `at_most` exist, including those that the kernel has yet to
+//! dismantle; a failure of the user's closure is reported to a taker; the namespaces and the thread of a pool end with
 //! it.
 //!
-//! **How:** one thread of the pool, the [`maker`], makes what is wanted and sleeps otherwise. A namespace tells by its
-//! [`place`] when its last handle is dropped. From then on the maker looks whether the kernel has dismantled it.
-//! Callers that find nothing ready queue up as a [`taker`] each, first come, first served.
+//! **How:** one thread of the pool, the [`maker`], makes the namespaces that are wanted and sleeps otherwise. The
+//! [`place`] of a namespace tells the maker when its last handle is dropped. From then on the maker checks whether the
+//! kernel has dismantled it. Callers that find nothing ready queue up as a [`taker`] each, first come, first served.
 //!
 //! **What breaks otherwise:** a bound on handles would not bound namespaces: the kernel counts a namespace below
 //! `user.max_net_namespaces` until it is dismantled, tens of milliseconds after its last use.
@@ -42,12 +42,12 @@ use crate::thread::{Pool, descriptors};
 /// any other.
 ///
 /// Clones are handles of the same pool, and may be used by several threads at once. Callers that have to wait are
-/// served in the order in which they came. When the last clone is dropped, the namespaces that are ready are let go of
-/// and the thread ends. One that is being prepared at that moment is waited for, for at most a second. Namespaces that
-/// were taken are not affected.
+/// served in the order in which they came. When the last clone is dropped, the namespaces that are ready are released
+/// and the thread ends. A namespace that is being prepared at that moment is waited for, for at most a second.
+/// Namespaces that were taken are not affected.
 ///
-/// In a process that was forked from the one that built the pool, there is no thread that makes namespaces: every way
-/// of taking one is an error there.
+/// A process that was forked from the one that built the pool has no thread that makes namespaces: taking one is an
+/// error there.
 ///
 /// # Examples
 ///
@@ -73,10 +73,10 @@ use crate::thread::{Pool, descriptors};
 #[derive(Clone)]
 pub struct NetNsPool(Arc<Owner>);
 
-/// What the clones of a pool share. Dropping it ends the pool.
+/// The value that the clones of a pool share. Dropping it ends the pool.
 struct Owner(Arc<Shared>);
 
-/// What takers, the maker and the namespaces of a pool share.
+/// The state that takers, the maker and the namespaces of a pool share.
 struct Shared {
     /// The threads of the process that built the pool, of which the maker is one.
     process: &'static Pool,
@@ -101,19 +101,19 @@ struct Settings {
 
 #[derive(Default)]
 struct State {
-    /// What was made, and the failures to prepare, in the order in which they happened.
+    /// The namespaces that were made, and the failures to prepare one, in the order in which they happened.
     ready: VecDeque<Result<NetNs, Error>>,
-    /// Those who wait, in the order in which they came. None waits while something is ready.
+    /// The waiting callers, in the order in which they came. None waits while something is ready.
     takers: VecDeque<Arc<Taker>>,
     /// Namespaces that have a handle, and the one that is being made.
     held: usize,
-    /// Those whose last handle is gone since the maker looked. `None` where `/proc/sys/net` is not to be seen.
+    /// The namespaces whose last handle was dropped since the maker looked. `None` where `/proc/sys/net` is missing.
     released: Vec<Option<File>>,
-    /// Those that the maker knows to be released.
+    /// How many namespaces the maker knows to be released.
     dismantling: usize,
-    /// What the maker may wait for has happened since it looked.
+    /// An event that the maker may wait for has happened since it looked.
     is_news: bool,
-    /// Nothing is made ahead, because nothing can be made.
+    /// No namespace is made ahead, because the last one could not be made.
     is_paused: bool,
     life: Life,
 }
@@ -162,11 +162,10 @@ impl NetNsPoolBuilder {
         self
     }
 
-    /// Sets how many namespaces of the pool exist at most: those that are ready, those that were taken and are in use
-    /// by anything, and those that the kernel has yet to dismantle. When there are so many, a caller waits until one is
-    /// gone.
+    /// Sets how many namespaces of the pool exist at most: those that are ready, those that were taken and are in use,
+    /// and those that the kernel has yet to dismantle. At the limit, a caller waits until one is gone.
     ///
-    /// Unless set, the kernel's limit (`user.max_net_namespaces`) is the only one. Where that is met and namespaces of
+    /// Unless set, the kernel's limit (`user.max_net_namespaces`) is the only one. When it is reached and namespaces of
     /// this pool are being dismantled, the pool waits for them; otherwise a caller gets the error.
     pub fn at_most(mut self, count: usize) -> NetNsPoolBuilder {
         self.settings.at_most = Some(count);
@@ -186,14 +185,14 @@ impl NetNsPoolBuilder {
     /// It is called on a pinned thread at home, as the closure of [`pinned`](crate::pinned) is, one call after another:
     /// it enters the namespace by [`NetNs::run`] and the other calls. The thread is restored and inspected afterwards.
     /// The runtime of tokio and the dispatcher of `tracing` that are current where the pool is built are current in it.
-    /// Where it needs a namespace besides its own, it makes one: taking one from its own pool is an error.
+    /// If it needs another namespace, it makes one: taking one from its own pool is an error.
     ///
-    /// An error or a panic of it is told to a caller of [`NetNsPool::take`] as an error of the kind
-    /// [`ErrorKind::Prepare`]. The namespace is let go of.
+    /// If it fails or panics, a caller of [`NetNsPool::take`] gets an error of the kind [`ErrorKind::Prepare`]. The
+    /// namespace is released.
     ///
     /// # Examples
     ///
-    /// The error has a type, which an `Ok(())` alone does not tell:
+    /// The type of the error must be written, because `Ok(())` does not determine it:
     ///
     /// ```
     /// # in_netns::rootless!();
@@ -223,8 +222,8 @@ impl NetNsPoolBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the pool could never give a namespace (`at_most`
-    /// is 0), and on a thread with a table of file descriptors of its own. A failure to make namespaces is told by
-    /// [`NetNsPool::take`].
+    /// is 0), and on a thread with a table of file descriptors of its own. [`NetNsPool::take`] reports a failure to
+    /// make namespaces.
     pub fn build(self) -> Result<NetNsPool, Error> {
         let NetNsPoolBuilder { settings, prepare } = self;
         let unsupported = |why| Err(Error::new(ErrorKind::Unsupported, "build a pool of network namespaces", why));
@@ -300,7 +299,8 @@ impl NetNsPool {
     ///
     /// # Errors
     ///
-    /// As [`NetNsPool::take`], without those of its timeout: a failure that happened ahead is told.
+    /// As [`NetNsPool::take`], without those of its timeout. A failure that happened earlier, when a namespace was made
+    /// ahead, is reported.
     pub fn try_take(&self) -> Result<Option<NetNs>, Error> {
         self.shared().check()?;
         let mut state = self.shared().lock();
@@ -309,9 +309,9 @@ impl NetNsPool {
 
     /// As [`NetNsPool::take`], without blocking the thread: for async code, under any executor.
     ///
-    /// Where the future is dropped, the caller's place in the queue is free, and no namespace is lost. The timeout is
-    /// that of [`take`](NetNsPool::take). It is looked at by the thread of the pool, and so not during a call of the
-    /// closure of [`prepare`](NetNsPoolBuilder::prepare).
+    /// If the future is dropped, the caller leaves the queue, and no namespace is lost. The timeout is that of
+    /// [`take`](NetNsPool::take). The thread of the pool checks it, and so not while it runs the closure of
+    /// [`prepare`](NetNsPoolBuilder::prepare).
     ///
     /// # Errors
     ///
@@ -338,7 +338,7 @@ impl NetNsPool {
         };
         let leave = scopeguard::guard(taker, |taker| {
             if let Some(item) = taker.leave() {
-                // Before all others.
+                // The namespace is ready before all others.
                 shared.deliver(item, VecDeque::push_front);
             }
             shared.lock().takers.retain(|other| !Arc::ptr_eq(other, &taker));
@@ -368,7 +368,7 @@ impl NetNsPool {
     }
 }
 
-/// What a caller gets at first.
+/// The immediate result of a request for a namespace.
 enum Place {
     Ready(NetNs),
     Queued(Arc<Taker>),
@@ -410,7 +410,7 @@ impl Shared {
         Ok(Place::Queued(taker))
     }
 
-    /// What is ready, or the failure that comes first.
+    /// The namespace that has been ready longest, or the failure that precedes it.
     fn pop_ready(&self, state: &mut State) -> Result<Option<NetNs>, Error> {
         let Some(item) = state.ready.pop_front() else { return Ok(None) };
         self.tell_maker(state);
@@ -423,7 +423,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Gives to the caller that has waited longest; or keeps it.
+    /// Gives an item to the caller that has waited longest. Keeps it where no caller waits.
     fn deliver(
         &self,
         mut item: Result<NetNs, Error>,
@@ -433,14 +433,14 @@ impl Shared {
             let mut state = self.lock();
             if state.life != Life::Open {
                 drop(state);
-                // Not under the lock: the last handle of a namespace takes it.
+                // The lock is released first: the drop of a namespace's last handle takes it.
                 return drop(item);
             }
             let Some(taker) = state.takers.pop_front() else { return keep(&mut state.ready, item) };
             drop(state);
             match taker.fill(item) {
                 Ok(()) => return,
-                // That one has left.
+                // That caller has left.
                 Err(rejected) => item = rejected,
             }
         }
@@ -483,7 +483,7 @@ impl State {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        /// For a call of the closure that is under way.
+        /// The time that a running call of the closure gets to end.
         const LIMIT: Duration = Duration::from_secs(1);
         let Owner(shared) = self;
         if !shared.process.is_of_this_process() {

@@ -1,4 +1,4 @@
-//! A session: what a pinned thread does in a namespace between its entry and its restore, in sync and async calls.
+//! A session: the time of a pinned thread in a namespace, from its entry to its restore, in sync and async calls.
 //!
 //! ```text
 //! entered ─ begin: marked for the audit, named ─ body ─ end: restored, inspected if wanted now
@@ -29,7 +29,8 @@ pub(crate) struct Session<'t> {
 }
 
 impl<'t> Session<'t> {
-    /// Begins on the pinned thread, which has entered, or could not. A pooled thread bears `name` during the session.
+    /// Begins a session on the pinned thread, unless it could not enter. A pooled thread is called `name` during the
+    /// session.
     pub(crate) fn begin(
         pool: &'static Pool,
         thread: &'t mut PinnedThread,
@@ -49,8 +50,8 @@ impl<'t> Session<'t> {
     /// Runs the only body of a session.
     fn run<R>(&mut self, body: impl FnOnce(&mut PinnedThread) -> R) -> thread::Result<R> {
         panic::catch_unwind(AssertUnwindSafe(|| {
-            // Nothing but the body is timed, and between two calls of one function: after a pause each other cache line
-            // that is touched takes 0.1 µs.
+            // Only the body is timed, between two calls of one function: after a pause, each further cache line that is
+            // touched takes 0.1 µs.
             let start = Instant::now();
             let value = body(self.thread);
             let end = Instant::now();
@@ -59,7 +60,7 @@ impl<'t> Session<'t> {
         }))
     }
 
-    /// Has the thread exit when the session has ended.
+    /// Makes the thread exit when the session has ended.
     #[cfg(feature = "tokio")]
     pub(crate) fn retire_thread(&mut self) {
         self.thread.retire();
@@ -76,23 +77,23 @@ impl<'t> Session<'t> {
     }
 }
 
-/// What a sync call says of its session.
+/// The parameters of a sync call.
 #[derive(Clone, Copy)]
 pub(super) struct Parameters<'c> {
     /// Without a target, the thread stays at home.
     pub(super) target: Option<Target<'c>>,
-    /// What the caller has, for a pooled thread to take on.
+    /// The caller's capabilities, for a pooled thread to adopt.
     pub(super) allowance: Allowance,
     pub(super) inspect: Inspect,
     pub(super) audit: Option<&'c Audit>,
-    /// Of a pooled thread, during the session.
+    /// The name of a pooled thread during the session.
     pub(super) name: Option<&'c CStr>,
     /// `None` where there is nothing to make current.
     pub(super) context: Option<&'c Context>,
 }
 
-/// The [`Parameters`] as they go to a pooled thread: by value in most calls, because each cache line of the caller's
-/// that the thread reads costs 0.1 µs.
+/// The [`Parameters`] as they go to a pooled thread: by value in most calls, because each cache line of the caller that
+/// the thread reads takes 0.1 µs.
 #[derive(Clone, Copy)]
 pub(super) enum Sent<'c> {
     Plain { fd: BorrowedFd<'c>, ns: &'c NetNs, capabilities: u64 },
@@ -133,7 +134,7 @@ impl<'c> Sent<'c> {
 }
 
 /// The result of a sync call on its pinned thread. On an error, the namespace was not entered and the body did not run.
-/// It comes back: its destructor is user code, and must run on the caller's thread.
+/// The body is returned: its destructor is user code, and must run on the caller's thread.
 pub(super) type CallResult<R, F> = (Result<thread::Result<R>, (Error, F)>, LeaseEnd);
 
 /// Makes a sync call, on the pinned thread's side.

@@ -165,8 +165,8 @@ impl NetNs {
         self.try_run(|| resolve((host, port)))
     }
 
-    /// A socket for an address, created in this namespace. The inner error is one of that address, such as a family
-    /// that the process may not use; the next address may have another.
+    /// A socket for an address, created in this namespace. The inner error concerns that address, such as a family that
+    /// the process may not use; the next address may have another family.
     pub(crate) fn socket_for(
         &self,
         address: SocketAddr,
@@ -176,7 +176,7 @@ impl NetNs {
         self.create_socket(|| socket::create_for(address, transport, mode))
     }
 
-    /// Has a pinned thread make the system call that creates a socket.
+    /// Creates a socket on a pinned thread.
     fn create_socket(&self, create: impl FnOnce() -> io::Result<OwnedFd> + Send) -> Result<io::Result<OwnedFd>, Error> {
         run_own(self, |thread| {
             thread.user_code_took(Some(Duration::ZERO));
@@ -184,8 +184,8 @@ impl NetNs {
         })
     }
 
-    /// In one call: looks the addresses up, puts them into order, and creates a socket for the first of them. The
-    /// inner error is one of that address.
+    /// Looks the addresses up, puts them into order, and creates a socket for the first of them, all in one call. The
+    /// inner error concerns that address.
     fn resolve_and_create<A, O>(
         &self,
         address: A,
@@ -284,10 +284,10 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// No look-up takes less: it reads `/etc/hosts` and `/etc/resolv.conf`.
+/// A lower bound of the time of a look-up, which reads `/etc/hosts` and `/etc/resolv.conf`.
 const SHORTEST_LOOK_UP: Duration = Duration::from_micros(1);
 
-/// Whether the addresses are made by the standard library, which makes no system call but for a look-up.
+/// Whether the standard library converts the addresses: it makes no system call unless it looks a name up.
 fn is_converted_by_std<A>() -> bool {
     [
         TypeId::of::<&str>(),
@@ -307,7 +307,7 @@ fn is_converted_by_std<A>() -> bool {
     .contains(&typeid::of::<A>())
 }
 
-/// On a thread in the namespace. At least one address.
+/// Looks addresses up, at least one. To be called on a thread in the namespace.
 pub(crate) fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<_> = address.to_socket_addrs()?.collect();
     if addresses.is_empty() { Err(no_address()) } else { Ok(addresses) }

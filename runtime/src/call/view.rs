@@ -43,22 +43,21 @@ use crate::thread::{Inspect, Role};
 /// # How it works
 ///
 /// The view has a mount namespace of its own, a copy of home's, which is made once (about a millisecond) and kept by a
-/// descriptor. What is mounted in it never shows at home. What is mounted at home later shows in it where the mount at
-/// home that it is mounted on is shared (`MS_SHARED`, as systemd has it), and not where that is private, as in most
-/// containers. Bodies run on pinned threads of a second kind, which have root, working directory and umask to
-/// themselves.
+/// descriptor. Its mounts never show at home. A later mount at home shows in the view if the parent mount at home is
+/// shared (`MS_SHARED`, the default of systemd), and not if it is private, as in most containers. Bodies run on pinned
+/// threads of a second kind, which have root, working directory and umask of their own.
 ///
-/// - The **working directory** is the caller's, where a directory of that path is there, and `/` otherwise. The
+/// - The **working directory** is the caller's, where the view has a directory of that path, and `/` otherwise. The
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
 /// - The **root** is the one that the process has when the view is made, or when its mounts are made anew
 ///   (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
-/// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) takes the mount over it away.
-///   So before each body the files are looked at, and where one is not in its place the mounts are made anew. The same
-///   holds for files that are added to, removed from or replaced in the directory of the view, and for what links in
-///   it lead to; for an `/etc/netns/NAME` that is made or removed; and for an `nsswitch.conf`, or a socket of a program
-///   that answers for names, that was not there when the view was made.
+/// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) loses the mount over it. So the
+///   files are checked before each body, and if one is missing the mounts are made anew. The same holds for files that
+///   are added to, removed from or replaced in the directory of the view, and for the targets of links in it; for an
+///   `/etc/netns/NAME` that is made or removed; and for an `nsswitch.conf`, or a socket of a program that answers for
+///   names, that did not exist when the view was made.
 /// - **A thread started inside** is in the view, and stays there.
 /// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's
 ///   files.
@@ -118,9 +117,9 @@ impl View {
     /// The view that a process has: its mounts, and its network, UTS, IPC and cgroup namespaces, as
     /// `nsenter --target PID --mount --net --uts --ipc --cgroup` enters them.
     ///
-    /// The process is given by its id, by a process descriptor (`pidfd_open(2)`) or as a [`Child`]. What it has at this
-    /// moment is taken, and kept when it exits or moves on. An id is looked up once: between the moment when the caller
-    /// learnt it and this call it may have come to mean another process, which a descriptor excludes.
+    /// The process is given by its id, by a process descriptor (`pidfd_open(2)`) or as a [`Child`]. The view has the
+    /// namespaces that the process has at this moment, and keeps them if the process exits or enters others. An id is
+    /// looked up once: it may have been reused since the caller learnt it, which a descriptor excludes.
     ///
     /// The root is that of the mount namespace, also where the process has called `chroot(2)`.
     ///
@@ -145,8 +144,8 @@ impl View {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where
-    /// it may not be looked at (`CAP_SYS_PTRACE`), or lives in a user namespace that this process has no power over. An
-    /// error of another kind where `/etc/nsswitch.conf` is there at home and cannot be read.
+    /// this process may not inspect it (`CAP_SYS_PTRACE`), or has no capabilities in its user namespace. An error of
+    /// another kind where `/etc/nsswitch.conf` exists at home and cannot be read.
     ///
     /// # Examples
     ///
@@ -183,7 +182,7 @@ impl View {
         &self.net
     }
 
-    /// Where bodies in the view run.
+    /// The place in which bodies of the view run.
     pub(crate) fn place(&self) -> Place {
         Place::with_surroundings(self.net.clone(), Arc::clone(&self.surroundings))
     }
@@ -253,7 +252,7 @@ impl IntoNetNs for View {
     }
 }
 
-/// Runs what makes a view, on a pinned thread that goes home afterwards.
+/// Makes mounts on a pinned thread, which goes home afterwards.
 fn on_thread_for_views(make: impl FnOnce(&mut PinnedThread) -> Result<Mounts, Error> + Send) -> Result<Mounts, Error> {
     execute(None, Role::Views, &Options::default(), Inspect::Later, make).map(Outcome::into_value)?
 }
@@ -283,10 +282,9 @@ impl ViewBuilder {
     /// Shows each entry of a directory over the entry of `/etc` of the same name, in place of those of
     /// `/etc/netns/NAME`. Links are followed.
     ///
-    /// An entry that `/etc` lacks is an error, where `ip netns exec` warns and goes on. Left out are those whose name
-    /// is one that editors and other programs use while they change a file: it begins with `.` or `#`, or ends with
-    /// `~`. A file under any other name may be there for a few milliseconds, until it is renamed to the file that it
-    /// replaces.
+    /// An entry that `/etc` lacks is an error, where `ip netns exec` warns and goes on. Such an entry is left out if
+    /// editors and other programs use its name while they change a file: it begins with `.` or `#`, or ends with `~`. A
+    /// file under any other name may exist for a few milliseconds, until it is renamed to the file that it replaces.
     pub fn etc(mut self, directory: impl Into<PathBuf>) -> ViewBuilder {
         self.etc = Etc::At(directory.into());
         self
@@ -312,11 +310,11 @@ impl ViewBuilder {
         self
     }
 
-    /// Sets where names of hosts are looked up, in the words of `nsswitch.conf(5)`: `files dns` unless set.
+    /// Sets where names of hosts are looked up, in the syntax of `nsswitch.conf(5)`: `files dns` unless set.
     ///
     /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
-    /// An `nsswitch.conf` in the directory of [`ViewBuilder::etc`] has the last word; if it has no line for `hosts`,
-    /// that is the default of the C library, `files dns`. With glibc, neither counts once the process has made a
+    /// An `nsswitch.conf` in the directory of the view overrides this; if it has no line for `hosts`, the default of
+    /// the C library applies, `files dns`. With glibc, both are ignored once the process has made a
     /// [`View::of_process`].
     pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
         self.services = Some(services.into());
@@ -330,8 +328,8 @@ impl ViewBuilder {
         self
     }
 
-    /// Leaves `/sys` as it is at home: `/sys/class/net` shows home's interfaces. For where the kernel does not let
-    /// sysfs be mounted.
+    /// Leaves `/sys` as it is at home: `/sys/class/net` shows home's interfaces. Use it where the kernel does not allow
+    /// sysfs to be mounted.
     pub fn without_sys(mut self) -> ViewBuilder {
         self.sys = false;
         self
@@ -347,9 +345,9 @@ impl ViewBuilder {
     ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
     ///   cover that directory, where two names in `/etc` lead to one file, or where `nsswitch.conf` is not a regular
     ///   file of less than 1 MiB.
-    /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that another is to be shown over, where a link in the
-    ///   directory leads nowhere, or where there is no such directory.
-    /// - [`ErrorKind::NotADirectory`] where a file is to be shown over a directory, or a directory over a file.
+    /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that the view would cover, where a link in the directory
+    ///   leads nowhere, or where there is no such directory.
+    /// - [`ErrorKind::NotADirectory`] where a file would cover a directory, or a directory a file.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
@@ -367,7 +365,7 @@ impl ViewBuilder {
     }
 }
 
-/// The directories in `/etc/netns` that a namespace's names have, or would have.
+/// The directories in `/etc/netns` for the names of a namespace. They need not exist.
 fn directories_of_names(net: &NetNs) -> Result<Vec<PathBuf>, Error> {
     const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
     let mut directories: Vec<PathBuf> = net
@@ -396,7 +394,7 @@ fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// What [`View::of_process`] takes for a process: an id (`u32`), a process descriptor (`OwnedFd`, `&OwnedFd`,
+/// The types by which [`View::of_process`] takes a process: an id (`u32`), a process descriptor (`OwnedFd`, `&OwnedFd`,
 /// `BorrowedFd`), or a `&Child`.
 pub trait ProcessRef: sealed::Process {}
 

@@ -15,12 +15,12 @@ use crate::unwind::{catch, contain, discard};
 
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
 ///
-/// An item is a [`&NetNs`](NetNs), or anything that lends one by [`AsRef`]: a pair of a label and a namespace, or a
-/// type of your own. The closure gets the item. The results are in the order of the items. An item whose namespace
-/// cannot be entered gives its error in its place, and the walk goes on.
+/// An item is a [`&NetNs`](NetNs), or a value that lends one by [`AsRef`]: a pair of a label and a namespace, or a type
+/// of your own. The closure gets the item. The results are in the order of the items. For an item whose namespace
+/// cannot be entered, the result is the error, and the walk goes on.
 ///
-/// Between two namespaces only the network namespace changes. The rest is restored at the end, as after a
-/// [`with_netns`](crate::with_netns).
+/// Between two items only the network namespace of the thread changes. Its other attributes are restored at the end, as
+/// after [`with_netns`](crate::with_netns).
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ where
     // The iterator is the caller's code, and runs on the caller's thread.
     let items: Vec<I::Item> = items.into_iter().collect();
     let mut seen = Vec::with_capacity(items.len());
-    // Borrowed, so that what a panic leaves is dropped on this thread as well.
+    // Borrowed, so that the items that a panic leaves are dropped on this thread as well.
     let mut rest = items.into_iter();
     pinned(|thread| seen.extend(rest.by_ref().map(|item| visit(thread, item, &mut f))))?;
     Ok(seen.into_iter().map(without_item).collect())
@@ -75,7 +75,7 @@ where
 
 /// As [`walk`], on several pinned threads at once.
 ///
-/// At most `threads` of them: as many as [`std::thread::available_parallelism`] says if `None`, and at least one. It is
+/// `threads` is the most threads to use, at least one; `None` stands for [`std::thread::available_parallelism`]. It is
 /// not defined which thread visits which namespace. The results are in the order of the items.
 ///
 /// # Errors
@@ -124,11 +124,12 @@ where
     let context = Context::of_caller();
 
     let walks = thread::scope(|scope| {
-        // Each of these waits for a pinned thread, as this thread does. A thread that cannot be started leaves its
-        // share to the others.
+        // Each of these threads waits for a pinned thread, as this thread does. If one cannot be started, the others
+        // take its share.
         let others: Vec<_> =
             (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
-        // Caught, and all joined: `std` ends the process where what a thread leaves behind panics when it is dropped.
+        // The panic is caught, and all threads are joined: `std` aborts the process if the result of a thread that was
+        // not joined panics in its drop.
         let mine = catch(walk_on);
         let theirs = others.into_iter().map(thread::ScopedJoinHandle::join);
         theirs.chain([mine]).collect::<Vec<_>>()
@@ -157,14 +158,14 @@ where
 }
 
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
-/// code. The item comes back: its destructor is user code, and must run on the caller's thread.
+/// code. The item is returned: its destructor is user code, and must run on the caller's thread.
 fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, (Error, T)> {
     if let Err(error) = thread.enter_checked(item.as_ref().as_target()) {
         return Err((error, item));
     }
     let process = ProcessMark::current();
     let value = f(item);
-    // The rest of the walk is the parent's.
+    // In a child that was forked in `f`, the walk ends: the parent makes the rest.
     process.end_child();
     Ok(value)
 }

@@ -16,7 +16,7 @@ use crate::unwind::{catch, contain};
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
 /// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased
-/// by the first [`Worker::run`]. Dropping the worker takes the thread home and gives it back.
+/// by the first [`Worker::run`]. Dropping the worker returns the thread home and to the pool.
 ///
 /// Between two runs nothing is restored: what one closure changes of its thread, the next one finds. A closure that
 /// changed something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another
@@ -37,11 +37,11 @@ pub struct Worker {
     seat: Arc<Seat>,
 }
 
-/// A worker's thread, and those who wait for it. Of one process.
+/// A worker's thread in one process, and the queue of the callers that wait for it.
 #[derive(Default)]
 struct Seat {
     tickets: TicketLock,
-    /// Locked by the owner of the ticket alone, so that this lock is never waited for.
+    /// Only the owner of the ticket locks it, so no thread ever waits for this lock.
     lease: Mutex<Option<Lease>>,
     run: Arc<WorkerRun>,
 }
@@ -75,9 +75,9 @@ impl Worker {
     /// own, and from within a run of this worker, also through other calls of this crate: the inner run would wait for
     /// the outer one. The closure was then never called.
     ///
-    /// (Through other means that is not noticed, and waits for ever: by a thread or task that the closure starts and
-    /// waits for, as with `NetNs::spawn_async`, or by two workers whose closures run each other from two threads, as
-    /// with two mutexes.)
+    /// (In two cases this is not detected, and the run waits for ever: where the closure starts a thread or task and
+    /// waits for it, as with `NetNs::spawn_async`, and where the closures of two workers run each other from two
+    /// threads, as with two mutexes.)
     ///
     /// # Panics
     ///
@@ -89,8 +89,8 @@ impl Worker {
     {
         let seat = self.seat();
         self.check_caller(&seat)?;
-        // User code, which may use this worker: a subscriber of `tracing`, and the destructor of a body that did not
-        // run. So both are made before the turn begins, and dropped after it has ended.
+        // A subscriber of `tracing`, and the destructor of a body that did not run, are user code and may use this
+        // worker. So context and body are made before the turn begins, and dropped after it has ended.
         let context = Context::of_worker_run(Arc::clone(&seat.run));
         // In this frame, since they may be large: see `call::execute`.
         let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
@@ -101,13 +101,13 @@ impl Worker {
         };
         let (ran, left) = seat.take_turn(&self.ns, job);
         // The poison hook is user code too.
-        left.into_iter().for_each(Left::move_out);
+        left.into_iter().for_each(EndedLease::report);
         ran?;
         match (outcome, returned) {
             (Ok(()), Some(value)) => Ok(value),
             (Ok(()), None) => unreachable!("a body that ran has returned"),
             (Err(payload), returned) => {
-                // Of a body whose subscriber panicked after it.
+                // There is a value if a subscriber panicked after the body.
                 contain(|| drop(returned));
                 panic::resume_unwind(payload)
             }
@@ -151,13 +151,13 @@ fn inherited() -> MutexGuard<'static, InheritedSeats> {
 }
 
 impl Seat {
-    /// Waits for the caller's turn, and has the worker's thread run the job. Also returns the thread's lease where it
+    /// Waits for the caller's turn, and runs the job on the worker's thread. Also returns the thread's lease where it
     /// has ended. No user code runs on the calling thread.
     fn take_turn(
         &self,
         ns: &NetNs,
         mut job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
-    ) -> (Result<(), Error>, Option<Left>) {
+    ) -> (Result<(), Error>, Option<EndedLease>) {
         let _turn = self.tickets.queue();
         let mut residence = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         self.run.set_outer(WorkerRun::current());
@@ -172,19 +172,19 @@ impl Seat {
             };
             match lease.run(Allowance::default(), job) {
                 Ok(lease_end) => {
-                    let left = lease_end.and_then(|lease_end| Some(Left { lease: residence.take()?, lease_end }));
+                    let left = lease_end.and_then(|lease_end| Some(EndedLease { lease: residence.take()?, lease_end }));
                     return (Ok(()), left);
                 }
                 Err(Rejected(rejected)) => job = rejected,
             }
-            // Its thread is gone.
+            // The thread has exited.
             *residence = None;
         }
     }
 }
 
-/// Leases a thread, and has it enter. It keeps the capabilities that the process has now.
-fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<Left>)> {
+/// Leases a thread, and makes it enter. It keeps the capabilities that the process has now.
+fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
     let without_thread = |error| (error, None);
     start_pending();
     ns.as_target().check_process_table().map_err(without_thread)?;
@@ -197,19 +197,19 @@ fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<Left>)> {
     let (lease, entered) = pool.lease_admitted(Role::Bodies, allowance, (), enter).map_err(without_thread)?;
     match entered {
         Ok(()) => Ok(lease),
-        Err((error, lease_end)) => Err((error, Some(Left { lease, lease_end }))),
+        Err((error, lease_end)) => Err((error, Some(EndedLease { lease, lease_end }))),
     }
 }
 
 /// The lease of a thread that is not the worker's any more.
-struct Left {
+struct EndedLease {
     lease: Lease,
     lease_end: LeaseEnd,
 }
 
-impl Left {
-    fn move_out(self) {
-        // What became of the thread is in the counters, and the poison hook was called.
+impl EndedLease {
+    fn report(self) {
+        // The fate of the thread is in the counters, and `report` calls the poison hook.
         let _ = self.lease_end.return_lease(self.lease).report();
     }
 }
@@ -219,7 +219,7 @@ impl Drop for Worker {
         let seat = if self.pool.is_of_this_process() {
             Arc::clone(&self.seat)
         } else {
-            // The thread that this process inherited a lease of is its parent's.
+            // The thread of the inherited lease belongs to the parent.
             let mut inherited = inherited();
             let Some(at) = inherited.iter().position(|(address, _)| *address == self.address()) else { return };
             inherited.swap_remove(at).1
@@ -230,7 +230,7 @@ impl Drop for Worker {
         let restore =
             |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
         if let Ok(lease_end) = lease.run(Allowance::default(), restore) {
-            Left { lease, lease_end }.move_out();
+            EndedLease { lease, lease_end }.report();
         }
     }
 }
@@ -241,7 +241,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// First come, first served. (`Mutex` promises no order.)
+/// A lock that is granted in the order of the requests. (`Mutex` promises no order.)
 #[derive(Default)]
 struct TicketLock {
     tickets: Mutex<Tickets>,

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | a caller waits, or fewer are ready than there should be; and there is room | makes one |
 //! | a caller waits, and there is no room | looks for namespaces that are dismantled, up to every 16 ms |
-//! | no caller waits, and some were let go of | looks, less and less often; not after some 0.5 s |
+//! | no caller waits, and some were released | looks, less and less often; not after some 0.5 s |
 //! | the kernel has no room, and namespaces of this pool went lately | looks and tries again, every few ms |
-//! | otherwise | sleeps until a namespace is taken or let go of, or the pool is dropped |
+//! | otherwise | sleeps until a namespace is taken or released, or the pool is dropped |
 //!
-//! **Why it looks:** the kernel tells of the end of a namespace only who has an id for it.
+//! **Why it polls:** the kernel reports the end of a namespace only to namespaces that have an id for it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -32,7 +32,7 @@ use crate::unwind::{Payload, catch, contain, discard};
 /// The first time between two looks for namespaces that are gone. It doubles with each look in vain.
 const FIRST_INTERVAL: Duration = Duration::from_micros(500);
 
-/// The longest time between two looks while a caller waits.
+/// The longest time between two looks while a caller is waiting.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(16);
 
 /// Without a caller that waits, the last look is after this interval.
@@ -41,7 +41,7 @@ const LAST_INTERVAL: Duration = Duration::from_millis(256);
 /// The time between two tries while the kernel has no room.
 const RETRY_INTERVAL: Duration = Duration::from_millis(4);
 
-/// How long the kernel may take from one namespace that is gone to the next.
+/// How long the kernel may take between the ends of two namespaces.
 const DISMANTLING: Duration = Duration::from_secs(5);
 
 /// Starts the maker of a pool, with the privileges that the calling thread has.
@@ -67,28 +67,29 @@ struct Maker {
     /// The namespaces whose last handle is gone, and which were not gone at the last look.
     released: Vec<File>,
     interval: Duration,
-    /// When a namespace was last let go of, or was gone.
+    /// When a namespace was last released, or was last found to be gone.
     progress: Option<Instant>,
-    /// The kernel had no room: when to try again.
+    /// When to try again, after the kernel had no room.
     retry: Option<Instant>,
 }
 
 impl Maker {
-    /// Has a pinned thread run it.
+    /// Runs the maker on a pinned thread.
     fn lease_thread(self) -> Result<(), (Error, Box<Maker>)> {
         let lease: Lease = match Pool::of_process().lease(Role::Bodies) {
             Ok(lease) => lease.uncounted(),
             Err(error) => return Err((error, Box::new(self))),
         };
         lease.submit(move |thread, lease| {
-            // Without a restore, so the thread exits: the contexts of the user's libraries have run on it.
+            // The lease ends without a restore, so the thread exits: code of the user's libraries (subscribers) has run
+            // on it.
             let _lease = lease;
             if thread.is_some_and(|thread| thread.admit(None, self.allowance).is_some()) {
                 // Best effort: the name is diagnostic only.
                 let _ = sys::name_current_thread(c"in-netns-pool");
                 self.run();
             } else if let Err((_, maker)) = self.lease_thread() {
-                // The worker failed its inspection, or has lost what the process has, and there is no other.
+                // The worker failed its inspection or cannot adopt the capabilities, and no other can be leased.
                 maker.end();
             }
         });
@@ -96,7 +97,7 @@ impl Maker {
     }
 
     fn run(mut self) {
-        // The user's closure runs in calls. The contexts of the user's libraries run here.
+        // The user's closure runs in calls of its own. Subscribers of the user's libraries run on this thread.
         if let Some(context) = self.context.take() {
             contain(|| context.within(|| self.run_loop()));
             contain(|| drop(context));
@@ -104,7 +105,7 @@ impl Maker {
         self.end();
     }
 
-    /// Nothing will be made any more.
+    /// Ends the pool: no more namespaces are made.
     fn end(self) {
         let Maker { shared, released, .. } = self;
         drop(released);
@@ -117,7 +118,7 @@ impl Maker {
             // One that has left needs no answer.
             let _ = taker.fill(Err(is_over()));
         }
-        // With it, the user's closure may go.
+        // This may drop the user's closure, which may panic.
         contain(|| drop(shared));
     }
 
@@ -131,7 +132,7 @@ impl Maker {
                 return;
             }
             if state.is_news {
-                // Before anything is decided, what was let go of is taken over.
+                // The namespaces that were released meanwhile must be counted before the next decision.
                 state.is_news = false;
                 self.interval = FIRST_INTERVAL;
                 if !state.released.is_empty() {
@@ -148,7 +149,7 @@ impl Maker {
         }
     }
 
-    /// Whether one is to be made, and can be.
+    /// Whether a namespace must be made, and can be.
     fn is_wanted(&self, state: &State) -> bool {
         let settings = self.shared.settings;
         let is_failing = state.is_paused || matches!(state.ready.back(), Some(Err(_)));
@@ -159,7 +160,7 @@ impl Maker {
 
     fn wait(&mut self, state: MutexGuard<'_, State>) {
         let now = Instant::now();
-        // None is wanted, or it would be tried again now.
+        // A time that has passed is cleared: no namespace is wanted, or it would have been tried now.
         self.retry = self.retry.filter(|retry| *retry > now);
         let is_awaited = !state.takers.is_empty();
         let mut timeout = self.retry.map(|retry| retry.saturating_duration_since(now));
@@ -181,7 +182,7 @@ impl Maker {
         }
     }
 
-    /// Looks which namespaces are gone.
+    /// Finds out which namespaces are gone.
     fn look(&mut self) {
         let mut state = self.shared.lock();
         let released = std::mem::take(&mut state.released);
@@ -195,7 +196,7 @@ impl Maker {
         }
         let before = self.released.len() + released.len();
         self.released.extend(released.into_iter().flatten());
-        // Where it cannot be read, nothing can be found out.
+        // A sentinel that cannot be read tells nothing, so its namespace counts as gone.
         self.released.retain(|sentinel| matches!(is_gone(sentinel), Ok(false)));
         let gone = before - self.released.len();
         if gone > 0 {
@@ -208,19 +209,19 @@ impl Maker {
         }
     }
 
-    /// Makes one, and gives it, or the failure, to a caller. It is counted as held already.
+    /// Makes a namespace, and gives it, or the failure, to a caller. It is counted as held already.
     fn make(&mut self) {
         let (netns, sentinel) = match new_with(|| open_sentinel().ok()) {
             Ok(made) => made,
             Err(error) => return self.not_made(error),
         };
         self.retry = None;
-        // From here on it is counted until it is gone.
+        // From here on the companion counts it until it is gone.
         let netns = netns.with_companion(Place::new(&self.shared, sentinel));
         let item = match self.prepare(&netns) {
             Ok(()) => Ok(netns),
             Err(error) => {
-                // Let go of before a caller knows.
+                // It is released before a caller gets the error.
                 drop(netns);
                 Err(error)
             }
@@ -228,7 +229,7 @@ impl Maker {
         self.shared.deliver(item, VecDeque::push_back);
     }
 
-    /// Has the user's closure prepare one. It runs in a call of its own: nothing of it stays on this thread.
+    /// Prepares a namespace with the user's closure, in a call of its own: what it changes does not stay on this thread.
     fn prepare(&self, netns: &NetNs) -> Result<(), Error> {
         pinned(|_| {
             let failure = match catch(|| (self.shared.prepare.0)(netns)) {
@@ -236,13 +237,13 @@ impl Maker {
                 Ok(Err(failure)) => failure,
                 Err(payload) => text_of(payload).into(),
             };
-            // The user's code too.
+            // `to_string` is user code too.
             let message = catch(|| failure.to_string()).unwrap_or_else(text_of);
             Err(Error::not_prepared(format!("prepare {netns} for a pool"), &message, failure))
         })?
     }
 
-    /// Tells a caller that none can be made. Where room may come, that is waited for.
+    /// Reports to a caller that no namespace can be made. Where the kernel may soon have room, tries again later.
     fn not_made(&mut self, error: Error) {
         let mut state = self.shared.lock();
         state.held -= 1;
@@ -253,7 +254,7 @@ impl Maker {
             return;
         }
         self.retry = None;
-        // Without a caller, nothing is told: by the time that one comes, there may be room.
+        // Without a caller the error is dropped: there may be room by the time that one comes.
         state.is_paused = true;
         if state.takers.is_empty() {
             return;
@@ -262,7 +263,7 @@ impl Maker {
         self.shared.deliver(Err(error), |_, _| ());
     }
 
-    /// Answers the futures whose time is over.
+    /// Answers the futures whose timeout has passed.
     fn give_up_on_late_takers(&self) {
         let now = Instant::now();
         let mut late = Vec::new();
@@ -279,7 +280,7 @@ impl Maker {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn text_of(payload: Payload) -> String {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => format!("it panicked: {text}"),
