@@ -75,10 +75,10 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// }
 /// ```
 ///
-/// An `async fn` is rewritten alike, with an `async move ||` closure, and `.await` after `call_async`. The named function
-/// makes the closure's future in a place of its own, and returns one that polls it: in an `async fn`, closure, future
-/// and output would be in one frame several times. A function that returns a future does so at once. Its body is made
-/// and awaited inside:
+/// An `async fn` is rewritten in the same way, with an `async move ||` closure, and `.await` after `call_async`. The
+/// named function makes the closure's future in a place of its own, and returns one that polls it: in an `async fn`,
+/// closure, future and output would be in one frame several times. A function that returns a future returns it at once.
+/// The user's future is made and awaited inside:
 ///
 /// ```text
 /// // Input:
@@ -168,7 +168,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         work = quote_spanned!(site=> #work.await);
     }
     let outcome = refuses_futures.then(|| {
-        // Of an `impl` type the compiler may not know yet what it is a list of, and would report that.
+        // The compiler may not know the type behind an `impl` type yet, and would report an error for its items.
         let is_opaque = matches!(&sig.output, ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)));
         std::mem::replace(&mut work, without_futures(is_opaque, place))
     });
@@ -248,7 +248,7 @@ impl Asyncness {
 impl ErrorAction {
     /// The runtime's function that turns the outcome of the call into the value of the annotated function.
     ///
-    /// None by type: see [`finish_by_type`].
+    /// `None` for [`ErrorAction::ByType`]: see [`finish_by_type`].
     fn finish_fn(self) -> Option<&'static str> {
         match self {
             ErrorAction::Panic => Some("or_panic"),

@@ -100,8 +100,8 @@ impl Function {
         }
     }
 
-    /// Whether a test of this shape can be skipped by returning at once: it returns nothing, or `Ok(())` would do. By
-    /// type, the compiler decides that too. A method is no test.
+    /// Whether a test of this shape can be skipped by returning at once: its return type is `()` or can be `Ok(())`.
+    /// For [`ErrorAction::ByType`] the compiler decides that. A method is no test.
     pub(crate) fn can_be_skipped(&self, action: ErrorAction) -> bool {
         match (&self.value(), action) {
             _ if self.sig.receiver().is_some() => false,
@@ -209,7 +209,8 @@ pub(crate) enum ArgTransfer {
     Borrowed,
     /// By the closure's capture alone, because a reference has nothing to drop.
     Reference,
-    /// As far as the body uses it. The namespace expression, which comes first, may consume it.
+    /// By the closure's capture, as far as the body uses it. The namespace expression, which comes first, may consume
+    /// it.
     Captured,
 }
 
@@ -234,7 +235,7 @@ impl ArgTransfer {
             {
                 Self::Borrowed
             }
-            // Also for a pattern: the namespace expression sees its parts only if it stays in the signature.
+            // A pattern must stay in the signature, so that the namespace expression sees the names that it binds.
             _ => Self::Captured,
         }
     }
@@ -347,7 +348,7 @@ fn mentions(tokens: &TokenStream, wanted: &dyn Fn(&Ident) -> bool) -> bool {
     })
 }
 
-/// The statements without the items among them, but for definitions of macros. As they are where they cannot be parsed.
+/// The statements without the items among them, except definitions of macros. All statements if they cannot be parsed.
 fn without_items(statements: &TokenStream) -> TokenStream {
     struct RemoveItems;
 

@@ -1,7 +1,7 @@
 //! Runs a command in a network namespace of its own: a runner for cargo and nextest.
 //!
-//! **Promised:** the command runs in a new network namespace, its loopback up, or not at all; as the same user, with
-//! the same process id, streams, signals and exit status.
+//! **Promised:** the command runs in a new network namespace with its loopback up, or not at all. It has the same user,
+//! process id and streams; signals reach it, and its exit status is that of the process.
 //!
 //! **How:** the process moves, and then becomes the command (`execve(2)`). Not by [`std::process::Command`], which gives
 //! `SIGPIPE` and the signal mask default values, and std has opened `/dev/null` for each closed stream. Without `CAP_SYS_ADMIN`, it becomes root of
@@ -25,7 +25,7 @@ use nix::unistd::{Gid, Uid, execvp};
 
 in_netns::note_inherited!();
 
-/// As `env(1)` and `nohup(1)` have them.
+/// The exit statuses that `env(1)` and `nohup(1)` use.
 const FAILED: u8 = 125;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -91,11 +91,11 @@ fn move_process() -> Result<(), Box<dyn std::error::Error>> {
     Ok(NetNs::new()?.join()?)
 }
 
-/// From root of a user namespace to a user in one below, who keeps the capabilities there.
+/// Makes root of a user namespace an ordinary user of a nested one, with all capabilities there.
 fn become_user(user: Uid, group: Gid) -> io::Result<()> {
     let with_names = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     let needed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-    // A kernel may be without the others.
+    // A kernel may lack the other kinds.
     unshare(needed | with_names).or_else(|_| unshare(needed))?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} 0 1"))?;
@@ -105,7 +105,7 @@ fn become_user(user: Uid, group: Gid) -> io::Result<()> {
     caps::set(None, CapSet::Ambient, &all).map_err(io::Error::other)
 }
 
-/// Returns on a failure alone.
+/// Executes the command. It returns only on a failure.
 fn become_command(command: &OsString, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let each = [command.clone()].into_iter().chain(arguments);
     let exec = |arguments: Vec<CString>| -> io::Error {
@@ -128,7 +128,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn failed(status: u8, error: &dyn Display) -> ExitCode {
-    // Without a stream for the message, the status says what it can.
+    // Where the message cannot be written, the exit status still tells.
     let _ = writeln!(io::stderr(), "in-netns-run: {error}");
     ExitCode::from(status)
 }

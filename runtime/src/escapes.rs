@@ -9,16 +9,16 @@
 //!   it alive. The worst case is a pool that is started lazily, on first use: it then lives in the namespace of its
 //!   first user for ever, and the work of all later users runs there.
 //!
-//! Neither of the two: a thread that the body joins, [`std::thread::scope`], a child process, a tokio runtime that the
-//! body makes and drops, a socket. Threads and processes that are started inside are inside. A socket stays in its
-//! namespace, whichever thread uses it.
+//! The following are neither: a thread that the body joins, [`std::thread::scope`], a child process, a tokio runtime
+//! that the body makes and drops, a socket. Threads and processes that are started inside are inside. A socket stays in
+//! its namespace, whichever thread uses it.
 //!
-//! A third kind is quieter: the body stays inside and **reads what belongs to the process**: see
-//! [below](#whose-network-a-path-shows).
+//! A third kind is harder to notice: the body stays inside and **reads files that show the network of the process**:
+//! see [below](#whose-network-a-path-shows).
 //!
-//! # Three lines of defence
+//! # Three checks
 //!
-//! None of them sees everything.
+//! None of them finds everything.
 //!
 //! | | when | sees | does not see |
 //! |---|---|---|---|
@@ -40,16 +40,17 @@
 //! }
 //! ```
 //!
-//! It goes by names. A `mod rayon` or a `fn spawn` in the body is left alone. One from outside that happens to have
-//! such a path is refused, and `#[in_netns(NS, allow(handover))]` overrides that.
+//! It decides by names. A `mod rayon` or a `fn spawn` in the body is accepted. Another item outside of the body that
+//! has such a path is refused, and `#[in_netns(NS, allow(handover))]` overrides that.
 //!
 //! An async function may use `tokio::spawn` and `tokio::task::spawn_blocking`, and so may a body that makes a tokio
-//! runtime itself: the only runtime that they find is inside. That is the solution for a synchronous body, too: make it
+//! runtime itself: the only runtime that they find is inside. This is also the remedy for a synchronous body: make it
 //! an `async fn`. All other executors are refused there as well.
 //!
 //! ## The audit
 //!
-//! [`Call::audit`], `#[in_netns(NS, audit)]`, and every attribute in a test build unless it says `audit = "off"`:
+//! [`Call::audit`] and `#[in_netns(NS, audit)]` make an audit, and so does every attribute in a test build, unless it
+//! has `audit = "off"`:
 //!
 //! ```
 //! # in_netns::rootless!();
@@ -75,13 +76,13 @@
 //! A stray is reported to the hook of [`set_stray_hook`], by default as a line on stderr. With `audit = "panic"` it is
 //! a panic, which fails a test.
 //!
-//! The kernel does not say who started a thread. The audit uses a mark that threads inherit: while the body runs, the
-//! timer slack (`PR_SET_TIMERSLACK`) of its thread is a value of this call alone, shorter than before by up to a half.
-//! So threads of another call in the same namespace at the same time are not attributed to this one. Reading the mark
-//! takes `CAP_SYS_NICE`. A thread that appeared is reported with [`Stray::certain`] `false`, and does not panic, in
-//! three cases: without that capability (a container that keeps only `CAP_SYS_ADMIN`), if it has a real-time scheduling
-//! policy, and where a sandbox forbids this `prctl(2)`. A body that sets a timer slack of its own before it starts a
-//! thread hides that thread.
+//! The kernel does not record which thread started a thread. The audit uses a mark that threads inherit: while the body
+//! runs, the timer slack (`PR_SET_TIMERSLACK`) of its thread is a value of this call alone, shorter than before by up
+//! to a half. So threads of another call in the same namespace at the same time are not attributed to this one. Reading
+//! the mark takes `CAP_SYS_NICE`. A thread that appeared is reported with [`Stray::certain`] `false`, and does not
+//! panic, in three cases: without that capability (a container that keeps only `CAP_SYS_ADMIN`), if it has a real-time
+//! scheduling policy, and where a sandbox forbids this `prctl(2)`. A body that sets a timer slack of its own before it
+//! starts a thread hides that thread.
 //!
 //! A thread that is awake when the call ends is given 0.1 s to exit. One that takes longer is a stray. So is one that
 //! sleeps, although it may be about to wake up and exit. A pool that is dropped and does not join its threads can be
@@ -107,8 +108,8 @@
 //!
 //! # Whose network a path shows
 //!
-//! `/proc/self` is the process, and a network namespace belongs to a thread. So a body that reads the path in every
-//! manual page gets the network of home, without an error.
+//! `/proc/self` is the process, and a network namespace belongs to a thread. So a body that reads `/proc/net`, as the
+//! manual pages say, gets the network of home, without an error.
 //!
 //! | path | shows the namespace of | in a body |
 //! |---|---|---|
@@ -149,12 +150,12 @@
 //! - **`rtnetlink`, `neli` and other netlink crates** show the namespace in which their socket was made. Make the
 //!   connection inside; it can be used anywhere after that: `ns.run(rtnetlink::new_connection)`, from within a tokio
 //!   runtime, gives a connection that the caller's runtime drives. A connection that was made before the call shows
-//!   home, in the body too.
+//!   home, also in the body.
 //! - **Crates that read `/sys/class/net`** for names, speeds or statistics of interfaces have no way to be told another
 //!   place. Ask netlink, or read `/proc/thread-self/net/dev`.
 //! - **Crates that call `getifaddrs(3)` or `if_nametoindex(3)`** make a socket for each call. They are right in a body.
 //!
-//! # The trap of the lazy pool
+//! # Pools that start lazily
 //!
 //! rayon's global pool starts on first use, from the thread that uses it first, and inherits that thread's namespace.
 //! If a body is first, the parallel work of the whole process runs in that body's namespace from then on. The same
@@ -179,8 +180,8 @@
 //! ```
 //!
 //! **Or give it a namespace of its own**: a pool that is built inside, on purpose, lives there with all its threads.
-//! Its owner can run work in the namespace, from anywhere, and dropping it lets go of the namespace. An audit rightly
-//! reports its threads as strays, so build it in a call that is not audited.
+//! Its owner can run work in the namespace from any thread, and dropping it releases the namespace. An audit reports
+//! its threads as strays, so build it in a call that is not audited.
 //!
 //! ```
 //! # in_netns::rootless!();
@@ -233,16 +234,17 @@
 //! idleness, and runs closures that have nothing to do with the namespace.
 //!
 //! `Handle::block_on` polls its future and drives nothing else: the runtime's own threads drive timers, sockets and
-//! tasks. The thread that makes a synchronous call waits for the call. **So a body never ends** that waits for a timer,
-//! a socket or a task of the caller's runtime where that thread is the one that drives: always with a current-thread
-//! runtime, and with a multi-thread one when all of its workers wait in such calls. On a multi-thread runtime,
-//! `tokio::task::block_in_place(|| ns.run(…))` lets another thread drive. Everywhere, an async body does.
+//! tasks. The thread that makes a synchronous call waits for the call. **So a body that waits for a timer, a socket or
+//! a task of the caller's runtime never ends** if that thread is the one that drives the runtime: always with a
+//! current-thread runtime, and with a multi-thread one when all of its workers wait in such calls. On a multi-thread
+//! runtime, `tokio::task::block_in_place(|| ns.run(…))` lets another thread drive. An async body works on every
+//! runtime.
 //!
 //! **Make the body async**: a call of an `async fn` has a runtime of its own, all of it inside, which ends with the
 //! call.
 //!
-//! **Or keep the program's runtime at home**: the threads of a runtime that [`NetNs::tokio_builder`] made for home make
-//! sure that they are there before they run anything; so do those of any runtime or pool that has a hook for it.
+//! **Or keep the program's runtime at home**: each thread of a runtime that [`NetNs::tokio_builder`] built for home
+//! enters home before it runs anything. A runtime or pool with a hook for the start of threads can do the same.
 //!
 //! ```
 //! # in_netns::rootless!();
@@ -252,7 +254,7 @@
 //!
 //! let home = NetNs::current()?;
 //! let runtime = home.tokio_builder().build()?;
-//! // By hand, for a pool or a runtime of another kind:
+//! // The same for a pool or a runtime of another kind:
 //! let pool = rayon::ThreadPoolBuilder::new().start_handler(move |_| home.join().expect("home is there")).build()?;
 //! # drop((runtime, pool));
 //! # Ok(())
@@ -265,9 +267,9 @@
 //!
 //! A body has a network of its own, and shares everything else with the rest of the process and with other bodies.
 //!
-//! - **Thread-locals.** A pinned thread runs one body after another. A thread-local that one body sets is met by the
-//!   next body on that thread: a cached connection, a random number generator, a current span. [`Call::fresh`] gives a
-//!   body a thread of its own.
+//! - **Thread-locals.** A pinned thread runs one body after another. The next body on the thread finds the
+//!   thread-locals that one body has set: a cached connection, a random number generator, a current span.
+//!   [`Call::fresh`] gives a body a thread of its own.
 //! - **Name look-ups.** glibc asks `nscd` and `systemd-resolved` through sockets that have a path in the file system.
 //!   Such a socket is found from every network namespace, and the daemon answers from its own, which is home's.
 //!   Look-ups by the `dns` module of `nsswitch.conf`, and by resolvers written in Rust, go through sockets of the body.
@@ -284,12 +286,11 @@
 //!   clock that the caller paused (`tokio::time::pause`) is paused in the caller's runtime only; pause it in the body
 //!   as well.
 //! - **A fork without exec.** Calls in a child that a multi-threaded process forked and that does not exec are best
-//!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it; the
-//!   standard library and the allocator have some. A view has one too: a call in it waits for ever in a child that was
-//!   forked while another thread made the mounts of that view anew. Start a program, or fork before the process has
-//!   threads.
-//!   A body that forks goes on in the child too, until it returns or, in an async call, waits. Then the child ends,
-//!   with status zero: the body has no caller there.
+//!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it, such as
+//!   those of the standard library and the allocator. A view has a lock too: a call in it waits for ever in a child
+//!   that was forked while another thread made the mounts of that view anew. Start a program, or fork before the
+//!   process has threads. A body that forks goes on in the child too, until it returns or, in an async call, waits.
+//!   Then the child exits with status zero, because the body has no caller there.
 
 // For the links.
 #[cfg(doc)]

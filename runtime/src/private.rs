@@ -1,5 +1,5 @@
-//! The functions that the expansion of `#[in_netns]` calls. Not public: they change together with the macro crate,
-//! whose version is pinned to this one's.
+//! The functions that the expansion of `#[in_netns]` calls. They are not public: they change together with the macro
+//! crate, whose version is pinned to this one's.
 
 use std::borrow::Borrow;
 use std::io::{self, Write};
@@ -205,7 +205,7 @@ pub fn or_return<R: FromNetNsError>(outcome: CallOutcome<R>) -> R {
 ///
 /// # Panics
 ///
-/// With the error's message on a failure to enter. And as [`or_return`].
+/// With the error's message on a failure to enter, and as [`or_return`].
 #[track_caller]
 pub fn or_panic<R>(outcome: CallOutcome<R>) -> R {
     outcome.check_strays();
@@ -236,12 +236,12 @@ impl<R> CallOutcome<R> {
     }
 }
 
-/// The methods by which the compiler decides what a failure to enter becomes, where the return type is a path that may
-/// be an alias.
+/// The methods by which the compiler decides how a failure to enter is reported, where the return type is a path that
+/// may be an alias.
 ///
 /// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a
-/// `Result` return the failure. For every other type these are found. A type parameter is another type, whatever it
-/// stands for.
+/// `Result` return the failure. For every other type the compiler finds these. A type parameter is such another type,
+/// even where it stands for a `Result`.
 pub trait ByType: Sized {
     /// The value of the annotated function.
     type Value;
@@ -294,18 +294,18 @@ impl CallOutcome<()> {
     }
 }
 
-/// The methods by which the compiler refuses a future that the body returns as its value, under whatever name.
+/// The methods by which the compiler refuses a future that the body returns as its value, under any name.
 ///
 /// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a
-/// future. They have a bound that nothing satisfies. For every other type these are found, which do nothing.
+/// future. They have a bound that no type satisfies. For every other type the compiler finds these, which do nothing.
 pub trait NoFuture: Sized {
-    /// For a value that is a future.
+    /// Does nothing: the value is not a future.
     #[must_use]
     fn refuse_future(self) -> Self {
         self
     }
 
-    /// For a value that has futures in it.
+    /// Does nothing: the value contains no futures.
     #[must_use]
     fn refuse_futures_within(self) -> Self {
         self
@@ -448,7 +448,7 @@ macro_rules! note_inherited {
 fn skips(test: &str, error: &Error) -> bool {
     let cannot_make_namespaces = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::Unsupported => true,
-        // The limit of namespaces. A test that exhausts its descriptors must not pass for that.
+        // Only the limit of namespaces counts. A test that exhausts its descriptors must not be skipped.
         ErrorKind::LimitReached => error.errno() == nix::errno::Errno::ENOSPC,
         _ => false,
     };
@@ -462,8 +462,8 @@ fn skips(test: &str, error: &Error) -> bool {
 }
 
 /// Whether the calling thread runs this test, and not a function of another test. The attribute cannot see a `#[test]`
-/// above it, but libtest names each thread after its test. A case of a test with several has a name below the test's.
-/// With `--test-threads=1` all tests run on the main thread.
+/// above it, but libtest names each thread after its test. In a test with several cases, the name of a case begins with
+/// that of the test. With `--test-threads=1` all tests run on the main thread.
 fn is_running(test: &str) -> bool {
     let thread = thread::current();
     let name = thread.name().unwrap_or_default();

@@ -35,8 +35,8 @@
 //! A test under `#[in_netns(new)]` that cannot have its namespace *fails*, with the reason and a remedy. If that is
 //! known and accepted, set `IN_NETNS_SKIP=1` in the environment. Such tests are then skipped, with a line on stderr for
 //! each: they return before their body, so a test with `#[should_panic]` still fails. Other functions are not skipped.
-//! They are told from tests by the name of the thread, which is the test's, as with libtest. With `--test-threads=1`,
-//! where all tests run on the main thread, a function that is called there counts as a test.
+//! A test is recognised by the name of its thread, which libtest sets. With `--test-threads=1`, all tests run on the
+//! main thread, and every function that is called there counts as a test.
 //!
 //! # References
 //!

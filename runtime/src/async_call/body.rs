@@ -1,6 +1,6 @@
-//! The body of an async call: made, polled and dropped in its context, with every panic caught.
+//! The body of an async call. It is made, polled and dropped in its context, and every panic is caught.
 //!
-//! **Promised:** a closure, a future and an output of any size that the stack holds a few times.
+//! **Promised:** a closure, a future and an output may have any size of which the stack holds a few copies.
 //!
 //! **How:** each is in a place of its own. Without optimisation, each function that a value passes through has copies
 //! of it, and the stack of a pinned thread is small. So the closure of a borrowed call is put into a box where the call

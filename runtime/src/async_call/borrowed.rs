@@ -1,4 +1,4 @@
-//! The borrowed form: each poll of the call's future is handed over to the body's thread, and waited for.
+//! The borrowed form: each poll of the call's future runs on the body's thread, and the poller waits for it.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -19,12 +19,12 @@ use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 
-/// As much as tokio lets a task do in one poll before it has it yield: 128 operations. A turn takes half a microsecond.
-/// Polls that compute end it after the time that two crossings take: the executor waits for one such poll, and not for
-/// 128.
+/// 128 polls are as many operations as tokio allows a task in one poll before it yields. A turn takes half a
+/// microsecond. The time is that of two crossings to the other thread: the executor waits for one poll that computes,
+/// and not for 128.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100), close_orders: 16 };
 
-/// The life of a call, on the side that awaits it. Its closure and its value are in places of their own: see
+/// Runs a call, on the side that awaits it. Its closure and its value are in places of their own: see
 /// [`body`](super::body).
 pub(crate) async fn call<F, Fut, R>(
     place: Place,
@@ -51,7 +51,7 @@ where
         poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
     };
     let poller_run = Arc::<PollerRun>::default();
-    // The call holds no reference to the namespace when it returns: its thread gets this one.
+    // The thread gets this reference to the namespace, so that the call holds none when it returns.
     let launch = Launch {
         place,
         options: options.clone(),
@@ -83,12 +83,12 @@ where
     }
 }
 
-/// The same life, on the pinned thread.
+/// Runs a call, on the pinned thread.
 fn host(
     session: Result<AsyncSession<'_>, Refused>,
     (pending_host, poller_run): (PendingHost<SessionEnd>, Arc<PollerRun>),
 ) {
-    // A poller that is woken here may go on here, and a thread that could not be restored is not fit for that.
+    // An executor may poll its task on the thread that wakes it. A thread that could not be restored must not run that.
     let left = match session {
         Err((refused, lease)) => {
             let avoid_this_thread = refused.has_events();
@@ -108,15 +108,15 @@ fn host(
     left.into_iter().for_each(SessionEnd::report_detached);
 }
 
-/// A call under way. Dropping it cancels the body.
+/// A running call. Dropping it cancels the body.
 ///
-/// A child process has a copy of it, and not of its thread. There nothing of the call is touched: its locks may be held
-/// by that thread. The copy of the body leaks.
+/// A child process has a copy of it, but not its thread, which may have held the locks of the call at the fork. So
+/// nothing of the call is used there, and the copy of the body leaks.
 struct Running<F, Fut> {
-    /// There until this is dropped.
+    /// `Some` until this is dropped.
     poller: Option<Poller<F, Fut, SessionEnd>>,
     poller_run: Arc<PollerRun>,
-    /// Of the process that began the call.
+    /// The pool of the process that began the call.
     pool: &'static Pool,
 }
 

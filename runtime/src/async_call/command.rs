@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::call::command::Command;
 
 impl Command {
-    /// Has a process that was started by [`Command::spawn_async`] killed when its handle is dropped:
+    /// Sets whether a process that was started by [`Command::spawn_async`] is killed when its handle is dropped:
     /// [`tokio::process::Command::kill_on_drop`]. Dropping the future of [`Command::status_async`] or
     /// [`Command::output_async`] drops the handle.
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
@@ -44,12 +44,12 @@ impl Command {
     /// # }
     /// ```
     pub fn spawn_async(&mut self) -> io::Result<Child> {
-        // Before a process is started.
+        // It panics outside of a runtime, before a process is started.
         let _ = Handle::current();
         let kill_on_drop = self.kill_on_drop;
         self.start(
             |std| {
-                // tokio's takes it over; it is taken back whatever happens.
+                // tokio's command takes the value, which is taken back even if tokio panics.
                 let taken = mem::replace(std, process::Command::new(""));
                 let tokio = tokio::process::Command::from(taken);
                 let mut tokio = scopeguard::guard(tokio, |mut tokio| mem::swap(tokio.as_std_mut(), std));

@@ -17,10 +17,10 @@ use crate::error::Error;
 use crate::thread::{Pool, wake_elsewhere};
 use crate::unwind::{Payload, contain};
 
-/// A body under way, as its host and its handle see it.
+/// The state of a running body, which its host and its handle share.
 pub(super) struct Task<R> {
-    /// Of the process that began it. A child process has a copy of the task, and not of its thread. There nothing of it
-    /// is touched: its lock may be held by that thread.
+    /// The pool of the process that began it. A child process has a copy of the task, but not its thread, which may
+    /// have held the lock at the fork. So nothing of the task is used there.
     pool: &'static Pool,
     state: Mutex<State<R>>,
     aborted: AtomicBool,
@@ -30,7 +30,7 @@ pub(super) struct Task<R> {
 type Ended<R> = Result<Box<R>, JoinError>;
 
 struct State<R> {
-    /// With what is left to settle, where a thread was found.
+    /// The outcome, and the end of the session where there was a thread.
     outcome: Option<(Ended<R>, Option<SessionEnd>)>,
     /// The handle was dropped.
     detached: bool,
@@ -49,14 +49,14 @@ impl<R> Task<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On the host's thread, before each poll of the body.
+    /// Registers the host's waker. To be called on the host's thread, before each poll of the body.
     pub(super) fn is_aborted(&self, cx: &task::Context<'_>, known: &mut LastSeen) -> bool {
         if known.is_new(cx.waker()) {
             let host = cx.waker().clone();
             let before = self.state().host.replace(host);
             drop(before);
         }
-        // After the waker was registered: an abort that did not find it is seen here.
+        // Read after the waker was registered: an abort that did not find the waker is seen here.
         self.aborted.load(Ordering::Acquire)
     }
 
@@ -64,8 +64,8 @@ impl<R> Task<R> {
         self.state().detached
     }
 
-    /// The lease is dropped last: the wake, and the destructor of an output that nothing awaits, are foreign code on
-    /// its thread.
+    /// Stores the outcome and wakes the joiner. The lease is dropped last: the waker, and the destructor of an output
+    /// that is not awaited, are foreign code on its thread.
     pub(super) fn finish(&self, outcome: Ended<R>, ended: Option<(SessionEnd, HeldLease)>) {
         let (session_end, lease) = ended.unzip();
         let mut state = self.state();
@@ -137,8 +137,8 @@ impl<R: Send> Abort for Task<R> {
 
 /// The handle of a body that [`NetNs::spawn_async`](crate::NetNs::spawn_async) started: a future of its output.
 ///
-/// Ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body, which
-/// then goes on.
+/// It is ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body,
+/// which then goes on.
 pub struct JoinHandle<R> {
     /// `None` when the outcome was taken.
     task: Option<Arc<Task<R>>>,
@@ -151,10 +151,10 @@ impl<R> JoinHandle<R> {
         JoinHandle { task: Some(task), strays: Vec::new() }
     }
 
-    /// Has the body dropped on its thread, inside the namespace, as soon as it yields. Where it has finished already,
+    /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
     /// nothing happens.
     ///
-    /// What it spawned ends as it does when a body finishes; blocking closures that run are left to end by themselves.
+    /// The tasks that it spawned end as when a body finishes; blocking closures that run are not interrupted.
     pub fn abort(&self)
     where
         R: Send,
@@ -164,7 +164,7 @@ impl<R> JoinHandle<R> {
         }
     }
 
-    /// A handle that can abort the body, and do nothing else.
+    /// A handle that can only abort the body.
     #[must_use]
     pub fn abort_handle(&self) -> AbortHandle
     where
@@ -173,7 +173,7 @@ impl<R> JoinHandle<R> {
         AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>) }
     }
 
-    /// Whether everything has ended. In a child process of the one that started the body: yes.
+    /// Whether everything has ended. `true` in a forked child of the process that started the body.
     #[must_use]
     pub fn is_finished(&self) -> bool
     where
@@ -196,8 +196,8 @@ impl<R> JoinHandle<R> {
         let is_own_thread =
             |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
         if state.outcome.as_ref().is_some_and(is_own_thread) {
-            // Woken on the call's own thread, by an executor that polls where it is woken. It goes on elsewhere, unless
-            // no thread can be had.
+            // An executor that polls where it is woken polls on the call's own thread. The task is woken on another
+            // thread instead, unless none can be started.
             drop(state);
             waker = match wake_elsewhere(waker) {
                 Ok(()) => return Poll::Pending,
@@ -212,7 +212,7 @@ impl<R> JoinHandle<R> {
             return Poll::Pending;
         };
         drop(state);
-        // Its destructor must not keep the outcome from its owner.
+        // A panic of its destructor must not lose the outcome.
         contain(|| drop(waker));
         self.task = None;
         if let Some(session_end) = session_end {
@@ -244,7 +244,7 @@ impl<R> Drop for JoinHandle<R> {
         state.detached = true;
         let (outcome, joiner) = (state.outcome.take(), state.joiner.take());
         drop(state);
-        // Reported first: the destructors of the waker and of the output may panic.
+        // The report comes first, because the destructors of the waker and of the output may panic.
         let (_output, session_end) = outcome.unzip();
         session_end.flatten().into_iter().for_each(|session_end| drop(session_end.report()));
         drop(joiner);
@@ -257,7 +257,7 @@ impl<R> fmt::Debug for JoinHandle<R> {
     }
 }
 
-/// What aborts a body: see [`JoinHandle::abort_handle`].
+/// A handle that aborts a body: see [`JoinHandle::abort_handle`].
 #[derive(Clone)]
 pub struct AbortHandle {
     task: Option<Arc<dyn Abort>>,
@@ -284,7 +284,7 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// Why a body that was started brought nothing back.
+/// Why a body that was started returned no value.
 pub struct JoinError(pub(super) Repr);
 
 pub(super) enum Repr {
@@ -320,11 +320,11 @@ impl JoinError {
         matches!(self.0, Repr::Panicked(_))
     }
 
-    /// What the body panicked with, for [`std::panic::resume_unwind`].
+    /// The payload of the body's panic, for [`std::panic::resume_unwind`].
     ///
     /// # Errors
     ///
-    /// The error itself, where it is something else than a panic.
+    /// The error itself, where it is not a panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.0 {
             Repr::Panicked(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),

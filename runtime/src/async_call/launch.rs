@@ -11,13 +11,13 @@ use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 
-/// What a pinned thread does: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run` gets
-/// the refusal.
+/// The work of a pinned thread: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run`
+/// gets the refusal.
 pub(super) struct Launch<T, L> {
     pub(super) place: Place,
     pub(super) options: Options,
     pub(super) inspect: Inspect,
-    /// What the caller has.
+    /// The caller's capabilities.
     pub(super) allowance: Allowance,
     pub(super) payload: T,
     pub(super) run: L,
@@ -28,7 +28,7 @@ where
     T: Send + 'static,
     L: FnOnce(Result<AsyncSession<'_>, Refused>, T) + Send + 'static,
 {
-    /// Starts it on a pinned thread: a pooled one, or one for this call alone. Does not wait. Where no thread can be
+    /// Starts it on a pinned thread, a pooled one or one for this call alone, without waiting. Where no thread can be
     /// started, the launch is returned.
     pub(super) fn begin(self) -> Result<(), (Error, Self)> {
         start_pending();
@@ -54,7 +54,7 @@ where
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
             }
-            // The worker failed its inspection, or has lost what the process has: lease another from it.
+            // The worker failed its inspection or cannot adopt the capabilities: it leases another one.
             drop(lease);
             if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
                 run(Err(SessionEnd::without_thread(error)), payload);
@@ -76,8 +76,8 @@ where
     /// On the pinned thread. It does not unwind.
     fn enter_and_run(self, pool: &'static Pool, thread: &mut PinnedThread, lease_guard: LeaseGuard) {
         let Launch { place, options, inspect, allowance: _, payload, run } = self;
-        // What user code throws is caught where it is run. Should anything else unwind, the session's destructor has
-        // the thread retire, and those who wait for the payload learn that it is gone.
+        // Panics of user code are caught where it runs. If other code unwinds, the session's destructor retires the
+        // thread, and the destructor of the payload tells its owner.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
             let session = AsyncSession::begin(pool, thread, lease_guard, &place, &options, inspect);
             // The session has one of its own.
@@ -87,11 +87,11 @@ where
     }
 }
 
-/// What a fresh thread does.
+/// The work of a fresh thread.
 type Work = Box<dyn FnOnce(&mut PinnedThread, LeaseGuard) + Send>;
 
-/// Starts a fresh thread, which waits for its work: what a thread that cannot be started was given would be lost. Not
-/// generic: else each body would be compiled with a channel and the start of a thread.
+/// Starts a fresh thread, which waits for its work: if `spawn` got the work and failed, the work would be lost. It is
+/// not generic, so that the code that starts a thread is not compiled again for each body.
 fn start_fresh_thread(pool: &'static Pool, options: &Options) -> Result<mpsc::SyncSender<Work>, Error> {
     let fresh = FreshThread::prepare(pool)?;
     let count = pool.roster.count_lease();

@@ -58,7 +58,7 @@ where
         Ok(session) => drive(session, &task, context, body),
         Err((mut session_end, lease)) => {
             let repr = session_end.refused.take().map_or(Repr::Cancelled, Repr::Entry);
-            // Foreign code: the body's destructor.
+            // The body's destructor is foreign code.
             let dropped = catch(|| drop(body));
             (Err(dropped.map_or_else(JoinError::panicked, |()| JoinError(repr))), (session_end, lease))
         }
@@ -101,14 +101,14 @@ where
         }
     });
     if task.is_detached() {
-        // No one awaits the output: it is dropped inside, as the body was.
+        // The output is not awaited: it is dropped inside, as the body was.
         let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
         session.drive(async { contain(|| drop(unwanted)) });
     }
     (outcome, session.end())
 }
 
-/// Starts a body and awaits it, as a call does: dropped, it aborts the body, and a panic is resumed.
+/// Starts a body and awaits it, as a call does. Dropping the future aborts the body, and a panic is resumed.
 pub(crate) async fn call<F, Fut, R>(call: Call, body: Box<F>) -> Result<(Box<R>, Vec<Stray>), Error>
 where
     F: FnOnce() -> Fut + Send + 'static,

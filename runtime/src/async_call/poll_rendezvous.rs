@@ -1,8 +1,8 @@
-//! The poll rendezvous: a borrowed future that lives on another thread and is used there only while its poller waits.
+//! The poll rendezvous: a borrowed future that stays on another thread and is used there only while its poller waits.
 //!
-//! **Promised:** the body (the closure, the future that it makes, and what they borrow) is polled on the host's thread
-//! alone, and only while the poller waits in [`Poller::poll`]. It is gone when the poller is. So a body may borrow
-//! whatever outlives the poller, and need not be `Send` once it is made.
+//! **Promised:** the body (the closure, the future that it makes, and what they borrow) is polled only on the host's
+//! thread, and only while the poller waits in [`Poller::poll`]. It is dropped when the poller is. So a body may borrow
+//! what outlives the poller, and need not be `Send` once it is made.
 //!
 //! ```text
 //! poller:  poll ─ order: POLL ─ wait ──────────── pending      drop ─ order: DROP ─ wait ──── gone
@@ -10,34 +10,32 @@
 //! a waker: wake ─▶ relay ─▶ the poller's executor ─▶ poll
 //! ```
 //!
-//! **Foreign code on the host's thread.** The host drives a runtime, and that runs code which need not be `'static`:
-//! the relay calls the waker of the poller's executor, and an executor may poll its task at once, on the thread that
-//! wakes, or drop it there. So the poller can be used on the host's own thread, where waiting for the host would be
-//! waiting for itself:
+//! **Foreign code on the host's thread.** The host drives a runtime, which runs code that need not be `'static`: the
+//! relay calls the waker of the poller's executor, and an executor may poll its task at once, on the thread that wakes
+//! it, or drop it there. So the poller can be used on the host's own thread, where a wait for the host would never end:
 //!
-//! - *Dropped there.* The poller is borrowed while an order is under way, so there is none: the host is further down on
-//!   this very stack, in its runtime, and the body is in [`State`]. The poller takes it out and drops it, on the right
+//! - *Dropped there.* An order borrows the poller while it is under way, so there is none: the host is further down on
+//!   the same stack, in its runtime, and the body is in [`State`]. The poller takes it out and drops it, on the right
 //!   thread.
-//! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. So are all
-//!   later wakes of this call.
+//! - *Polled there.* The poll is pending, and the waker is called on another thread, which polls again. From then on
+//!   every wake of this call is on another thread.
 //!
 //! **Nested calls.** A body awaits a call of its own, whose host is a third thread. There, wakes go through both
-//! relays, and an executor may use the *outer* poller. Its host would use the inner poller, and that one wait for the
-//! third thread, which is in the waker. So a poll there is pending, as above; and a thread that waits there for a body
-//! to be dropped, drops the body that it is the host of itself, when it is ordered to.
+//! relays, and an executor may use the *outer* poller. Its host would use the inner poller, which would wait for the
+//! third thread, which is in the waker. So a poll there is pending, as above. A thread that waits there for a body to
+//! be dropped also serves an order to drop the body of which it is itself the host.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
-//! So where orders have followed each other closely, and what woke the body was another thread, the host spins for the
-//! next one, for as long as a poller spins for its answer. What the body waits for in the host's own runtime does not
-//! wait for that.
+//! So where orders have followed each other closely, and another thread woke the body, the host spins for the next one,
+//! for as long as a poller spins for its answer. It does not spin where an event of its own runtime wakes the body.
 //!
 //! **Why not a channel:** it carries values that are `'static`. **Why not [`rendezvous`](crate::thread::rendezvous):**
-//! its callee sleeps between two jobs. Here it drives a runtime, whose timers and sockets the body waits for.
+//! its callee sleeps between two jobs. Here the host drives a runtime, whose timers and sockets the body waits for.
 //!
 //! **What breaks otherwise:** a body that its host polled at its own pace could use what its forgotten poller borrowed.
 //! `mem::forget` of a [`Poller`] is harmless: no more orders come, so the body is never used again, and never dropped.
-//! The model check is `tests/models/tests/models/poll_rendezvous_model.rs`: this very file, with loom's types in place
-//! of `std`'s.
+//! The model check is `tests/models/tests/models/poll_rendezvous_model.rs`, which compiles this file with loom's types
+//! in place of `std`'s.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -84,11 +82,11 @@ fn hosted_by_waker() -> Option<Rc<dyn Hosted>> {
     HOSTED.try_with(|hosted| hosted.borrow().clone()).ok().flatten()
 }
 
-/// What the two sides share. `E` is what the host reports when everything has ended.
+/// The state that the two sides share. `E` is what the host reports when everything has ended.
 struct Shared<E> {
     state: Mutex<State<E>>,
     served: Condvar,
-    /// No order is under way. A poller looks at this before it sleeps.
+    /// No order is under way. A poller spins on this before it sleeps.
     is_idle: AtomicBool,
     relay: Arc<WakerRelay>,
     budget: PollBudget,
@@ -99,24 +97,24 @@ struct State<E> {
     order: Option<Order>,
     /// The body, except while an order is under way: then the host has it.
     body: Slot,
-    /// The body is finished or dropped: there will be no more orders.
+    /// The body is finished or dropped: no more orders come.
     is_over: bool,
     /// Wakes the host's runtime, while the host waits for an order.
     host: Option<Waker>,
-    /// From the time that the host could run foreign code until it is gone.
+    /// The host's thread, from the time that it can run foreign code until the host is gone.
     host_thread: Option<ThreadKey>,
     /// What the host reports at the very end.
     ended: Option<E>,
     stage: Stage,
     is_poller_gone: bool,
-    /// What the body panicked with, in its last poll or when it was dropped.
+    /// The payload of the body's panic, in its last poll or when it was dropped.
     thrown: Option<Payload>,
 }
 
-/// Where the host is in its life.
+/// The stage of the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It serves, or has yet to begin.
+    /// It serves orders, or has yet to begin.
     Serving,
     /// It has reported its end.
     Concluded,
@@ -142,7 +140,7 @@ enum Held {
 }
 
 impl Held {
-    /// Drops the body, on the host's thread. Returns what its destructor panicked with.
+    /// Drops the body, on the host's thread. Returns the payload of its destructor's panic.
     fn drop_catching(self) -> Option<Payload> {
         match self {
             Held::Make(make) => catch(|| drop(make)).err(),
@@ -161,7 +159,7 @@ impl Slot {
         *self.0 = Held::Made(ThreadBound::new(body));
     }
 
-    /// What any thread may drop: a body that was not made.
+    /// Takes a body that was not made, which any thread may drop.
     fn take_unmade(&mut self) -> Option<Make<'static>> {
         match self.take() {
             Held::Make(make) => Some(make),
@@ -207,7 +205,7 @@ impl<E> Shared<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives an order, and waits until it is served or the host is gone. The poller's side.
+    /// The poller's side: gives an order, and waits until it is served or the host is gone.
     fn order<'s>(&'s self, mut state: MutexGuard<'s, State<E>>, order: Order) -> MutexGuard<'s, State<E>> {
         // Unwinding from here would free what the host still uses.
         let no_unwinding = AbortOnUnwind;
@@ -216,7 +214,7 @@ impl<E> Shared<E> {
         let host = state.host.take();
         drop(state);
         if let Some(host) = host {
-            // The waker of the call's own runtime, which is no foreign code.
+            // It is the waker of the call's own runtime, and no foreign code.
             host.wake();
         }
         for _ in 0..self.spin {
@@ -228,11 +226,11 @@ impl<E> Shared<E> {
         let hosted = hosted_by_waker();
         let mut state = self.state();
         while state.order.is_some() && state.stage != Stage::Gone {
-            // Not `park`: an executor may count on its thread's token.
+            // `park` would consume the token of the executor's thread.
             state = match &hosted {
                 None => self.served.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(hosted) => {
-                    // Nothing tells of both. This is rare.
+                    // No condition variable covers both orders, so the wait ends at intervals. This case is rare.
                     drop(self.served.wait_timeout(state, LOOK_INTERVAL));
                     hosted.drop_if_ordered();
                     self.state()
@@ -243,7 +241,7 @@ impl<E> Shared<E> {
         state
     }
 
-    /// Spins until there is an order, or not for longer than a poller does. The host's side.
+    /// The host's side: spins until there is an order, but no longer than a poller does.
     fn await_order(&self) {
         for _ in 0..self.spin {
             if !self.is_idle.load(Ordering::Relaxed) {
@@ -253,7 +251,7 @@ impl<E> Shared<E> {
         }
     }
 
-    /// On the host's thread: drops the body that was taken from its place, and is ordered to be dropped.
+    /// Serves an order to drop, on the host's thread, with the body that was taken from its slot.
     fn drop_body(&self, body: Held) {
         let thrown = body.drop_catching();
         let mut state = self.state();
@@ -262,7 +260,7 @@ impl<E> Shared<E> {
         self.serve(state);
     }
 
-    /// Says that the order is served. The host's side.
+    /// The host's side: marks the order as served.
     fn serve(&self, mut state: MutexGuard<'_, State<E>>) {
         state.order = None;
         drop(state);
@@ -274,7 +272,7 @@ impl<E> Shared<E> {
 impl<E> Hosted for Arc<Shared<E>> {
     fn drop_if_ordered(&self) {
         let mut state = self.state();
-        // The host has the body while it polls: then this is not its own turn, and there is nothing to take.
+        // An order to poll cannot be served here: the host has the body while it polls.
         if state.order == Some(Order::Drop) {
             let body = state.body.take();
             drop(state);
@@ -283,10 +281,10 @@ impl<E> Hosted for Arc<Shared<E>> {
     }
 }
 
-/// The time between two looks at what is ordered of the calling thread, while it waits for another.
+/// The time between two checks for an order to the calling thread, while it waits for another one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Passes wakes on, from the body's wakers to the task that polls, wherever that is by then.
+/// Forwards wakes from the body's wakers to the task that polls, whichever task that is by then.
 struct WakerRelay {
     wakes: Mutex<Wakes>,
     elsewhere: WakeElsewhere,
@@ -295,12 +293,12 @@ struct WakerRelay {
 #[derive(Default)]
 struct Wakes {
     poller: Option<Waker>,
-    /// The poller waits for the host: a wake is for the host to see.
+    /// The poller waits for the host, which sees a wake by `is_woken`.
     is_held: bool,
     is_woken: bool,
-    /// The executor polls where it is woken, so it is woken on another thread.
+    /// The executor polls on the thread that wakes it, so it is woken on another thread.
     is_inline: bool,
-    /// The thread that the last wake came from, until it is asked for.
+    /// The thread of the last wake, until [`WakerRelay::take_woken_elsewhere`] takes it.
     woken_by: Option<ThreadKey>,
 }
 
@@ -330,12 +328,12 @@ impl WakerRelay {
         self.wakes().is_woken
     }
 
-    /// Whether there was a wake since this was asked, and the last came from another thread than the calling one.
+    /// Whether there was a wake since the last call of this, and the last wake came from another thread.
     fn take_woken_elsewhere(&self) -> bool {
         self.wakes().woken_by.take().is_some_and(|thread| thread != current_thread_key())
     }
 
-    /// Passes wakes on to the poller again, and the one that came meanwhile.
+    /// Forwards wakes to the poller again, also one that came meanwhile.
     fn forward(self: &Arc<Self>) {
         let mut wakes = self.wakes();
         wakes.is_held = false;
@@ -354,7 +352,7 @@ impl WakerRelay {
         let Some(poller) = poller else { return };
         let left = if is_inline || avoid_this_thread { (self.elsewhere)(poller).err() } else { Some(poller) };
         if let Some(poller) = left {
-            // Not in a destructor of the thread's: then it is no host any more.
+            // The access fails in a destructor of a thread-local, when the thread is no longer a host.
             let count = |change: fn(u32) -> u32| WAKERS.try_with(|wakers| wakers.set(change(wakers.get())));
             let is_counted = count(|wakers| wakers + 1).is_ok();
             contain(|| poller.wake());
@@ -370,7 +368,7 @@ impl Wake for WakerRelay {
         self.wake_by_ref();
     }
 
-    /// One wake for each poll is enough: the next poll sets the waker anew.
+    /// One wake for each poll is enough: the next poll sets the waker again.
     fn wake_by_ref(self: &Arc<Self>) {
         let mut wakes = self.wakes();
         wakes.is_woken = true;
@@ -383,27 +381,27 @@ impl Wake for WakerRelay {
     }
 }
 
-/// How far one poll of the poller goes.
+/// The limits of one poll of the poller.
 ///
-/// A body that is pending may be woken the next moment: it has only yielded, or what it waits for is in the same
-/// runtime. Crossing to the poller's executor and back costs some thirty turns of the host's runtime, so the host takes
-/// a few turns first. The poller's executor waits meanwhile, so only polls that take no time are added up.
+/// A pending body may be woken at once: it has only yielded, or it waits for something in the same runtime. Crossing to
+/// the poller's executor and back costs some thirty turns of the host's runtime, so the host takes a few turns first.
+/// The poller's executor waits meanwhile, so further polls are made only while the time is short.
 #[derive(Clone, Copy)]
 pub(crate) struct PollBudget {
-    /// Polls of the body, at most; at least one.
+    /// The most polls of the body, at least one.
     pub(crate) polls: u32,
-    /// Turns without a wake, at most.
+    /// The most turns without a wake.
     pub(crate) turns: u32,
-    /// After this time nothing more is begun.
+    /// After this time no further poll or turn is begun.
     pub(crate) time: Duration,
-    /// After so many close orders in a row, the host waits awake for the next.
+    /// After this many close orders in a row, the host spins for the next.
     pub(crate) close_orders: u32,
 }
 
-/// An order is close that comes within this time, after a wake from another thread.
+/// An order is *close* if it comes within this time, after a wake from another thread.
 const SOON: Duration = Duration::from_micros(20);
 
-/// What is left of a [`PollBudget`].
+/// The rest of a [`PollBudget`].
 #[derive(Clone, Copy)]
 struct BudgetLeft {
     polls: u32,
@@ -463,7 +461,7 @@ pub(crate) struct Poller<F, Fut, E> {
     body: PhantomData<(F, fn() -> Fut)>,
 }
 
-/// The host is gone, and has not reported its end.
+/// The host is gone without having reported its end.
 #[derive(Debug)]
 pub(crate) struct HostLost;
 
@@ -472,14 +470,14 @@ pub(crate) struct HostLost;
 pub(crate) struct Finished<E> {
     /// What the host reported.
     pub(crate) end: E,
-    /// What the body panicked with.
+    /// The payload of the body's panic.
     pub(crate) thrown: Option<Payload>,
 }
 
 impl<F, Fut, E> Poller<F, Fut, E> {
-    /// Has the body polled, and waits for that. Ready when the host has ended too.
+    /// Orders a poll of the body, and waits for it. It is ready when the host has ended too.
     ///
-    /// On the host's own thread, and on that of another call which has it woken, it does not wait: it is pending, and
+    /// On the host's own thread, and on that of another call which wakes this one, it does not wait: it is pending, and
     /// woken on another thread.
     ///
     /// # Panics
@@ -489,7 +487,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         let Shared { relay, .. } = &*self.shared;
         relay.set(waker.clone());
         let mut state = self.shared.state();
-        // Where a nested call has this one woken, its thread must not wait either.
+        // The thread of a nested call that wakes this one must not wait either.
         if state.is_host_thread() || hosted_by_waker().is_some() {
             let (is_over, is_concluded) = (state.is_over, state.stage == Stage::Concluded);
             drop(state);
@@ -501,7 +499,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
             if relay.take().map_or(Ok(()), relay.elsewhere).is_ok() {
                 return Poll::Pending;
             }
-            // There is no other thread. That does not matter where there is nothing to wait for.
+            // No other thread can be started. That does not matter if there is nothing to wait for.
             assert!(
                 is_concluded,
                 "the future of an async call was polled on the call's own thread, and no thread could be started to \
@@ -519,7 +517,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         }
     }
 
-    /// Has the body dropped if there still is one, and waits for that. Nothing is to be polled afterwards.
+    /// Orders the drop of the body if there still is one, and waits for it. The poller must not be polled afterwards.
     pub(crate) fn leave(&mut self) -> Detached<E> {
         let mut state = self.shared.state();
         state.is_poller_gone = true;
@@ -535,7 +533,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         detached
     }
 
-    /// On the host's thread: drops the body where it is.
+    /// Drops the body on the host's thread, which is the calling one.
     fn drop_here(&self, mut state: MutexGuard<'_, State<E>>) -> Detached<E> {
         let body = state.body.take();
         state.is_over = true;
@@ -554,13 +552,13 @@ impl<F, Fut, E> Poller<F, Fut, E> {
         Detached { ended: None, thrown }
     }
 
-    /// Not left to the last of the body's wakers, which may be anywhere.
+    /// Drops the poller's waker here. Otherwise the last of the body's wakers would drop it, on any thread.
     fn drop_waker(&self) {
         let waker = self.shared.relay.take();
         contain(|| drop(waker));
     }
 
-    /// Drops the body here, of a host that was not started.
+    /// Drops the body on the calling thread. To be called if the host was not started.
     pub(crate) fn reclaim(self, pending_host: PendingHost<E>) {
         drop(pending_host);
         drop(self);
@@ -583,21 +581,21 @@ impl<F, Fut, E> Drop for Poller<F, Fut, E> {
     }
 }
 
-/// What a poller finds when it leaves.
+/// The result of [`Poller::leave`].
 pub(crate) struct Detached<E> {
-    /// How the host ended, if it has.
+    /// What the host reported, if it has ended.
     pub(crate) ended: Option<E>,
-    /// What the body's destructor panicked with.
+    /// The payload of a panic of the body's destructor.
     pub(crate) thrown: Option<Payload>,
 }
 
-/// The other side, on its way to the host's thread.
+/// The host's side, before it is on the host's thread.
 pub(crate) struct PendingHost<E> {
     end: HostEnd<E>,
 }
 
 impl<E: 'static> PendingHost<E> {
-    /// On the host's thread.
+    /// Makes the calling thread the host.
     pub(crate) fn accept(self) -> Host<E> {
         let PendingHost { end } = self;
         end.0.state().host_thread = Some(current_thread_key());
@@ -606,7 +604,8 @@ impl<E: 'static> PendingHost<E> {
         Host { turn: ManuallyDrop::new(None), waker, end, served: None, close_orders: 0 }
     }
 
-    /// On what should have been the host's thread: leaves the body to its poller. As [`Host::finish`] besides.
+    /// Ends the host without a poll, on the thread that would have been the host's: the poller keeps the body.
+    /// Otherwise as [`Host::finish`].
     pub(crate) fn reject<L>(self, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
         let PendingHost { end: HostEnd(shared) } = &self;
         let mut state = shared.state();
@@ -627,7 +626,7 @@ pub(crate) struct Host<E> {
     close_orders: u32,
 }
 
-/// An order to poll, under way.
+/// An order to poll that is under way.
 struct Turn {
     body: Body<'static>,
     /// `None` before the first poll.
@@ -639,7 +638,7 @@ struct Turn {
 pub(crate) enum Ended {
     /// It finished. Its poller waits, until [`Host::release`] or [`Host::finish`].
     Finished,
-    /// It was dropped, and its poller does not wait any more.
+    /// It was dropped, and its poller no longer waits.
     Cancelled,
 }
 
@@ -675,7 +674,7 @@ impl<E> Host<E> {
                 }
                 Some(_) => {
                     shared.relay.forward();
-                    // Before it is served: the poller may be gone a moment later.
+                    // This precedes `serve`, after which the poller may be gone.
                     *served = Some(Instant::now());
                     let waits_awake = *close_orders >= enough && shared.spin > 0;
                     let host = (!waits_awake).then(|| cx.waker().clone());
@@ -695,12 +694,12 @@ impl<E> Host<E> {
             shared.relay.hold();
             let polled = catch(|| turn.body.as_mut().poll(&mut Context::from_waker(waker)));
             if let Ok(Poll::Pending) = polled {
-                // The next round of this loop polls again, takes a turn, or has the poller go on.
+                // The next round of this loop polls again, takes a turn, or lets the poller go on.
                 turn.left = Some(BudgetLeft { polls: left.polls - 1, turns, ..left });
                 **next = Some(turn);
                 continue;
             }
-            // Wakes are held from here on: what is left to tell the poller, the end does.
+            // Wakes are held from here on: the end of the host wakes the poller.
             let dropped = catch(|| drop(turn));
             let thrown = match (polled.err(), dropped.err()) {
                 (Some(first), second) => {
@@ -716,7 +715,7 @@ impl<E> Host<E> {
         }
     }
 
-    /// Takes an order to poll; or serves an order to drop, after which there is nothing more to do.
+    /// Takes an order to poll, or serves an order to drop. `None`: the body has been dropped.
     fn take_order(&mut self, cx: &mut Context<'_>) -> Option<Poll<Turn>> {
         let Host { end: HostEnd(shared), .. } = self;
         let mut state = shared.state();
@@ -756,7 +755,7 @@ impl<E> Host<E> {
         }
     }
 
-    /// After [`Ended::Finished`]: lets the poller go on with other things, as the end will take its time.
+    /// Lets the poller go on after [`Ended::Finished`], because the end may take long.
     pub(crate) fn release(&self) {
         let HostEnd(shared) = &self.end;
         shared.serve(shared.state());
@@ -764,15 +763,15 @@ impl<E> Host<E> {
 
     /// Reports to the poller that everything has ended, or returns the report where the poller is gone.
     ///
-    /// A poller that does not wait is woken. That is foreign code on this thread, so the thread's `lease` is dropped
-    /// afterwards; and it is left to another thread where `avoid_this_thread` asks for that.
+    /// A poller that does not wait is woken. Its waker is foreign code on this thread, so the thread's `lease` is
+    /// dropped afterwards. With `avoid_this_thread`, another thread calls the waker.
     pub(crate) fn finish<L>(self, end: E, lease: L, avoid_this_thread: bool) -> Option<E> {
         let state = self.end.0.state();
         self.end.conclude(state, end, lease, avoid_this_thread)
     }
 }
 
-/// Dropped with the last of the host's side, so that no poller waits in vain.
+/// Marks the host as gone when it is dropped, so that no poller waits in vain.
 struct HostEnd<E>(Arc<Shared<E>>);
 
 impl<E> HostEnd<E> {

@@ -1,7 +1,7 @@
 //! The runtime of an async call, and its threads.
 //!
-//! A body may fork. The child process ends as soon as the copy of the body waits: it shares the epoll instance of the
-//! parent's runtime, and would take its events.
+//! A body may fork. The child process shares the epoll instance of the parent's runtime, and would take its events. So
+//! it ends as soon as the copy of the body waits.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -28,7 +28,7 @@ pub(super) struct CallRuntime {
 }
 
 impl CallRuntime {
-    /// On the pinned thread, which is inside already, and of a view in these mounts.
+    /// Builds the runtime on the pinned thread, which is inside already, for a view in these mounts.
     pub(super) fn build(place: &Place, mounts: Option<Arc<Mounts>>) -> Result<CallRuntime, Error> {
         let blocking = Arc::new(BlockingThreads::default());
         let mut builder = Builder::new_current_thread();
@@ -36,7 +36,7 @@ impl CallRuntime {
         let (starts, stops) = (Arc::clone(&blocking), Arc::clone(&blocking));
         let inside = RuntimePlace { place: place.clone(), mounts };
         let process = ProcessMark::current();
-        // For a fork in a task that the body has spawned.
+        // A task that the body has spawned may fork too.
         builder.on_thread_park(move || process.end_child());
         builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.exits.add_current());
         let runtime = builder.build().map_err(|source| {
@@ -57,16 +57,15 @@ impl CallRuntime {
         self.local.run_until(&self.runtime, in_one_process)
     }
 
-    /// Whether blocking closures were started, which the end waits for.
+    /// Whether there are blocking threads, for which the end waits.
     pub(super) fn has_blocking_threads(&self) -> bool {
         self.blocking.any.load(Ordering::Relaxed)
     }
 
-    /// Ends what was spawned, and waits for blocking closures that run.
+    /// Ends the tasks that were spawned, and waits for blocking closures that run.
     pub(super) fn end(self) {
         let CallRuntime { runtime, local, blocking, process: _ } = self;
-        // tokio catches the panics of tasks' destructors, as it does in any runtime. Should it not, the restore still
-        // happens.
+        // tokio catches the panics of tasks' destructors. If another panic occurs, the thread is still restored.
         contain(|| {
             let inside = runtime.enter();
             drop(local);
@@ -81,13 +80,13 @@ impl CallRuntime {
 #[derive(Default)]
 struct BlockingThreads {
     any: AtomicBool,
-    /// Of the threads that have stopped.
+    /// The exits of the threads that have stopped.
     exits: ThreadExits,
 }
 
 impl BlockingThreads {
-    /// On the new thread. It inherited the namespace of the thread that started it, which may be elsewhere: a handle of
-    /// the runtime can be carried anywhere.
+    /// Enters the namespace on the new thread. It inherited that of the thread that started it, which may be another
+    /// one: a handle of the runtime can be used on any thread.
     fn on_start(&self, inside: &RuntimePlace) {
         self.any.store(true, Ordering::Relaxed);
         panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
@@ -105,7 +104,7 @@ impl ThreadExits {
         let mut exits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if exits.len() == exits.capacity() {
             exits.retain(|exit| !exit.is_over());
-            // So that not each thread looks at all of them.
+            // With this much room, only some of the threads look at all exits.
             let as_many = exits.len().max(8);
             exits.reserve(as_many);
         }
@@ -119,15 +118,15 @@ impl ThreadExits {
     }
 }
 
-/// Where the threads of a call's runtime are to be.
+/// The place of the threads of a call's runtime.
 struct RuntimePlace {
     place: Place,
-    /// Of a view: what the call's own thread has entered. The view may have others by now.
+    /// For a view, the mounts that the call's own thread has entered. The view may have others by now.
     mounts: Option<Arc<Mounts>>,
 }
 
 impl RuntimePlace {
-    /// As the function of this name, for a view too.
+    /// As the function of the same name, but also enters the mounts of a view.
     fn enter_by_birth_or_now(&self) -> Result<(), Error> {
         match &self.mounts {
             Some(mounts) if !mounts.are_current() => self.place.as_target().enter_for_good(mounts),
@@ -136,7 +135,7 @@ impl RuntimePlace {
     }
 }
 
-/// Takes a runtime's new thread into `ns`, if it is not there by birth.
+/// Moves a runtime's new thread into `ns`, unless it has inherited that namespace.
 pub(super) fn enter_by_birth_or_now(ns: &NetNs) -> Result<(), Error> {
     match ns.is_current() {
         Ok(true) => Ok(()),

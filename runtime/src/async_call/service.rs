@@ -1,7 +1,7 @@
-//! A tokio runtime that lives in a namespace, for as long as a service does.
+//! A tokio runtime that stays in a namespace, for services.
 //!
-//! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers are born
-//! there: the runtime is built on a pinned thread that is inside. Blocking threads start later, and inherit the
+//! **Promised:** every thread of it is in the namespace before it runs anything, or runs nothing. Workers inherit the
+//! namespace: the runtime is built on a pinned thread that is inside. Blocking threads start later, and inherit the
 //! namespace of the thread that needs one, so they enter when they start. When a runtime has been dropped, or could not
 //! be built, none of its threads is left, and nothing holds the namespace.
 
@@ -55,7 +55,7 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// Where it is none, as [`Builder::worker_threads`] does.
+    /// If `count` is 0, as [`Builder::worker_threads`] does.
     pub fn worker_threads(self, count: usize) -> RuntimeBuilder {
         self.configure(|builder| {
             builder.worker_threads(count);
@@ -66,7 +66,7 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// If `count` is 0.
     pub fn max_blocking_threads(self, count: usize) -> RuntimeBuilder {
         self.configure(|builder| {
             builder.max_blocking_threads(count);
@@ -95,9 +95,9 @@ impl RuntimeBuilder {
         })
     }
 
-    /// Sets whatever else tokio's own builder can. It is a multi-thread one, with all drivers enabled.
+    /// Sets other options of tokio's own builder, a multi-thread one with all drivers enabled.
     ///
-    /// Its `on_thread_start` is taken: that is where the threads enter the namespace.
+    /// `on_thread_start` has no effect: it is replaced by the function that enters the namespace.
     pub fn configure(mut self, configure: impl FnOnce(&mut Builder)) -> RuntimeBuilder {
         configure(&mut self.builder);
         self
@@ -120,7 +120,7 @@ impl RuntimeBuilder {
             move || {
                 let target = threads.begin();
                 let entered = enter_by_birth_or_now(&target);
-                // Received for the workers alone: the receiver is gone when a blocking thread starts.
+                // Only workers are received: the receiver is gone when a blocking thread starts.
                 let _ = arrive.send((sys::current_tid().as_raw().unsigned_abs(), entered.clone()));
                 panic_unless_entered(&target, entered);
                 drop(target);
@@ -145,7 +145,7 @@ impl RuntimeBuilder {
         let runtime = runtime??;
         let workers = runtime.metrics().num_workers();
         let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), threads, pool: Pool::of_process() };
-        // Dropped on an error: with the service, all of its threads go.
+        // On an error the service is dropped, which ends all of its threads.
         wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(failed)?;
         drop(ScopeGuard::into_inner(given_up));
         Ok(service)
@@ -154,7 +154,7 @@ impl RuntimeBuilder {
 
 /// Starts a thread like those of a runtime, and waits for its end.
 ///
-/// tokio panics where not even one thread can be started, and leaks its epoll instance then. So this is tried first.
+/// tokio panics where it cannot start a single thread, and then leaks its epoll instance. So this is tried first.
 fn start_one_thread(stack_size: Option<usize>) -> io::Result<()> {
     let builder = stack_size.into_iter().fold(thread::Builder::new(), thread::Builder::stack_size);
     let exit = builder.spawn(ThreadExit::of_current)?.join().map_err(|_| io::Error::other("a new thread panicked"))?;
@@ -162,23 +162,23 @@ fn start_one_thread(stack_size: Option<usize>) -> io::Result<()> {
     Ok(())
 }
 
-/// The stack size that tokio's builder gives to threads. It has no method for it, but shows it.
+/// The stack size that tokio's builder gives to threads. Only its `Debug` form shows it.
 fn stack_size_of(builder: &Builder) -> Option<usize> {
     let shown = format!("{builder:?}");
     let (_, size) = shown.rsplit_once("thread_stack_size: Some(")?;
     size.split_once(')')?.0.parse().ok()
 }
 
-/// The threads of a runtime, as they have started.
+/// What the threads of a runtime share.
 struct Threads {
-    /// `None` where the runtime could not be built. tokio leaks what a panic in `build` leaves over, and with it the
-    /// function that threads start with, but not the namespace.
+    /// `None` where the runtime could not be built. After a panic in `build`, tokio leaks the function that threads
+    /// start with; taking the namespace out of it keeps the namespace from leaking.
     target: Mutex<Option<NetNs>>,
     exits: ThreadExits,
 }
 
 impl Threads {
-    /// On a new thread. Where it is to be.
+    /// Registers a new thread, on which it is called, and returns the namespace that the thread must enter.
     fn begin(&self) -> NetNs {
         self.exits.add_current();
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -190,16 +190,16 @@ impl Threads {
     }
 }
 
-/// Ends a thread of a runtime that is not going to be built. As in `panic_unless_entered`; but without a message, since
-/// the error of `build` tells.
+/// Ends a thread of a runtime that is not going to be built, as `panic_unless_entered` does, but without a message:
+/// `build` returns the error.
 fn end_thread_of_no_runtime() -> ! {
     panic::resume_unwind(Box::new("the runtime was not built"))
 }
 
-/// Where the first threads of a runtime wait until the runtime is built.
+/// The first threads of a runtime wait here until the runtime is built.
 ///
-/// Where the system gives some of the threads and then no more, tokio panics, and waits in that panic for the threads
-/// that it has started, which nothing ends. Those that wait here end by themselves.
+/// If only some of the threads can be started, tokio panics, and while it unwinds it waits for the threads that it has
+/// started, which would never end. Those that wait here end by themselves.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -214,7 +214,7 @@ struct GateState {
 }
 
 impl Gate {
-    /// The time after the last arrival when the runtime is taken for one that is not going to be built.
+    /// The time after the last arrival when the runtime is assumed not to be built.
     const LIMIT: Duration = Duration::from_secs(2);
 
     fn state(&self) -> MutexGuard<'_, GateState> {
@@ -226,7 +226,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// On a new thread of the runtime. Ends it where the runtime is not going to be built.
+    /// Waits on a new thread of the runtime. Ends the thread if the runtime is not going to be built.
     fn wait(&self) {
         let mut state = self.state();
         let mut arrival = Instant::now();
@@ -252,11 +252,11 @@ impl Gate {
 /// What the threads of a runtime report when they start: their id, and whether they are in the namespace.
 type Arrivals = mpsc::Receiver<(u32, Result<(), Error>)>;
 
-/// Waits until all workers have arrived. The inner error: some were not started.
+/// Waits until all workers have arrived. The inner error means that some were not started.
 ///
-/// tokio starts its workers on its blocking pool, which goes on with fewer threads where the system gives no more.
-/// Workers for which there is no thread then wait in its queue, and nothing says so. But a thread that was started is
-/// in the namespace from birth, so one that is still to arrive can be seen there.
+/// tokio starts its workers on its blocking pool, which goes on with fewer threads where no more can be started.
+/// Workers without a thread then wait in its queue, and tokio does not report that. But a thread that was started has
+/// inherited the namespace, so one that has yet to arrive can be seen there.
 fn wait_for_workers(
     ns: &NetNs,
     arrivals: &Arrivals,
@@ -274,7 +274,7 @@ fn wait_for_workers(
                 looks_in_vain = 0;
                 continue;
             }
-            // Every sender is in the runtime.
+            // The runtime owns every sender, and is gone.
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -284,7 +284,7 @@ fn wait_for_workers(
             (Some(_), Some(now)) if !now.iter().any(is_awaited) => looks_in_vain += 1,
             _ => looks_in_vain = 0,
         }
-        // One look may fall between a birth and a list of threads. A thread of another call may look like a worker.
+        // One look may miss a thread that is just starting. A thread of another call may look like a worker.
         if looks_in_vain == 2 || started.elapsed() > ARRIVAL_LIMIT {
             break;
         }
@@ -302,7 +302,7 @@ fn wait_for_workers(
 /// The time between two looks at threads that do not arrive.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The time that a thread may take to start, where nothing tells whether there is one.
+/// The time that a thread may take to start, where it is unknown whether there is one.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not tell.
@@ -315,7 +315,7 @@ fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
     Some(inside.filter_map(|number| numbering.id_of(number)).collect())
 }
 
-/// What tokio panics with where it can start no thread, as the error that it is. Another panic is resumed.
+/// Converts the panic of tokio for a thread that it cannot start into an error. Any other panic is resumed.
 pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
     match payload.downcast_ref::<String>() {
         Some(message) if message.contains("can't spawn worker thread") => {
@@ -327,12 +327,12 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 
 /// A tokio runtime whose threads all live in one namespace: see [`NetNs::tokio_builder`].
 ///
-/// A blocking thread that cannot enter, because what asked for it has given up `CAP_SYS_ADMIN`, panics and runs
-/// nothing: its closure waits for another thread, and is cancelled at the shutdown.
+/// A blocking thread that cannot enter, because the thread that started it has given up `CAP_SYS_ADMIN`, panics and
+/// runs nothing: its closure waits for another thread, and is cancelled at the shutdown.
 ///
-/// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and blocking
-/// closures that run are waited for. So it is not to be dropped in async code; [`NetNsRuntime::shutdown_background`] is
-/// for that. When the drop returns, the threads have gone, and hold the namespace no more.
+/// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and the drop
+/// waits for blocking closures that run. So do not drop it in async code: use [`NetNsRuntime::shutdown_background`].
+/// When the drop returns, the threads have exited and no longer hold the namespace.
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
 /// error, what is spawned does not run, and a shutdown waits for nothing.
@@ -341,7 +341,7 @@ pub struct NetNsRuntime {
     /// `None` while it is shut down.
     runtime: Option<Runtime>,
     threads: Arc<Threads>,
-    /// Of the process that built it.
+    /// The pool of the process that built it.
     pool: &'static Pool,
 }
 
@@ -409,8 +409,8 @@ impl NetNsRuntime {
         self.ns.run(|| self.handle().block_on(async { Box::new(future.await) })).map(|value| *value)
     }
 
-    /// Shuts down, and waits for blocking closures for so long. Where they end in time, the threads have gone when this
-    /// returns; otherwise they stay in the namespace until the closures end.
+    /// Shuts down, and waits at most `duration` for blocking closures. If they end in time, the threads have exited
+    /// when this returns; otherwise they stay in the namespace until the closures end.
     pub fn shutdown_timeout(mut self, duration: Duration) {
         if let Some(runtime) = self.take_running() {
             let start = Instant::now();
@@ -422,7 +422,8 @@ impl NetNsRuntime {
         }
     }
 
-    /// The runtime, to be shut down. In a child process it leaks: the shutdown would wait for the parent's threads.
+    /// Takes the runtime, to shut it down. In a child process it leaks: the shutdown would wait for the parent's
+    /// threads.
     fn take_running(&mut self) -> Option<Runtime> {
         let runtime = self.runtime.take();
         if self.pool.is_of_this_process() {
@@ -432,7 +433,7 @@ impl NetNsRuntime {
         None
     }
 
-    /// Shuts down without waiting: from async code, for instance. The threads leave the namespace some time later.
+    /// Shuts down without waiting, for use in async code. The threads leave the namespace some time later.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
     }

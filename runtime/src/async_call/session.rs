@@ -1,4 +1,4 @@
-//! The session of an async call: that of a sync one ([`call::session`](crate::call::session)), with a runtime of the
+//! The session of an async call: that of a sync one ([`call::session`](crate::call::session)) with a runtime of the
 //! call's own, and without a caller that waits.
 
 use std::future::Future;
@@ -21,7 +21,7 @@ pub(super) struct AsyncSession<'t> {
     inside: Option<Inside<'t>>,
 }
 
-/// What a session has until its end.
+/// The state of a session until its end.
 struct Inside<'t> {
     session: Session<'t>,
     runtime: CallRuntime,
@@ -29,17 +29,17 @@ struct Inside<'t> {
     lease_guard: LeaseGuard,
 }
 
-/// What ends with a session.
+/// The lease of a session's thread.
 pub(super) enum LeaseGuard {
     Pooled(Lease),
-    /// A count, for a thread of the call's own.
+    /// A thread of the call's own has no lease, and is only counted.
     Counted(CountGuard),
 }
 
 /// The lease of a session that has ended. Dropping it returns the lease, if the thread is fit for another.
 ///
-/// **Why it is kept until the owner was woken:** the owner's waker is foreign code, and runs on the pinned
-/// thread. A thread that runs it is not idle: a call that leased it would wait for that code, or be made by that very
+/// **Why it is kept until the owner was woken:** the owner's waker is foreign code, and runs on the pinned thread.
+/// While it runs, the thread must not be idle: a call that leased it would wait for that code, or would be made by that
 /// code and wait for itself.
 pub(super) struct HeldLease {
     /// `None` where there was no thread.
@@ -73,7 +73,7 @@ impl Returned {
         self.changed.notify_all();
     }
 
-    /// Waits for a moment only: the host may run foreign code that waits for the calling thread.
+    /// Waits at most 10 ms: the host may run foreign code that waits for the calling thread.
     fn wait(&self) {
         let is_returned = self.is_returned.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.changed.wait_timeout_while(is_returned, Duration::from_millis(10), |is_returned| !*is_returned);
@@ -110,7 +110,7 @@ impl SessionEnd {
         SessionEnd::new(Some(error), None, None, Vec::new())
     }
 
-    /// Whether a hook is to be called.
+    /// Whether a hook must be called.
     pub(super) fn has_events(&self) -> bool {
         !self.strays.is_empty() || self.lease_end.as_ref().is_some_and(LeaseEnd::is_poisoned)
     }
@@ -120,8 +120,8 @@ impl SessionEnd {
         self.lease_end.as_ref().is_some_and(LeaseEnd::is_of_current_thread)
     }
 
-    /// On the owner's thread. Where that is the session's own, because an executor polls or drops where it is woken,
-    /// nothing is waited for, and the hooks are called elsewhere.
+    /// Reports the end, on the owner's thread. If that is the session's own, because an executor polls or drops where
+    /// it is woken, it does not wait, and the hooks are called on another thread.
     pub(super) fn report(self) -> (ThreadFate, Vec<Stray>) {
         if self.is_of_current_thread() {
             let fate = self.lease_end.as_ref().map_or(ThreadFate::Reusable, LeaseEnd::fate);
@@ -135,8 +135,8 @@ impl SessionEnd {
         (fate, self.strays)
     }
 
-    /// On the session's own thread, where there is no owner. Hooks are called on another thread, when this one is gone
-    /// if it could not be restored.
+    /// Reports the end, on the session's own thread, where there is no owner. Hooks are called on another thread; if
+    /// this thread could not be restored, after it has exited.
     pub(super) fn report_detached(self) {
         if self.has_events() {
             run_detached(move || drop(self.report()));
@@ -145,7 +145,7 @@ impl SessionEnd {
 }
 
 impl<'t> AsyncSession<'t> {
-    /// On the pinned thread: enters, and makes a runtime.
+    /// Enters the namespace and builds a runtime, on the pinned thread.
     pub(super) fn begin(
         pool: &'static Pool,
         thread: &'t mut PinnedThread,
@@ -189,13 +189,13 @@ impl<'t> AsyncSession<'t> {
         }
     }
 
-    /// Whether the end may have to wait, for blocking closures or for what the audit finds awake.
+    /// Whether the end may have to wait, for blocking closures or for threads that the audit finds awake.
     pub(super) fn may_take_long_to_end(&self) -> bool {
         let may = |inside: &Inside<'_>| inside.audit.is_some() || inside.runtime.has_blocking_threads();
         self.inside.as_ref().is_some_and(may)
     }
 
-    /// Ends what was spawned, and restores the thread.
+    /// Ends the tasks that were spawned, and restores the thread.
     pub(super) fn end(mut self) -> (SessionEnd, HeldLease) {
         match self.inside.take() {
             Some(inside) => inside.end(),
@@ -213,7 +213,7 @@ impl Inside<'_> {
     }
 }
 
-/// The host unwound.
+/// The session is dropped before its end only if the host unwinds.
 impl Drop for AsyncSession<'_> {
     fn drop(&mut self) {
         if let Some(mut inside) = self.inside.take() {

@@ -1,7 +1,7 @@
 //! Sockets of a namespace on the caller's own tokio runtime.
 //!
-//! **Promised:** as [`call::sockets`](crate::call::sockets). The caller's runtime polls the socket; dropping a future
-//! of this module closes every socket that it created.
+//! **Promised:** the same as by [`call::sockets`](crate::call::sockets). The caller's runtime polls the socket;
+//! dropping a future of this module closes every socket that it created.
 //!
 //! A name is looked up on a blocking thread of the caller's runtime, which makes a call into the namespace and waits.
 //! Creating a socket is one short call, which the executor's thread makes itself.
@@ -22,17 +22,17 @@ use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 use crate::unwind::catch;
 
-/// What an asynchronous socket method takes for an address: what [`std::net::ToSocketAddrs`] takes, as a value that can
-/// be looked up later.
+/// The types that the asynchronous socket methods take for an address: those of [`std::net::ToSocketAddrs`], as values
+/// that can be looked up later.
 ///
-/// Socket addresses, pairs of an IP address or a name and a port, text such as `"localhost:80"`, and references to
-/// these. This trait is sealed.
+/// They are socket addresses, pairs of an IP address or a name and a port, text such as `"localhost:80"`, and
+/// references to these. This trait is sealed.
 pub trait IntoSocketAddrs: sealed::Sealed {}
 
 mod sealed {
     use std::net::SocketAddr;
 
-    /// An address, or the name of some.
+    /// Addresses, or a name to look up.
     #[derive(Clone, Debug)]
     pub enum Unresolved {
         Addresses(Vec<SocketAddr>),
@@ -154,8 +154,8 @@ impl NetNs {
             } else if attempts.is_empty() {
                 return Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
             }
-            // The next attempt begins when one fails, or after the delay if there is one to begin.
-            // Made when it is polled: a single address needs no timer.
+            // The next attempt begins when one fails, or after the delay if an address is left.
+            // The timer is made when it is polled: a single address needs none.
             let mut delay = pin!(async { tokio::time::sleep(ATTEMPT_DELAY).await });
             let more = starts && waiting.len() > 0;
             let decided = poll_fn(|cx| {
@@ -253,7 +253,7 @@ impl NetNs {
         Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
     }
 
-    /// The outer error ends the attempts at other addresses too.
+    /// Connects to one address. The outer error also ends the attempts at other addresses.
     async fn connect_async(&self, address: SocketAddr) -> Result<io::Result<TcpStream>, Error> {
         Ok(match self.socket_for(address, Transport::Tcp, Blocking::No)? {
             Ok(socket) => TcpSocket::from_std_stream(socket.into()).connect(address).await,
@@ -262,5 +262,5 @@ impl NetNs {
     }
 }
 
-/// A connection under way.
+/// An attempt to connect.
 type Attempt<'n> = Pin<Box<dyn Future<Output = Result<io::Result<TcpStream>, Error>> + Send + 'n>>;

@@ -1,7 +1,7 @@
 //! Names that come and go, for async code: [`Watch`] as a stream.
 //!
-//! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. What it
-//! has been told of is not told again to another wait, so the names are looked at before each wait.
+//! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. A change
+//! is reported once, to the reactor or to another wait, so the names are compared before each wait.
 
 use std::future::poll_fn;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use crate::netns::watch::{Watch, WatchEvent};
 impl Watch {
     /// Waits for the next change, in async code.
     ///
-    /// Where the future is dropped, no change is lost.
+    /// No change is lost if the future is dropped.
     ///
     /// # Errors
     ///
@@ -60,13 +60,13 @@ impl Watch {
             }
             if self.registration.is_none() {
                 self.registration = Some(self.register()?);
-                // To register is to poll, and that takes a change away without telling of it.
+                // Registering polls the descriptor, which may consume the report of a change.
                 continue;
             }
             let Some(registration) = &self.registration else { unreachable!("it was made before") };
             match ready!(registration.poll_read_ready(context)) {
                 Ok(mut guard) => guard.clear_ready(),
-                // Its runtime is gone: register with the one that polls now.
+                // The runtime of the registration is gone: register with the current one.
                 Err(_) => self.registration = None,
             }
         }
