@@ -1,6 +1,7 @@
-//! Builds the program as the check needs it: unoptimised, every symbol with its generics, every relocation kept.
+//! Builds the program as the check needs it: without optimisation, with the generics in every symbol, and with every
+//! relocation.
 //!
-//! A wrapper around `rustc`, which is this program itself, adds the flags: so the user's own flags stay as they are,
+//! This program is also a wrapper around `rustc`, which adds the flags, so that the user's own flags stay as they are,
 //! wherever they are set. The build has a directory of its own, so that it does not undo the user's.
 
 mod compiled;
@@ -26,23 +27,23 @@ use crate::options::Options;
 use crate::program::architecture::Architecture;
 use crate::program::split;
 
-/// Set for the wrapped `rustc`.
+/// The variable that tells this program that it is the wrapper.
 const WRAPPED: &str = "CARGO_NETNS_CHECK_WRAPPED";
 /// The user's own wrapper, which runs inside ours.
 const INNER_WRAPPER: &str = "CARGO_NETNS_CHECK_INNER_WRAPPER";
 
-/// Set for the wrapped `rustc` where the profile's optimisation is to be undone.
+/// The variable that tells the wrapper to undo the profile's optimisation.
 const UNOPTIMISED: &str = "CARGO_NETNS_CHECK_UNOPTIMISED";
 
-/// The build directory, set for the wrapped `rustc`: it notes there which linker it was given, and what it compiled.
+/// The variable with the build directory, where the wrapper notes which linker it was given and what it compiled.
 const DIRECTORY: &str = "CARGO_NETNS_CHECK_DIRECTORY";
 
-/// For every crate: names that tell generic instances apart, and where each instruction comes from.
+/// For every crate: names that distinguish generic instances, and the source line of each instruction.
 const COMPILE_FLAGS: [&str; 3] = ["-Csymbol-mangling-version=v0", "-Cdebuginfo=2", "-Cstrip=none"];
 /// Where the debug information is: in the program, or in files beside it, which the linker does not copy.
 const TOGETHER_FLAG: &str = "-Csplit-debuginfo=off";
 const APART_FLAG: &str = "-Csplit-debuginfo=unpacked";
-/// For every program: what refers to what.
+/// For every program: the relocations.
 const LINK_FLAG: &str = "-Clink-arg=-Wl,--emit-relocs";
 
 /// Runs `rustc` with the flags of the check, where cargo called this program as its wrapper.
@@ -82,7 +83,7 @@ pub(crate) fn wrapper() -> Option<Result<ExitCode>> {
     Some(Err(error).with_context(|| format!("run {}", program.display())))
 }
 
-/// Notes the linker for another target, which Cargo alone knows: the canaries are linked by it too.
+/// Notes the linker for another target, which only Cargo knows: it links the canaries too.
 fn note_linker(arguments: &[OsString]) -> Result<()> {
     let (Some(directory), Some(target)) = (std::env::var_os(DIRECTORY), value_of(arguments, "--target")) else {
         return Ok(());
@@ -92,7 +93,7 @@ fn note_linker(arguments: &[OsString]) -> Result<()> {
 }
 
 fn linker_note(directory: &Path, target: &OsStr) -> PathBuf {
-    // A target may be a file that describes it.
+    // A target may be given as a file that describes it.
     let name = Path::new(target).file_stem().unwrap_or(target);
     directory.join(format!("linker-{}", name.display()))
 }
@@ -128,7 +129,7 @@ fn compiles_for_the_program(arguments: &[OsString]) -> bool {
 
 /// Removes the files of debug information that an earlier compilation of the same crate left.
 ///
-/// Incremental compilation names all of them anew each time, and removes none.
+/// Incremental compilation gives them new names each time, and removes none.
 fn remove_old_debug_information(arguments: &[OsString]) -> Result<()> {
     let (Some(_), Some(krate), Some(folder)) = (
         code_generation(arguments, "incremental"),
@@ -149,27 +150,29 @@ fn remove_old_debug_information(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Without a crate type `rustc` makes a program: so cargo builds tests and benchmarks that have a `main` of their own.
+/// Whether `rustc` links a program. It does without a crate type, as Cargo calls it for tests and benchmarks that have
+/// a `main` of their own.
 fn links_a_program(arguments: &[OsString]) -> bool {
     value_of(arguments, "--crate-type").is_none_or(|kind| kind == "bin")
         || arguments.iter().any(|argument| argument == "--test")
 }
 
-/// Cargo links the unit tests of macros to the standard library as a shared object, whose code is not read.
+/// Whether `rustc` links the unit tests of macros. Cargo links them to the standard library as a shared object, whose
+/// code the check does not read.
 fn tests_macros(arguments: &[OsString]) -> bool {
     arguments.windows(2).any(|pair| pair[0] == "--extern" && pair[1] == "proc_macro")
 }
 
-/// What was built.
+/// The result of the build.
 pub(crate) struct Built {
     pub programs: Vec<Executable>,
     pub libraries: Vec<Library>,
     pub crates: Crates,
-    /// Where the libraries are, and the files beside them.
+    /// The folders of the libraries, and of the files beside them.
     pub folders: Vec<PathBuf>,
-    /// Where files of debug information may be: there, and beside the programs.
+    /// The folders that may have files of debug information: those, and the folders of the programs.
     pub debug_folders: Vec<PathBuf>,
-    /// Where `rustc` finds libraries: Rust's, then native ones.
+    /// The search paths for libraries: Rust's, then native ones.
     pub search: Vec<OsString>,
     pub directory: PathBuf,
     /// The target that Cargo was asked for; none: the host.
@@ -184,7 +187,7 @@ pub(crate) struct Executable {
     pub path: PathBuf,
 }
 
-/// A library that the programs are made of, for the canaries.
+/// A library of the programs, for the canaries.
 pub(crate) struct Library {
     pub package: String,
     pub version: Version,
@@ -195,9 +198,9 @@ pub(crate) struct Library {
 
 /// How the programs are built.
 pub(crate) struct Profile {
-    /// What the user selected; none: cargo's default.
+    /// The profile that the user selected; none: cargo's default.
     selected: Option<String>,
-    /// The selected profile optimises: one that inherits it is used.
+    /// The selected profile optimises, so a profile that inherits it is used.
     optimises: bool,
 }
 
@@ -214,7 +217,7 @@ impl Profile {
         Ok(Self { selected, optimises })
     }
 
-    /// For the user: what is built differs from what is shipped.
+    /// Tells the user how the build differs from that of the profile.
     pub(crate) fn description(&self) -> String {
         match &self.selected {
             Some(name) if self.optimises => format!(
@@ -247,14 +250,14 @@ impl Profile {
 
 /// Whether a profile is `release` or `bench`, or inherits one of them.
 fn inherits_release(name: &str, options: &Options, metadata: &Metadata) -> Result<bool> {
-    // What is named first counts: options, the configuration, the manifest.
+    // The first setting counts: options, then the configuration, then the manifest.
     let mut settings = options.settings();
     settings.extend(configuration::files()?.into_iter().map(|file| file.settings));
     let manifest = metadata.workspace_root.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
     settings.push(toml::from_str(&text).with_context(|| format!("read {manifest}"))?);
     let mut name = name.to_owned();
-    // Cargo itself refuses a circle.
+    // The bound is for a cycle, which Cargo itself refuses.
     for _ in 0..16 {
         if name == "release" || name == "bench" {
             return Ok(true);
@@ -267,7 +270,7 @@ fn inherits_release(name: &str, options: &Options, metadata: &Metadata) -> Resul
     Ok(false)
 }
 
-/// Asks cargo what the workspace is. Dependencies are resolved only if that is asked for: it takes much longer.
+/// Asks cargo for the metadata of the workspace. It takes much longer with `dependencies`, which are then resolved.
 pub(crate) fn metadata(options: &Options, dependencies: bool) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.other_options(options.metadata_arguments());
@@ -280,18 +283,19 @@ pub(crate) fn metadata(options: &Options, dependencies: bool) -> Result<Metadata
     command.exec().context("ask cargo about the workspace")
 }
 
-/// A profile that optimises may do so for single packages too: the wrapper undoes all of it.
+/// Whether the wrapper undoes all optimisation. A profile that optimises may do so for single packages too.
 fn undoes_optimisation(options: &Options, profile: &Profile) -> bool {
     options.unoptimised || profile.optimises
 }
 
-/// Where the programs are built. Cargo does not know what the wrapper adds: what it adds is built apart.
+/// The build directory. Cargo does not know the flags that the wrapper adds, so a build with other flags has another
+/// directory.
 fn directory(options: &Options, workspace: &Metadata, profile: &Profile) -> PathBuf {
     let directory = options.target_dir.clone().unwrap_or_else(|| workspace.target_directory.as_std_path().to_owned());
     directory.join(if undoes_optimisation(options, profile) { "netns-check-unoptimised" } else { "netns-check" })
 }
 
-/// Where one run leaves what it knows of names, for the next.
+/// The file in which one run stores what it knows of names, for the next.
 pub(crate) fn names_file(options: &Options, workspace: &Metadata, profile: &Profile) -> PathBuf {
     directory(options, workspace, profile).join("names")
 }
@@ -311,7 +315,7 @@ fn cargo_build(options: &Options, profile: &Profile, directory: &Path) -> Result
         .env(DIRECTORY, &absolute)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find the path of this program")?)
         .stdout(Stdio::piped());
-    // Cargo's configuration may name another directory for all that is no result. Braces are variables to Cargo.
+    // Cargo's configuration may name another directory for intermediate files. Cargo takes braces for variables.
     let build_directory = absolute.to_string_lossy();
     if !build_directory.contains(['{', '}']) {
         command.arg(format!("--config=build.build-dir={}", toml::Value::from(&*build_directory)));
@@ -371,7 +375,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     };
     for message in messages {
         match message {
-            // With `--target` those are apart from the libraries that need them.
+            // With `--target`, macros are in another folder than the libraries that need them.
             Message::CompilerArtifact(artifact) if is_macro_library(&artifact) => {
                 let folders = artifact.filenames.iter().filter_map(|file| file.parent());
                 native.extend(folders.map(|folder| OsString::from(format!("dependency={folder}"))));
@@ -396,7 +400,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         }
     }
     if unoptimised {
-        // The wrapper undoes levels, and no other flag.
+        // The wrapper only undoes levels of optimisation.
         optimised.retain(|_, level| level.starts_with('-'));
     }
     refuse_optimised(&optimised)?;
@@ -410,7 +414,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
         let directory = fs::canonicalize(&built.directory).ok()?;
         target_of(&directory, &fs::canonicalize(&built.programs.first()?.path).ok()?)
     });
-    // Cargo reports them as they are finished: the report has one order.
+    // Cargo reports them as they are finished. The report has the same order every run.
     built
         .programs
         .sort_by(|a, b| (&a.kind, &a.target, &a.package, &a.path).cmp(&(&b.kind, &b.target, &b.package, &b.path)));
@@ -426,19 +430,20 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
     Ok(built)
 }
 
-/// The folders of these files. Cargo puts what a member of the workspace is built to beside the folder of all others.
+/// The folders of these files, and the folders `deps` in them: Cargo puts the results of a member of the workspace
+/// beside the folder of all others.
 fn folders_of<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Vec<PathBuf> {
     let folders = files.filter_map(|file| file.parent()).flat_map(|folder| [folder.to_owned(), folder.join("deps")]);
     folders.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Cargo builds the binaries of a package for its tests too, selected or not.
+/// Whether a program is selected. Cargo builds the binaries of a package for its tests too, selected or not.
 fn is_selected(artifact: &Artifact, options: &Options) -> bool {
     let binary = artifact.target.kind.contains(&TargetKind::Bin) && !artifact.profile.test;
     !binary || options.selects_binary(&artifact.target.name)
 }
 
-/// A library of macros is a part of the compiler. Its unit tests are a program.
+/// Whether an artifact is a library of macros, which is loaded by the compiler. Its unit tests are a program.
 fn is_macro_library(artifact: &Artifact) -> bool {
     artifact.target.kind.contains(&TargetKind::ProcMacro) && artifact.executable.is_none()
 }
@@ -469,7 +474,7 @@ fn note_artifact(
     }
     if let Some(path) = &artifact.executable {
         let kind = match target.kind.first() {
-            // Unit tests have the kind of what they are in.
+            // Unit tests have the kind of the target that contains them.
             Some(kind) if !artifact.profile.test || *kind == TargetKind::Bench => kind.to_string(),
             _ => TargetKind::Test.to_string(),
         };
@@ -512,7 +517,7 @@ fn name_and_version(id: &str) -> Option<(String, Version)> {
     Some((name.to_owned(), Version::parse(version).ok()?)).filter(|_| !name.is_empty())
 }
 
-/// The packages that end up in a program, not only in what builds it.
+/// The packages whose code is in a program, and not only in a build script or macro.
 fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
     let nodes: HashMap<_, _> =
         metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
@@ -520,7 +525,7 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
     let mut waiting: Vec<&PackageId> = metadata.workspace_members.iter().collect();
     while let Some(id) = waiting.pop() {
         let macros = metadata[id].targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro));
-        // Of a package of macros in the workspace there may be tests, which are programs.
+        // A package of macros in the workspace may have tests, which are programs.
         if macros && !metadata.workspace_members.contains(id) || !linked.insert(id.clone()) {
             continue;
         }
@@ -537,7 +542,7 @@ fn linked_packages(metadata: &Metadata) -> HashSet<PackageId> {
 /// The crates of the workspace and its dependencies.
 #[derive(Default)]
 pub(crate) struct Crates {
-    /// Each crate, and those that depend on it directly.
+    /// The crates that directly depend on each crate.
     dependents: HashMap<String, HashSet<String>>,
 }
 
@@ -582,17 +587,17 @@ impl Crates {
     }
 }
 
-/// The names of the crates that a package is made of.
+/// The names of the crates of a package.
 fn crates_of(package: &Package) -> HashSet<String> {
     package.targets.iter().map(|target| target.name.replace('-', "_")).collect()
 }
 
-/// The target that Cargo is asked for; none: the host, or what its configuration says.
+/// The target that Cargo is asked for; none: the host, or the one of its configuration.
 fn target_asked_for(options: &Options) -> Option<String> {
     options.target.clone().or_else(|| std::env::var("CARGO_BUILD_TARGET").ok())
 }
 
-/// Refuses a build whose programs the check does not understand.
+/// Refuses a build for an architecture that the check does not understand.
 pub(crate) fn refuse_other_architectures(options: &Options) -> Result<()> {
     let triple = match target_asked_for(options) {
         Some(triple) => triple,
@@ -620,7 +625,7 @@ fn target_of(directory: &Path, program: &Path) -> Option<String> {
     Architecture::of_triple(folder).map(|_| folder.to_owned())
 }
 
-/// What a build for another target needs, and does not find.
+/// The cause of a failed build for another target, if something that it needs is missing.
 fn what_is_missing(target: &str, directory: &Path) -> Option<String> {
     if host().is_ok_and(|host| host == target) {
         return None;
@@ -708,7 +713,7 @@ pub(crate) fn compile(source: &Path, libraries: &[(String, PathBuf)], built: &Bu
         command.output().context("run rustc")
     };
     let mut result = run(&[])?;
-    // Libraries that abort on panic go into programs that do.
+    // Libraries with `panic = "abort"` can only be linked into programs with it.
     if !result.status.success() && String::from_utf8_lossy(&result.stderr).contains("panic strategy") {
         result = run(&["-Cpanic=abort"])?;
     }

@@ -37,21 +37,21 @@ use crate::rules::baseline::Baselines;
 use crate::rules::sinks::Table;
 use crate::rules::verdict::Verdict;
 
-/// A denied verdict was found.
+/// The exit status if a denied verdict was found.
 const DENIED: u8 = 1;
-/// The check could not judge.
+/// The exit status if the check could not decide.
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let result = build::wrapper().unwrap_or_else(|| check(&Options::read()));
     result.unwrap_or_else(|error| {
-        complain(format_args!("{ERROR}error{ERROR:#}: {error:#}"));
+        write_line(format_args!("{ERROR}error{ERROR:#}: {error:#}"));
         ExitCode::from(FAILED)
     })
 }
 
-/// Writes a line for the user beside the report. Where nothing reads it, nothing is lost: the status says the same.
-fn complain(line: fmt::Arguments<'_>) {
+/// Writes a line to stderr, beside the report. A failure to write is ignored: the exit status says the same.
+fn write_line(line: fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
@@ -88,14 +88,14 @@ fn check(options: &Options) -> Result<ExitCode> {
     let wanted = options.wanted()?;
     let status = |verb: &str, what: &str| {
         if !options.quiet {
-            complain(format_args!("{STATUS}{verb:>12}{STATUS:#} {what}"));
+            write_line(format_args!("{STATUS}{verb:>12}{STATUS:#} {what}"));
         }
     };
     let profile = build::Profile::of(options, &metadata)?;
     status("Building", &profile.description());
     let known_names = build::names_file(options, &metadata, &profile);
     let built = thread::scope(|scope| {
-        // Most names are those of the run before. They are read while the compiler runs.
+        // Most names are those of the previous run, which are read while the compiler runs.
         scope.spawn(|| table.recall(&known_names));
         build::build(options, &metadata, &profile)
     })?;
@@ -133,7 +133,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     let (denied, verdicts) = report.denied(&options.deny);
     if denied > 0 {
         let verdicts: Vec<_> = verdicts.into_iter().map(Verdict::name).collect();
-        complain(format_args!(
+        write_line(format_args!(
             "{ERROR}error{ERROR:#}: {denied} findings are denied ({}). --explain VERDICT says what to do",
             verdicts.join(", ")
         ));
@@ -142,7 +142,7 @@ fn check(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the programs are checked against.
+/// The rules for all programs.
 struct Rules {
     table: Table,
     allowances: Allowances,
@@ -150,9 +150,8 @@ struct Rules {
     wanted: roots::Wanted,
 }
 
-/// `named` gains the patterns of the user that this program has a function for, and the text that this program has a
-/// body for. `last`: what is known of the program is
-/// freed with the process.
+/// Analyzes one program. `named` gains the user's patterns that match a function of it, and the text of `--body` if it
+/// matches a body. `last`: the process ends soon, so what is known of the program is not freed.
 fn analyze_program(
     built: &build::Executable,
     whole: &Built,

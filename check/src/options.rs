@@ -208,7 +208,7 @@ pub(crate) enum Format {
     Github,
 }
 
-/// A clean body is no reason to fail.
+/// Parses a verdict to deny. `CLEAN` is refused, because it means that nothing was found.
 fn denied(text: &str) -> std::result::Result<Verdict, String> {
     match text.parse()? {
         Verdict::Clean => Err("`clean` cannot be denied: it means that nothing was found".to_owned()),
@@ -240,7 +240,7 @@ impl Options {
         if self.release { Some("release") } else { self.profile.as_deref() }
     }
 
-    /// What is passed on to `cargo build`, but for the profile.
+    /// The arguments for `cargo build`, except the profile.
     pub(crate) fn build_arguments(&self) -> Vec<OsString> {
         let Selection { package, workspace, exclude, bin, bins, example, examples, test, tests, .. } = &self.selection;
         let Selection { bench, benches, all_targets, .. } = &self.selection;
@@ -284,12 +284,12 @@ impl Options {
     pub(crate) fn selects_binary(&self, name: &str) -> bool {
         let Selection { bin, bins, example, examples, test, tests, bench, benches, all_targets, .. } = &self.selection;
         let others = !(example.is_empty() && test.is_empty() && bench.is_empty()) || *examples || *tests || *benches;
-        // Of a pattern Cargo knows more than this: what it has built is judged.
+        // For a pattern, every binary that Cargo has built is selected: only Cargo knows its patterns.
         let named = bin.iter().any(|bin| bin == name || bin.contains(['*', '?', '[']));
         named || *bins || *all_targets || (bin.is_empty() && !others)
     }
 
-    /// The settings of `--config`, the last first. What cannot be read is left to cargo, which says so.
+    /// The settings of `--config`, the last first. A setting that cannot be read is left out: cargo reports it.
     pub(crate) fn settings(&self) -> Vec<toml::Table> {
         let table = |setting: &String| {
             let text = fs::read_to_string(setting).unwrap_or_else(|_| setting.clone());
@@ -298,7 +298,7 @@ impl Options {
         self.config.iter().rev().filter_map(table).collect()
     }
 
-    /// What `cargo metadata` has to know too.
+    /// The arguments that `cargo metadata` needs too.
     pub(crate) fn metadata_arguments(&self) -> Vec<String> {
         let Features { features, all_features, no_default_features } = &self.features;
         let mut passed: Vec<String> = features.iter().map(|features| format!("--features={features}")).collect();

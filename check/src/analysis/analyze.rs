@@ -1,4 +1,4 @@
-//! From what a search reached to findings: a verdict, its path, and whether the project allows it.
+//! Makes findings of the functions that a search reached: a verdict, its path, and whether the project allows it.
 
 use regex::Regex;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::rules::baseline::Baseline;
 use crate::rules::sinks::Contained;
 use crate::rules::verdict::Verdict;
 
-/// One body, and what was found.
+/// One body, and its findings.
 #[derive(Serialize)]
 pub(crate) struct Body {
     pub name: String,
@@ -23,9 +23,9 @@ pub(crate) struct Body {
     pub origin: Origin,
     /// It has an executor of its own, which ends the tasks that it spawned.
     pub contained: bool,
-    /// `CLEAN` alone, or the verdicts of the findings.
+    /// Only `CLEAN`, or the verdicts of the findings.
     pub verdicts: Vec<Verdict>,
-    /// What is worth knowing, and does not count against the body.
+    /// Verdicts that are notes, and do not count against the body.
     pub notes: Vec<Verdict>,
     pub findings: Vec<Finding>,
 }
@@ -54,15 +54,15 @@ pub(crate) struct Finding {
 #[derive(Serialize)]
 pub(crate) struct PathStep {
     pub function: String,
-    /// The line that leads on; of the last function, its first line.
+    /// The line that leads to the next step; for the last function, its first line.
     #[serde(flatten)]
     pub place: Option<Place>,
-    /// How the function before leads here, where it is not a plain call.
+    /// How the previous function leads here, if not by a plain call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
 
-/// Searches from one root. `held`: what the futures of this body hold across an await.
+/// Searches from one root. `held`: the values that the futures of this body hold across an await.
 pub(crate) fn analyze(
     context: &Context<'_, '_, '_>,
     debug: &Debug<'_>,
@@ -78,7 +78,7 @@ pub(crate) fn analyze(
         allow(finding, context, debug, root, allowances);
         match baseline.first_new(&root.name, finding.verdict, &finding.sinks) {
             None => finding.known = true,
-            // The nearest is known: the path must lead to what is not.
+            // The nearest sink is in the baseline, so the path must lead to one that is not.
             Some(new) if finding.sink.as_ref().is_some_and(|sink| sink != new) && finding.allowed.is_none() => {
                 if let Some(other) = everything.finding_of(new) {
                     *finding = Finding { sinks: std::mem::take(&mut finding.sinks), ..other };
@@ -102,7 +102,7 @@ pub(crate) fn analyze(
     Body { name: root.name.clone(), place, origin, contained: root.contained.0, verdicts, notes, findings }
 }
 
-/// The body that is a future which holds a guard across an await.
+/// A body for a future that holds a guard across an await.
 pub(crate) fn future(context: &Context<'_, '_, '_>, debug: &Debug<'_>, held: &Held) -> Option<Root> {
     let poll = context.graph.image.function_at(held.poll)?;
     let name = name_of_future(debug, held.poll, context.info(poll).path());
@@ -137,7 +137,7 @@ fn awaits(context: &Context<'_, '_, '_>, held: &[&Held]) -> Option<Finding> {
     })
 }
 
-/// A future that enters by hand, and leaves after an await.
+/// The finding for a future that enters by hand, and leaves after an await.
 fn waits(context: &Context<'_, '_, '_>, debug: &Debug<'_>, root: &Root) -> Option<Finding> {
     let (poll, at) = root.waits?;
     let Origin::Region(by) = &root.origin else { return None };
@@ -158,7 +158,8 @@ fn waits(context: &Context<'_, '_, '_>, debug: &Debug<'_>, root: &Root) -> Optio
     })
 }
 
-/// An allowance with `via` holds for paths through that function only: with those closed, nothing may be left.
+/// Marks a finding that is allowed. An allowance with `via` only allows paths through that function: a finding that is
+/// left when those functions are closed replaces it.
 fn allow(
     finding: &mut Finding,
     context: &Context<'_, '_, '_>,
@@ -212,7 +213,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         case
     }
 
-    /// Whether what the body gives to a runtime can only go to one that the body made.
+    /// Whether the body can only give work to a runtime that it made itself.
     ///
     /// The caller's runtime is current when the body begins, and the body's own within its `block_on`. So nothing may
     /// be given to the current runtime outside of `block_on`, and no other handle may be in reach: not the caller's,
@@ -227,7 +228,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
             let sink = self.context.table.sink(*sink);
             sink.hint_with.as_ref().is_some_and(|builder| self.reached.any(self.context, builder))
         });
-        // What another thread of the body does is on that thread's runtime, and the path does not tell which.
+        // Another thread of the body uses the runtime of that thread, and the path does not tell which.
         let on_own_thread = ambient.iter().all(|(_, node)| {
             let steps = self.reached.path_to(*node);
             !steps.iter().any(|step| self.context.info(step.node).path().starts_with("std::thread::"))
@@ -273,7 +274,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         })
     }
 
-    /// The nearest of each verdict.
+    /// The nearest finding of each verdict.
     fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         for &(index, node) in &self.reached.hits {
@@ -336,7 +337,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         }
     }
 
-    /// The body itself is a value that can be anything.
+    /// The finding for a body that is itself a trait object or function pointer.
     fn opaque(&self) -> Option<Finding> {
         let opaque = self.root.opaque.as_ref()?;
         let path: Vec<_> = opaque.caller.map(|(node, _)| Step { node, predecessor: None }).into_iter().collect();
@@ -354,7 +355,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         let image = self.context.graph.image;
         let mut captured: Vec<Variable> =
             self.root.receivers.iter().flat_map(|receiver| self.debug.captured(image.address(*receiver))).collect();
-        // What a region or a named function takes, only its callers know.
+        // Only the callers of a region or a named function know what it is given.
         if matches!(self.root.origin, Origin::Region(_) | Origin::Root) {
             captured.extend(self.root.functions.iter().flat_map(|node| self.debug.given(image.address(*node))));
         }
@@ -377,7 +378,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
     /// Whether a function calls through a register, and has the type of this variable among its types.
     fn calls(&self, node: Node, variable: &Variable) -> bool {
         let info = self.context.info(node);
-        // What a thread of a scope is given is run there. The search does not go in.
+        // A thread of a scope runs what it is given. The search does not enter it.
         let scoped = |sink: &usize| self.context.table.sink(*sink).verdict == Verdict::Scoped;
         if info.sinks.iter().any(scoped) {
             let given = names::generic_arguments(info.path());
@@ -422,7 +423,8 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         Some(self.unknown(says, &self.reached.path_to(unknown)))
     }
 
-    /// The functions of a path, each with the line that leads on; data is how one function leads to another.
+    /// The functions of a path, each with the line that leads to the next. Data between two functions is described with
+    /// the second one.
     fn describe(&self, steps: &[Step]) -> Vec<PathStep> {
         let image = self.context.graph.image;
         let mut path: Vec<PathStep> = Vec::new();
@@ -494,7 +496,7 @@ fn is_runtime(r#type: &str) -> bool {
     RUNTIMES.iter().any(|runtime| r#type.starts_with(runtime))
 }
 
-/// What tells the type of a call: the trait of a trait object, the signature of a function pointer.
+/// The part of a type that identifies a call: the trait of a trait object, the signature of a function pointer.
 fn callable(r#type: &str) -> &str {
     if let Some(at) = r#type.find("dyn ") {
         let rest = &r#type[at..];

@@ -1,9 +1,9 @@
-//! The canaries: one function for each kind of call that the table knows, compiled against the very libraries of the
-//! program. If the search does not find the call in one of them, it would not have found it in a body either: then no
-//! verdict is given. The same goes for the calls that take a body: a body that is not found is never searched.
+//! The canaries: one function for each kind of call that the table knows, compiled against the libraries of the
+//! program. If the search does not find the call in one of them, it would not have found it in a body either, so no
+//! verdict is given. The same holds for the calls that take a body: a body that is not found is never searched.
 //!
-//! A build of the canaries takes seconds. They were found before if neither the libraries nor the table, the compiler
-//! or the check itself changed since: a stamp beside the build says so.
+//! A build of the canaries takes seconds. It is not repeated if the libraries, the table, the compiler and the check
+//! itself are the same as in an earlier run that found them: a stamp in the build directory says so.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ use crate::program::names;
 use crate::program::split::Split;
 use crate::rules::sinks::{Canary, Contained, Table};
 
-/// A folder of canaries begins so; then comes the number of the process.
+/// The beginning of the name of a folder of canaries. The process id follows.
 const FOLDER: &str = "canaries-";
 
 const NAME: &str = "__netns_check_canary_";
@@ -36,16 +36,16 @@ struct Paired<'a> {
     library: Option<(usize, &'a Library)>,
 }
 
-/// Builds the canaries and looks for every one of their calls. Says how many there were.
+/// Builds the canaries and looks for the call in each of them. Returns how many there are.
 pub(crate) fn check(table: &Table, built: &Built) -> Result<usize> {
     let pairs = pair(table, &built.libraries)?;
     let stamp = built.directory.join("canaries");
-    // Without a stamp they are built: that is never wrong.
+    // Without a fingerprint they are always built.
     let current = fingerprint(table, built).ok().map(|fingerprint| format!("{fingerprint:016x}\n"));
     if current.is_some() && fs::read_to_string(&stamp).ok() == current {
         return Ok(pairs.len());
     }
-    // Of this run alone: another may go on at the same time.
+    // The folder belongs to this run, because another may run at the same time.
     remove_left(&built.directory);
     let folder = built.directory.join(format!("{FOLDER}{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
@@ -63,19 +63,19 @@ fn remove_left(directory: &Path) {
         let name = file.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.parse::<u32>().ok());
         if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            // It is in no way of this run.
+            // A failure is ignored: the folder does not disturb this run.
             let _ = fs::remove_dir_all(file.path());
         }
     }
 }
 
-/// Of everything that decides whether the canaries are found.
+/// A hash of everything that decides whether the canaries are found.
 fn fingerprint(table: &Table, built: &Built) -> Result<u64> {
-    // Cargo names them in any order.
+    // Cargo reports them in any order.
     let mut libraries: Vec<_> = built.libraries.iter().collect();
     libraries.sort_by_key(|library| &library.rlib);
     let mut hasher = DefaultHasher::new();
-    // The check itself has the built-in table.
+    // The file of the check contains the built-in table.
     let check = std::env::current_exe()?;
     for file in std::iter::once(&check).chain(libraries.iter().map(|library| &library.rlib)) {
         let metadata = fs::metadata(file)?;
@@ -84,7 +84,7 @@ fn fingerprint(table: &Table, built: &Built) -> Result<u64> {
     for library in libraries {
         (&library.package, library.version.to_string(), &library.features).hash(&mut hasher);
     }
-    // Cargo notes here which compiler it is.
+    // In this file Cargo records the compiler.
     fs::read(built.directory.join(".rustc_info.json"))?.hash(&mut hasher);
     (table.additions(), &built.search, &built.target, std::env::var_os("RUSTC")).hash(&mut hasher);
     Ok(hasher.finish())
@@ -174,7 +174,7 @@ fn missed(paired: &Paired<'_>) -> anyhow::Error {
     )
 }
 
-/// Pairs every canary with every copy of its library that the programs are made with.
+/// Pairs every canary with every copy of its library that the programs are built with.
 fn pair<'a>(table: &'a Table, libraries: &'a [Library]) -> Result<Vec<Paired<'a>>> {
     let mut pairs = Vec::new();
     for canary in table.canaries() {
@@ -216,7 +216,7 @@ fn write(pairs: &[Paired<'_>]) -> String {
         let _ = writeln!(source, "#[inline(never)] fn {NAME}{number}() {{ {import} {{ {code} }} }}");
         let _ = write!(list, "{NAME}{number}, ");
     }
-    // Never called, and the compiler cannot know.
+    // They are never called, but the compiler cannot know that.
     let _ = writeln!(
         source,
         "fn main() {{ let all: &[fn()] = &[{list}]; \

@@ -1,4 +1,4 @@
-//! The functions of a program, found by the types that name them.
+//! The functions of a program, by the types that name them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use crate::program::{names, processors};
 use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 
-/// Every function by its identity: a generic argument names one so.
+/// Every function by its identity, by which a generic argument names it.
 pub(crate) struct Functions {
     by_identity: FxHashMap<&'static str, Vec<Node>>,
     /// What is known of the name of each function of Rust, by node.
@@ -31,7 +31,8 @@ impl Functions {
             by_node[function.index()] = Some(known);
             by_identity.entry(known.identity()).or_default().push(*function);
         }
-        // The harness makes a constant named like the test, with a closure that calls it: not a closure of the test.
+        // The harness makes a constant with the name of the test and a closure that calls it, which is no closure of
+        // the test.
         let runs_test = |function: &Node| {
             graph.edges(*function).references.iter().any(|edge| {
                 let called = graph.image.name(edge.to);
@@ -60,7 +61,8 @@ impl Functions {
         names::generic_arguments(identity).iter().flat_map(code).copied().collect()
     }
 
-    /// The code of a type that can be called: a closure, the future of an async block, a function, or what wraps one.
+    /// The code of a type that can be called: a closure, the future of an async block, a function, or a type that wraps
+    /// one.
     pub(crate) fn named(&self, r#type: &str) -> &[Node] {
         if let Some(own) = self.by_identity.get(r#type) {
             return own;

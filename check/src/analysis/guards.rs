@@ -1,8 +1,8 @@
 //! Guards: the types whose values mean that their thread is in another namespace, until they are dropped.
 //!
-//! A guard is known by its `drop`, which enters or leaves; or by its name, and then it must have a `drop` all the same.
-//! So each guard has a function, by whose debug information the type is known: symbols and debug information name a
-//! type that a function has of its own by different paths.
+//! A guard is recognised by its `drop`, which enters or leaves, or by its name; it must have a `drop` in either case.
+//! The debug information of that function tells the path of the type, because symbols and debug information use
+//! different paths for a type that is defined in a function.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,7 +13,7 @@ use crate::program::image::{Kind, Node};
 use crate::program::names;
 use crate::rules::sinks::Table;
 
-/// How many functions of a future's drop glue are searched. Beyond it a guard counts as held.
+/// The most functions of a future's drop glue that are searched. If there are more, a guard counts as held.
 const GLUE: usize = 20_000;
 
 /// The guards of one program.
@@ -59,8 +59,8 @@ impl Guards {
 
     /// Whether a future can be dropped with a guard in it.
     ///
-    /// A future keeps the place of a value that was borrowed, also after the value is gone. What it has to drop where
-    /// it waits tells the difference.
+    /// A future keeps the place of a value that was borrowed, even after the value was dropped. Its drop glue tells
+    /// whether it can still hold the value.
     pub(crate) fn are_dropped_with(&self, graph: &Graph<'_, '_>, table: &Table, poll: u64) -> bool {
         let image = graph.image;
         let Some(future) = image.function_at(poll) else { return true };

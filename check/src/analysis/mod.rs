@@ -1,5 +1,5 @@
-//! From a program and the rules to findings: the roots, the search from each root, and the verdicts. The canaries check
-//! that the rules still hold.
+//! Makes findings of a program and the rules: the roots, the search from each root, and the verdicts. The canaries
+//! check that the rules still hold.
 
 pub(crate) mod analyze;
 pub(crate) mod canary;

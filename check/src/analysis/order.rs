@@ -1,4 +1,4 @@
-//! The order of the calls in one function, as far as its jumps tell it.
+//! The order of the calls in one function, as far as its jumps determine it.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ pub(crate) struct Constant {
     pub is_argument: bool,
 }
 
-/// What a call means to the order.
+/// The meaning of a call for the order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
     Enters,
@@ -43,7 +43,7 @@ enum Call {
     Fails,
 }
 
-/// How far the thread has come.
+/// The progress of the thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Progress {
     Outside,
@@ -78,7 +78,7 @@ impl<'d> Order<'d> {
         })
     }
 
-    /// The constants that occur right before a call, on every way to it: those of its arguments are among them.
+    /// The constants right before a call, on every way to it. They include those of its arguments.
     pub(crate) fn constants_before(&self, call: u64) -> Vec<Constant> {
         let Some(index) = self.index(call) else { return Vec::new() };
         let before = self.steps[..index].iter().rposition(|step| step.flow != Flow::Next);
@@ -92,10 +92,11 @@ impl<'d> Order<'d> {
         constants
     }
 
-    /// Whether the function seems to return while its thread is inside. `enters`: where it calls what moves the thread.
+    /// Whether the function seems to return while its thread is inside. `enters`: the addresses of the calls that move
+    /// the thread.
     ///
-    /// A call after some work is taken to leave. A call right after another is taken to repeat it, or to be the other
-    /// branch; unless all are `certain` to name the network, and every way to a return has two of them.
+    /// A call after some work is assumed to leave. A call right after another is assumed to repeat it, or to be in
+    /// another branch, unless all are `certain` to name the network and every path to a return has two of them.
     pub(crate) fn returns_inside(
         &self,
         graph: &Graph<'_, 'd>,
@@ -202,7 +203,7 @@ impl<'d> Order<'d> {
         }
     }
 
-    /// Whether it returns, and is no trap.
+    /// Whether an instruction is a return, and no trap.
     fn returns(&self, step: &Step) -> bool {
         let bytes = self.bytes_of(step.at, step.next);
         step.flow == Flow::Other

@@ -1,8 +1,8 @@
 //! Regions: functions that move their own thread to another namespace, by `setns`, `unshare` or a guard.
 //!
-//! The whole function counts, from its first line: the check does not follow the order of the calls, and so does not
-//! know what runs before the thread enters and after it left. A function that only enters, and returns while its thread
-//! is still there (such as the constructor of a guard), is itself a way to enter: its callers are regions too.
+//! The whole function counts, from its first line: the check does not follow the order of the calls, so it does not
+//! know what runs before the thread enters and after it has left. A function that only enters, and returns while its
+//! thread is still there (such as the constructor of a guard), makes its callers regions too.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -17,23 +17,23 @@ use crate::program::image::Node;
 use crate::program::names;
 use crate::rules::sinks::{Contained, Table};
 
-/// How many functions may pass the entered thread on, one to the next.
+/// The most functions in a row that may return with the thread inside.
 const LEVELS: usize = 5;
 
-/// How often the search is repeated: which functions leave depends on the guards and on what they call, and both depend
-/// on what leaves.
+/// The most repetitions of the search: which functions leave depends on the guards and on what they call, and both
+/// depend on which functions leave.
 const ROUNDS: usize = 4;
 
 /// Crates whose functions wrap the system call, and of which no function is a region.
 const WRAPPERS: [&str; 3] = ["nix", "rustix", "libc"];
 
-/// The standard library: a function of it runs what it is given on the calling thread, but for those of `ELSEWHERE`.
+/// The standard library, whose functions run what they are given on the calling thread, except those of `ELSEWHERE`.
 const STANDARD: [&str; 3] = ["std", "core", "alloc"];
 
 /// Functions of the standard library that run what they are given on another thread or in another process.
 const ELSEWHERE: [&str; 5] = ["std::thread::", "<std::thread::", "std::rt::", "std::sys::", "std::process::"];
 
-/// Crates that enter for the closures that they are given, in all of their functions.
+/// Crates all of whose functions enter for the closures that they are given.
 pub(crate) const ADAPTERS: [&str; 3] = ["netns_rs", "nlink", "patchbay"];
 
 const CLONE_NEWNET: u64 = 0x4000_0000;
@@ -41,10 +41,10 @@ const CLONE_NEWNET: u64 = 0x4000_0000;
 /// The other flags of `setns(2)` and `unshare(2)` that name a kind of namespace, or what else is unshared.
 const OTHER_FLAGS: u64 = 0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000 | 0x2000_0000 | 0x200;
 
-/// Flags that occur beside those.
+/// Other flags that occur together with those.
 const MORE_FLAGS: u64 = 0x80 | 0x400 | 0x4_0000;
 
-/// Types whose functions put flags together.
+/// Types whose functions combine flags.
 const FLAGS: [&str; 4] = ["CloneFlags", "UnshareFlags", "NameSpaceType", "NamespaceType"];
 
 pub(crate) struct Regions {
@@ -58,7 +58,7 @@ pub(crate) struct Regions {
 /// A function that enters.
 struct Candidate {
     function: Node,
-    /// What it calls to enter.
+    /// The function that it calls to enter.
     by: String,
     /// It returns while its thread is inside.
     stays: bool,
@@ -96,7 +96,7 @@ struct Search<'s, 'i, 'd> {
     graph: &'s Graph<'i, 'd>,
     table: &'s Table,
     debug: &'s Debug<'d>,
-    /// Who refers to a function, of those that were asked for.
+    /// The references to each function that was looked up.
     callers: HashMap<Node, Vec<(Node, Edge)>>,
     round: Round,
 }
@@ -104,19 +104,20 @@ struct Search<'s, 'i, 'd> {
 /// What one round of the search has found.
 #[derive(Default)]
 struct Round {
-    /// The guards of the round before.
+    /// The guards of the previous round.
     guards: BTreeSet<String>,
+    /// The guards of this round.
     found: BTreeSet<String>,
     /// The methods `drop` that enter by a closure which their type holds, each with that type: also of the round before.
     closing: BTreeMap<Node, Option<String>>,
     met: HashSet<Node>,
-    /// All that moves the thread of its caller.
+    /// The functions that move the thread of their caller.
     entering: HashSet<Node>,
-    /// What the round before took for that.
+    /// The same, as the previous round found them.
     entering_before: HashSet<Node>,
-    /// Of these it is not known which kind of namespace they enter: their callers may say it.
+    /// Functions for which the kind of namespace is unknown: their callers may name it.
     of_any_kind: HashSet<Node>,
-    /// Functions of the standard library that call what they are given, and what that is.
+    /// Functions of the standard library that call what they are given, with the functions that they are given.
     through: HashMap<Node, Vec<Node>>,
     /// Closures and futures whose callers are regions.
     passed_on: HashSet<Node>,
@@ -175,7 +176,7 @@ impl Search<'_, '_, '_> {
         let mut wrappers = HashSet::new();
         for (function, mut calls) in self.references_to(enters) {
             let mangled = self.graph.image.name(function);
-            // The start of the program calls `main`, and the harness a test.
+            // The callers of `main` and of tests are no code of the user.
             if matches!(mangled, "main" | "_start") || self.runs_test(function) {
                 continue;
             }
@@ -214,7 +215,7 @@ impl Search<'_, '_, '_> {
             }
             callers.push((function, path, calls));
         }
-        // Guards first: what else a function is depends on whether it drops one.
+        // Guards come first: whether a function stays inside depends on the guards that it drops.
         self.round.found.extend(callers.iter().filter_map(|(_, path, _)| names::dropped(path)).map(str::to_owned));
         let mut found = Vec::new();
         for (function, path, calls) in callers {
@@ -256,7 +257,7 @@ impl Search<'_, '_, '_> {
         mangled.starts_with("_R") && path.match_indices(names::split(&given).0).any(|(at, _)| is_argument(at))
     }
 
-    /// Notes the closures that a call leads to; gives the first function that is not of the standard library.
+    /// Records the closures that a call leads to. Returns the first function that is not of the standard library.
     fn note_passed_on(&mut self, called: Node) -> Node {
         let mut open = vec![called];
         let mut first = None;
@@ -280,7 +281,7 @@ impl Search<'_, '_, '_> {
         if self.debug.passes(address, Passes::Result, |r#type: &str| self.is_guard(r#type)) {
             return true;
         }
-        // What it calls may enter by more calls, or by fewer.
+        // The functions that entered in the previous round count too, because this round may not have found them yet.
         let edges = self.graph.edges(function);
         let others = edges.references.iter().filter(|edge| edge.call && self.round.entering_before.contains(&edge.to));
         let enters: HashSet<u64> = calls.iter().chain(others).map(|edge| edge.at).collect();
@@ -325,8 +326,8 @@ impl Search<'_, '_, '_> {
         Order::of(self.graph, function).waits_inside(&enters, &leaves, &polls)
     }
 
-    /// Whether a function is given a place for a guard, or refers to a static that is one. What it drops may be the
-    /// value that was there before.
+    /// Whether a function is given a place for a guard, or refers to a static that has one. The guard that it drops may
+    /// be the previous value there.
     fn has_place_for_guard(&self, function: Node) -> bool {
         let image = self.graph.image;
         let is_guard = |r#type: &str| self.is_guard(r#type);
@@ -350,7 +351,8 @@ impl Search<'_, '_, '_> {
             || self.round.closing.values().flatten().any(|guard| guard == r#type)
     }
 
-    /// The functions of an adapter, and closures in them, enter for the closures that they are given: those are bodies.
+    /// Whether a function, or the function around a closure, belongs to an adapter. It enters for the closures that it
+    /// is given, which are the bodies.
     fn is_of_adapter(&self, path: &str, owner: &str) -> bool {
         let mut enclosing = path;
         loop {
@@ -364,7 +366,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// A function that names other namespaces, and not the network's, where it enters.
+    /// Whether a function names kinds of namespaces, but not the network namespace, where it enters.
     fn is_for_another_namespace(&mut self, function: Node, calls: &[Edge]) -> bool {
         if !calls.iter().all(|edge| self.round.of_any_kind.contains(&edge.to)) {
             return false;
@@ -381,7 +383,7 @@ impl Search<'_, '_, '_> {
         if named.iter().all(|flags| flags.iter().any(|flags| flags.is_argument)) {
             return true;
         }
-        // Flags that are put together.
+        // Otherwise the flags may be combined by calls.
         let (mut united, mut unions) = (Vec::new(), 0);
         for edge in self.graph.edges(function).references.iter().filter(|edge| edge.call) {
             let mangled = self.graph.image.name(edge.to);
@@ -394,11 +396,11 @@ impl Search<'_, '_, '_> {
             return false;
         }
         self.round.of_any_kind.insert(function);
-        // Two for the first union, and one for each further: with fewer, some are not known.
+        // The first union has two flags, and each further one adds one. With fewer, some are not known.
         united.len() > unions
     }
 
-    /// A guard that is dropped in a function leaves the namespace there.
+    /// Whether a function drops a guard, and so leaves the namespace.
     fn drops_guard(&self, function: Node) -> bool {
         let mut met = HashSet::new();
         let mut open = vec![function];
@@ -433,7 +435,7 @@ impl Search<'_, '_, '_> {
         let path = self.path(candidate.function);
         let origin = Origin::Region(candidate.by.clone());
         let is_closure = names::is_closure(names::split(&path).0);
-        // It enters for the closures that it is given.
+        // The candidate enters for the closures that it is given.
         let given: Vec<(String, Node)> = names::generic_arguments(&identity)
             .into_iter()
             .filter(|_| !is_closure)
@@ -472,7 +474,7 @@ fn is_poll(path: &str) -> bool {
     names::split(path).0.ends_with(" as core::future::future::Future>::poll")
 }
 
-/// Whether a function puts flags together.
+/// Whether a function combines flags.
 fn is_union(path: &str) -> bool {
     let name = names::split(path).0.rsplit("::").next();
     name.is_some_and(|name| ["bitor", "bitor_assign", "union", "insert", "set"].contains(&name))

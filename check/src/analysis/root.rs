@@ -10,25 +10,26 @@ pub(crate) const LIBRARY: &str = "in_netns";
 
 /// One body.
 pub(crate) struct Root {
-    /// Of the function with the attribute, or of the closure.
+    /// The path of the function with the attribute, or of the closure.
     pub name: String,
     /// The functions that the search begins with; empty where the program does not say what is called.
     pub functions: Vec<Node>,
     /// The functions that take the body: their debug information says what it captured.
     pub receivers: Vec<Node>,
-    /// What it calls that is a body of its own, and not searched with it.
+    /// The bodies that it calls, which are searched separately.
     pub closed: Vec<Node>,
     pub contained: Contained,
-    /// What the body is, where only its caller knows what it calls; and where it is given.
+    /// The type of the body, if only its caller knows what it calls, and the place where it is given.
     pub opaque: Option<Opaque>,
     pub origin: Origin,
-    /// It awaits something while its thread is inside: the function that polls it, and where that polls what it awaits.
+    /// If it awaits while its thread is inside: the function that polls it, and the address where that function polls
+    /// what is awaited.
     pub waits: Option<(Node, u64)>,
-    /// It is no body by itself: reported only where something is found.
+    /// It is reported only if something is found.
     pub only_if_found: bool,
 }
 
-/// How a body came to be one.
+/// Why something is a body.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Origin {
@@ -38,19 +39,19 @@ pub(crate) enum Origin {
     Adapter(String),
     /// The user named it.
     Root,
-    /// It moves its own thread, by a call of this function.
+    /// A function that moves its own thread, by a call of this function.
     Region(String),
-    /// A future that holds a guard, and is none of the others.
+    /// A future that holds a guard, and is no other body.
     Future,
 }
 
 impl Root {
-    /// A body that is these functions.
+    /// A body that consists of these functions.
     pub(crate) fn of(name: &str, functions: Vec<Node>, contained: Contained, origin: Origin) -> Self {
         Self { functions, ..Self::new(name, contained, origin) }
     }
 
-    /// Takes over what another instance of the same body has.
+    /// Adds the functions of another instance of the same body.
     pub(crate) fn merge(&mut self, other: Self) {
         self.only_if_found &= other.only_if_found;
         self.waits = self.waits.or(other.waits);

@@ -20,10 +20,10 @@ use crate::program::names;
 use crate::rules::known::Known;
 use crate::rules::sinks::{Contained, Table};
 
-/// The name of the function that the attribute nests in the user's function begins so.
+/// The beginning of the name of the function that the attribute nests in the user's function.
 const BODY: &str = "__in_netns_body_";
 
-/// What the attribute's expansion calls.
+/// The module whose functions the attribute's expansion calls.
 const PRIVATE: &str = "in_netns::__private::";
 
 /// What the user asks for beside the bodies that are found.
@@ -61,7 +61,7 @@ pub(crate) fn find<'d>(
     debug: &Debug<'d>,
     wanted: &Wanted,
 ) -> Found {
-    // By identity: a body that was compiled twice is one, and bodies of two crates of one name are two.
+    // By identity: a body that was compiled twice counts once, and two crates of the same name are distinguished.
     let mut bodies: BTreeMap<String, Root> = BTreeMap::new();
     let mut closures: BTreeMap<String, Root> = BTreeMap::new();
     let mut named = BTreeSet::new();
@@ -122,7 +122,7 @@ fn note_annotated(
     bodies: &mut BTreeMap<String, Root>,
 ) {
     let identity = names::identity(graph.image.name(function));
-    // The helper of an async body is an `async fn`: calling it makes a future, and the future is what runs.
+    // The helper of an async body is an `async fn`: a call makes a future, which runs the body.
     let future = functions.named(&format!("{identity}::{{closure#0}}"));
     let contained = Contained(!future.is_empty());
     let root =
@@ -133,7 +133,7 @@ fn note_annotated(
     root.functions.extend(names::generic_arguments(&identity).iter().flat_map(|argument| functions.named(argument)));
 }
 
-/// Notes a function that the user named, or the closures that it takes; gives the patterns that it fits.
+/// Adds a function that the user named, or the closures that it takes. Returns the patterns that match it.
 fn note_wanted(
     graph: &Graph<'_, '_>,
     functions: &Functions,
@@ -154,7 +154,7 @@ fn note_wanted(
     };
     if is(&wanted.roots) {
         let identity = names::identity(mangled);
-        // Calling an `async fn` makes a future, and the future is what runs.
+        // A call of an `async fn` makes a future, which runs the body.
         let future = functions.named(&format!("{identity}::{{closure#0}}"));
         let root = closures
             .entry(names::split(&identity).0.to_owned())
@@ -170,7 +170,7 @@ fn note_wanted(
     named
 }
 
-/// Refuses a name that no program has: a misspelt root would pass as clean.
+/// Refuses a name that no program has. Otherwise a misspelt root would count as clean.
 pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) -> Result<()> {
     for (option, patterns) in [("--root", &wanted.roots), ("--root-closure", &wanted.closures)] {
         if let Some(pattern) = patterns.iter().find(|pattern| !found(pattern)) {
@@ -185,7 +185,7 @@ pub(crate) fn refuse_unknown(wanted: &Wanted, found: impl Fn(&Pattern) -> bool) 
     Ok(())
 }
 
-/// Whether a function of this name takes a body, which is found by itself.
+/// Whether a function of this name takes a body, which has a root of its own.
 pub(crate) fn takes_body(name: &Known, table: &Table) -> bool {
     name.path().starts_with(PRIVATE) || name.entry(table).is_some()
 }
@@ -212,7 +212,7 @@ fn entered(
     }
     let mut bodies: Vec<(&str, Root)> = Vec::new();
     for (argument, code) in given.into_iter().flatten() {
-        // One function of a library passes the body on to the next, in a closure of its own.
+        // The library passes the body on to another of its functions, in a closure of its own.
         if is_foreign(&library) && owner(graph, code[0]) == library {
             return Vec::new();
         }
@@ -225,7 +225,7 @@ fn entered(
     for (index, outer) in outer.iter().enumerate() {
         let Some(outer) = *outer else { continue };
         let (argument, inner) = (bodies[index].0, mem::take(&mut bodies[index].1.functions));
-        // What a body returns runs elsewhere. The future that it makes belongs to that body.
+        // A closure that a body returns does not run in it. The future that it makes belongs to that body.
         if contained.0 || !debug.passes(address, Passes::Result, |r#type: &str| is_same_closure(r#type, argument)) {
             bodies[outer].1.functions.extend(inner);
         }
@@ -250,7 +250,8 @@ fn owner(graph: &Graph<'_, '_>, function: Node) -> String {
     names::owner(mangled, &names::path(mangled)).to_owned()
 }
 
-/// Whether no body is in this crate. A shape of an adapter may be in the user's own, where closures are the user's.
+/// Whether a crate contains no bodies. A function of the shape of an adapter may be in the user's own crate, whose
+/// closures are bodies.
 fn is_foreign(krate: &str) -> bool {
     krate == LIBRARY || regions::ADAPTERS.contains(&krate)
 }
@@ -279,14 +280,15 @@ fn future(
     if polled.is_empty() {
         return Vec::new();
     }
-    // One function may give several.
+    // One function may give several futures.
     let body = |(name, _): (String, _)| {
         (format!("{name} {identity}"), Root::of(&name, polled.clone(), contained, origin.clone()))
     };
     call_sites(graph, function).into_iter().map(body).collect()
 }
 
-/// Bodies that are values: a function pointer, a boxed closure. There is one wherever such a value is given.
+/// Bodies that are values, such as a function pointer or a boxed closure. There is one for each place that gives such a
+/// value.
 fn opaque(graph: &Graph<'_, '_>, function: Node, contained: Contained, origin: &Origin) -> Vec<(String, Root)> {
     let path = names::path(graph.image.name(function));
     let arguments = names::generic_arguments(&path);
@@ -322,7 +324,7 @@ fn annotated(path: &str) -> Option<&str> {
     helper.starts_with(BODY).then(|| function.strip_suffix("::{closure#0}").unwrap_or(function))
 }
 
-/// The attribute's own closure is given to the library too: one body is one.
+/// Whether a closure is the attribute's own, which is given to the library too. Its body is already known.
 fn leads_into_annotated(graph: &Graph<'_, '_>, root: &Root, bodies: &BTreeMap<String, Root>) -> bool {
     root.functions.iter().any(|function| {
         graph.edges(*function).references.iter().any(|edge| {

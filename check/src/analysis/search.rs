@@ -1,10 +1,12 @@
 //! What a body can reach: breadth first, so that the first path found to a sink is a shortest one.
 //!
-//! The search leaves out three things on purpose. A call whose target only a register knows leads nowhere: following
-//! it to every function of that type would make everything reach everything. What it can lead to was referred to by
-//! some function, and if the body reaches that function, it is found there. A sink that stops is not searched: what an
-//! executor does inside is not the body's doing. And the library itself is not searched: it starts threads for its
-//! calls, and accounts for them. Of a call within a body, what the caller gives it is a body of its own.
+//! The search leaves out three things on purpose:
+//!
+//! - A call through a register has no target. Following it to every function of that type would make every function
+//!   reachable. Some function refers to each possible target, which is found if the body reaches that function.
+//! - A sink that stops is not searched: what an executor does inside does not belong to the body.
+//! - The library itself is not searched: it starts threads for its calls, and accounts for them. A body that is given
+//!   to a call within a body has a root of its own.
 
 use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
@@ -24,19 +26,19 @@ use crate::rules::known::Known;
 use crate::rules::sinks::Table;
 use crate::rules::verdict::Verdict;
 
-/// What all searches of one program share.
+/// The state that all searches of one program share.
 pub(crate) struct Context<'a, 'i, 'd> {
     pub graph: &'a Graph<'i, 'd>,
     pub functions: &'a Functions,
     pub table: &'a Table,
     pub debug: &'a Debug<'d>,
-    /// The static variables that hold a runtime, once they were asked for.
+    /// The static variables that hold a runtime, once they were looked up.
     pub runtimes: OnceCell<HashSet<u64>>,
     /// By node.
     infos: Vec<OnceCell<Box<NodeInfo>>>,
 }
 
-/// What a node is to the table.
+/// What the table knows of a node.
 pub(crate) struct NodeInfo {
     pub name: &'static Known,
     pub sinks: Vec<usize>,
@@ -102,7 +104,7 @@ impl Context<'_, '_, '_> {
             && self.graph.edges(node).references.iter().any(|edge| self.debug.polls(image.address(edge.to)))
     }
 
-    /// Whether the arguments of a function are such that it counts as this sink.
+    /// Whether a function counts as this sink by the types of its arguments.
     fn takes_what_counts(&self, node: Node, path: &str, sink: usize) -> bool {
         let sink = self.table.sink(sink);
         let conditions = [(&sink.takes, Passes::Parameter), (&sink.holds, Passes::Receiver)];
@@ -164,20 +166,20 @@ pub(crate) struct Predecessor {
     pub by: Option<Edge>,
 }
 
-/// How far a search goes.
+/// The limits of a search.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits<'l> {
-    /// Sinks that say so end the search.
+    /// The search ends at sinks that stop.
     pub stops: bool,
     /// Functions of these paths are not entered.
     pub closed: &'l [Regex],
-    /// What the body gives to a runtime runs inside.
+    /// The tasks that the body gives to a runtime run inside.
     pub inside: bool,
     /// Vtables of futures are entered.
     pub boxed: bool,
 }
 
-/// Everything that was reached.
+/// The result of a search.
 pub(crate) struct Reachable {
     predecessor: NodeMap<Option<Predecessor>>,
     /// In the order of distance.
@@ -214,12 +216,12 @@ struct Search<'s, 'a, 'i, 'd> {
     context: &'s Context<'a, 'i, 'd>,
     contained: bool,
     own_crate: String,
-    /// Bodies of their own.
+    /// Bodies with roots of their own.
     closed: &'s [Node],
     limits: &'s Limits<'s>,
     reached: Reachable,
     queue: VecDeque<Node>,
-    /// Sinks that count only with something that was not reached yet.
+    /// Sinks that count only with a function that was not reached yet.
     deferred: Vec<(usize, Node)>,
 }
 
@@ -293,7 +295,7 @@ impl Search<'_, '_, '_, '_> {
         if !sink.stop || !self.limits.stops {
             self.expand(node);
         } else if allowed || sink.verdict == Verdict::Scoped {
-            // It runs inside, so it is looked at as the body is.
+            // What it is given runs inside, and is searched like the body.
             self.arrive_at_given(node);
         }
     }
@@ -325,7 +327,7 @@ impl Reachable {
         self.order.iter().any(|node| path.is_match(context.info(*node).path()))
     }
 
-    /// From the root to `node`.
+    /// The path from the root to `node`.
     pub(crate) fn path_to(&self, node: Node) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut at = Some(node);
@@ -339,7 +341,7 @@ impl Reachable {
     }
 }
 
-/// The way from a sink that stops to the function that makes a thread.
+/// The path from a sink that stops to the function that starts a thread.
 pub(crate) fn path_to_spawn(context: &Context<'_, '_, '_>, from: Node) -> Vec<Step> {
     let mut predecessor: NodeMap<Option<Predecessor>> = std::iter::once((from, None)).collect();
     let mut queue = VecDeque::from([from]);

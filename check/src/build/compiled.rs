@@ -1,8 +1,8 @@
-//! What each program is made of, and how it was optimised. The wrapper notes both for every crate that it compiles.
+//! The crates of each program, and how they were optimised. The wrapper notes both for every crate that it compiles.
 //!
-//! Cargo says which packages were built, but not which of the compilations of a package ends up in a program: without
-//! `--target`, one for build scripts and one for the program are alike to it. And of the flags for `rustc`, which may
-//! optimise, it says nothing.
+//! Cargo reports which packages were built, but not which compilation of a package is linked into a program: without
+//! `--target`, its messages do not distinguish one for build scripts from one for the program. And it does not report
+//! the flags for `rustc`, which may optimise.
 //!
 //! A crate that Cargo does not compile again keeps its note.
 
@@ -20,7 +20,7 @@ use super::{Crates, DIRECTORY, code_generation, code_generation_options, value_o
 /// The folder of the notes, in the build directory.
 const FOLDER: &str = "compiled";
 
-/// Notes what `rustc` is about to compile.
+/// Writes a note about the crate that `rustc` is about to compile.
 pub(super) fn note(arguments: &[OsString]) -> Result<()> {
     let (Some(directory), Some(krate), Some(folder)) =
         (std::env::var_os(DIRECTORY), value_of(arguments, "--crate-name"), value_of(arguments, "--out-dir"))
@@ -40,7 +40,7 @@ pub(super) fn note(arguments: &[OsString]) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// The level of optimisation: the last flag decides. Or a flag that optimises at every level.
+/// The level of optimisation, which the last flag decides, or a flag that optimises at every level.
 fn level(arguments: &[OsString]) -> String {
     let optimises =
         |option: &&str| ["passes=", "llvm-args="].iter().any(|of| option.starts_with(of)) || links_bitcode(option);
@@ -54,7 +54,7 @@ fn level(arguments: &[OsString]) -> String {
     levels.unwrap_or("0").to_owned()
 }
 
-/// The linker generates the code, and optimises it.
+/// Whether the linker generates the code, and so optimises it.
 fn links_bitcode(option: &str) -> bool {
     option.strip_prefix("linker-plugin-lto").is_some_and(|value| !matches!(value, "=no" | "=n" | "=off" | "=false"))
 }
@@ -76,7 +76,7 @@ fn key(file: &Path) -> String {
 
 struct Note {
     level: String,
-    /// The file, where it is a program. Cargo gives it a second name.
+    /// The file, if it is a program. Cargo gives it a second name by a hard link.
     program: PathBuf,
     libraries: Vec<String>,
 }
@@ -91,7 +91,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The level of optimisation of a file, or the flag that optimises it. None: it is no part of a program.
+    /// The level of optimisation of a file, or the flag that optimises it. None: the file is not in a program.
     pub(super) fn level(&self, file: &Path) -> Option<&str> {
         let key = self.programs.get(file).cloned().unwrap_or_else(|| key(file));
         self.levels.get(&key).map(String::as_str)
@@ -112,7 +112,7 @@ fn krate(key: &str) -> &str {
     key.split('-').next().unwrap_or(key)
 }
 
-/// What these programs are made of. None where a note is missing, because another version of this check compiled it.
+/// The compilations of these programs. None where a note is missing, because another version of this check compiled it.
 pub(super) fn parts<'e>(directory: &Path, executables: impl Iterator<Item = &'e Path>) -> Result<Option<Parts>> {
     let mut notes = read(&directory.join(FOLDER))?;
     let inode = |file: &Path| fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()));

@@ -1,4 +1,4 @@
-//! The files of Cargo's configuration, as far as the check has to know what they say.
+//! The files of Cargo's configuration.
 //!
 //! References: "Configuration", in The Cargo Book.
 
@@ -21,13 +21,13 @@ pub(super) fn files() -> Result<Vec<File>> {
     files_for(&folder, home().as_deref())
 }
 
-/// The folder that Cargo keeps its own files in.
+/// The folder of Cargo's own files.
 fn home() -> Option<PathBuf> {
     let own = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     own.or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
 
-/// Those from a folder upwards; then that in Cargo's own folder.
+/// The files from a folder upwards, then the one in Cargo's own folder.
 pub(super) fn files_for(folder: &Path, home: Option<&Path>) -> Result<Vec<File>> {
     let folders = folder.ancestors().map(|folder| folder.join(".cargo")).chain(home.map(Path::to_owned));
     let mut files = Vec::new();

@@ -32,7 +32,7 @@ fn configured(files: &[File]) -> Option<OsString> {
     })
 }
 
-/// A name without a slash is looked for in `PATH`; a path is relative to the folder.
+/// Resolves a path relative to the folder. A name without a slash is left for a search in `PATH`.
 fn resolve(wrapper: &str, folder: &Path) -> OsString {
     if wrapper.contains('/') { folder.join(wrapper).into() } else { wrapper.into() }
 }

@@ -1,18 +1,19 @@
 //! Relocations and instructions of `aarch64`.
 //!
-//! Each instruction is a word of 32 bits. Read are branches, and which registers and slots of the stack are written:
-//! the groups are those of the Arm Architecture Reference Manual, section C4.1, "A64 instruction set encoding".
+//! Each instruction is a word of 32 bits. The decoder reads branches, and which registers and slots of the stack an
+//! instruction writes. The groups are those of the Arm Architecture Reference Manual, section C4.1, "A64 instruction
+//! set encoding".
 
 use object::elf::{self, RelocationType};
 
 use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
 
-/// As a destination or a source the zero register, as the base of an address the stack pointer.
+/// The zero register as a destination or a source, the stack pointer as the base of an address.
 const ZERO_OR_STACK: u32 = 31;
 const FRAME: u32 = 29;
 
-/// An address takes two instructions, the page and the rest: the one with the rest counts as the reference. The same
-/// goes for an address in four parts of 16 bits, of which the lowest counts.
+/// An address takes two instructions, one for the page and one for the rest, which counts as the reference. Of an
+/// address in four parts of 16 bits, the lowest part counts.
 pub(crate) fn reference(kind: RelocationType) -> Reference {
     match kind {
         elf::R_AARCH64_ABS64
@@ -71,8 +72,8 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         | elf::R_AARCH64_TLSDESC_ADD_LO12
         | elf::R_AARCH64_TLSDESC_OFF_G0_NC
         | elf::R_AARCH64_GOTPCREL32 => Reference::Entry,
-        // Pages, upper parts, the base of the thread-local data. What the dynamic linker resolves repeats what is there
-        // already.
+        // These are pages, upper parts, and the base of the thread-local data. The relocations of the dynamic linker
+        // repeat others.
         _ => Reference::Nothing,
     }
 }
@@ -86,11 +87,11 @@ pub(crate) fn decode(bytes: &[u8], address: u64, mut visit: impl FnMut(&Instruct
     }
 }
 
-/// A constant is made in steps of 16 bits, by instructions that follow each other.
+/// Visits the constants. A constant is made in steps of 16 bits, by consecutive instructions.
 pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64, Option<Location>)) {
     // The register, and its value so far.
     let mut made: Option<(u32, u64)> = None;
-    // The last word is no instruction.
+    // The word that is added at the end is no instruction.
     for word in words(bytes).chain([0]) {
         let register = field(word, 0, 5);
         let shift = field(word, 21, 2) * 16;
@@ -111,12 +112,12 @@ pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64, Option<Location
     }
 }
 
-/// Whether a function may be given an argument there.
+/// Whether a location may hold an argument of a call.
 pub(crate) fn is_argument(location: Location) -> bool {
     matches!(location, Location::Register(0..=7))
 }
 
-/// What becomes of the other bits where an instruction moves 16 bits into a register.
+/// The other bits of the register when an instruction moves 16 bits into it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MoveWide {
     Zero,
@@ -157,19 +158,19 @@ fn flow(word: u32, at: u64) -> Flow {
     match field(word, 24, 8) {
         0x14..=0x17 => Flow::Jump(to(0, 26)),
         0x94..=0x97 => Flow::Call(to(0, 26)),
-        // On a condition; on zero; on a bit.
+        // Branches on a condition, on zero, and on a bit.
         0x54 | 0x34 | 0x35 | 0xb4 | 0xb5 => Flow::Jump(to(5, 19)),
         0x36 | 0x37 | 0xb6 | 0xb7 => Flow::Jump(to(5, 14)),
         0xd6 | 0xd7 => {
             let through = register(field(word, 5, 5));
-            // The upper bit: with authentication of the pointer.
+            // The upper bit stands for authentication of the pointer.
             match field(word, 21, 4) {
                 0b0000 | 0b1000 => Flow::IndirectJump(through),
                 0b0001 | 0b1001 => Flow::IndirectCall(through),
                 _ => Flow::Other,
             }
         }
-        // A call of the system, or a trap.
+        // A system call, or a trap.
         0xd4 if word & 0xffe0_001f == 0xd400_0001 => Flow::Call(None),
         0xd4 => Flow::Other,
         _ => Flow::Next,
@@ -230,7 +231,8 @@ fn writes_of_transfer(word: u32) -> [Option<Write>; 3] {
             let distance = if mode == 0b01 { 0 } else { signed(word, 12, 9) };
             one(first, base, distance, [loads, vector], scale, matches!(mode, 0b01 | 0b11))
         }
-        // With a register as the distance, from a constant nearby, or atomic: what these may write is forgotten.
+        // Transfers with a register as the distance, from a nearby constant, or atomic: the content of their registers
+        // is unknown.
         (0b111 | 0b011, _) if vector => [None; 3],
         (0b111 | 0b011, _) => [write(register(first), None), None, None],
         _ => [write(register(first), None), write(register(second), None), write(register(field(word, 16, 5)), None)],

@@ -1,4 +1,4 @@
-//! What differs by architecture: what a relocation refers to, and what an instruction does.
+//! The parts that depend on the architecture: the target of a relocation, and the effect of an instruction.
 
 use object::elf::{self, Machine, RelocationType};
 
@@ -20,29 +20,29 @@ pub(crate) enum Reference {
     FromNextInstruction,
     /// The symbol, by its entry in a table of addresses.
     Entry,
-    /// No function and no data: the base of the thread-local data, or a part of an address that another relocation
-    /// completes.
+    /// The relocation refers to no function or data: it is the base of the thread-local data, or a part of an address
+    /// that another relocation completes.
     Nothing,
 }
 
-/// What the search needs to know of one instruction.
+/// The properties of an instruction that the search needs.
 pub(crate) struct Instruction {
     pub at: u64,
     /// The address after it.
     pub next: u64,
     pub flow: Flow,
-    /// What it writes.
+    /// The locations that it writes.
     pub writes: [Option<Write>; 3],
 }
 
-/// Where the program goes on after an instruction.
+/// Where execution continues after an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flow {
     Next,
-    /// To an address in the instruction itself, where it has one.
+    /// A jump to an address in the instruction itself, if it has one.
     Jump(Option<u64>),
     Call(Option<u64>),
-    /// To the address that a register or a slot of the stack holds.
+    /// A jump to the address that a register or a slot of the stack holds.
     IndirectJump(Option<Location>),
     IndirectCall(Option<Location>),
     /// A return or a trap.
@@ -53,7 +53,7 @@ pub(crate) enum Flow {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Location {
     Register(u16),
-    /// On the stack: the register that it is addressed by, and the distance.
+    /// A slot of the stack: the register by which it is addressed, and the distance.
     Slot(u16, u64),
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Write {
 impl Architecture {
     pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
-    /// The name, as the target triples begin with.
+    /// The name with which target triples begin.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -126,7 +126,7 @@ impl Architecture {
         }
     }
 
-    /// Whether a function may be given an argument there.
+    /// Whether a location may hold an argument of a call.
     pub(crate) fn is_argument(self, location: Location) -> bool {
         match self {
             Self::X86_64 => x86_64::is_argument(location),

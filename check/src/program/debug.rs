@@ -1,5 +1,5 @@
-//! What the debug information says: the file and line of an address, what a body captured, what a function takes, and
-//! what a future holds while it is suspended.
+//! Reads the debug information: the file and line of an address, the variables that a body captured, the parameters of
+//! a function, and the values that a future holds while it is suspended.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -55,13 +55,13 @@ pub(crate) struct Debug<'d> {
     strings: &'d [u8],
     split: &'d Split,
     crates: &'d Crates,
-    /// What is known of each unit that was asked for.
+    /// The index of each unit that was looked up.
     units: RefCell<HashMap<UnitKey, Rc<Unit>>>,
-    /// What could not be read.
+    /// The first error of a read.
     failure: OnceCell<anyhow::Error>,
 }
 
-/// How deep structures are searched for what can be called.
+/// How deep structures are searched for trait objects and function pointers.
 const DEPTH: usize = 4;
 
 /// How deep structures are searched for a value of a certain type.
@@ -70,7 +70,7 @@ const VALUE_DEPTH: usize = 16;
 /// An index of one unit.
 #[derive(Default)]
 struct Unit {
-    /// By address.
+    /// The functions, by address.
     functions: HashMap<u64, UnitOffset>,
     /// The functions that poll a future of an `async` function or block.
     polls: Vec<(u64, UnitOffset)>,
@@ -108,12 +108,12 @@ impl<'d> Debug<'d> {
         Ok(Self { context, dwarf, info, strings, split, crates, units, failure })
     }
 
-    /// Says whether everything that was asked for could be read.
+    /// Returns the first error of a read, if there was one.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Completes a look-up, with the files that it needs.
+    /// Completes a look-up, and loads the files that it needs.
     fn complete<L: LookupContinuation<Buf = Bytes<'d>>>(&self, mut result: LookupResult<L>) -> L::Output {
         loop {
             match result {
@@ -140,7 +140,7 @@ impl<'d> Debug<'d> {
         Ok(dwarf)
     }
 
-    /// The look-ups have no way to fail: the first failure is kept.
+    /// Keeps the first error: a look-up cannot return one.
     fn noted<T>(&self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.failure.get_or_init(|| error)).ok()
     }
@@ -230,7 +230,7 @@ impl<'d> Debug<'d> {
         self.describe(function, |_, index, _| index.polls.iter().any(|(poll, _)| *poll == function))
     }
 
-    /// Whether what a function takes or returns has a part whose type's path satisfies `is`.
+    /// Whether a value that a function takes or returns has a part whose type's path satisfies `is`.
     pub(crate) fn passes(&self, function: u64, what: Passes, is: impl Fn(&str) -> bool) -> bool {
         self.passes_apart_from(function, what, is, |_| false)
     }
@@ -343,7 +343,7 @@ impl<'d> Debug<'d> {
                     crates.as_ref().is_none_or(|crates| crates.contains(krate))
                         && self.noted(self.split.strings(id)).is_some_and(|strings| has_any(&strings, &names))
                 }
-                // Later versions refer to strings by an index.
+                // DWARF 5 refers to strings by an index.
                 None if header.version() >= 5 => true,
                 None => self.has_any_reference(header, &references),
             };
@@ -369,7 +369,7 @@ impl<'d> Debug<'d> {
         for name in names {
             for at in memchr::memmem::find_iter(self.strings, name.as_bytes()) {
                 let possible = match self.strings.get(at + name.len()) {
-                    // A linker may let a string be the end of a longer one.
+                    // A linker may store a string as the end of a longer one.
                     None | Some(0) => true,
                     Some(b'<') => at == 0 || self.strings[at - 1] == 0,
                     Some(_) => false,
@@ -413,14 +413,14 @@ impl<'d> Debug<'d> {
     }
 }
 
-/// Which of a function's types are meant.
+/// A part of a function's types.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passes {
-    /// Its generic arguments, the closures among them with what they captured, by reference too; and its parameters.
+    /// Its generic arguments and its parameters, and what closures among them captured, also by reference.
     Closure,
     /// The parameters that it takes by value.
     Parameter,
-    /// What it takes first, by reference too.
+    /// Its first parameter, also by reference.
     Receiver,
     Result,
 }
@@ -489,7 +489,7 @@ fn index_of(unit: UnitRef<'_, Bytes<'_>>) -> Unit {
     index
 }
 
-/// The address that a location is.
+/// The address of a location.
 fn address_of(unit: UnitRef<'_, Bytes<'_>>, location: gimli::Expression<Bytes<'_>>) -> Option<u64> {
     match location.operations(unit.encoding()).next().ok()?? {
         gimli::Operation::Address { address } => Some(address),
@@ -589,7 +589,7 @@ impl<'w, 'u, 'd> Walk<'w, 'u, 'd> {
                 None => ControlFlow::Continue(()),
             },
             _ => {
-                // A future that was not polled yet holds what it captured; what it holds later is its own finding.
+                // Only the values that a future captured are searched. What it holds later is a finding of its own.
                 let future = own_name.starts_with("{async_");
                 let states = variants(self.unit, at);
                 let states = states.into_iter().filter(|state| !future || state.type_name == "Unresumed");
@@ -601,7 +601,7 @@ impl<'w, 'u, 'd> Walk<'w, 'u, 'd> {
                     if owner { children(self.unit, at, gimli::DW_TAG_template_type_parameter) } else { Vec::new() };
                 for part in children(self.unit, at, gimli::DW_TAG_member).into_iter().chain(states).chain(arguments) {
                     let Some(r#type) = part.r#type else { continue };
-                    // Fields of the standard library's own types tell a reader nothing.
+                    // Fields of the standard library's own types do not help the reader.
                     let told = !owner && !path.starts_with("core::") && !path.starts_with("std::") && !part.is_index();
                     if told {
                         fields.push(part.name.clone());
@@ -626,7 +626,7 @@ struct Typed {
 }
 
 impl Typed {
-    /// Whether it is a variant, whose name is a number, or has no name.
+    /// Whether it has no name of its own, as a variant or the value of a smart pointer.
     fn is_index(&self) -> bool {
         self.name.is_empty() || self.name == "T"
     }
@@ -707,7 +707,7 @@ fn reference(entry: &gimli::DebuggingInformationEntry<Bytes<'_>>, attribute: gim
     }
 }
 
-/// The types in a field that can be called and that only the field's value tells about.
+/// The trait objects and function pointers in a field, for which only the value tells what is called.
 fn callable(unit: UnitRef<'_, Bytes<'_>>, field: &Typed, depth: usize, met: &mut HashSet<UnitOffset>) -> Vec<String> {
     // A marker holds nothing.
     if field.type_name.contains("PhantomData<") {

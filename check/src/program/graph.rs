@@ -1,6 +1,6 @@
-//! Who refers to whom: the edges out of one function or one piece of data.
+//! The graph of references: the edges out of one function or one piece of data.
 //!
-//! Edges are found when they are asked for: a search sees a small part of a program.
+//! Edges are computed on demand, because a search sees a small part of a program.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -24,7 +24,7 @@ pub(crate) struct Edge {
 #[derive(Default)]
 pub(crate) struct Edges {
     pub references: Vec<Edge>,
-    /// Calls whose target only a register or memory knows.
+    /// Calls through a register or memory.
     pub indirect_calls: Vec<u64>,
 }
 
@@ -62,7 +62,7 @@ impl<'i, 'd> Graph<'i, 'd> {
     pub(crate) fn references_to(&self, targets: &HashSet<Node>) -> Vec<(Node, Edge)> {
         let mut starts: Vec<u64> = targets.iter().map(|target| self.image.address(*target)).collect();
         starts.sort_unstable();
-        // A relocation tells its target up to the length of an immediate; the edges tell it exactly.
+        // The target of a relocation is exact up to the length of an immediate. The edges are exact.
         let near = |address: u64| {
             let after = starts.partition_point(|start| *start < address.saturating_sub(8));
             starts.get(after).is_some_and(|start| start.abs_diff(address) <= 8)
@@ -140,7 +140,7 @@ impl<'i, 'd> Graph<'i, 'd> {
         self.image.node_at(target)
     }
 
-    /// A call that the assembler resolved by itself, within one section: it leaves no relocation.
+    /// A call within one section, which the assembler resolved without a relocation.
     fn resolved_in_code(&self, instruction: &Instruction, node: Node) -> Option<Edge> {
         let (Flow::Call(Some(target)) | Flow::Jump(Some(target))) = instruction.flow else {
             return None;
@@ -154,7 +154,7 @@ impl<'i, 'd> Graph<'i, 'd> {
             .image
             .relocations(node)
             .iter()
-            // Tables of jumps hold differences: those are no references.
+            // Tables of jumps hold differences, which are no references.
             .filter(|relocation| relocation.kind == self.image.architecture.word())
             .filter_map(|relocation| {
                 let to = match relocation.symbol {
@@ -170,8 +170,7 @@ impl<'i, 'd> Graph<'i, 'd> {
 
 /// The addresses that registers and stack slots hold, each by the edge that loaded it.
 ///
-/// Unoptimised code loads the address of a function and then calls the register: that is a plain call, not one whose
-/// target only the register knows.
+/// Unoptimised code loads the address of a function and then calls the register. That counts as a direct call.
 #[derive(Default)]
 struct Held {
     registers: FxHashMap<Location, usize>,

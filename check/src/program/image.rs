@@ -1,8 +1,8 @@
 //! The program as the linker wrote it: functions, data, imports, and every relocation that the link kept.
 //!
-//! `--emit-relocs` makes the linker keep what it resolved, so that each reference from one function or static to
-//! another is still there, with its address. This covers what no compiler output of the user's own crates
-//! shows: the standard library, which comes compiled, and C.
+//! `--emit-relocs` makes the linker keep the relocations that it resolved, so that each reference from one function or
+//! static to another is still there, with its address. This includes the standard library, which is installed as
+//! compiled code, and C.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -89,8 +89,8 @@ fn read_ranges(file: &File, bytes: &mut [u8], ranges: Vec<Range<usize>>) -> io::
 /// How much is read at a time.
 const PIECE: usize = 4 << 20;
 
-/// The relocations of sections that are not in memory when the program runs, by position. None where the file is not
-/// understood.
+/// The ranges of the relocations of sections that are not in memory when the program runs, in order. None where the
+/// file is not understood.
 fn unused_ranges(file: &File, bytes: &mut [u8]) -> Option<Vec<Range<usize>>> {
     file.read_exact_at(bytes.get_mut(..size_of::<Header>())?, 0).ok()?;
     let header = Header::parse(&*bytes).ok()?;
@@ -140,7 +140,7 @@ pub(crate) enum Kind {
 struct Span<'d> {
     start: u64,
     end: u64,
-    /// Mangled. Empty for data that has no symbol, as vtables and constants have none.
+    /// The mangled name. Empty for data without a symbol, such as vtables and constants.
     name: &'d str,
 }
 
@@ -148,9 +148,9 @@ struct Import<'d> {
     name: &'d str,
     /// The shared object that it is bound to, where the link recorded one.
     library: Option<&'d str>,
-    /// The dynamic linker looks it up; otherwise it is weak and there is none.
+    /// The dynamic linker looks it up; otherwise it is weak and not defined.
     looked_up: bool,
-    /// It may be missing, and then is zero.
+    /// It may be missing, and is zero then.
     weak: bool,
 }
 
@@ -173,7 +173,7 @@ struct Section<'d> {
     name: &'d [u8],
     start: u64,
     bytes: &'d [u8],
-    /// Of memory, zeroed data included.
+    /// The size in memory, including zeroed data.
     size: u64,
     code: bool,
 }
@@ -189,7 +189,7 @@ pub(crate) struct Image<'d> {
     raw: &'d [u8],
     sections: Vec<Section<'d>>,
     functions: Vec<Span<'d>>,
-    /// Further names of functions, by address.
+    /// Other names of functions, by address.
     aliases: HashMap<u64, Vec<&'d str>>,
     data: Vec<Span<'d>>,
     imports: Vec<Import<'d>>,
@@ -240,7 +240,7 @@ impl<'d> Image<'d> {
         Ok(image)
     }
 
-    /// Sorts symbols into functions, data and imports. Says what each symbol means to a relocation.
+    /// Sorts symbols into functions, data and imports. Returns the meaning of each symbol for relocations.
     fn read_symbols(&mut self, header: &'d Header) -> Result<Vec<Option<Symbol>>> {
         let table = header.sections(ENDIAN, self.raw)?;
         let symbols = table.symbols(ENDIAN, self.raw, elf::SHT_SYMTAB)?;
@@ -262,7 +262,7 @@ impl<'d> Image<'d> {
                 continue;
             }
             if symbol.is_undefined(ENDIAN) {
-                // Numbered for good once functions and data are.
+                // The final number is assigned when functions and data have theirs.
                 let number = u32::try_from(self.imports.len())?;
                 let weak = symbol.is_weak();
                 self.imports.push(Import { name, library: None, looked_up: false, weak });
@@ -270,7 +270,7 @@ impl<'d> Image<'d> {
                 continue;
             }
             if symbol.st_type() == elf::STT_TLS {
-                // It counts from where the thread-local data begins. Zeroed data refers to nothing.
+                // The value is an offset in the thread-local data. Zeroed data contains no references.
                 if start >= thread_local.end - thread_local.start {
                     meaning.push(None);
                     continue;
@@ -312,8 +312,8 @@ impl<'d> Image<'d> {
         }))
     }
 
-    /// A section of data whose beginning the linker has given this name: a list that a program is made to have, one
-    /// element in each of many places. A reference to its beginning is one to all elements.
+    /// A section of data for whose beginning the linker has defined this symbol: a list whose elements are defined in
+    /// many places. A reference to its beginning counts as a reference to all elements.
     fn whole_section(&self, name: &'d str, start: u64) -> Option<Span<'d>> {
         let of = name.strip_prefix("__start_")?.as_bytes();
         let section = self.sections.iter().find(|section| section.name == of && section.start == start)?;
@@ -321,7 +321,8 @@ impl<'d> Image<'d> {
         whole.then(|| Span { start, end: start + section.size, name })
     }
 
-    /// Whether the linker gave this name to the end of a section. What is there belongs to something else.
+    /// Whether this is the symbol that the linker defines for the end of a section. The data there belongs to another
+    /// symbol.
     fn is_end_of_section(&self, name: &str) -> bool {
         let of = name.strip_prefix("__stop_").map(str::as_bytes);
         of.is_some_and(|of| self.sections.iter().any(|section| section.name == of))
@@ -348,11 +349,11 @@ impl<'d> Image<'d> {
                 continue;
             };
             let applies_to = section.sh_info(ENDIAN) as usize;
-            // Zero: the dynamic linker's own, which repeat what is here already.
+            // Zero stands for the relocations of the dynamic linker, which repeat others.
             if applies_to == 0 || !kept.get(applies_to).copied().unwrap_or(false) {
                 continue;
             }
-            // Those of the tables of imports are there without the flag too.
+            // The relocations of the tables of imports do not need the flag.
             let name = sections.section_name(ENDIAN, sections.section(SectionIndex(applies_to))?)?;
             of_code |= name.starts_with(b".text") && !relocations.is_empty();
             for relocation in relocations {
@@ -405,7 +406,8 @@ impl<'d> Image<'d> {
         Ok(())
     }
 
-    /// Vtables and constants have no symbol. One starts wherever something refers to, and ends where the next starts.
+    /// Adds the data without symbols, such as vtables and constants. Each starts at an address that a relocation refers
+    /// to, and ends where the next starts.
     fn name_the_rest_of_the_data(&mut self) {
         tidy(&mut self.data);
         // The elements of a whole section are parts of it.
@@ -439,7 +441,7 @@ impl<'d> Image<'d> {
         tidy(&mut self.data);
     }
 
-    /// Where a relocation leads, up to the length of an immediate.
+    /// The target of a relocation, exact up to the length of an immediate.
     pub(crate) fn approximate_target(&self, relocation: &Relocation) -> Option<u64> {
         let Symbol::Address(symbol) = relocation.symbol else {
             return None;
@@ -464,7 +466,7 @@ impl<'d> Image<'d> {
 
     fn section_at(&self, address: u64) -> Option<&Section<'d>> {
         let after = self.sections.partition_point(|section| section.start <= address);
-        // An empty section may start where a full one does.
+        // An empty section may start at the same address as a full one.
         self.sections[..after].iter().rev().take(4).find(|section| section.contains(address))
     }
 
@@ -555,7 +557,7 @@ impl<'d> Image<'d> {
         self.span(node).map_or(0, |span| span.start)
     }
 
-    /// The bytes as they are in the file: addresses in data are those that the dynamic linker will move.
+    /// The bytes as they are in the file, before the dynamic linker relocates addresses in data.
     pub(crate) fn bytes(&self, node: Node) -> &'d [u8] {
         let Some(span) = self.span(node) else {
             return &[];
@@ -567,10 +569,10 @@ impl<'d> Image<'d> {
         section.bytes.get(offset(span.start)..offset(span.end)).unwrap_or_default()
     }
 
-    /// The bytes of a constant, without texts behind it that nothing refers to.
+    /// The bytes of a constant, without texts after it that nothing refers to.
     ///
-    /// Such a text has no start of its own. A linker that keeps or drops whole sections, as GNU ld does, keeps it where
-    /// it keeps another text of the section. Only texts that end with a zero byte share a section.
+    /// No reference marks the start of such a text. A linker that keeps or drops whole sections, as GNU ld does, keeps
+    /// it with another text of the section. Only texts that end with a zero byte share a section.
     pub(crate) fn constant(&self, node: Node) -> &'d [u8] {
         let bytes = self.bytes(node);
         let named = self.span(node).is_some_and(|span| !span.name.is_empty());
@@ -583,7 +585,7 @@ impl<'d> Image<'d> {
         };
         let from = self.relocations.partition_point(|relocation| relocation.at < span.start);
         let rest = &self.relocations[from..];
-        // There are few: counting them is faster than a search through all.
+        // A node has few relocations: counting them is faster than another binary search.
         &rest[..rest.iter().take_while(|relocation| relocation.at < span.end).count()]
     }
 
@@ -591,7 +593,8 @@ impl<'d> Image<'d> {
         &self.relocations
     }
 
-    /// A vtable is the address of the drop glue, or zero; size; alignment; then the methods' addresses.
+    /// Whether data looks like a vtable: the address of the drop glue, or zero; size; alignment; then the addresses of
+    /// methods.
     fn is_vtable(&self, node: Node) -> bool {
         let Some(span) = self.span(node).filter(|span| span.name.is_empty()) else {
             return false;
@@ -633,10 +636,10 @@ fn read_sections<'d>(header: &'d Header, raw: &'d [u8]) -> Result<(Vec<Section<'
     for section in table.iter() {
         let flags = section.sh_flags(ENDIAN);
         let name = table.section_name(ENDIAN, section)?;
-        // Unwind tables refer to every function, and call none.
+        // Unwind tables refer to every function, but call none.
         let unwinding = name == b".eh_frame" || name == b".eh_frame_hdr" || name.starts_with(b".gcc_except_table");
         let zeroed = section.sh_type(ENDIAN) == elf::SHT_NOBITS;
-        // Zeroed thread-local data has addresses that belong to other sections too.
+        // The addresses of zeroed thread-local data overlap with other sections.
         let shared = zeroed && flags.contains(elf::SHF_TLS);
         let kept = flags.contains(elf::SHF_ALLOC) && !shared && !unwinding;
         all.push(kept);
@@ -660,7 +663,7 @@ impl fmt::Debug for Node {
     }
 }
 
-/// By address, one for each: the longest, and of equals the first. Returns the others.
+/// Sorts spans by address, and keeps one for each address: the longest, and the first of equals. Returns the others.
 fn tidy<'d>(spans: &mut Vec<Span<'d>>) -> Vec<Span<'d>> {
     spans.sort_by(|a, b| (a.start, b.end, a.name.is_empty()).cmp(&(b.start, a.end, b.name.is_empty())));
     let (mut kept, mut others): (Vec<Span<'d>>, _) = (Vec::with_capacity(spans.len()), Vec::new());
@@ -679,7 +682,7 @@ fn find(spans: &[Span<'_>], address: u64) -> Option<usize> {
     (address < spans[index].end).then_some(index)
 }
 
-/// Where a constant ends if it is a text: at its first zero byte.
+/// The end of a constant if it is a text: its first zero byte.
 ///
 /// In the compiler's templates of `format_args!` zero bytes may also be within the length of a piece (after `0x80`) and
 /// the options of a placeholder (after a byte from `0xc0` on: flags, width, precision, index).

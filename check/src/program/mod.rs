@@ -1,4 +1,4 @@
-//! The program as it was linked: its functions and data, who refers to whom, and what the debug information says.
+//! The program as it was linked: its functions and data, the references between them, and its debug information.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ pub(crate) mod names;
 pub(crate) mod split;
 mod x86_64;
 
-/// How many threads share work.
+/// The number of threads that share work.
 pub(crate) fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,10 +1,10 @@
-//! Paths out of mangled names, and types out of paths.
+//! Reads paths from mangled names, and types from paths.
 
 use std::fmt::{self, Write as _};
 
 use rustc_demangle::try_demangle;
 
-/// The path for people and for patterns: no crate hashes.
+/// The path for people and for patterns, without crate hashes.
 pub(crate) fn path(mangled: &str) -> String {
     match try_demangle(mangled) {
         Ok(name) => format!("{name:#}"),
@@ -12,7 +12,7 @@ pub(crate) fn path(mangled: &str) -> String {
     }
 }
 
-/// The path that tells two crates of one name apart, written alike whether it names a function or a type.
+/// The path that distinguishes two crates of one name. It has the same form for functions and for types.
 pub(crate) fn identity(mangled: &str) -> String {
     match try_demangle(mangled) {
         Ok(name) => {
@@ -47,7 +47,7 @@ impl fmt::Write for Identity {
     }
 }
 
-/// A path without the generic arguments of the function itself, and those.
+/// A path without the generic arguments of the function itself, and these arguments.
 pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
     let Some(inner) = path.strip_suffix('>') else {
         return (path, Vec::new());
@@ -57,7 +57,7 @@ pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
     for (index, &byte) in bytes.iter().enumerate().rev() {
         match byte {
             _ if is_quoted(bytes, index) => {}
-            // Not an arrow, as in `fn() -> u32`.
+            // The `>` of an arrow, as in `fn() -> u32`, does not count.
             b'>' if index == 0 || bytes[index - 1] != b'-' => depth += 1,
             b'<' if depth == 0 => {
                 let base = &inner[..index];
@@ -70,7 +70,7 @@ pub(crate) fn split(path: &str) -> (&str, Vec<&str>) {
     (path, Vec::new())
 }
 
-/// Whether this is the character of a constant, as in `f::<'>'>`.
+/// Whether this character is a constant in quotes, as in `f::<'>'>`.
 fn is_quoted(bytes: &[u8], index: usize) -> bool {
     index > 0 && bytes[index - 1] == b'\'' && bytes.get(index + 1) == Some(&b'\'')
 }
@@ -109,7 +109,7 @@ pub(crate) fn is_closure(r#type: &str) -> bool {
     base.ends_with('}') && base.rsplit("::").next().is_some_and(|segment| segment.starts_with("{closure"))
 }
 
-/// Whether a type can be called and only its value says what that calls.
+/// Whether a type can be called, and only its value tells what is called.
 pub(crate) fn is_indirect(r#type: &str) -> bool {
     r#type.contains("dyn ") || r#type.contains("fn(")
 }
@@ -152,7 +152,7 @@ fn crate_of_mangled(mangled: &str) -> Option<&str> {
                 at += usize::from(bytes.get(at) == Some(&b'_'));
                 return name.get(at..at + length);
             }
-            // It refers to what came before.
+            // A reference to an earlier part of the name.
             b'B' => {
                 let (to, _) = base_62(bytes, at)?;
                 at = Some(to).filter(|to| *to + 1 < at)?;
@@ -169,7 +169,7 @@ fn after_disambiguator(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// A number, and where it ends.
+/// A number in base 62, and the index after it.
 fn base_62(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let length = bytes.get(at..)?.iter().position(|byte| *byte == b'_')?;
     let mut value: usize = 0;
@@ -180,7 +180,7 @@ fn base_62(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
             b'A'..=b'Z' => byte - b'A' + 36,
             _ => return None,
         };
-        // The disambiguator of a crate is longer than the number that is needed here.
+        // The disambiguator of a crate may overflow. Its value is not used.
         value = value.wrapping_mul(62).wrapping_add(usize::from(digit));
     }
     let value = if length == 0 { 0 } else { value.wrapping_add(1) };

@@ -1,10 +1,10 @@
 //! Debug information beside the program, in one file for each unit of code: `-Csplit-debuginfo=unpacked`.
 //!
-//! The linker has less to copy, and a search opens the files of the functions that it reports.
+//! The linker has less to copy, and a search opens only the files of the functions that it reports.
 //!
-//! Incremental compilation names these files anew each time (`<crate>.<unit>.<run>.rcgu.dwo`), but an object that it
-//! uses again refers to its file by the name of an earlier run. A file is found by the other parts of its name, and
-//! holds the number that the object expects.
+//! Incremental compilation gives these files new names each time (`<crate>.<unit>.<run>.rcgu.dwo`), but an object that
+//! it uses again refers to its file by the name of an earlier run. Such a file is found by the other parts of its name,
+//! and contains the number that the object expects.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use object::ReadCache;
 
 use crate::program::image::{Image, section};
 
-/// How the names of the files end.
+/// The end of the names of the files.
 pub(crate) const EXTENSION: &str = ".rcgu.dwo";
 
 /// The files of one program.
@@ -32,7 +32,7 @@ struct Unit {
 }
 
 impl Split {
-    /// The files that the debug information of a program names. `folders`: where else they may be.
+    /// The files that the debug information of a program names. `folders`: other folders to search.
     pub(crate) fn of(image: &Image<'_>, folders: &[PathBuf]) -> Result<Self> {
         let load = |id: gimli::SectionId| image.section(id.name()).map(|bytes| EndianSlice::new(bytes, LittleEndian));
         let dwarf = gimli::Dwarf::load(load)?;
@@ -84,8 +84,8 @@ impl Unit {
     }
 }
 
-/// A build directory may have been moved since, its path may not be in the debug information, or the file may have
-/// another name since.
+/// Finds a file of debug information. The build directory may have been moved, its path may not be in the debug
+/// information, or the file may have a new name.
 fn found(path: PathBuf, folders: &[PathBuf], listed: &mut Listed) -> PathBuf {
     if path.exists() {
         return path;
@@ -109,7 +109,7 @@ fn unit(name: &str) -> Option<&str> {
     (unit.contains('.') && !unit.ends_with("-cgu")).then_some(unit)
 }
 
-/// What is in the folders that were asked for, by unit.
+/// The files in the folders that were searched, by unit.
 #[derive(Default)]
 struct Listed(HashMap<PathBuf, HashMap<String, PathBuf>>);
 

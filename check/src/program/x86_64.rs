@@ -7,7 +7,7 @@ use crate::program::architecture::{Flow, Instruction, Location, Reference, Write
 
 pub(crate) fn reference(kind: RelocationType) -> Reference {
     match kind {
-        // The processor counts from the end of the instruction, which is four bytes on, or more where an immediate
+        // The address is relative to the end of the instruction, which is four bytes on, or more where an immediate
         // follows.
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => Reference::FromNextInstruction,
         elf::R_X86_64_64
@@ -17,7 +17,7 @@ pub(crate) fn reference(kind: RelocationType) -> Reference {
         | elf::R_X86_64_DTPOFF64
         | elf::R_X86_64_TPOFF32
         | elf::R_X86_64_TPOFF64 => Reference::Address,
-        // The base of the thread-local data, and a mark of a call.
+        // The base of the thread-local data, and the marker of a call.
         elf::R_X86_64_TLSLD | elf::R_X86_64_TLSDESC_CALL => Reference::Nothing,
         _ => Reference::Entry,
     }
@@ -49,7 +49,7 @@ pub(crate) fn constants(bytes: &[u8], mut visit: impl FnMut(u64, Option<Location
     }
 }
 
-/// Whether a function may be given an argument there.
+/// Whether a location may hold an argument of a call.
 pub(crate) fn is_argument(location: Location) -> bool {
     let registers = [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
     registers.iter().any(|register| location == Location::Register(*register as u16))
@@ -67,7 +67,7 @@ fn flow(instruction: &iced_x86::Instruction) -> Flow {
         FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => Flow::Jump(to()),
         FlowControl::Call => Flow::Call(to()),
         FlowControl::IndirectBranch => Flow::IndirectJump(through()),
-        // Through an entry at a fixed address.
+        // A call through an entry at a fixed address.
         FlowControl::IndirectCall
             if instruction.op0_kind() == OpKind::Memory && instruction.memory_base() == Register::RIP =>
         {

@@ -12,7 +12,8 @@ use anyhow::Result;
 use super::{Report, own_place, shorten};
 use crate::rules::verdict::{Severity, Verdict};
 
-/// What the files of annotations are relative to: the root of the repository, which the workspace may be a part of.
+/// The folders for the paths in annotations, which are relative to the root of the repository. The workspace may be a
+/// folder in it.
 pub(crate) struct Files {
     workspace: PathBuf,
     repository: PathBuf,
@@ -30,7 +31,7 @@ impl Files {
     }
 }
 
-/// The part of `root` that is the folder `checkout`, which may be written in another way.
+/// The ancestor of `root` that is the folder `checkout`, which may be written by another path.
 fn above<'r>(root: &'r Path, checkout: &Path) -> Option<&'r Path> {
     let checkout = fs::canonicalize(checkout).ok()?;
     root.ancestors().find(|folder| fs::canonicalize(folder).is_ok_and(|folder| folder == checkout))

@@ -1,4 +1,4 @@
-//! The report: for people, or for other programs.
+//! The report, for people or for other programs.
 
 pub(crate) mod github;
 pub(crate) mod output;
@@ -20,7 +20,7 @@ use crate::rules::verdict::{Severity, Verdict};
 /// Everything that was found, the worst first.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// The version of this document's form.
+    /// The version of the format of this document.
     pub version: u32,
     pub summary: String,
     /// How the programs were built.
@@ -41,7 +41,7 @@ pub(crate) struct CheckedProgram {
     pub bodies: Vec<Body>,
 }
 
-/// The rank of the worst finding that counts, then the name.
+/// The key by which bodies are sorted: the rank of the worst finding that counts, then the name.
 fn order(body: &Body) -> (usize, usize, &str) {
     let rank = |all: bool| {
         let counts = body.findings.iter().filter(|finding| all || (finding.allowed.is_none() && !finding.known));
@@ -74,7 +74,7 @@ impl Report {
         })
     }
 
-    /// The number of findings that `--deny` is about, and their verdicts, the worst first.
+    /// The number of findings that `--deny` denies, and their verdicts, the worst first.
     pub(crate) fn denied(&self, deny: &[Verdict]) -> (usize, Vec<Verdict>) {
         let denied: Vec<_> =
             self.findings().map(|(_, _, finding)| finding).filter(|finding| finding.is_denied(deny)).collect();
@@ -88,7 +88,7 @@ impl Report {
         Ok(())
     }
 
-    /// `root`: of the workspace, to which paths are relative.
+    /// Writes the report for people. `root`: the root of the workspace, to which paths are relative.
     pub(crate) fn human(&self, out: &mut impl Write, root: &Path, verbose: bool) -> io::Result<()> {
         let page = Page { root, verbose };
         writeln!(out, "{BOLD}{}{BOLD:#}", self.summary)?;
@@ -233,7 +233,7 @@ impl Page<'_> {
     }
 }
 
-/// The shortest name that tells which file it is. Inside the workspace: relative to it.
+/// The shortest name that identifies a file. In the workspace, the path relative to its root.
 fn file(root: &Path, file: &str) -> String {
     if let Ok(own) = Path::new(file).strip_prefix(root) {
         return own.display().to_string();
@@ -249,7 +249,7 @@ fn file(root: &Path, file: &str) -> String {
     }
 }
 
-/// The first place of a finding that is in the workspace: where a user can change something.
+/// The first place of a finding that is in the workspace, where a user can change the code.
 fn own_place<'f>(root: &Path, body: &'f Body, finding: &'f Finding) -> Option<&'f Place> {
     let own = |place: &&Place| Path::new(&place.file).starts_with(root) && !is_dependency(&place.file);
     let steps = || finding.path.iter().filter_map(|step| step.place.as_ref());
@@ -260,7 +260,7 @@ fn is_dependency(file: &str) -> bool {
     file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
 }
 
-/// A function between two others of the standard library, reached by a plain call.
+/// Whether a step is between two others of the standard library, and reached by a plain call.
 fn inside_std(path: &[PathStep], index: usize) -> bool {
     let of_std = |step: Option<&PathStep>| {
         step.is_some_and(|step| matches!(names::krate(&step.function), "std" | "core" | "alloc"))
@@ -276,7 +276,7 @@ fn shorten(path: &str) -> String {
     let mut previous = ' ';
     for c in path.chars() {
         match c {
-            // `<T as Trait>::f` begins with one: it is kept.
+            // The `<` at the beginning of `<T as Trait>::f` is kept.
             '<' if depth == 0 && (short.is_empty() || short.ends_with(['<', '&', ' ', '('])) => {
                 short.push(c);
             }

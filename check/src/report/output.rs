@@ -1,8 +1,9 @@
-//! Where the report goes.
+//! The output for the report.
 
 use std::io::{self, ErrorKind, Write};
 
-/// A reader may stop reading, as `head` does: the rest of the report is dropped then, and the verdict stands.
+/// An output whose reader may stop reading, as `head` does. The rest of the report is then dropped, and the exit status
+/// stays the same.
 pub(crate) struct Output<W> {
     out: W,
     is_closed: bool,

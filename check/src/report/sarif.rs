@@ -1,4 +1,4 @@
-//! SARIF 2.1.0: the form that code scanning reads. The path of a finding is its code flow.
+//! SARIF 2.1.0, the format of code scanning. The path of a finding is its code flow.
 //!
 //! References: "Static Analysis Results Interchange Format (SARIF) Version 2.1.0", OASIS.
 
@@ -15,7 +15,7 @@ use crate::program::debug::Place;
 use crate::rules::baseline::without_numbers;
 use crate::rules::verdict::{Severity, Verdict};
 
-/// What relative paths are relative to.
+/// The name of the base of relative paths.
 const ROOT: &str = "SRCROOT";
 
 pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[Verdict]) -> Result<()> {
@@ -55,8 +55,8 @@ pub(crate) fn write(out: &mut impl Write, report: &Report, root: &Path, deny: &[
     Ok(())
 }
 
-/// What tells a result from another, and stays the same where the file is changed elsewhere: neither lines nor the
-/// numbers of closures. Of several that are alike, each has a number.
+/// Identifies a result. It stays the same if the file is changed elsewhere, so it contains neither lines nor the
+/// numbers of closures. Results that are otherwise equal are numbered.
 #[derive(Default)]
 struct Fingerprints {
     met: HashMap<String, usize>,

@@ -1,5 +1,5 @@
 //! The findings that a project allows, each with its reason: `[package.metadata.netns-check]`, or
-//! `[workspace.metadata.netns-check]` for all packages. A package allows for its own programs alone.
+//! `[workspace.metadata.netns-check]` for all packages. The allowances of a package apply only to its own programs.
 //!
 //! ```toml
 //! [[package.metadata.netns-check.allow]]
@@ -37,15 +37,15 @@ struct Entry {
     reason: String,
 }
 
-/// One thing that is allowed.
+/// An allowance.
 pub(crate) struct Allowance {
-    /// Only in programs of this package.
+    /// The package to whose programs it applies; none: all.
     package: Option<String>,
-    /// As written, for messages.
+    /// Its description, for messages.
     pub written: String,
     body: Regex,
     verdict: Verdict,
-    /// Only on paths through a function that fits.
+    /// It applies only to paths through a function that matches.
     pub via: Option<Regex>,
     pub reason: String,
     used: Cell<bool>,

@@ -1,4 +1,4 @@
-//! A baseline: an earlier report (`--format json`). What it has is known, and only what is new is denied.
+//! A baseline: an earlier report (`--format json`). Its findings are known, and only new ones are denied.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::rules::verdict::Verdict;
 
-/// The parts of a report that tell a finding from another.
+/// The parts of a report that identify findings.
 #[derive(Deserialize)]
 struct Report {
     programs: Vec<CheckedProgram>,
@@ -24,7 +24,7 @@ struct CheckedProgram {
     bodies: Vec<Body>,
 }
 
-/// What tells a program from another.
+/// Identifies a program.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 struct Program {
     /// Reports of earlier versions have none.
@@ -49,10 +49,10 @@ struct Finding {
 #[derive(Default)]
 pub(crate) struct Baselines(HashMap<Program, Rc<Baseline>>);
 
-/// What is known of one program: how many bodies of a name have a verdict and a sink. Paths and lines may change.
+/// The known findings of one program: how many bodies of a name have a verdict and a sink. Paths and lines may change.
 #[derive(Default)]
 pub(crate) struct Baseline {
-    /// Those that were not met yet.
+    /// The counts, reduced by the bodies that were found already.
     known: RefCell<HashMap<(String, Verdict, String), usize>>,
 }
 
@@ -90,7 +90,8 @@ impl Baselines {
 }
 
 impl Baseline {
-    /// The first of the sinks that the baseline does not have; none where all are known. Then one body less is known.
+    /// The first of the sinks that the baseline does not have. None if all are known; the counts are then reduced by
+    /// this body.
     pub(crate) fn first_new<'s>(&self, body: &str, verdict: Verdict, sinks: &'s [String]) -> Option<&'s String> {
         let body = without_numbers(body);
         let key = |sink: &String| (body.clone(), verdict, sink.clone());

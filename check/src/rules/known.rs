@@ -1,6 +1,6 @@
-//! What is known of a name, found out once: the programs of one run share most of their functions, and so do two runs.
+//! A cache of the meaning of mangled names: the programs of one run share most of their functions, and so do two runs.
 //!
-//! Names are kept until the process ends, which is when its only run does.
+//! Names are leaked: the process ends with its only run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,14 +14,14 @@ use rustc_hash::FxHashMap;
 use crate::program::names;
 use crate::rules::sinks::{Contained, Table};
 
-/// What a mangled name means.
+/// The meaning of a mangled name.
 pub(crate) struct Known {
     mangled: &'static str,
     path: OnceLock<&'static str>,
     identity: OnceLock<&'static str>,
     sinks: OnceLock<Vec<usize>>,
     entry: OnceLock<Option<Contained>>,
-    /// An earlier run has found out what it means.
+    /// Its meaning was read from the file of an earlier run.
     is_recalled: bool,
     /// This run has a program with this name.
     is_used: AtomicBool,
@@ -50,7 +50,7 @@ impl Known {
         self.identity.get_or_init(|| names::identity(self.mangled).leak())
     }
 
-    /// The sinks that a function of this name is.
+    /// The sinks that match this name.
     pub(crate) fn sinks(&self, table: &Table) -> &[usize] {
         self.sinks.get_or_init(|| table.sinks_of(self.path()))
     }
@@ -66,7 +66,7 @@ impl Known {
 pub(crate) struct Names(Mutex<FxHashMap<&'static str, &'static Known>>);
 
 impl Names {
-    /// Finds out the identities of these names, on so many threads.
+    /// Computes the identities of these names, on this number of threads.
     pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<&'static Known> {
         let known: Vec<_> = {
             let mut names = self.names();
@@ -90,11 +90,11 @@ impl Names {
     }
 
     fn names(&self) -> MutexGuard<'_, FxHashMap<&'static str, &'static Known>> {
-        // An entry is complete before it is put in.
+        // An entry is complete before it is inserted.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over what an earlier run of the same check has found out. Without its file there is nothing to take over.
+    /// Reads the names of an earlier run of the same check. A missing file is ignored.
     pub(crate) fn recall(&self, file: &Path, table: &Table) {
         let text = fs::read_to_string(file).unwrap_or_default().leak();
         let Some(lines) = header().and_then(|header| text.strip_prefix(header.as_str())) else { return };
@@ -114,8 +114,8 @@ impl Names {
         }
     }
 
-    /// Writes for a later run what this one has found out, unless that is little. Where that fails, a later run takes
-    /// longer.
+    /// Writes the names of this run for a later one, unless few of them are new. A failure is ignored: it only makes a
+    /// later run slower.
     pub(crate) fn remember(&self, file: &Path) {
         let names = self.names();
         let used = || names.values().filter(|known| known.is_used.load(Ordering::Relaxed));
@@ -128,7 +128,7 @@ impl Names {
                 let _ = writeln!(text, "{}\t{identity}\t{path}", known.mangled);
             }
         }
-        // Another run may go on at the same time.
+        // Another run may write at the same time.
         let own = file.with_extension(std::process::id().to_string());
         if fs::write(&own, text).and_then(|()| fs::rename(&own, file)).is_err() {
             let _ = fs::remove_file(own);
@@ -146,7 +146,7 @@ fn get(names: &mut FxHashMap<&'static str, &'static Known>, mangled: &str) -> &'
     known
 }
 
-/// The first line of the file: which check has written it.
+/// The first line of the file, which identifies the check that has written it.
 fn header() -> Option<String> {
     let check: PathBuf = std::env::current_exe().ok()?;
     let written = fs::metadata(&check).ok()?.modified().ok()?;

@@ -1,4 +1,4 @@
-//! The table of what is looked for: where a search begins, and what it must find.
+//! The table of entries and sinks: where a search begins, and which calls it reports.
 //!
 //! The table is data: `data/sinks.toml` and `data/canaries.toml`, and a file of the user's own in the same form.
 
@@ -89,22 +89,22 @@ pub(crate) struct Sink {
     /// Patterns on the bytes of a constant.
     #[serde(default)]
     literal: Vec<String>,
-    /// Counts only where what the function takes has a part of such a type.
+    /// It counts only if a parameter of the function has a part of such a type.
     #[serde(default, deserialize_with = "pattern")]
     pub takes: Option<Regex>,
-    /// Counts only where what the function's `self` refers to has a part of such a type.
+    /// It counts only if the target of the function's `self` has a part of such a type.
     #[serde(default, deserialize_with = "pattern")]
     pub holds: Option<Regex>,
     /// Of `takes` and `holds`: the parts of such types do not count.
     #[serde(default, deserialize_with = "pattern")]
     pub apart_from: Option<Regex>,
-    /// Counts only where no function of this path is reached.
+    /// It counts only if no function of this path is reached.
     #[serde(default, deserialize_with = "pattern")]
     pub unless: Option<Regex>,
-    /// Counts only where a function of the body's own crate makes the call.
+    /// It counts only if a function of the body's own crate makes the call.
     #[serde(default)]
     pub direct: bool,
-    /// It does its work on the runtime that the calling thread is in.
+    /// It uses the runtime that is current on the calling thread.
     #[serde(default)]
     pub ambient: bool,
     pub says: String,
@@ -119,7 +119,7 @@ pub(crate) struct Sink {
     pub hint_with: Option<Regex>,
 }
 
-/// A function that the search has to find something in.
+/// A function in which the search must find a sink.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Canary {
@@ -128,7 +128,7 @@ pub(crate) struct Canary {
     pub versions: Option<VersionReq>,
     #[serde(default)]
     pub features: Vec<String>,
-    /// The code is a call with a body, which has to be found as one.
+    /// The code is a call with a body, which the check must find.
     #[serde(default)]
     pub body: bool,
     pub code: String,
@@ -179,7 +179,7 @@ pub(crate) struct Table {
 /// A pattern that finds any of these texts.
 fn any_of<'w>(words: impl Iterator<Item = &'w String>) -> Result<Regex> {
     let words: Vec<_> = words.map(|word| regex::escape(word)).collect();
-    // Without words it is the empty class, which matches nothing.
+    // Without words the pattern is an empty class, which matches nothing.
     let pattern = if words.is_empty() { "[a&&b]".to_owned() } else { words.join("|") };
     Regex::new(&pattern).context("compile the words of the table")
 }
@@ -236,7 +236,7 @@ impl Table {
         if let Some(id) = removed.iter().find(|id| !ids.contains(*id)) {
             bail!("the table of sinks removes `{id}`, which it does not have: --print-sinks lists the ids");
         }
-        // A canary stays when its sink goes: a sink taken out by mistake is then found out.
+        // The canary of a removed sink stays, so that a sink that is removed by mistake is noticed.
         if let Some(canary) = canaries.iter().find(|canary: &&Canary| !ids.contains(&canary.sink)) {
             bail!("a canary of the table expects the sink `{}`, which the table does not have", canary.sink);
         }
@@ -296,7 +296,7 @@ impl Table {
         self.names.get(mangled)
     }
 
-    /// Finds out what is known of many names at once.
+    /// Looks up many names at once.
     pub(crate) fn prepare(&self, mangled: &[&str], threads: usize) -> Vec<&'static Known> {
         self.names.prepare(mangled, threads)
     }
@@ -311,7 +311,7 @@ impl Table {
         self.names.remember(file);
     }
 
-    /// The sinks that a function of this path is.
+    /// The sinks that match a function of this path.
     pub(crate) fn sinks_of(&self, path: &str) -> Vec<usize> {
         let mut found: Vec<_> =
             self.sink_patterns.matches(names::split(path).0).into_iter().map(|pattern| self.owner[pattern]).collect();
@@ -325,7 +325,7 @@ impl Table {
         Some(Contained(self.entries[entry].contained))
     }
 
-    /// The sinks that a constant of these bytes is, each with the text that was found.
+    /// The sinks that match a constant of these bytes, each with the text that was found.
     pub(crate) fn sinks_of_literal(&self, bytes: &[u8]) -> Vec<(usize, String)> {
         let mut found: Vec<(usize, String)> = Vec::new();
         for pattern in self.literal_patterns.matches(bytes) {
