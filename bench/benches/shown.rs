@@ -23,7 +23,7 @@ const ROWS: [&str; 7] = [
     "the socket of nscd",
 ];
 
-/// One word a row.
+/// A word for each row.
 pub type Column = [String; ROWS.len()];
 
 /// What the calling thread is shown.
@@ -98,7 +98,7 @@ pub fn report(columns: &[(&str, Column)]) {
     }
 }
 
-/// The cells of the first line that starts so.
+/// The cells of the first line that starts with `start`.
 fn cells_of_readme(start: &str) -> Vec<&'static str> {
     let line = include_str!("../README.md").lines().find(|line| line.starts_with(start));
     line.unwrap_or_else(|| panic!("README.md has no line {start}")).split('|').map(str::trim).collect()

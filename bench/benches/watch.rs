@@ -63,7 +63,7 @@ impl Report {
     }
 }
 
-/// Until the changes are over, and nothing was reported for this time.
+/// A watcher stops when the changes are over and it has reported none for this time.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn ours(is_over: &AtomicBool) -> Report {
@@ -105,7 +105,7 @@ fn main() {
     thread::scope(|scope| {
         let ours = scope.spawn(|| ours(&is_over));
         let nlinks = scope.spawn(|| nlinks(&is_over));
-        // Both have begun.
+        // Both watchers have begun after this time.
         thread::sleep(QUIET);
         let workers: Vec<_> = (0..3)
             .map(|worker| {

@@ -160,7 +160,7 @@ pub fn enter_process(pid: u32, kinds: nix::sched::CloneFlags) -> nix::Result<()>
     nix::sched::setns(fd, kinds)
 }
 
-/// Gives up being root of the host. If no other user id can be taken, this process is not root of the host.
+/// Gives up root of the host. If the user id cannot be changed, the process is not root of the host.
 ///
 /// # Panics
 ///

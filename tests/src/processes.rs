@@ -53,7 +53,7 @@ impl Scratch {
             let number = LAST.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("in-netns-tests-{}-{number}", std::process::id()));
             match fs::create_dir(&path) {
-                // Of a process that had this id, and was killed.
+                // A process that had the same id was killed and left the directory.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 created => {
                     created.expect("a directory for temporary files");
@@ -139,11 +139,11 @@ pub fn output_of(command: &mut Command) -> String {
 
 /// Starts a command, and reads its output up to the line that begins with `until`. Returns those lines.
 ///
-/// If the command cannot be started, or ends too early.
+/// # Panics
 ///
-/// Where the command cannot be started, or ends before.
+/// If the command cannot be started, or ends too early.
 #[must_use]
-#[allow(clippy::zombie_processes)] // It is the caller's to end; where this panics, it has ended.
+#[allow(clippy::zombie_processes)] // The caller ends it. Where this panics, it has ended.
 pub fn start_until(command: &mut Command, until: &str) -> (Child, String) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut output = String::new();

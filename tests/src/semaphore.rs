@@ -5,12 +5,12 @@ use std::ffi::{c_int, c_short};
 use nix::errno::Errno;
 use nix::libc;
 
-/// It is removed when it is dropped.
+/// A semaphore that is removed when it is dropped.
 #[derive(Debug)]
 pub struct Semaphore(c_int);
 
 impl Semaphore {
-    /// With a value.
+    /// Creates a semaphore with a value.
     ///
     /// # Panics
     ///
@@ -25,7 +25,7 @@ impl Semaphore {
         semaphore
     }
 
-    /// Adds to the value, to be undone.
+    /// Adds to the value. The kernel undoes the operation when the process ends.
     ///
     /// # Panics
     ///

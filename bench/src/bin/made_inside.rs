@@ -1,11 +1,11 @@
-//! Sockets and processes that are made inside and used outside, beside the same made at home, and beside the usual ways
-//! to start a process inside.
+//! Measures sockets and processes that are made inside and used outside, the same made at home, and the usual ways to
+//! start a process inside.
 //!
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin made_inside
 //! ```
 //!
-//! It takes root, `ip`, and half a minute. Each figure is a median; what is compared takes turns.
+//! It takes root, `ip`, and half a minute. Each figure is a median. The compared operations take turns.
 
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -33,7 +33,7 @@ fn main() {
     NetNs::delete_named(NAME).expect("it was made above");
 }
 
-/// The median time of each of these, in microseconds. They take turns, each with so many in a row.
+/// The median time of each operation, in microseconds. They take turns, each `row` times in a row.
 fn medians<const N: usize>(
     rounds: usize,
     row: usize,
@@ -71,7 +71,7 @@ fn sockets(ns: &NetNs) {
     let home = NetNs::current().expect("home");
     let inside = ns.tcp_listen("127.0.0.1:0").expect("a listener");
     let at_home = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    // A plain connection inside, for what the loopback of another namespace costs.
+    // A plain connection inside, which tells the cost of the loopback of another namespace.
     let resident = |connect: &mut dyn FnMut() -> Duration| {
         setns(ns, CloneFlags::CLONE_NEWNET).expect("setns");
         let time = connect();
@@ -122,7 +122,7 @@ fn sockets(ns: &NetNs) {
 }
 
 fn processes(ns: &NetNs, megabytes: usize) {
-    // Written to, so that it is resident.
+    // The memory is written to, so that it is resident.
     let ballast = black_box(vec![1_u8; megabytes << 20]);
     let descriptor = std::os::fd::AsFd::as_fd(ns).as_raw_fd();
     let run = |mut command: Command| assert!(command.status().expect("it starts").success());

@@ -1,5 +1,4 @@
-//! Child processes that do not exec, made in several ways, of a process that has used the crate: the children make
-//! calls.
+//! A process that has used the crate makes child processes in several ways. The children do not exec, and make calls.
 //!
 //! Argument: the kind of child.
 #![allow(unsafe_code)]
@@ -91,12 +90,12 @@ fn main() {
         }
         "returns-from-its-body" => {
             set_keep_alive(std::time::Duration::from_secs(3600));
-            let child = with_netns(&ns, || raw_clone_number(libc_fork)).expect("a call");
+            let child = with_netns(&ns, || start_child(libc_fork)).expect("a call");
             assert_ne!(child, 0, "the child has no caller to return to");
             succeeded(Pid::from_raw(child));
-            let child = ns.worker().run(|| raw_clone_number(libc_fork)).expect("a run");
+            let child = ns.worker().run(|| start_child(libc_fork)).expect("a run");
             succeeded(Pid::from_raw(child));
-            let child = in_netns::Call::new(&ns).fresh().run(|| raw_clone_number(libc_fork)).expect("a call");
+            let child = in_netns::Call::new(&ns).fresh().run(|| start_child(libc_fork)).expect("a call");
             succeeded(Pid::from_raw(child));
         }
         "returns-to-a-loop" => returns_to_a_loop(&ns),
@@ -127,13 +126,13 @@ fn raw_clone() -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
 }
 
-fn raw_clone_number(make: fn() -> libc::c_long) -> i32 {
+fn start_child(make: fn() -> libc::c_long) -> i32 {
     i32::try_from(Errno::result(make()).expect("a child")).expect("a process id")
 }
 
 /// Runs `body` in a child process, which then exits, and expects it to succeed.
 fn in_child(make: fn() -> libc::c_long, body: impl FnOnce()) {
-    match raw_clone_number(make) {
+    match start_child(make) {
         0 => {
             let ended = panic::catch_unwind(AssertUnwindSafe(body));
             // SAFETY: it ends the child, and runs nothing that the parent registered.
@@ -222,7 +221,7 @@ fn returns_to_a_loop(ns: &NetNs) {
     let (told, bodies) = nix::unistd::pipe().expect("a pipe");
     let fork = |_: &NetNs| {
         nix::unistd::write(&bodies, b"!").expect("it has room");
-        raw_clone_number(libc_fork)
+        start_child(libc_fork)
     };
     let seen = [walk(&items, fork).expect("a walk"), par_walk(&items, 2, fork).expect("a walk")].concat();
     for child in seen {
@@ -233,7 +232,7 @@ fn returns_to_a_loop(ns: &NetNs) {
     std::fs::File::from(told).read_to_string(&mut ran).expect("text");
     assert_eq!(ran, "!!!!");
     let (tell, told) = std::sync::mpsc::channel();
-    let prepare = move |_: &NetNs| tell.send(raw_clone_number(libc_fork)).map_err(std::io::Error::other);
+    let prepare = move |_: &NetNs| tell.send(start_child(libc_fork)).map_err(std::io::Error::other);
     let pool = NetNsPool::builder().ready(1).prepare(prepare).build().expect("a pool");
     drop(pool.take().expect("a namespace"));
     for child in told.iter().take(1) {
@@ -241,11 +240,11 @@ fn returns_to_a_loop(ns: &NetNs) {
     }
 }
 
-/// Children are created in async bodies. There, the body goes on and ends, and has no caller.
+/// Children are created in async bodies. In the child, the body goes on and ends, and has no caller.
 fn returns_from_its_async_body(ns: &NetNs) {
     async fn body() -> i32 {
         tokio::task::yield_now().await;
-        let child = raw_clone_number(libc_fork);
+        let child = start_child(libc_fork);
         tokio::task::yield_now().await;
         child
     }
@@ -256,7 +255,7 @@ fn returns_from_its_async_body(ns: &NetNs) {
         let mut near = tokio::net::UnixStream::from_std(near).expect("a reactor");
         let reader = tokio::spawn(async move { near.read_u8().await });
         tokio::task::yield_now().await;
-        let child = raw_clone_number(libc_fork);
+        let child = start_child(libc_fork);
         if child > 0 {
             wait_until("the child ends", || is_zombie(child));
             far.write_all(b"!").expect("it has room");
@@ -308,7 +307,7 @@ fn beside_hooks(ns: &NetNs) {
                 }
             });
         }
-        // Not by a raw clone: a lock of the allocator may then be held in the child.
+        // After a raw clone, a lock of the allocator might be held in the child.
         for _ in 0..20 {
             in_child(libc_fork, || {
                 let reported = Arc::new(AtomicBool::new(false));
@@ -328,7 +327,7 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The parent's call is under way, or has not begun.
+/// The parent's call is running, or has not begun.
 fn async_call(ns: &NetNs) {
     let notify = Notify::new();
     let mut call = Box::pin(with_netns_async(ns, || async {

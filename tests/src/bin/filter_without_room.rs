@@ -15,11 +15,11 @@ fn main() {
     // The limit does not apply to root of the host.
     become_ordinary_user();
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
-    // It refuses a system call that nothing makes.
+    // The filter refuses a system call that no code makes.
     let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     apply(BTreeMap::from([(9999, vec![])]), SeccompAction::Allow, refused);
     let home = NetNs::current().expect("a namespace");
-    // This thread and the template.
+    // There is room for this thread and the template.
     let limit = limited(Resource::RLIMIT_NPROC, 2);
     let error = with_netns(&home, || unreachable!("the body ran")).expect_err("there is no room");
     assert_eq!(error.kind(), ErrorKind::ThreadSpawn, "{error}");

@@ -73,7 +73,7 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// A network namespace that this thread creates on another thread, without the library.
+/// A network namespace that another thread creates without the library.
 fn made_by_hand() -> OwnedFd {
     let make = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare");

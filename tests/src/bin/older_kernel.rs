@@ -27,7 +27,7 @@ fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
     seccompiler::apply_filter_all_threads(&program).expect("seccomp");
 }
 
-/// The descriptors of the calling thread on files whose path begins so, as files of `/proc`.
+/// The descriptors of the calling thread whose files have paths that begin with `path`, as files of `/proc`.
 fn descriptors_on(path: &str) -> impl Iterator<Item = DirEntry> {
     let table = std::fs::read_dir("/proc/thread-self/fd").expect("the table").flatten();
     table.filter(move |entry| {
@@ -35,7 +35,7 @@ fn descriptors_on(path: &str) -> impl Iterator<Item = DirEntry> {
     })
 }
 
-/// Puts another file in the place of each descriptor of a file whose path begins so.
+/// Replaces each descriptor of a file whose path begins with `path` by one of another file.
 fn replace_descriptors_on(path: &str) {
     let other = std::fs::File::open("/dev/zero").expect("a file");
     for entry in descriptors_on(path) {
@@ -49,7 +49,7 @@ fn replace_descriptors_on(path: &str) {
     }
 }
 
-/// Opens each file whose path begins so anew, and closes it.
+/// Opens and closes each open file whose path begins with `path`.
 fn reopen_descriptors_on(path: &str) {
     for entry in descriptors_on(path) {
         std::fs::File::open(entry.path()).map(drop).expect("a file");

@@ -1,9 +1,9 @@
-//! A process that may create sockets of some families alone, as with systemd's `RestrictAddressFamilies`, or with
+//! A process that may create sockets of only some families, as with systemd's `RestrictAddressFamilies`, or with
 //! `ipv6.disable=1`.
 //!
-//! The seccomp filter is for every thread of the process, which is why this is a program.
+//! This is a program, because the seccomp filter applies to every thread of the process.
 //!
-//! Argument: the family that is left. `inet`: of several addresses, the next one is used. `unix` and `netlink`: a
+//! Argument: the family that is allowed. `inet`: of several addresses, the next one is used. `unix` and `netlink`: a
 //! namespace is made, and its loopback is up.
 
 use std::io;
@@ -35,7 +35,7 @@ fn main() {
     }
 }
 
-/// Sockets of these families cannot be created any more.
+/// Forbids the creation of sockets of these families.
 fn forbid(families: &[i32]) {
     let rule = |family: &i32| {
         let family = u64::from(family.unsigned_abs());
@@ -63,7 +63,7 @@ fn uses_the_next_address() {
     let [six, four, other] = ["[::1]:80", "127.0.0.1:80", "127.0.0.1:81"].map(address);
     let is_missing = |error: io::Error| assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT), "{error}");
 
-    // The reference.
+    // `std` is the reference.
     let bound = ns.run(|| TcpListener::bind(&[six, four][..])).expect("a call").expect("std uses the second address");
     assert_eq!(bound.local_addr().expect("it is bound"), four);
     drop(bound);

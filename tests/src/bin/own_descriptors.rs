@@ -147,7 +147,7 @@ fn moved_caller() {
 fn without_kcmp() {
     let rules = BTreeMap::from([(libc::SYS_kcmp, vec![])]);
     apply(rules, SeccompAction::Allow, SeccompAction::Errno(Errno::EPERM as u32));
-    // The first caller cannot be one with a table of its own.
+    // A thread with a table of its own cannot make the first call.
     let first = || {
         unshare(CloneFlags::CLONE_FILES).expect("unshare");
         assert_refused(pinned(|_| ()));
@@ -185,7 +185,7 @@ fn handle_of_another_table() {
     std::mem::forget(ns);
 }
 
-/// A thread unshares its table after its first call, which is when the crate looks.
+/// A thread unshares its table after its first call, at which the crate checks the table.
 fn late() {
     let apart = || {
         pinned(|_| ()).expect("a first call");

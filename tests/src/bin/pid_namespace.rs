@@ -30,7 +30,7 @@ in_netns::rootless!();
 fn main() {
     let case = std::env::args().nth(1).expect("a case");
     unshare(CloneFlags::CLONE_NEWPID).expect("a pid namespace");
-    // SAFETY: there is one thread, so the child may do what it likes.
+    // SAFETY: there is one thread, so the child has no locks of other threads.
     #[allow(unsafe_code)]
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => {
@@ -119,7 +119,7 @@ fn is_thread(id: u32) -> bool {
     result == 0
 }
 
-/// Has this process see a `/tmp` of its own.
+/// Gives this process a `/tmp` of its own.
 fn own_tmp() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
@@ -168,7 +168,7 @@ fn stray() {
     caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_NICE).expect("it can always be dropped");
     let ns = NetNs::new().expect("a namespace");
     let outcome = Call::new(&ns).audit().outcome(|| {
-        // A call of another thread, which is still under way.
+        // A call of another thread, which is still running.
         let (tell, told) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         let ns = ns.clone();

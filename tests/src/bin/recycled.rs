@@ -1,5 +1,5 @@
-//! Ten thousand processes in a pid namespace that has room for a hundred: their ids are used again and again, and
-//! none may be taken for another. With the argument `older`, two thousand as before Linux 6.11.
+//! Ten thousand processes in a pid namespace with 400 ids: the ids are reused many times, and no process may be
+//! mistaken for another. With the argument `older`, two thousand processes as before Linux 6.11.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +21,7 @@ use seccompiler::{
 
 fn main() {
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
-    // SAFETY: there is one thread, so the child may do what it likes.
+    // SAFETY: there is one thread, so the child has no locks of other threads.
     #[allow(unsafe_code)]
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => {
@@ -36,7 +36,7 @@ fn first_of_its_pid_namespace() {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("a mount namespace of its own");
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).expect("a /proc of its own");
-    // Since Linux 6.14 each pid namespace has its own; before, ids are used again much later.
+    // Since Linux 6.14 each pid namespace has its own limit. Before that, ids are reused much later.
     let _ = fs::write("/proc/sys/kernel/pid_max", "400");
     let is_older = std::env::args().nth(1).as_deref() == Some("older");
     if is_older {
@@ -76,7 +76,7 @@ fn end(child: Pid) {
     waitpid(child, None).expect("it is ours");
 }
 
-/// Each id is looked up while it is another process's than before.
+/// Each id is looked up while another process has it than before.
 fn one_after_another(spaces: &[NetNs], processes: usize) {
     let workers: Vec<Worker> = spaces.iter().map(NetNs::worker).collect();
     let mut dead: HashMap<Pid, OwnedFd> = HashMap::new();
@@ -104,7 +104,7 @@ fn one_after_another(spaces: &[NetNs], processes: usize) {
     assert!(again > processes / 2 || fs::read_to_string("/proc/sys/kernel/pid_max").expect("/proc").trim() != "400");
 }
 
-/// Each is looked up while it ends, and its id is used again.
+/// Each process is looked up while it ends and its id is reused.
 fn while_ids_are_used_again(spaces: &[NetNs], processes: usize) {
     let (tell, hear) = mpsc::sync_channel::<(usize, OwnedFd)>(4);
     std::thread::scope(|scope| {
@@ -132,7 +132,7 @@ fn while_ids_are_used_again(spaces: &[NetNs], processes: usize) {
     });
 }
 
-/// `PIDFD_GET_NET_NAMESPACE` is then what it was before Linux 6.11.
+/// Makes the kernel refuse `PIDFD_GET_NET_NAMESPACE`, as before Linux 6.11.
 fn refuse_to_ask_process_descriptors() {
     let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0xff04).expect("a condition");
     let rule = SeccompRule::new(vec![request]).expect("a rule");

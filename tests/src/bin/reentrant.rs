@@ -1,4 +1,4 @@
-//! User code that a run of a worker calls outside of its body, and that uses the same worker: it has its turn.
+//! A run of a worker calls user code outside of its body, which uses the same worker. The worker serves that use too.
 //!
 //! Argument: the code.
 
@@ -9,7 +9,7 @@ use in_netns::{ErrorKind, NetNs, Worker, retire_current_thread, set_poison_hook}
 use in_netns_tests::{become_root_of_a_user_namespace, give_up_sys_admin, here, key};
 use nix::sched::CloneFlags;
 
-/// Has a worker run something when it is dropped.
+/// Runs a closure on a worker when it is dropped.
 struct Runs(Arc<Worker>);
 
 impl Drop for Runs {

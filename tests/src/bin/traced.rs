@@ -1,5 +1,5 @@
-//! A process that is traced while it makes its first call, as by strace(1), and not afterwards: system calls took much
-//! longer than they do now. No change of a body is missed for that.
+//! A process is traced while it makes its first call, as by `strace(1)`, and not afterwards. So system calls took much
+//! longer when they were measured. The inspection still detects every change of a body.
 //!
 //! Argument: `tracee`, for the process that this program starts and traces.
 
@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Says that the first call has been made.
+/// The signal by which the tracee reports that it has made its first call.
 const CALLED: Signal = Signal::SIGUSR1;
 
 fn main() {
@@ -27,7 +27,7 @@ fn main() {
 fn tracee() {
     let wait = || io::stdin().read_line(&mut String::new()).expect("a line");
     wait();
-    // Its code is in memory from here on: a page fault takes longer than a system call.
+    // The code of `meddle` is in memory from here on: a page fault takes longer than a system call.
     thread::spawn(meddle).join().expect("it does not panic");
     let ns = NetNs::new().expect("a namespace");
     let at_home = pinned(|_| directory()).expect("a thread");
@@ -40,7 +40,7 @@ fn tracee() {
     }
 }
 
-/// Two changes, of some microseconds.
+/// Makes two changes, which take some microseconds.
 fn meddle() {
     unshare(CloneFlags::CLONE_FS).expect("always allowed");
     std::env::set_current_dir("/proc").expect("/proc is mounted");

@@ -80,7 +80,7 @@ fn main() {
     }
     assert!(!ids_agree || threads_outside_home().is_empty());
 
-    // A body that makes a system call, so that its thread is inspected. Of several rounds the quietest counts.
+    // The body makes a system call, so that its thread is inspected. The fastest of several rounds counts.
     let round = || {
         let mut times: Vec<_> = (0..500)
             .map(|_| {

@@ -46,7 +46,7 @@ fn main() {
             become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
             make_private();
             mount_tmpfs("/sys/kernel");
-            // What was mounted before belongs to the parent, and cannot be taken off.
+            // The earlier mounts belong to the parent, and cannot be unmounted.
             become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
             covered();
         }
