@@ -7,7 +7,7 @@
 //!   receiver of a channel. The work runs where those threads are, which is *not in the namespace*.
 //! - A **stray** is a thread that the body started and did not join. It inherits the namespace, stays in it, and keeps
 //!   it alive. The worst case is a pool that is started lazily, on first use: it then lives in the namespace of its
-//!   first user for ever, and the work of all later users runs there.
+//!   first user forever, and the work of all later users runs there.
 //!
 //! The following are neither: a thread that the body joins, [`std::thread::scope`], a child process, a tokio runtime
 //! that the body makes and drops, a socket. Threads and processes that are started inside are inside. A socket stays in
@@ -287,7 +287,7 @@
 //!   as well.
 //! - **A fork without exec.** Calls in a child that a multi-threaded process forked and that does not exec are best
 //!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it, such as
-//!   those of the standard library and the allocator. A view has a lock too: a call in it waits for ever in a child
+//!   those of the standard library and the allocator. A view has a lock too: a call in it waits forever in a child
 //!   that was forked while another thread made the mounts of that view anew. Start a program, or fork before the
 //!   process has threads. A body that forks goes on in the child too, until it returns or, in an async call, waits.
 //!   Then the child exits with status zero, because the body has no caller there.

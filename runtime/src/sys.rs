@@ -489,7 +489,7 @@ pub(crate) fn set_timer_slack(slack: u64) -> nix::Result<()> {
 
 /// The timer slack of a thread, given its number in `/proc`. An error without `CAP_SYS_NICE`.
 pub(crate) fn timer_slack_of(number: u32) -> io::Result<u64> {
-    // A directory of that name exists for every thread, though only those of processes are listed.
+    // A directory of that name exists forevery thread, though only those of processes are listed.
     let slack = fs::read_to_string(format!("/proc/{number}/timerslack_ns"))?;
     slack.trim_end().parse().map_err(io::Error::other)
 }
@@ -614,7 +614,7 @@ fn state_in(stat: &[u8]) -> Option<TaskState> {
     })
 }
 
-/// Waits until a descriptor is readable, for ever.
+/// Waits until a descriptor is readable, forever.
 pub(crate) fn wait_readable(fd: impl AsFd) -> nix::Result<()> {
     restarted(|| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)).map(drop)
 }

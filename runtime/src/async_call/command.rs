@@ -84,7 +84,7 @@ impl Command {
     /// ```
     pub async fn status_async(&mut self) -> io::Result<ExitStatus> {
         let mut child = self.spawn_async()?;
-        // The process would wait for ever for a pipe that is open and not served.
+        // The process would wait forever for a pipe that is open and not served.
         drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
         child.wait().await
     }

@@ -305,7 +305,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The time that a thread may take to start, where it is unknown whether there is one.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not tell.
+/// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not list them.
 fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
     let process = Path::new("/proc/self");
     let (device, inode) = (ns.id().device(), ns.id().inode());

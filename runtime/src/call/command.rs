@@ -128,7 +128,7 @@ pub struct Command {
     pub(crate) kill_on_drop: bool,
 }
 
-/// Which standard streams the caller has set. (`std` does not tell.)
+/// Which standard streams the caller has set. (`std` has no getter for them.)
 #[derive(Clone, Copy, Debug, Default)]
 struct SetStreams {
     input: bool,

@@ -172,7 +172,7 @@ impl NetNsPoolBuilder {
         self
     }
 
-    /// Sets how long [`NetNsPool::take`] waits for a namespace: 30 seconds unless set, and for ever with
+    /// Sets how long [`NetNsPool::take`] waits for a namespace: 30 seconds unless set, and forever with
     /// [`Duration::MAX`].
     pub fn timeout(mut self, timeout: Duration) -> NetNsPoolBuilder {
         self.settings.timeout = timeout;

@@ -75,7 +75,7 @@ impl Worker {
     /// own, and from within a run of this worker, also through other calls of this crate: the inner run would wait for
     /// the outer one. The closure was then never called.
     ///
-    /// (In two cases this is not detected, and the run waits for ever: where the closure starts a thread or task and
+    /// (In two cases this is not detected, and the run waits forever: where the closure starts a thread or task and
     /// waits for it, as with `NetNs::spawn_async`, and where the closures of two workers run each other from two
     /// threads, as with two mutexes.)
     ///

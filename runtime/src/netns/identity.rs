@@ -14,7 +14,7 @@ impl NetNs {
     /// The number of the namespace among all that have existed since the machine was started. No other gets the same,
     /// where an inode number may be used again.
     ///
-    /// It is what `SO_NETNS_COOKIE` tells of a socket. `None` where the kernel does not tell: before Linux 6.18.
+    /// It is the value of `SO_NETNS_COOKIE` of its sockets. `None` before Linux 6.18.
     ///
     /// # Examples
     ///

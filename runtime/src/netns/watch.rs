@@ -62,7 +62,7 @@ pub enum WatchEvent {
 /// that of `ip netns add`.
 ///
 /// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
-/// then take what there is with [`try_next`](Watch::try_next). That descriptor tells of mounts, as `ip netns add` makes
+/// then take what there is with [`try_next`](Watch::try_next). That descriptor reports mounts, as `ip netns add` makes
 /// them, and not of names that are links.
 ///
 /// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
@@ -160,7 +160,7 @@ impl Watch {
         self.next_until(Instant::now().checked_add(timeout))
     }
 
-    /// Without a deadline it waits for ever.
+    /// Without a deadline it waits forever.
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<WatchEvent>, Error> {
         loop {
             if let Some(event) = self.look()? {

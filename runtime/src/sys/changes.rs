@@ -79,7 +79,7 @@ impl Changes {
         }
     }
 
-    /// Waits until something has changed. `false` where the deadline came first; without a deadline it waits for ever.
+    /// Waits until something has changed. `false` where the deadline came first; without a deadline it waits forever.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> nix::Result<bool> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

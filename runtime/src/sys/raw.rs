@@ -140,7 +140,7 @@ pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<Option
     Ok(is_found(&of_table).then_some(true))
 }
 
-/// The unique id of the first mount in the calling thread's mount namespace, or `None` where the kernel does not tell
+/// The unique id of the first mount in the calling thread's mount namespace, or `None` where none is reported
 /// (`listmount(2)`, Linux 6.8). No other namespace, and no later mount, has the same.
 pub(crate) fn first_mount() -> Option<u64> {
     /// `LSMT_ROOT` of `linux/mount.h`.
@@ -149,7 +149,7 @@ pub(crate) fn first_mount() -> Option<u64> {
     (list_mounts(ALL, &mut first) == 1).then_some(first[0])
 }
 
-/// Whether a mount is in the calling thread's mount namespace. `false` too where the kernel does not tell.
+/// Whether a mount is in the calling thread's mount namespace. `false` too where the kernel does not report it.
 pub(crate) fn has_mount(mount: u64) -> bool {
     // The list has no room: the result tells whether the mount was found, and the mounts below it are not needed.
     list_mounts(mount, &mut []) == 0

@@ -13,7 +13,7 @@ use super::home::{Home, RestorePath};
 use crate::error::Error;
 use crate::sys;
 
-/// Whether the calling thread had a table of its own at its first call. `false` where the kernel does not tell. The
+/// Whether the calling thread had a table of its own at its first call. `false` if the kernel does not say. The
 /// argument proves that home is known, and with it the thread whose table is that of the process.
 pub(crate) fn are_apart(_home: &Home) -> bool {
     sys::descriptor_table::is_shared() == Ok(false)

@@ -527,7 +527,7 @@ fn namespace_of_current_thread(kind: Kind) -> io::Result<Option<PathBuf>> {
 /// No mount has this id.
 const NO_MOUNT: u64 = 0;
 
-/// Some mount of the calling thread's mount namespace. `None` where the kernel does not tell.
+/// Some mount of the calling thread's mount namespace. `None` where the kernel does not report it.
 fn sentinel_mount(calls: OptionalCalls) -> Option<u64> {
     if calls.has(Optional::ListMount) { sys::first_mount() } else { None }
 }

@@ -103,8 +103,8 @@ impl Template {
     }
 }
 
-/// Makes tokio create, at home, what it creates with the first runtime of the process and keeps for ever: a pair of
-/// sockets that reports signals. If the runtime of a call created them, they would keep its namespace for ever.
+/// Makes tokio create, at home, what it creates with the first runtime of the process and keeps forever: a pair of
+/// sockets that reports signals. If the runtime of a call created them, they would keep its namespace forever.
 #[cfg(feature = "tokio")]
 fn settle_tokio() {
     // Where no runtime can be built at home, none can be built inside. The calls that need one report that.

@@ -1,5 +1,6 @@
-//! Ten thousand processes in a pid namespace with 400 ids: the ids are reused many times, and no process may be
-//! mistaken for another. With the argument `older`, two thousand processes as before Linux 6.11.
+//! Ten thousand processes in a pid namespace that reuses about a hundred ids (400, of which the kernel keeps 300):
+//! each id is reused many times, and no process may be mistaken for another. With the argument `older`, two thousand
+//! processes as before Linux 6.11.
 
 use std::collections::HashMap;
 use std::fs;

@@ -25,7 +25,7 @@ impl Companion for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // In a forked process there is no maker, and the lock may be held for ever.
+        // In a forked process there is no maker, and the lock may be held forever.
         if !self.process.is_of_this_process() {
             return;
         }
