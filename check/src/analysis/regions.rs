@@ -51,7 +51,8 @@ pub(crate) struct Regions {
     pub roots: BTreeMap<String, Root>,
     /// The types that enter or leave when they are dropped, without generic arguments.
     pub guards: BTreeSet<String>,
-    /// The methods `drop` that do so by a closure which their type holds: of these types only some instances are guards.
+    /// The methods `drop` that do so by a closure which their type holds: of these types only some instances are
+    /// guards.
     pub closing: HashSet<Node>,
 }
 
@@ -108,7 +109,8 @@ struct Round {
     guards: BTreeSet<String>,
     /// The guards of this round.
     found: BTreeSet<String>,
-    /// The methods `drop` that enter by a closure which their type holds, each with that type: also of the round before.
+    /// The methods `drop` that enter by a closure which their type holds, each with that type: also of the round
+    /// before.
     closing: BTreeMap<Node, Option<String>>,
     met: HashSet<Node>,
     /// The functions that move the thread of their caller.

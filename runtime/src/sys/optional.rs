@@ -66,9 +66,9 @@ impl OptionalCalls {
     const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
     const NONE: OptionalCalls = OptionalCalls(0);
 
-    /// The set for the calling thread. Without a filter it costs one `prctl(2)`; with filters it also reads `/proc`. The
-    /// first time that a thread of the process has so many filters, it costs some child processes: one more than there
-    /// are calls that kill.
+    /// The set for the calling thread. Without a filter it costs one `prctl(2)`; with filters it also reads `/proc`.
+    /// The first time that a thread of the process has so many filters, it costs some child processes: one more than
+    /// there are calls that kill.
     ///
     /// Threads with as many filters are assumed to have the same ones. Where `/proc` does not report the number, all
     /// threads with a filter are.

@@ -388,8 +388,8 @@ impl Home {
         sys::share(Resource::Fs, self.template, sys::current_tid()).unwrap_or(true)
     }
 
-    /// The attributes that the calling thread, which `caller` has started and which has run no user code, inherited from
-    /// that caller. `None` where it is like a thread that the template started.
+    /// The attributes that the calling thread, which `caller` has started and which has run no user code, inherited
+    /// from that caller. `None` where it is like a thread that the template started.
     pub(crate) fn differences_by_caller(&self, caller: Tid, calls: OptionalCalls) -> Option<FromCaller> {
         let compares = self.can_be_assisted() && calls.has(Optional::Kcmp);
         let is_apart =

@@ -21,10 +21,10 @@ use nix::libc::{self, c_long};
 
 use crate::sys::{self, ProcTask};
 
-/// How often the main thread is sampled, and the pause between two samples: 10 ms in all.
-const SAMPLES: u32 = 100;
+/// How often the main thread is looked at, and how long to wait in between: 10 ms in all.
+const LOOKS: u32 = 100;
 const PAUSE: Duration = Duration::from_micros(100);
-/// How many samples of a thread that is awake determine its mask.
+/// How many looks at a thread that is awake tell its mask.
 const ENOUGH: u32 = 20;
 
 /// Signals 1 to 64, as `SigBlk` has them: bit 0 stands for signal 1.
@@ -43,21 +43,21 @@ pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
     let leader = ProcTask::Leader.proc_path();
     let mut always = Mask::MAX;
     let mut awake = 0;
-    for sample in 0..SAMPLES {
-        match Sample::at(leader) {
-            Sample::AtRest(mask) => return mask,
+    for look in 0..LOOKS {
+        match Look::at(leader) {
+            Look::AtRest(mask) => return mask,
             // Perhaps in `system(3)`, which blocks `SIGCHLD`: the caller's mask decides.
-            Sample::WaitsForChild(mask) => return mask & !SIGCHLD | own & SIGCHLD,
+            Look::WaitsForChild(mask) => return mask & !SIGCHLD | own & SIGCHLD,
             // It may stay there forever.
-            Sample::Replaced if sample > 0 => break,
-            Sample::Awake(mask) => {
+            Look::Replaced if look > 0 => break,
+            Look::Awake(mask) => {
                 always &= mask;
                 awake += 1;
                 if awake >= ENOUGH && !is_momentary(always) {
                     return always;
                 }
             }
-            Sample::Replaced | Sample::Unclear => {}
+            Look::Replaced | Look::Unclear => {}
         }
         thread::sleep(PAUSE);
     }
@@ -69,9 +69,9 @@ pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
 
 /// Another thread's mask, where it can be seen.
 fn of_other(thread: u32) -> Option<Mask> {
-    match Sample::at(&Path::new("/proc/self/task").join(thread.to_string())) {
-        Sample::AtRest(mask) | Sample::WaitsForChild(mask) => Some(mask),
-        Sample::Awake(_) | Sample::Replaced | Sample::Unclear => None,
+    match Look::at(&Path::new("/proc/self/task").join(thread.to_string())) {
+        Look::AtRest(mask) | Look::WaitsForChild(mask) => Some(mask),
+        Look::Awake(_) | Look::Replaced | Look::Unclear => None,
     }
 }
 
@@ -88,9 +88,9 @@ fn blocked(thread: &Path) -> Option<Mask> {
     Mask::from_str_radix(mask.trim(), 16).ok()
 }
 
-/// What one sample of a thread shows.
+/// What one look at a thread tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sample {
+enum Look {
     /// It sleeps, and this is its mask.
     AtRest(Mask),
     /// It sleeps in `wait4(2)` or `waitid(2)`, and this is its mask, perhaps but for `SIGCHLD`.
@@ -103,21 +103,21 @@ enum Sample {
     Unclear,
 }
 
-impl Sample {
-    fn at(thread: &Path) -> Sample {
+impl Look {
+    fn at(thread: &Path) -> Look {
         let before = SystemCall::of(thread);
-        let Some(mask) = blocked(thread) else { return Sample::Unclear };
+        let Some(mask) = blocked(thread) else { return Look::Unclear };
         let after = SystemCall::of(thread);
         match (before, after) {
             (Ok(before), Ok(after)) if before == after => after.look(mask),
             // A process whose files in /proc belong to root (it changed its ids), or a kernel without the file.
-            (Err(_), Err(_)) => Sample::without_system_call(thread, mask),
-            _ => Sample::Awake(mask),
+            (Err(_), Err(_)) => Look::without_system_call(thread, mask),
+            _ => Look::Awake(mask),
         }
     }
 
     /// By its state and by how often it has slept.
-    fn without_system_call(thread: &Path, mask: Mask) -> Sample {
+    fn without_system_call(thread: &Path, mask: Mask) -> Look {
         let state = || {
             let status = fs::read_to_string(thread.join("status")).ok()?;
             let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
@@ -126,13 +126,13 @@ impl Sample {
         match (state(), state()) {
             (Some(one), Some(other)) if one == other && one.0.trim_start().starts_with('S') => {
                 if is_momentary(mask) {
-                    Sample::Awake(mask)
+                    Look::Awake(mask)
                 } else {
-                    Sample::AtRest(mask)
+                    Look::AtRest(mask)
                 }
             }
-            (Some(_), Some(_)) => Sample::Awake(mask),
-            _ => Sample::Unclear,
+            (Some(_), Some(_)) => Look::Awake(mask),
+            _ => Look::Unclear,
         }
     }
 }
@@ -163,24 +163,24 @@ impl SystemCall {
     }
 
     /// What a thread's mask tells that sleeps here.
-    fn look(self, mask: Mask) -> Sample {
-        let SystemCall::In { number, arguments, .. } = self else { return Sample::Awake(mask) };
-        let unless = |replaced: bool| if replaced { Sample::Replaced } else { Sample::AtRest(mask) };
+    fn look(self, mask: Mask) -> Look {
+        let SystemCall::In { number, arguments, .. } = self else { return Look::Awake(mask) };
+        let unless = |replaced: bool| if replaced { Look::Replaced } else { Look::AtRest(mask) };
         match number {
             libc::SYS_rt_sigtimedwait => match word_at(arguments[0]) {
                 // The signals that are waited for are blocked by rights, and let in for now.
-                Some(waited) => Sample::AtRest(mask | waited & !UNBLOCKABLE),
-                None => Sample::Unclear,
+                Some(waited) => Look::AtRest(mask | waited & !UNBLOCKABLE),
+                None => Look::Unclear,
             },
-            libc::SYS_rt_sigsuspend => Sample::Replaced,
+            libc::SYS_rt_sigsuspend => Look::Replaced,
             libc::SYS_ppoll => unless(arguments[3] != 0),
             libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 | libc::SYS_io_uring_enter => unless(arguments[4] != 0),
             // A pointer to a pointer.
             libc::SYS_pselect6 => unless(arguments[5] != 0 && word_at(arguments[5]) != Some(0)),
-            libc::SYS_wait4 | libc::SYS_waitid => Sample::WaitsForChild(mask),
-            libc::SYS_clone | libc::SYS_clone3 => Sample::Awake(mask),
-            number if is_fork(number) => Sample::Awake(mask),
-            _ => Sample::AtRest(mask),
+            libc::SYS_wait4 | libc::SYS_waitid => Look::WaitsForChild(mask),
+            libc::SYS_clone | libc::SYS_clone3 => Look::Awake(mask),
+            number if is_fork(number) => Look::Awake(mask),
+            _ => Look::AtRest(mask),
         }
     }
 }
