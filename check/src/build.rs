@@ -366,7 +366,7 @@ pub(crate) fn build(options: &Options, workspace: &Metadata, profile: &Profile) 
             built.crates = parts.crates();
             None
         }
-        // Cargo knows it too, but it takes longer to say so.
+        // Cargo's metadata has the packages too, but takes longer.
         _ => {
             let metadata = self::metadata(options, true)?;
             built.crates = Crates::of(&metadata);
@@ -564,7 +564,7 @@ impl Crates {
         Self { dependents }
     }
 
-    /// From each crate and the one that is compiled with it.
+    /// From pairs of a crate and a crate that is compiled with it.
     fn of_pairs<'p>(pairs: impl Iterator<Item = (&'p str, &'p str)>) -> Self {
         let mut dependents: HashMap<String, HashSet<String>> = HashMap::new();
         for (name, dependent) in pairs {

@@ -393,8 +393,8 @@ fn without_impl_types(ty: &Type) -> Type {
 
 /// Tells the compiler the type of an async body's value.
 ///
-/// The return type of an async closure is compared with the value's type and is not expected of it. So nothing would
-/// coerce to it as in an async function: `&String` to `&str`, `Box<T>` to `Box<dyn Trait>`.
+/// The return type of an async closure is compared with the value's type, but is not its expected type. So no value
+/// would coerce to it as in an async function: `&String` to `&str`, `Box<T>` to `Box<dyn Trait>`.
 ///
 /// ```text
 /// // Input:
@@ -408,7 +408,7 @@ fn without_impl_types(ty: &Type) -> Type {
 fn expected_value(output: &ReturnType) -> Option<TokenStream> {
     let ReturnType::Type(_, ty) = output else { return None };
     if matches!(**ty, Type::ImplTrait(_) | Type::Never(_)) {
-        // Nothing is known of the one, and the other is no type of an expression.
+        // The first says nothing of the type, and the second is not the type of an expression.
         return None;
     }
     // The compiler points here where the value is of another type.

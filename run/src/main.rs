@@ -3,10 +3,11 @@
 //! **Promised:** the command runs in a new network namespace with its loopback up, or not at all. It has the same user,
 //! process id and streams; signals reach it, and its exit status is that of the process.
 //!
-//! **How:** the process moves, and then becomes the command (`execve(2)`). Not by [`std::process::Command`], which gives
-//! `SIGPIPE` and the signal mask default values, and std has opened `/dev/null` for each closed stream. Without `CAP_SYS_ADMIN`, it becomes root of
-//! a user namespace first, which has a `/run/netns` of its own, and then the same user again in one below that. The
-//! capabilities there stay with the command (`capabilities(7)`, ambient set), so that it may set its network up.
+//! **How:** the process moves, and then becomes the command (`execve(2)`). It does not use [`std::process::Command`],
+//! which resets `SIGPIPE` and the signal mask, and it closes the streams for which std has opened `/dev/null`. Without
+//! `CAP_SYS_ADMIN`, it becomes root of a user namespace first, which has a `/run/netns` of its own, and then the same
+//! user again in one below that. The capabilities there stay with the command (`capabilities(7)`, ambient set), so that
+//! it may set its network up.
 
 use std::env;
 use std::ffi::{CString, OsString};
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
 /// Moves this process to a network namespace of its own.
 fn move_process() -> Result<(), Box<dyn std::error::Error>> {
     // In a user namespace that does not own the network of the process, a thread that makes a namespace cannot go back.
-    // It is not missed: the process becomes the command, whose stream this would be told on.
+    // No report of that is needed: the process becomes the command, and the report would go to the command's stream.
     in_netns::set_poison_hook(|_| {});
     let (user, group) = (Uid::effective(), Gid::effective());
     if rootless::enter()? == Entry::Entered {

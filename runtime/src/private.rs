@@ -167,10 +167,14 @@ where
     R: Send + 'static,
 {
     let body = Box::new(body);
-    async move { CallOutcome::unboxed(async { async_call::call_owned(options.call(place?), body).await }.await, options) }
+    async move {
+        let outcome = async { async_call::call_owned(options.call(place?), body).await }.await;
+        CallOutcome::unboxed(outcome, options)
+    }
 }
 
-/// Makes the future of an async body in a place of its own. A function of its own, because the future may be large.
+/// Makes the future of an async body in a box. This is a separate function because the future may be large, and the
+/// caller's frame would hold it.
 #[cfg(feature = "tokio")]
 #[inline]
 pub fn make<R>(body: impl AsyncFnOnce() -> R) -> Pin<Box<impl Future<Output = R>>> {
@@ -221,7 +225,7 @@ impl<R> CallOutcome<R> {
         CallOutcome { result: result.map(|(value, strays)| (*value, strays)), options }
     }
 
-    /// By reference: the value may be large.
+    /// Takes the outcome by reference, because the value may be large.
     ///
     /// # Panics
     ///
@@ -428,7 +432,7 @@ pub fn with_inherited<R>(exec: impl FnOnce() -> R) -> R {
     crate::sys::at_start::with_inherited(exec)
 }
 
-/// For `in-netns-run`: has what [`with_inherited`] gives back noted before `main`.
+/// For `in-netns-run`: records, before `main`, the state that [`with_inherited`] restores.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! note_inherited {

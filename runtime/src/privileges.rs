@@ -135,9 +135,9 @@ pub enum Cause {
 }
 
 const MAX_USER: &str = "user.max_user_namespaces";
-/// How many network namespaces there may be (`namespaces(7)`).
+/// The limit of network namespaces (`namespaces(7)`).
 pub(crate) const MAX_NET: &str = "user.max_net_namespaces";
-/// How many mount namespaces there may be.
+/// The limit of mount namespaces.
 pub(crate) const MAX_MNT: &str = "user.max_mnt_namespaces";
 const DEBIAN_CLONE: &str = "kernel.unprivileged_userns_clone";
 const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";

@@ -392,7 +392,7 @@ impl<'c, 'a, 'i, 'd, 'b> Case<'c, 'a, 'i, 'd, 'b> {
         if path.starts_with("core::ptr::drop_in_place") {
             return false;
         }
-        // It calls what gives the address of the value, and not the value.
+        // It calls the function that returns the address of the value, and not the value.
         if path.starts_with("<std::thread::local::LocalKey<") {
             return false;
         }

@@ -14,7 +14,7 @@ use crate::rules::sinks::Table;
 /// Every function by its identity, by which a generic argument names it.
 pub(crate) struct Functions {
     by_identity: FxHashMap<&'static str, Vec<Node>>,
-    /// What is known of the name of each function of Rust, by node.
+    /// The data of the name of each Rust function, by node.
     known: Vec<Option<&'static Known>>,
     /// The methods of traits of `core` that calls and polls go through.
     methods: BTreeMap<&'static str, Vec<Node>>,
@@ -47,7 +47,7 @@ impl Functions {
         Self { by_identity, known: by_node, methods }
     }
 
-    /// What is known of the name of a node.
+    /// The data of the name of a node.
     pub(crate) fn known(&self, graph: &Graph<'_, '_>, table: &Table, node: Node) -> &'static Known {
         self.known[node.index()].unwrap_or_else(|| table.known(graph.image.name(node)))
     }

@@ -20,7 +20,7 @@ const GLUE: usize = 20_000;
 pub(crate) struct Guards {
     /// Paths as the debug information has them, without generic arguments.
     types: BTreeSet<String>,
-    /// Of types that are no guards, the instances that are, with their generic arguments.
+    /// The instances that are guards although their generic type is not one, with their generic arguments.
     instances: BTreeSet<String>,
     /// Their methods `drop`.
     drops: HashSet<Node>,

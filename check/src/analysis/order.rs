@@ -15,7 +15,7 @@ pub(crate) struct Order<'d> {
     bytes: &'d [u8],
     start: u64,
     steps: Vec<Step>,
-    /// Where a table of jumps can lead: no other instruction leads there.
+    /// The steps that a jump table can lead to: those that no other instruction leads to.
     apart: Vec<usize>,
 }
 
@@ -48,7 +48,7 @@ enum Call {
 enum Progress {
     Outside,
     Inside,
-    /// It called what moves it once more, and did nothing between.
+    /// It called a function that moves it once more, and did nothing in between.
     Again,
     /// It did something inside.
     Worked,
@@ -70,7 +70,7 @@ impl<'d> Order<'d> {
         order
     }
 
-    /// Where the jumps lead that say it themselves.
+    /// The targets of the direct jumps.
     fn jumps(&self) -> impl Iterator<Item = u64> {
         self.steps.iter().filter_map(|step| match step.flow {
             Flow::Jump(to) => to,
@@ -142,9 +142,10 @@ impl<'d> Order<'d> {
         !leaves && (once || !again || !certain)
     }
 
-    /// Where a future polls what it awaits after a call that enters and before the next, or before one that `leaves`.
+    /// The address where a future polls what it awaits, after a call that enters and before a call that `leaves`.
     ///
-    /// Where it goes on after an await, it is taken to be outside. If it is inside, it waited there, and that is found.
+    /// A future that resumes after an await is assumed to be outside: if it is inside, its await was inside too, and is
+    /// found.
     pub(crate) fn waits_inside(
         &self,
         enters: &HashSet<u64>,

@@ -51,8 +51,7 @@ pub(crate) struct Regions {
     pub roots: BTreeMap<String, Root>,
     /// The types that enter or leave when they are dropped, without generic arguments.
     pub guards: BTreeSet<String>,
-    /// The methods `drop` that do so by a closure which their type holds: of these types only some instances are
-    /// guards.
+    /// The methods `drop` that do so by a closure that their type holds: only some instances of such a type are guards.
     pub closing: HashSet<Node>,
 }
 
@@ -63,7 +62,7 @@ struct Candidate {
     by: String,
     /// It returns while its thread is inside.
     stays: bool,
-    /// Where it polls what it awaits while its thread is inside.
+    /// The address where it polls what it awaits while its thread is inside.
     waits: Option<u64>,
 }
 
@@ -109,8 +108,8 @@ struct Round {
     guards: BTreeSet<String>,
     /// The guards of this round.
     found: BTreeSet<String>,
-    /// The methods `drop` that enter by a closure which their type holds, each with that type: also of the round
-    /// before.
+    /// The methods `drop` that enter by a closure that their type holds, each with that type. They include those of the
+    /// previous round.
     closing: BTreeMap<Node, Option<String>>,
     met: HashSet<Node>,
     /// The functions that move the thread of their caller.
@@ -301,7 +300,7 @@ impl Search<'_, '_, '_> {
         !self.drops_guard(function) || self.has_place_for_guard(function)
     }
 
-    /// Where a future polls what it awaits while its thread is inside by a call, and not by a guard.
+    /// The address where a future polls what it awaits while its thread is inside because of a call, not of a guard.
     fn waits(&self, function: Node, calls: &[Edge]) -> Option<u64> {
         let image = self.graph.image;
         if !self.debug.polls(image.address(function)) {

@@ -47,7 +47,7 @@ pub(crate) struct Found {
     pub roots: Vec<Root>,
     /// Paths without generic arguments.
     pub guards: BTreeSet<String>,
-    /// The methods `drop` of instances that are guards, though their type is none.
+    /// The methods `drop` of instances that are guards although their generic type is not one.
     pub closing: HashSet<Node>,
     /// The patterns of the user that a function fits.
     pub named: Vec<String>,

@@ -34,7 +34,7 @@ pub(crate) struct Context<'a, 'i, 'd> {
     pub debug: &'a Debug<'d>,
     /// The static variables that hold a runtime, once they were looked up.
     pub runtimes: OnceCell<HashSet<u64>>,
-    /// By node.
+    /// The data of each node, once it was looked up.
     infos: Vec<OnceCell<Box<NodeInfo>>>,
 }
 
@@ -117,11 +117,11 @@ impl Context<'_, '_, '_> {
     }
 }
 
-/// How many functions make it worth while to share the work.
+/// The fewest functions for which several threads share the work.
 const SHARED: usize = 64;
 
-/// Finds out, on all processors, what the searches from these functions will ask for: what each function refers to, and
-/// what its name means. A search finds out by itself what this leaves out.
+/// Computes in advance, on all processors, what the searches from these functions need: what each function refers to,
+/// and what its name means. A search computes the rest itself.
 pub(crate) fn prepare(graph: &Graph<'_, '_>, functions: &Functions, table: &Table, starts: Vec<Node>) {
     let mut met = vec![false; graph.image.nodes()];
     let mut level = starts;
@@ -144,7 +144,7 @@ pub(crate) fn prepare(graph: &Graph<'_, '_>, functions: &Functions, table: &Tabl
     }
 }
 
-/// What most searches go on to from a node.
+/// The nodes that most searches visit after a node.
 fn leads_to(graph: &Graph<'_, '_>, functions: &Functions, table: &Table, node: Node) -> Vec<Node> {
     let kind = graph.image.kind(node);
     let mangled = graph.image.name(node);

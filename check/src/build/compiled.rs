@@ -84,7 +84,7 @@ struct Note {
 /// The compilations that the programs are made of.
 pub(super) struct Parts {
     levels: HashMap<String, String>,
-    /// What each is compiled with.
+    /// The libraries that each crate is compiled with.
     libraries: HashMap<String, Vec<String>>,
     /// The programs by their second names.
     programs: HashMap<PathBuf, String>,
@@ -97,7 +97,7 @@ impl Parts {
         self.levels.get(&key).map(String::as_str)
     }
 
-    /// The crates, and which of them can name types of which.
+    /// The crates, and for each the crates that can name its types.
     pub(super) fn crates(&self) -> Crates {
         let pairs = self.libraries.iter().flat_map(|(key, libraries)| {
             // A program can name its own types.
@@ -107,7 +107,7 @@ impl Parts {
     }
 }
 
-/// The crate of a note's key.
+/// The name of the crate in a note's key.
 fn krate(key: &str) -> &str {
     key.split('-').next().unwrap_or(key)
 }

@@ -177,8 +177,8 @@ impl<'d> Debug<'d> {
         })
     }
 
-    /// The trait objects and function pointers that a function is given: as a parameter, or by the closure or the future
-    /// that it is the code of.
+    /// The trait objects and function pointers that a function is given: as parameters, or as captured variables if it
+    /// is the code of a closure or future.
     pub(crate) fn given(&self, function: u64) -> Vec<Variable> {
         self.describe(function, |unit, _, entry| {
             let (mut found, mut held) = (Vec::new(), Vec::new());
@@ -191,7 +191,7 @@ impl<'d> Debug<'d> {
                     None => {}
                 }
             }
-            // What a closure captured are variables of its own. Those of its body are in blocks.
+            // The variables at the top level of a closure are the captured ones. Those of its body are in blocks.
             let own = unit.entry(entry).ok();
             if own.is_some_and(|own| name_bytes(unit, &own).is_some_and(|name| name.starts_with(b"{closure#"))) {
                 held.extend(children(unit, entry, gimli::DW_TAG_variable));
@@ -515,7 +515,7 @@ fn future_of(unit: UnitRef<'_, Bytes<'_>>, function: UnitOffset) -> Option<UnitO
     reference(&unit.entry(pointer).ok()?, gimli::DW_AT_type)
 }
 
-/// What a future that was not polled yet holds, where a parameter refers to one.
+/// The members of a future that was not polled yet, if a parameter refers to one.
 fn unresumed(unit: UnitRef<'_, Bytes<'_>>, mut at: UnitOffset) -> Option<Vec<Typed>> {
     loop {
         let entry = unit.entry(at).ok()?;

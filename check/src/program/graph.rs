@@ -30,7 +30,7 @@ pub(crate) struct Edges {
 
 pub(crate) struct Graph<'i, 'd> {
     pub image: &'i Image<'d>,
-    /// By node.
+    /// The edges of each node, once they were computed.
     known: Vec<OnceLock<Box<Edges>>>,
 }
 

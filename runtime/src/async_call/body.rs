@@ -38,8 +38,8 @@ where
         Body { context, stage: Stage::Make(make) }
     }
 
-    /// Makes and polls the body, and returns its value or its panic. A panic of the body's destructor is the body's,
-    /// too. Not to be called again when it was ready.
+    /// Makes and polls the body, and returns its value or its panic. A panic of the body's destructor counts as the
+    /// body's. It must not be called again once it was ready.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<thread::Result<Box<R>>> {
         let Body { context, stage } = self;
         if let Stage::Make(_) = stage {
@@ -56,7 +56,7 @@ where
             Err(payload) => Err(payload),
         };
         let dropped = catch(|| context.within(|| *stage = Stage::Empty));
-        // The first panic is returned. What is not returned has a destructor of its own.
+        // The first panic is returned. Dropping the other value or payload may panic again.
         Poll::Ready(match (value, dropped) {
             (Ok(value), Ok(())) => Ok(value),
             (Ok(value), Err(payload)) => {

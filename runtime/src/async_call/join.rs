@@ -227,7 +227,7 @@ impl<R> Future for JoinHandle<R> {
 
     /// # Panics
     ///
-    /// Where it is polled after it was ready.
+    /// If it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.poll_boxed(cx).map_ok(|value| *value)
     }

@@ -28,7 +28,7 @@ where
     if const { size_of::<F>() <= LARGEST_MOVED } { spawn_moved(call, body) } else { spawn_moved(call, Box::new(body)) }
 }
 
-/// As [`spawn`], of a body that is moved to its thread.
+/// As [`spawn`], for a body that is moved to its thread.
 fn spawn_moved<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
 where
     F: FnOnce() -> Fut + Send + 'static,

@@ -404,7 +404,7 @@ impl NetNsRuntime {
         if const { size_of::<F>() + size_of::<F::Output>() <= LARGEST_MOVED } {
             return self.ns.run(|| self.handle().block_on(future));
         }
-        // In places of their own: each of tokio's functions has copies of them.
+        // The future and its output are boxed, because each of tokio's functions has copies of them.
         let future = Box::pin(future);
         self.ns.run(|| self.handle().block_on(async { Box::new(future.await) })).map(|value| *value)
     }

@@ -93,15 +93,15 @@ fn inode(file: &CStr) -> u64 {
     }
 }
 
-/// What the process was started with and std changes before `main`: it ignores `SIGPIPE`, and opens `/dev/null` where a
-/// standard stream is closed.
+/// The state that the process was started with and that std changes before `main`: std ignores `SIGPIPE`, and opens
+/// `/dev/null` where a standard stream is closed.
 static IGNORED_SIGPIPE: AtomicBool = AtomicBool::new(false);
 static CLOSED_STREAMS: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
-/// Notes it. For a program that becomes another one: [`with_inherited`].
+/// Records that state, for a program that becomes another one by [`with_inherited`].
 pub(crate) extern "C" fn note_inherited() {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: it changes nothing, and the C library fills what it is given where it says so.
+    // SAFETY: it changes nothing, and the C library fills the structure when it returns 0.
     if unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) } == 0 {
         // SAFETY: filled.
         let ignored = unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN;
@@ -113,8 +113,8 @@ pub(crate) extern "C" fn note_inherited() {
     }
 }
 
-/// Runs `exec`, which replaces the program, with what [`note_inherited`] has noted. Returns where it failed: then
-/// `SIGPIPE` is ignored again.
+/// Runs `exec`, which replaces the program, in the state that [`note_inherited`] has recorded. It returns only if
+/// `exec` failed: then `SIGPIPE` is ignored again.
 pub(crate) fn with_inherited<R>(exec: impl FnOnce() -> R) -> R {
     for (stream, closed) in (0..).zip(&CLOSED_STREAMS) {
         if closed.load(Ordering::Relaxed) {

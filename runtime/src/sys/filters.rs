@@ -1,10 +1,10 @@
-//! How many seccomp filters are at work on the calling thread.
+//! The number of seccomp filters of the calling thread.
 //!
-//! **Why:** filters cannot be read, and `PR_GET_SECCOMP` tells only whether there is one. One more may kill for a system
-//! call that was harmless before.
+//! **Why:** filters cannot be read, and `PR_GET_SECCOMP` reports only whether there is one. Another filter may kill for
+//! a system call that was harmless before.
 //!
-//! **What it costs:** the kernel makes the text of the file anew, which takes 2.8 µs; and to open and close it takes
-//! 1.8 µs. So a thread that is looked at often keeps it open.
+//! **Cost:** the kernel generates the text of the file at each read, which takes 2.8 µs; opening and closing it takes
+//! 1.8 µs. So a thread that is inspected often keeps it open.
 
 use std::fs::File;
 use std::io;
@@ -15,20 +15,21 @@ use super::readings;
 /// The line of `proc_pid_status(5)`, since Linux 5.9.
 const LINE: &[u8] = b"\nSeccomp_filters:\t";
 
-/// As many digits as there are in the number of filters: their programs have at most 32,768 instructions together.
+/// The most digits of the number of filters: their programs have at most 32,768 instructions together.
 const DIGITS: usize = 5;
 
-/// The file that tells it of the calling thread.
+/// Opens the file that has the number for the calling thread.
 pub(crate) fn open() -> io::Result<File> {
     File::open("/proc/thread-self/status")
 }
 
-/// The number of filters. An error where `/proc` does not tell.
+/// The number of filters. It is an error if `/proc` does not have it.
 pub(crate) fn count() -> io::Result<u16> {
     count_in(&open()?)
 }
 
-/// The lists of groups before that line may be long, so the text is read in parts. Nothing is allocated.
+/// The number of filters, from an open file. The list of groups before that line may be long, so the text is read in
+/// parts. Nothing is allocated.
 pub(crate) fn count_in(file: &File) -> io::Result<u16> {
     const REST: usize = LINE.len() + DIGITS;
     let mut text = [0_u8; 4096];

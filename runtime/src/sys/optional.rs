@@ -90,9 +90,9 @@ impl OptionalCalls {
     /// Child processes inherit the filters and the result. Several threads may try at once: no lock is taken, because a
     /// child process could find it locked.
     fn under_filter() -> Result<OptionalCalls, OptionalCalls> {
-        /// Found for how many filters, and what: see [`OptionalCalls::known`].
+        /// The result, and the number of filters that it holds for: see [`OptionalCalls::known`].
         static FOUND: [AtomicU32; 16] = [const { AtomicU32::new(0) }; 16];
-        // None, where it is not told: there is one at least.
+        // Where the number is not known, 0 stands for it: no thread here has no filter.
         let filters = filters::count().unwrap_or(0);
         let place = &FOUND[usize::from(filters) % FOUND.len()];
         let found = place.load(Ordering::Relaxed);
@@ -104,10 +104,10 @@ impl OptionalCalls {
         Ok(tried)
     }
 
-    /// As many as there are calls.
+    /// One bit for each call.
     const BITS: u32 = OptionalCalls::ALL.0.count_ones();
 
-    /// In the bits that no call has: for how many filters it was found. Never 0.
+    /// The number of filters that a result holds for, in the bits that no call has. It is never 0.
     fn known(filters: u16) -> u32 {
         u32::from(filters) + 1
     }

@@ -23,7 +23,7 @@ pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
     get_by_prctl(libc::PR_GET_SECCOMP)
 }
 
-/// Where the first part of a text like another begins: by the C library, which is fast in an unoptimised build too.
+/// The position of the first occurrence of a text in another. The C library is fast in an unoptimised build too.
 pub(super) fn position(text: &[u8], part: &[u8]) -> Option<usize> {
     // SAFETY: both are read in their lengths.
     let found = unsafe { libc::memmem(text.as_ptr().cast(), text.len(), part.as_ptr().cast(), part.len()) };

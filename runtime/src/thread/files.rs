@@ -48,8 +48,8 @@ impl OwnFiles {
         let enter = || sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()));
         let not_entered =
             |errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts);
-        // Before anything changes: a thread that lacks the privilege stays as it is. The kernel asks for the privilege
-        // first, and for files of the thread's own (`EINVAL`) afterwards.
+        // This comes before any change: a thread that lacks the privilege stays as it is. The kernel checks the
+        // privilege first, and whether the thread has files of its own (`EINVAL`) afterwards.
         if let Err(Errno::EPERM) = enter() {
             return Err(not_entered(Errno::EPERM));
         }

@@ -386,7 +386,7 @@ impl PinnedThread {
     /// another thread closes it there, and the copy goes with the thread.
     pub(super) fn close_files(&mut self) {
         let Some(file) = self.baseline.take_file() else { return };
-        // In a child process, which has a copy of the thread, there is no other.
+        // A child process has a copy of this thread, and no other thread.
         if self.state == LeaseState::Pristine
             || !is_pinned()
             || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)

@@ -59,7 +59,7 @@ fn main() {
         with_netns(&ns, || unshare(CloneFlags::CLONE_FILES)).expect("a call").expect("unshare");
         Call::new(&ns).fresh().run(|| unshare(CloneFlags::CLONE_FILES)).expect("a call").expect("unshare");
     }
-    // A thread that closes one may find no thread to do so until the next call; and each idle thread has one.
+    // A thread may find no other thread to close a descriptor until the next call, and each idle thread has one open.
     wait_until("their descriptors are closed", || {
         with_netns(&ns, || ()).expect("a call");
         descriptors() <= before + 8
@@ -81,7 +81,7 @@ fn main() {
             });
         }),
         "all" => {
-            // Of what a thread does at the moment when another one adds a filter to it, nothing is promised.
+            // Nothing is promised of a thread to which another one adds a filter while it runs.
             wait_until("every inspection has ended", others_sleep);
             profiles::apply(rules(call), SeccompAction::Allow, SeccompAction::KillProcess);
             calls();

@@ -688,7 +688,7 @@ fn an_async_body_may_hold_more_than_fits_the_stack_many_times() {
     assert_eq!(block_on(ns.spawn_async(holds_a_buffer)).unwrap(), 7);
 }
 
-/// What an async call is given and returns may be large: the stack of a pinned thread holds it a few times. The caller
+/// The closure and the output of an async call may be large: the pinned thread's stack holds a few copies. The caller
 /// has the stack of a main thread, because executors have copies of outputs too.
 mod large {
     #![allow(

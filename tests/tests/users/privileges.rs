@@ -96,7 +96,7 @@ fn the_limit_of_mount_namespaces_is_reported_by_a_view() {
 #[test]
 fn a_process_that_changed_its_user_is_reported() {
     if !nix::unistd::geteuid().is_root() {
-        // Nobody else can change it.
+        // No other user can change it.
         return;
     }
     let scratch = Scratch::new();
