@@ -129,7 +129,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn failed(status: u8, error: &dyn Display) -> ExitCode {
-    // Where the message cannot be written, the exit status still tells.
+    // Where the message cannot be written, the exit status still says that it failed.
     let _ = writeln!(io::stderr(), "in-netns-run: {error}");
     ExitCode::from(status)
 }

@@ -255,7 +255,7 @@ fn explain_thread_self(error: Error) -> Error {
 
 /// A kind of namespace other than the network one, as the manual pages name it.
 fn kind_of_namespace(kind: CloneFlags) -> &'static str {
-    /// Not in `nix` yet.
+    /// `nix` does not have it yet.
     const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
     match kind {
         CloneFlags::CLONE_NEWCGROUP => "a cgroup namespace",

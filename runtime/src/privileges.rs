@@ -364,7 +364,7 @@ fn probe() -> Privileges {
     let here = Kind::Net.open(ProcTask::Current);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
     let new = made.and_then(|()| Kind::Net.open(ProcTask::Current));
-    // Where no namespace could be made, entering home from home tells: the kernel checks the same capabilities.
+    // Where no namespace could be made, entering home from home is the test: the kernel checks the same capabilities.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
 

@@ -182,7 +182,7 @@ pub(crate) struct Limits<'l> {
 /// The result of a search.
 pub(crate) struct Reachable {
     predecessor: NodeMap<Option<Predecessor>>,
-    /// In the order of distance.
+    /// The nodes, nearest first.
     pub order: Vec<Node>,
     /// Sinks, nearest first.
     pub hits: Vec<(usize, Node)>,

@@ -41,7 +41,7 @@ pub(crate) struct Held {
     /// The variable, and the fields that lead from it to the value.
     pub variable: String,
     pub r#type: String,
-    /// Where the future waits.
+    /// The place where the future waits.
     pub awaits: Option<Place>,
 }
 

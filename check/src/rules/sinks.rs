@@ -417,7 +417,7 @@ mod tests {
         let of_closures = "<std::sync::mpsc::Sender<alloc::boxed::Box<dyn core::ops::function::FnOnce<(), Output = ()> \
                            + core::marker::Send>>>::send";
         assert_eq!(ids(&table, of_closures), ["std-channel", "channel", "task-channel"]);
-        // Of these the types decide, which only the debug information tells.
+        // The types decide between these, and only the debug information has them.
         let takes_of = |id| table.sinks.iter().find(|sink| sink.id == id).and_then(|sink| sink.takes.clone()).unwrap();
         let (takes, takes_task) = (takes_of("channel"), takes_of("task-channel"));
         for path in [

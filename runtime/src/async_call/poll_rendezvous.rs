@@ -771,7 +771,7 @@ impl<E> Host<E> {
     }
 }
 
-/// Marks the host as gone when it is dropped, so that no poller waits in vain.
+/// Marks the host as gone when it is dropped, so that no poller waits for it.
 struct HostEnd<E>(Arc<Shared<E>>);
 
 impl<E> HostEnd<E> {

@@ -9,7 +9,7 @@
 //!
 //! **Why it is checked before each use:** a file that is mounted over another one is unmounted when that other one is
 //! removed. Programs replace `/etc/resolv.conf` by renaming a new file to it, which removes the mount in every mount
-//! namespace: from then on the view would show home's file. A `stat(2)` of each such path tells.
+//! namespace: from then on the view would show home's file. A `stat(2)` of each such path shows that.
 //!
 //! **What breaks otherwise:** look-ups for one tenant go to the name server of another, or of the machine.
 

@@ -193,7 +193,7 @@ impl Names {
         }
         let found = sys::lock_exclusively(sys::open_directory(&self.directory)?)?;
         match sys::share_mount(&*found) {
-            // Not a mount of its own yet.
+            // The directory is no mount of its own yet.
             Err(Errno::EINVAL) => sys::bind_mount(&*found, &*found)?,
             result => {
                 result?;

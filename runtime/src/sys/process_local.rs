@@ -7,7 +7,7 @@
 //!
 //! **Why this mechanism:** handlers of `pthread_atfork(3)` are not called for a raw `clone`, and comparing `getpid(2)`
 //! costs a syscall each time. The kernel zeroes a page under `MADV_WIPEONFORK` (Linux 4.14) in the child, so a read of
-//! the page tells. Where that is not available, process ids are compared.
+//! the page shows it. Where that is not available, process ids are compared.
 //!
 //! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
 

@@ -60,7 +60,7 @@ trait RunJob<A> {
 
 /// A job, and then its result in the same place.
 enum JobSlot<F, R> {
-    /// Not dropped with the slot.
+    /// The job. It is not dropped with the slot.
     Given(ManuallyDrop<F>),
     Done(thread::Result<R>),
 }

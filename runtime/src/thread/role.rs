@@ -28,7 +28,7 @@ impl Role {
         if place.needs_own_files() { Role::Views } else { Role::Bodies }
     }
 
-    /// Of the workers that start processes in a place.
+    /// The role of the workers that start processes in a place.
     pub(crate) fn for_processes_in(place: &Place) -> Role {
         if place.needs_own_files() { Role::ViewSpawner } else { Role::Spawner }
     }

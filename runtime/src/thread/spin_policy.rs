@@ -101,12 +101,12 @@ enum State {
     Apart,
 }
 
-/// Where a callee wakes.
+/// The processor on which a callee wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Where the kernel chooses.
+    /// The one that the kernel chooses.
     Anywhere,
-    /// On the caller's processor.
+    /// The caller's.
     Here,
     /// On a processor other than the caller's.
     Elsewhere,
@@ -357,7 +357,7 @@ impl Estimate {
     }
 }
 
-/// Delays the next try after one in vain, for longer each time.
+/// Delays the next try after a failed one, for longer each time.
 #[derive(Debug)]
 struct Backoff {
     bounds: std::ops::RangeInclusive<u32>,

@@ -450,7 +450,7 @@ fn inotify() -> Inotify {
     inotify
 }
 
-/// What the directory tells of each name is told too early. What the watch tells is there.
+/// The directory reports a name before its namespace is mounted. The watch reports it when the namespace can be opened.
 #[test]
 fn what_three_processes_add_and_delete_opens_when_it_is_told() {
     const EACH: usize = 334;
@@ -477,7 +477,7 @@ fn what_three_processes_add_and_delete_opens_when_it_is_told() {
     let mut take = |event: WatchEvent, known: &mut BTreeMap<String, NetNs>| match event {
         WatchEvent::Created { name, netns, .. } if name.starts_with(&prefix) => {
             assert!(netns.run(|| netns.is_current()).unwrap().unwrap());
-            // The one before was told to be gone.
+            // The removal of the previous one was reported.
             assert!(known.insert(name.clone(), netns).is_none(), "{name}");
             told += 1;
         }

@@ -29,7 +29,7 @@ use crate::sys;
 use crate::thread::{Allowance, Lease, Pool, Role};
 use crate::unwind::{Payload, catch, contain, discard};
 
-/// The first time between two looks for namespaces that are gone. It doubles with each look in vain.
+/// The first time between two looks for namespaces that are gone. It doubles with each look that finds none.
 const FIRST_INTERVAL: Duration = Duration::from_micros(500);
 
 /// The longest time between two looks while a caller is waiting.
@@ -229,7 +229,7 @@ impl Maker {
         self.shared.deliver(item, VecDeque::push_back);
     }
 
-    /// Prepares a namespace with the user's closure, in a call of its own: what it changes does not stay on this thread.
+    /// Prepares a namespace with the user's closure, in a call of its own: its changes do not stay on this thread.
     fn prepare(&self, netns: &NetNs) -> Result<(), Error> {
         pinned(|_| {
             let failure = match catch(|| (self.shared.prepare.0)(netns)) {

@@ -15,7 +15,7 @@ pub(super) struct Taker {
     seat: Mutex<Seat>,
     /// A thread waits for it, and a future for its waker. (Not `thread::park`: the caller's park token is the user's.)
     filled: Condvar,
-    /// Of a future. A thread looks at its own.
+    /// The deadline of a future. A thread checks its own.
     pub(super) deadline: Option<Instant>,
 }
 
