@@ -453,7 +453,8 @@ where
     };
     start_pending();
     let pool = Pool::of_process();
-    let (result, lease_end) = match options.choose(pool)? {
+    let kind = options.choose(pool)?;
+    let (result, lease_end) = match kind {
         ThreadKind::Pooled => {
             let name = options.session_name();
             parameters.name = name.as_deref();
@@ -463,7 +464,7 @@ where
         ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
     };
     // The report precedes the destructor of a body that did not run, which may panic.
-    let thread = options.fate(lease_end.report());
+    let thread = kind.fate(lease_end.report());
     let value = result.map_err(|(error, _body)| error)?;
     // The call's own thread has left the namespace at this point.
     let strays = audit.map_or_else(Vec::new, Audit::end);

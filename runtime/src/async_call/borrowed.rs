@@ -60,10 +60,13 @@ where
         payload: (pending_host, Arc::clone(&poller_run)),
         run: host,
     };
-    if let Err((error, Launch { payload: (pending_host, _), .. })) = launch.begin() {
-        poller.reclaim(pending_host);
-        return Err(error);
-    }
+    let kind = match launch.begin() {
+        Ok(kind) => kind,
+        Err((error, Launch { payload: (pending_host, _), .. })) => {
+            poller.reclaim(pending_host);
+            return Err(error);
+        }
+    };
     let mut running = Running { poller: Some(poller), poller_run, pool };
     let finished = poll_fn(|cx| running.poll(cx.waker())).await;
     let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
@@ -77,8 +80,8 @@ where
     }
     let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (value, thrown) {
-        (Some(value), _) => Ok(Outcome { value, thread: options.fate(fate), strays }),
-        (None, Some(payload)) => Ok(Outcome { value: Err(payload), thread: options.fate(fate), strays }),
+        (Some(value), _) => Ok(Outcome { value, thread: kind.fate(fate), strays }),
+        (None, Some(payload)) => Ok(Outcome { value: Err(payload), thread: kind.fate(fate), strays }),
         (None, None) => unreachable!("a body that has finished brings something back"),
     }
 }

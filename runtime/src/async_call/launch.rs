@@ -28,19 +28,23 @@ where
     T: Send + 'static,
     L: FnOnce(Result<AsyncSession<'_>, Refused>, T) + Send + 'static,
 {
-    /// Starts it on a pinned thread, a pooled one or one for this call alone, without waiting. Where no thread can be
-    /// started, the launch is returned.
-    pub(super) fn begin(self) -> Result<(), (Error, Self)> {
+    /// Starts it on a pinned thread, a pooled one or one for this call alone, without waiting. Returns which of them.
+    /// Where no thread can be started, the launch is returned.
+    pub(super) fn begin(self) -> Result<ThreadKind, (Error, Self)> {
         start_pending();
         let pool = Pool::of_process();
-        match self.options.choose(pool) {
-            Ok(ThreadKind::Fresh) => self.on_fresh_thread(pool),
-            Ok(ThreadKind::Pooled) => match pool.ensure(self.allowance) {
-                Ok(()) => self.on_leased_thread(pool),
-                Err(error) => Err((error, self)),
+        let kind = match self.options.choose(pool) {
+            Ok(kind) => kind,
+            Err(error) => return Err((error, self)),
+        };
+        match kind {
+            ThreadKind::Fresh => self.on_fresh_thread(pool)?,
+            ThreadKind::Pooled => match pool.ensure(self.allowance) {
+                Ok(()) => self.on_leased_thread(pool)?,
+                Err(error) => return Err((error, self)),
             },
-            Err(error) => Err((error, self)),
         }
+        Ok(kind)
     }
 
     fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {

@@ -40,7 +40,7 @@ where
     let begun = call.into_parts().and_then(|(place, options)| {
         let launch =
             Launch { place, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
-        launch.begin().map_err(|(error, _)| error)
+        launch.begin().map(drop).map_err(|(error, _)| error)
     });
     if let Err(error) = begun {
         task.finish(Err(JoinError(Repr::Entry(error))), None);

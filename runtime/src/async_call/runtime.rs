@@ -4,10 +4,10 @@
 //! it ends as soon as the copy of the body waits.
 
 use std::future::{Future, poll_fn};
-use std::mem;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, mem};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -16,8 +16,20 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::ProcessMark;
-use crate::thread::ThreadExit;
+use crate::thread::{Pool, ThreadExit, descriptors};
 use crate::unwind::contain;
+
+/// A runtime needs descriptors, which can be short. Besides, tokio's driver for signals has descriptors for the whole
+/// process. In another table their numbers may be other files.
+fn not_built(source: io::Error) -> Error {
+    const OPERATION: &str = "build the tokio runtime of an async call";
+    if Pool::of_process().home_or_init().is_ok_and(descriptors::are_apart) {
+        let why = "the calling thread has a table of file descriptors of its own, without those that tokio keeps for the \
+                   process; make the call from another thread";
+        return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why.into()));
+    }
+    Error::from_io(ErrorKind::LimitReached, OPERATION, source)
+}
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
@@ -39,9 +51,7 @@ impl CallRuntime {
         // A task that the body has spawned may fork too.
         builder.on_thread_park(move || process.end_child());
         builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.exits.add_current());
-        let runtime = builder.build().map_err(|source| {
-            Error::from_io(ErrorKind::LimitReached, "build the tokio runtime of an async call", source)
-        })?;
+        let runtime = builder.build().map_err(not_built)?;
         Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, process })
     }
 

@@ -28,6 +28,16 @@ pub(crate) enum ThreadKind {
     Fresh,
 }
 
+impl ThreadKind {
+    /// Returns the fate of the call's thread: one that is reusable exits all the same if it was for this call alone.
+    pub(crate) fn fate(self, fate: ThreadFate) -> ThreadFate {
+        match (self, fate) {
+            (ThreadKind::Fresh, ThreadFate::Reusable) => ThreadFate::Retired(RetireReason::Fresh),
+            (_, fate) => fate,
+        }
+    }
+}
+
 /// The options of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -53,25 +63,13 @@ impl Options {
     /// Chooses the thread of a call. It is a fresh one where the call asks for it, where it needs a stack of another
     /// size than that of pooled threads, and where the caller has a table of descriptors of its own.
     pub(crate) fn choose(&self, pool: &'static Pool) -> Result<ThreadKind, Error> {
-        let is_fresh = self.asks_for_fresh_thread() || descriptors::are_apart(pool.home_or_init()?);
+        let is_fresh = self.fresh || self.stack_size.is_some() || descriptors::are_apart(pool.home_or_init()?);
         Ok(if is_fresh { ThreadKind::Fresh } else { ThreadKind::Pooled })
-    }
-
-    fn asks_for_fresh_thread(&self) -> bool {
-        self.fresh || self.stack_size.is_some()
     }
 
     /// Returns the name for the session on a pooled thread, which has a name of its own.
     pub(crate) fn session_name(&self) -> Option<CString> {
         self.thread_name.clone().and_then(|name| CString::new(name).ok())
-    }
-
-    /// Returns the fate of the call's thread: a reusable one exits all the same if the options ask for a fresh thread.
-    pub(crate) fn fate(&self, fate: ThreadFate) -> ThreadFate {
-        match fate {
-            ThreadFate::Reusable if self.asks_for_fresh_thread() => ThreadFate::Retired(RetireReason::Fresh),
-            fate => fate,
-        }
     }
 }
 

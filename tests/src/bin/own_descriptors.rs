@@ -9,7 +9,10 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{Call, Error, ErrorKind, NetNs, PinnedThread, init, par_walk, pinned, walk};
+use futures::executor::block_on;
+use in_netns::{
+    Call, Error, ErrorKind, NetNs, Outcome, PinnedThread, RetireReason, ThreadFate, init, par_walk, pinned, walk,
+};
 use in_netns_tests::profiles::apply;
 use in_netns_tests::{here, home, key};
 use nix::errno::Errno;
@@ -29,6 +32,7 @@ fn main() {
         "without-kcmp" => without_kcmp(),
         "handle-of-another-table" => handle_of_another_table(),
         "late" => late(),
+        "fate" => fate(),
         other => panic!("no scenario: {other}"),
     }
 }
@@ -95,6 +99,25 @@ fn entries() {
         assert_eq!(seen[1].as_ref().expect("it is of this table"), &key(own.id()), "the walk goes on");
         assert_refused(ns.join());
         assert_eq!(here(), home());
+    });
+}
+
+fn fate() {
+    apart(|_| {
+        let own = NetNs::from_fd(tenant().into()).expect("a namespace");
+        let outcome = Call::new(&own).outcome(here).expect("a call");
+        assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Fresh)), "{:?}", outcome.thread);
+        // The numbers of the descriptors that tokio keeps for the process may be the tenant's files here.
+        match block_on(Call::new(&own).outcome_async(async || here())) {
+            Ok(Outcome { value, thread, .. }) => {
+                assert_eq!(value.expect("no panic"), key(own.id()));
+                assert!(matches!(thread, ThreadFate::Retired(RetireReason::Fresh)), "{thread:?}");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                assert!(error.to_string().contains("a table of file descriptors of its own"), "{error}");
+            }
+        }
     });
 }
 

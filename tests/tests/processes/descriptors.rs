@@ -15,6 +15,11 @@ fn a_walk_a_guard_and_join_enter_no_handle_of_another_table() {
 }
 
 #[test]
+fn the_thread_of_a_caller_with_its_own_table_is_reported_as_fresh() {
+    passes("fate");
+}
+
+#[test]
 fn a_guard_of_a_thread_with_its_own_table_goes_home() {
     passes("guards");
 }
