@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::call::{Call, Options, Outcome, execute};
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{Files, Mounts, ProcessNamespaces, Recipe, Surroundings};
-use crate::netns::{IntoNetNs, NetNs, Place};
+use crate::netns::{DIRECTORIES, IntoNetNs, NetNs, Place};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Inspect, Role};
 
@@ -348,11 +348,17 @@ impl ViewBuilder {
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that the view would cover, where a link in the directory
     ///   leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::NotADirectory`] where a file would cover a directory, or a directory a file.
+    /// - [`ErrorKind::InvalidName`] where the path of the directory contains a NUL byte, or what was given to
+    ///   [`names`](ViewBuilder::names) is more than one line.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
     pub fn build(self) -> Result<View, Error> {
         let ViewBuilder { net, etc, resolv_conf, hosts, services, sys } = self;
+        if let Some(lines) = services.as_deref().filter(|services| services.contains('\n')) {
+            let operation = format!("make a view of {net}: look names of hosts up in {lines:?}");
+            return Err(Error::new(ErrorKind::InvalidName, operation, "the sources are one line, such as `files dns`"));
+        }
         let (directory, directories_of_names) = match etc {
             Etc::OfName => (None, directories_of_names(&net)?),
             Etc::At(directory) => (Some(absolute(&net, &directory)?), Vec::new()),
@@ -367,7 +373,6 @@ impl ViewBuilder {
 
 /// The directories in `/etc/netns` for the names of a namespace. They need not exist.
 fn directories_of_names(net: &NetNs) -> Result<Vec<PathBuf>, Error> {
-    const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
     let mut directories: Vec<PathBuf> = net
         .names()?
         .into_iter()
@@ -384,9 +389,7 @@ fn directories_of_names(net: &NetNs) -> Result<Vec<PathBuf>, Error> {
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
     let operation = || format!("make a view of {net}: find the directory {:?}", directory.to_string_lossy());
     if directory.as_os_str().as_bytes().contains(&0) {
-        let why = "a path cannot contain a NUL byte";
-        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
-        return Err(Error::from_io(ErrorKind::Other, operation(), source).explain(|_| Some(why.into())));
+        return Err(Error::new(ErrorKind::InvalidName, operation(), "a path cannot contain a NUL byte"));
     }
     std::path::absolute(directory).map_err(|source| {
         let why = source.to_string();

@@ -23,7 +23,7 @@ use crate::sys;
 
 /// Where `ip netns` keeps its names. The second is, as a rule, the first by another path; where `/var/run` is a
 /// directory of its own, it is not.
-pub(super) const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
+pub(crate) const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// `NAME_MAX` of `limits.h`.
 const LONGEST_NAME: usize = 255;

@@ -491,10 +491,17 @@ fn a_command_is_started_in_the_view() {
 }
 
 #[test]
+fn sources_of_names_are_one_line() {
+    let error = View::builder(&NetNs::new().unwrap()).names("files dns\npasswd: files").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");
+    assert!(error.to_string().contains("one line"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_a_path_is_told() {
     let ns = NetNs::new().unwrap();
     let error = View::builder(&ns).etc("/a\0b").build().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+    assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");
     assert!(error.to_string().ends_with("a path cannot contain a NUL byte"), "{error}");
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::InvalidInput);
     let directory = Scratch::new();
