@@ -15,6 +15,7 @@ pub(crate) mod descriptor_table;
 pub(crate) mod files;
 #[allow(unsafe_code)] // A value without a lock: see the module's documentation.
 pub(crate) mod inherited;
+pub(crate) mod kept;
 mod numbers;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;

@@ -35,6 +35,8 @@ mod role;
 mod roster;
 pub(crate) mod spin_policy;
 mod template;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio_at_home;
 mod worker;
 
 pub(crate) use allowance::Allowance;

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::ProcessMark;
-use crate::thread::{Pool, ThreadExit, descriptors};
+use crate::thread::{Pool, ThreadExit, descriptors, tokio_at_home};
 use crate::unwind::contain;
 
 /// A runtime needs descriptors, which can be short. Besides, tokio's driver for signals has descriptors for the whole
@@ -42,6 +42,7 @@ pub(super) struct CallRuntime {
 impl CallRuntime {
     /// Builds the runtime on the pinned thread, which is inside already, for a view in these mounts.
     pub(super) fn build(place: &Place, mounts: Option<Arc<Mounts>>) -> Result<CallRuntime, Error> {
+        tokio_at_home::check().map_err(not_built)?;
         let blocking = Arc::new(BlockingThreads::default());
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");

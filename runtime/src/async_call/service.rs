@@ -21,7 +21,7 @@ use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::{self, Numbering};
-use crate::thread::{Pool, ThreadExit};
+use crate::thread::{Pool, ThreadExit, tokio_at_home};
 use crate::unwind::{Payload, catch};
 
 impl NetNs {
@@ -134,6 +134,7 @@ impl RuntimeBuilder {
         };
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
+            tokio_at_home::check().map_err(failed)?;
             start_one_thread(stack_size_of(&builder)).map_err(|source| {
                 let threads = format!("the threads of a tokio runtime in {ns}");
                 Error::spawn_failed(&threads, source).with_kind(ErrorKind::LimitReached)

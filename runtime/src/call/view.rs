@@ -1,7 +1,6 @@
 //! Views: what `ip netns exec` and `nsenter` show, for code of this process.
 
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

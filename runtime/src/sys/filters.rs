@@ -23,7 +23,7 @@ pub(crate) fn open() -> io::Result<File> {
     File::open("/proc/thread-self/status")
 }
 
-/// The number of filters. It is an error if `/proc` does not have it.
+/// The number of filters of the calling thread. It is an error if `/proc` does not have it.
 pub(crate) fn count() -> io::Result<u16> {
     count_in(&open()?)
 }

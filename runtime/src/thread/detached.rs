@@ -64,6 +64,8 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
 
 /// Starts the jobs for which no thread could be started earlier. To be called for each call, worker and process.
 pub(crate) fn start_pending() {
+    #[cfg(feature = "tokio")]
+    super::tokio_at_home::settle_later();
     let pending = Pending::of_process();
     if pending.is_any.load(Ordering::Relaxed) {
         retry(pending);

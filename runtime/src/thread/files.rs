@@ -21,19 +21,20 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::explain_entering_mounts;
+use crate::sys::kept::Kept;
 use crate::sys::{self, Tid};
 
 /// See the [module's documentation](self).
 pub(super) struct OwnFiles {
     /// Home's mount namespace.
-    mount_namespace: OwnedFd,
+    mount_namespace: Kept<OwnedFd>,
     /// The root at home, where that is not the root of the mount namespace.
-    root: Option<OwnedFd>,
+    root: Option<Kept<OwnedFd>>,
     umask: Mode,
     /// The directory in `/proc` of a thread that has the root of the process.
-    sharer: OwnedFd,
+    sharer: Kept<OwnedFd>,
 }
 
 impl OwnFiles {
@@ -56,6 +57,8 @@ impl OwnFiles {
         sys::unshare(CloneFlags::CLONE_FS)
             .map_err(|errno| failed("stop sharing root and working directory (unshare)", errno))?;
         let root = enter().map_err(not_entered)?;
+        let root = root.map(keep).transpose()?;
+        let (mount_namespace, sharer) = (keep(mount_namespace)?, keep(sharer)?);
         let umask = sys::files::set_umask(Mode::empty());
         sys::files::set_umask(umask);
         Ok(OwnFiles { mount_namespace, root, umask, sharer })
@@ -68,16 +71,16 @@ impl OwnFiles {
     /// would show what is outside of the new root.
     pub(super) fn follow(&mut self) -> Result<(), Error> {
         // As seen from the root of the mount namespace, which a thread with no other root has.
-        let is_there = sys::files::path_of_root_of_task(&self.sharer).is_ok_and(|seen| seen == Path::new("/"));
+        let is_there = sys::files::path_of_root_of_task(&*self.sharer).is_ok_and(|seen| seen == Path::new("/"));
         if is_there && self.root.is_none() {
             return Ok(());
         }
         let failed = |errno| Error::from_errno("follow the process to its root (chroot)", errno);
-        let root = sys::files::root_of_task(&self.sharer).map_err(failed)?;
+        let root = sys::files::root_of_task(&*self.sharer).map_err(failed)?;
         let here = sys::files::open_for_lookup(Path::new("/")).map_err(failed)?;
         if !sys::files::is_same_place(&here, &root) {
             sys::files::change_root(&root).map_err(failed)?;
-            self.root = Some(root);
+            self.root = Some(keep(root)?);
         }
         Ok(())
     }
@@ -85,19 +88,23 @@ impl OwnFiles {
     /// Takes the calling thread back home.
     pub(super) fn restore(&self) -> Result<(), Error> {
         let back = || {
-            match sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS) {
+            match sys::setns(&*self.mount_namespace, CloneFlags::CLONE_NEWNS) {
                 // A thread that the body started shares it, and keeps it.
                 Err(Errno::EINVAL) => {
                     sys::unshare(CloneFlags::CLONE_FS)?;
-                    sys::setns(&self.mount_namespace, CloneFlags::CLONE_NEWNS)?;
+                    sys::setns(&*self.mount_namespace, CloneFlags::CLONE_NEWNS)?;
                 }
                 result => result?,
             }
-            self.root.as_ref().map_or(Ok(()), sys::files::change_root)
+            self.root.as_ref().map_or(Ok(()), |root| sys::files::change_root(&**root))
         };
         sys::files::set_umask(self.umask);
         back().map_err(|errno| {
             Error::from_errno("go back to home's mount namespace (setns)", errno).explain(explain_entering_mounts)
         })
     }
+}
+
+fn keep(fd: OwnedFd) -> Result<Kept<OwnedFd>, Error> {
+    Kept::new(fd).map_err(|source| Error::from_io(ErrorKind::Other, "identify a descriptor (fstat)", source))
 }

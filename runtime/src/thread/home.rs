@@ -152,6 +152,9 @@ pub(crate) enum RestorePath {
 /// change of an attribute that a filter refuses to read (keyrings, memory policy, scheduling) is not detected either;
 /// most filters refuse the change too.
 ///
+/// Under a filter, each pinned thread keeps a file of `/proc` open, so that `umount(2)` of that `/proc` takes
+/// `MNT_DETACH`.
+///
 /// A filter that is added to another one is detected by the number of filters (`/proc/thread-self/status`, Linux 5.9),
 /// before the library makes a system call that it may kill for. It is not detected where `/proc` does not report the
 /// number, nor where another thread adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of
@@ -434,7 +437,8 @@ impl Home {
             Sharing::Compared if calls.has(Optional::Kcmp) => {
                 if !own_files {
                     self.share(Resource::Fs, like(|from| from.has_other_files), thread, Change::Filesystem)?;
-                    self.compare_semaphore_undo(like(|from| from.has_other_semaphore_undo), thread)?;
+                    let like = like(|from| from.has_other_semaphore_undo);
+                    self.compare_semaphore_undo(like, thread, from_caller)?;
                 }
                 self.share(Resource::Files, self.template, thread, Change::FileTable)?;
             }
@@ -460,13 +464,15 @@ impl Home {
 
     /// Compares the list of `SEM_UNDO` operations. Not for threads for views: they leave the list when they return to
     /// home's IPC namespace.
-    fn compare_semaphore_undo(&self, like: Tid, thread: Tid) -> Result<(), Change> {
+    fn compare_semaphore_undo(&self, like: Tid, thread: Tid, from_caller: Option<&FromCaller>) -> Result<(), Change> {
         if !self.compares_semaphore_undo {
             return Ok(());
         }
         let has_other_ipc_namespace = || {
+            let begun = from_caller.and_then(|from| from.namespaces.iter().find(|(kind, _)| *kind == Kind::Ipc));
+            let before = begun.map_or(&self.ipc_namespace, |(_, namespace)| namespace);
             let task = sys::directory_of_thread(thread).ok();
-            task.and_then(|task| sys::namespace_of_task(&task, Kind::Ipc).ok()) != self.ipc_namespace
+            task.and_then(|task| sys::namespace_of_task(&task, Kind::Ipc).ok()) != *before
         };
         self.share(Resource::SemaphoreUndo, like, thread, Change::SemaphoreUndo).map_err(|change| match change {
             Change::SemaphoreUndo if has_other_ipc_namespace() => Change::Namespace,

@@ -384,16 +384,21 @@ impl PinnedThread {
 
     /// Closes what the thread keeps open, in the table that it was opened in. A body may have left that table: then
     /// another thread closes it there, and the copy goes with the thread.
-    pub(super) fn close_files(&mut self) {
-        let Some(file) = self.baseline.take_file() else { return };
-        // A child process has a copy of this thread, and no other thread.
+    pub(crate) fn close_files(&mut self) {
+        let files = (self.baseline.take_file(), self.own_files.take());
+        if let (None, None) = files {
+            return;
+        }
+        // A child process has a copy of this thread, and no other thread. And no thread of this crate has the table of a
+        // caller that has one of its own.
         if self.state == LeaseState::Pristine
             || !is_pinned()
+            || self.restore_path.is_some()
             || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)
         {
-            drop(file);
+            drop(files);
         } else {
-            run_detached(move || drop(file));
+            run_detached(move || drop(files));
         }
     }
 

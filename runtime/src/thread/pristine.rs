@@ -19,6 +19,7 @@ use nix::errno::Errno;
 
 use super::home::Change;
 use crate::sys::filters;
+use crate::sys::kept::Kept;
 use crate::sys::readings::{self, FloatControl, Keyring};
 use crate::sys::{self, Optional, OptionalCalls};
 
@@ -93,7 +94,7 @@ struct Filters {
     /// `None` without a filter, and where `/proc` does not report the number.
     count: Option<u16>,
     /// The file that reports the count. `None` where it is opened for each reading.
-    file: Option<File>,
+    file: Option<Kept<File>>,
     /// Whether they were compared at the end of this lease, and were the same.
     compared: Cell<bool>,
 }
@@ -104,7 +105,7 @@ impl Filters {
         let mode = readings::seccomp_mode();
         let is_filtered = mode == Ok(readings::SECCOMP_MODE_FILTER);
         let count = if is_filtered { filters::count().ok() } else { None };
-        let file = if keeps_file && count.is_some() { filters::open().ok() } else { None };
+        let file = if keeps_file && count.is_some() { filters::open().and_then(Kept::new).ok() } else { None };
         Filters { mode, count, file, compared: Cell::new(false) }
     }
 
@@ -114,7 +115,7 @@ impl Filters {
             return Err(Change::Seccomp);
         }
         let Some(before) = self.count else { return Ok(()) };
-        match self.file.as_ref().map_or_else(filters::count, filters::count_in) {
+        match self.file.as_ref().map_or_else(filters::count, |file| filters::count_in(file)) {
             Ok(now) if now == before => Ok(()),
             Ok(_) => Err(Change::Seccomp),
             // The body may have another `/proc`, which reports nothing, and another filter.
@@ -168,7 +169,7 @@ impl Baseline {
     }
 
     /// The file that is kept open, where there is one. Nothing is to be compared afterwards.
-    pub(super) fn take_file(&mut self) -> Option<File> {
+    pub(super) fn take_file(&mut self) -> Option<Kept<File>> {
         self.filters.file.take()
     }
 

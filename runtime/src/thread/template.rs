@@ -69,7 +69,7 @@ impl Template {
                 .and_then(|()| if home.is_none() { Home::here().map(Some) } else { Ok(None) });
             let arrived = here.is_ok();
             #[cfg(feature = "tokio")]
-            settle_tokio();
+            super::tokio_at_home::settle();
             // The receiver waits below, and a request comes only from a template that arrived.
             ready.send(here.map(|here| (sys::current_tid(), here)));
             if arrived {
@@ -101,14 +101,6 @@ impl Template {
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         sys::capabilities_of(self.thread).ok()
     }
-}
-
-/// Makes tokio create, at home, what it creates with the first runtime of the process and keeps forever: a pair of
-/// sockets that reports signals. If the runtime of a call created them, they would keep its namespace forever.
-#[cfg(feature = "tokio")]
-fn settle_tokio() {
-    // Where no runtime can be built at home, none can be built inside. The calls that need one report that.
-    crate::unwind::contain(|| drop(tokio::runtime::Builder::new_current_thread().enable_io().build()));
 }
 
 const OPERATION: &str = "start the template thread";

@@ -61,6 +61,7 @@ fn main() {
                 "missing" => missing(),
                 "services" => services(),
                 "nscd" => nscd(),
+                "file-size" => file_size(),
                 "own-directory" => own_directory(),
                 "late-nsswitch" => late_nsswitch(),
                 "late-sockets" => late_sockets(),
@@ -241,6 +242,18 @@ fn missing() {
 fn connections(listener: &UnixListener) -> usize {
     listener.set_nonblocking(true).expect("a socket");
     std::iter::from_fn(|| listener.accept().ok()).count()
+}
+
+/// A view has files of its own. Where the process may write none, that is no reason for the kernel to end it.
+fn file_size() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    fs::write("/etc/nsswitch.conf", "hosts: files resolve dns\n").expect("a file");
+    let none = in_netns_tests::limited(nix::sys::resource::Resource::RLIMIT_FSIZE, 0);
+    let error = ns.view().expect_err("no file may be written");
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("RLIMIT_FSIZE"), "{error}");
+    drop(none);
+    ns.view().expect("a view").run(|| ()).expect("a call");
 }
 
 fn services() {

@@ -276,5 +276,8 @@ fn a_fresh_thread_is_compared_with_what_it_began_with() {
         for fate in fates_of_fresh_calls(caller, || unshare(CloneFlags::CLONE_NEWIPC).unwrap()) {
             assert!(changed(Change::Namespace)(&fate), "caller {number}: {fate:?}");
         }
+        for fate in fates_of_fresh_calls(caller, || unshare(CloneFlags::CLONE_SYSVSEM).unwrap()) {
+            assert!(changed(Change::SemaphoreUndo)(&fate), "caller {number}: {fate:?}");
+        }
     }
 }

@@ -118,3 +118,13 @@ fn a_filter_is_noticed_that_is_added_to_another_one() {
         }
     }
 }
+
+/// The files that a pinned thread keeps open are closed once.
+#[test]
+fn descriptors_that_a_body_or_a_child_process_closes_are_not_closed_once_more() {
+    for who in ["child", "body", "body-apart", "view", "view-leaves"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_closes_all")).arg(who).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{who}: {}\n{printed}", output.status);
+    }
+}

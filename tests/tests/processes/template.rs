@@ -188,8 +188,12 @@ fn a_body_has_the_stack_that_was_requested() {
     assert_eq!(runtime.block_on(call).unwrap(), (key(ns.id()), 10_000));
     let call = Call::new(&ns).stack_size(256 << 20).spawn_async(|| async { depth(10_000) });
     assert_eq!(runtime.block_on(call).unwrap(), 10_000);
-    // A size below the platform's minimum is no error.
-    assert_eq!(Call::new(&ns).stack_size(0).run(|| 42).unwrap(), 42);
+}
+
+/// What is on the stack beside the body has room of its own.
+#[test]
+fn no_stack_is_too_small_for_the_call_itself() {
+    passes(env!("CARGO_BIN_EXE_small_stacks"), &[]);
 }
 
 #[test]
@@ -199,4 +203,11 @@ fn init_settles_where_home_is_and_does_it_once() {
     in_netns::init().unwrap();
     in_netns::init().unwrap();
     assert_eq!(in_netns::pinned(|_| here()).unwrap(), home());
+}
+
+#[test]
+fn a_first_call_where_descriptors_are_short_leaves_nothing_for_a_later_one_to_hold() {
+    for limit in 3..16 {
+        passes(env!("CARGO_BIN_EXE_few_descriptors"), &[&limit.to_string()]);
+    }
 }

@@ -11,6 +11,7 @@ use rstest::rstest;
 #[case::files_that_are_replaced_at_home_stay_covered("replaced")]
 #[case::a_file_that_is_missing_is_an_error("missing")]
 #[case::programs_that_answer_for_names_are_not_asked("services")]
+#[case::a_limit_of_the_size_of_files_is_an_error("file-size")]
 #[case::nscd_is_covered_whatever_nsswitch_has("nscd")]
 #[case::an_entry_may_not_cover_the_directory_of_the_view("own-directory")]
 #[case::a_file_of_names_that_is_made_later_is_replaced("late-nsswitch")]

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Expected, Found, name_services, step};
 use crate::error::{Error, ErrorKind};
@@ -247,8 +248,11 @@ fn leads_somewhere(target: &Path) -> bool {
 
 /// Names the step of making a view that failed.
 fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
-    move |error| match error.raw_os_error() {
-        Some(errno) => step(netns, what)(Errno::from_raw(errno)),
+    move |error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EFBIG) => step(netns, what)(Errno::EFBIG)
+            .with_kind(ErrorKind::LimitReached)
+            .explain(|_| Some("see `ulimit -f` (RLIMIT_FSIZE, `LimitFSIZE=` of a unit)".into())),
+        Some(errno) => step(netns, what)(errno),
         None => Error::new(ErrorKind::Unsupported, format!("make a view of {netns}: {what}"), error.to_string()),
     }
 }
@@ -443,6 +447,11 @@ impl Scratch {
 
     fn file(&self, name: &str, text: &[u8]) -> io::Result<PathBuf> {
         let path = self.path.join(name);
+        // The kernel would end the process (`SIGXFSZ`).
+        let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+        if text.len() as u64 > limit {
+            return Err(Errno::EFBIG.into());
+        }
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         fs::File::options().write(true).open(&path)?.set_modified(unique_time())?;
