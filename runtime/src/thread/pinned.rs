@@ -389,8 +389,8 @@ impl PinnedThread {
         if let (None, None) = files {
             return;
         }
-        // A child process has a copy of this thread, and no other thread. And no thread of this crate has the table of a
-        // caller that has one of its own.
+        // They are closed here where no other thread can do it: a child process has a copy of this thread alone, and no
+        // thread of this crate has the table of a caller that has one of its own.
         if self.state == LeaseState::Pristine
             || !is_pinned()
             || self.restore_path.is_some()

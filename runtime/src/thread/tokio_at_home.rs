@@ -1,7 +1,7 @@
 //! What tokio creates with the first runtime of the process and keeps forever: a pair of sockets that reports signals.
 //!
-//! **Promised:** it is created at home, before this crate builds a runtime in a namespace. If the runtime of a call created
-//! it, it would keep the call's namespace forever.
+//! **Promised:** it is created at home, before this crate builds a runtime in a namespace. If the runtime of a call
+//! created it, it would keep the call's namespace forever.
 //!
 //! **How:** the template makes tokio create it. Where descriptors are short at that moment, the next call does so, on a
 //! thread at home. Until then, each call that needs a runtime is an error.
