@@ -18,9 +18,9 @@ use crate::unwind::{catch, contain};
 /// Several threads may share a worker; their closures run one at a time, first come first served. The thread is leased
 /// by the first [`Worker::run`]. Dropping the worker returns the thread home and to the pool.
 ///
-/// Between two runs nothing is restored: what one closure changes of its thread, the next one finds. A closure that
-/// changed something calls [`retire_current_thread`](crate::retire_current_thread), and the next run gets another
-/// thread.
+/// Between two runs nothing is restored: what one closure changes of its thread, the next one finds. That includes the
+/// namespace, if a closure calls `setns(2)` itself. A closure that changed something calls
+/// [`retire_current_thread`](crate::retire_current_thread), and the next run gets another thread.
 ///
 /// ```
 /// # in_netns::rootless!();

@@ -36,9 +36,8 @@ impl<F: AsFd + Into<OwnedFd>> Deref for Kept<F> {
 
 impl<F: AsFd + Into<OwnedFd>> Drop for Kept<F> {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take()
-            && identity(&file) != Ok(self.identity)
-        {
+        let Some(file) = self.file.take() else { return };
+        if identity(&file) != Ok(self.identity) {
             let _ = file.into().into_raw_fd();
         }
     }
