@@ -283,8 +283,8 @@ impl Call {
     /// Gives the body a stack of this many bytes, on a thread for this call alone. This implies [`Call::fresh`].
     ///
     /// By default a body has the stack that [`std::thread`] gives to a thread, pooled or fresh: 2 MiB, or the value of
-    /// `RUST_MIN_STACK`. What this library needs of the stack around the body comes on top, so that no size is too small
-    /// for the call itself. In an async call, the body is polled on this stack.
+    /// `RUST_MIN_STACK`. What this library needs of the stack around the body comes on top, so that no size is too
+    /// small for the call itself. In an async call, the body is polled on this stack.
     ///
     /// # Examples
     ///

@@ -164,9 +164,9 @@ impl Error {
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
             Some(if sys::has_deadline_and_starts_no_threads() {
-                "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads (sched(7)); \
-                 set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call `in_netns::init()` first in \
-                 `main`, and use `Call::fresh` on other threads alone if it is not set"
+                "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads \
+                 (sched(7)); set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call \
+                 `in_netns::init()` first in `main`, and use `Call::fresh` on other threads alone if it is not set"
                     .into()
             } else if sys::can_start_processes_only() {
                 "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \

@@ -24,8 +24,8 @@ use crate::unwind::contain;
 fn not_built(source: io::Error) -> Error {
     const OPERATION: &str = "build the tokio runtime of an async call";
     if Pool::of_process().home_or_init().is_ok_and(descriptors::are_apart) {
-        let why = "the calling thread has a table of file descriptors of its own, without those that tokio keeps for the \
-                   process; make the call from another thread";
+        let why = "the calling thread has a table of file descriptors of its own, without those that tokio keeps for \
+                   the process; make the call from another thread";
         return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why.into()));
     }
     Error::from_io(ErrorKind::LimitReached, OPERATION, source)
