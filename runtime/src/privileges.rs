@@ -283,7 +283,7 @@ impl Cause {
         match errno {
             Errno::ENOSPC => Cause::Limit { sysctl: MAX_NET },
             _ if denied && !may_administer() => Cause::of_missing_capability(cached_probe()),
-            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if seccomp_filters() => Cause::Seccomp,
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if sys::readings::is_filtered() => Cause::Seccomp,
             _ => Cause::other(errno),
         }
     }
@@ -326,7 +326,7 @@ impl Facts {
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
             not_dumpable: !sys::is_dumpable(),
-            filtered: seccomp_filters(),
+            filtered: sys::readings::is_filtered(),
             max_user_namespaces: sys_value(MAX_USER),
             debian_clone: sys_value(DEBIAN_CLONE),
             apparmor: sys_value(APPARMOR),
@@ -404,12 +404,6 @@ pub(crate) fn may_administer() -> bool {
 /// Whether the calling thread has a capability, by its number, in its user namespace.
 pub(crate) fn has_capability(capability: u8) -> bool {
     sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
-}
-
-/// Whether seccomp filters are at work on the calling thread (`proc_pid_status(5)`).
-fn seccomp_filters() -> bool {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 
 /// What `sysctl(8)` prints for a name, where this kernel has it and it is a number.

@@ -13,7 +13,6 @@ use super::{Optional, Tid};
 
 /// The mode of `PR_GET_SECCOMP(2const)` without a filter.
 pub(crate) const SECCOMP_MODE_DISABLED: c_int = 0;
-pub(crate) const SECCOMP_MODE_FILTER: c_int = 2;
 
 /// `linux/prctl.h`: `libc` lacks it for aarch64.
 const PR_GET_SPECULATION_CTRL: c_int = 52;
@@ -21,6 +20,11 @@ const PR_GET_SPECULATION_CTRL: c_int = 52;
 /// The seccomp mode of the calling thread. `EINVAL` where the kernel has no seccomp.
 pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
     get_by_prctl(libc::PR_GET_SECCOMP)
+}
+
+/// Whether the calling thread has seccomp filters. A filter may refuse the question itself.
+pub(crate) fn is_filtered() -> bool {
+    !matches!(seccomp_mode(), Ok(SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL))
 }
 
 /// The position of the first occurrence of a text in another. The C library is fast in an unoptimised build too.

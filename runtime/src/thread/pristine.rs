@@ -103,8 +103,7 @@ impl Filters {
     /// Those of the calling thread. The file is of its table of descriptors.
     fn of_current_thread(keeps_file: bool) -> Filters {
         let mode = readings::seccomp_mode();
-        let is_filtered = mode == Ok(readings::SECCOMP_MODE_FILTER);
-        let count = if is_filtered { filters::count().ok() } else { None };
+        let count = if readings::is_filtered() { filters::count().ok() } else { None };
         let file = if keeps_file && count.is_some() { filters::open().and_then(Kept::new).ok() } else { None };
         Filters { mode, count, file, compared: Cell::new(false) }
     }
