@@ -390,9 +390,9 @@ impl PinnedThread {
             return;
         }
         // They are closed here where no other thread can do it: a child process has a copy of this thread alone, and no
-        // thread of this crate has the table of a caller that has one of its own.
-        if self.state == LeaseState::Pristine
-            || !is_pinned()
+        // thread of this crate has the table of a caller that has one of its own. The table is asked for, whatever this
+        // thread's inspection found: it may have been the owner of the lease that found another table.
+        if !is_pinned()
             || self.restore_path.is_some()
             || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)
         {
