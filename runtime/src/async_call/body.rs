@@ -7,26 +7,59 @@
 //! is made, and that of a started one if it is large; and an output goes into a box in the function that polls.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::{self, Poll};
 use std::thread;
 
 use crate::call::context::Context;
-use crate::unwind::{catch, contain, discard};
+use crate::unwind::{Payload, contain, discard};
 
 /// A body on its thread.
-pub(super) struct Body<F, Fut> {
+pub(super) struct Body<F, Fut: Future> {
     context: Context,
-    stage: Stage<F, Fut>,
+    parts: Parts<F, Fut>,
 }
 
-enum Stage<F, Fut> {
-    /// A small value: see the [module's documentation](self).
-    Make(F),
-    Made(Pin<Box<Fut>>),
-    /// It has ended, or it is being made.
-    Empty,
+/// Each part is in a place of its own.
+struct Parts<F, Fut: Future> {
+    /// A small value: see the [module's documentation](self). `None` once it was called.
+    make: Option<F>,
+    future: Option<Pin<Box<Fut>>>,
+    value: Option<Box<Fut::Output>>,
+}
+
+/// The steps of a body. Each runs code of the user, and may panic.
+trait Steps {
+    /// Makes the future, where it is not made.
+    fn make(&mut self);
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()>;
+    fn drop_future(&mut self);
+    fn drop_value(&mut self);
+}
+
+impl<F, Fut> Steps for Parts<F, Fut>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future,
+{
+    fn make(&mut self) {
+        if let Some(make) = self.make.take() {
+            self.future = Some(Box::pin(make()));
+        }
+    }
+
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.future else { unreachable!("a body that has ended is not polled") };
+        future.as_mut().poll(cx).map(|value| self.value = Some(Box::new(value)))
+    }
+
+    fn drop_future(&mut self) {
+        self.future = None;
+    }
+
+    fn drop_value(&mut self) {
+        self.value = None;
+    }
 }
 
 impl<F, Fut, R> Body<F, Fut>
@@ -35,38 +68,51 @@ where
     Fut: Future<Output = R>,
 {
     pub(super) fn new(context: Context, make: F) -> Body<F, Fut> {
-        Body { context, stage: Stage::Make(make) }
+        Body { context, parts: Parts { make: Some(make), future: None, value: None } }
     }
 
     /// Makes and polls the body, and returns its value or its panic. A panic of the body's destructor counts as the
     /// body's. It must not be called again once it was ready.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<thread::Result<Box<R>>> {
-        let Body { context, stage } = self;
-        if let Stage::Make(_) = stage {
-            let Stage::Make(make) = mem::replace(stage, Stage::Empty) else { unreachable!("it was seen above") };
-            match catch(|| context.within(|| Box::pin(make()))) {
-                Ok(body) => *stage = Stage::Made(body),
-                Err(payload) => return Poll::Ready(Err(payload)),
+        let Body { context, parts } = self;
+        if parts.make.is_some() {
+            if let Err(payload) = make(context, parts) {
+                return Poll::Ready(Err(payload));
             }
         }
-        let Stage::Made(body) = stage else { unreachable!("a body that has ended is not polled") };
-        let value = match catch(|| context.within(|| body.as_mut().poll(cx).map(Box::new))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(value)) => Ok(value),
-            Err(payload) => Err(payload),
-        };
-        let dropped = catch(|| context.within(|| *stage = Stage::Empty));
-        // The first panic is returned. Dropping the other value or payload may panic again.
-        Poll::Ready(match (value, dropped) {
-            (Ok(value), Ok(())) => Ok(value),
-            (Ok(value), Err(payload)) => {
-                contain(|| drop(value));
-                Err(payload)
-            }
-            (Err(payload), dropped) => {
-                dropped.err().into_iter().for_each(discard);
-                Err(payload)
-            }
+        poll(context, parts, cx).map(|ended| {
+            ended.map(|()| parts.value.take().unwrap_or_else(|| unreachable!("a future that has ended has a value")))
         })
     }
+}
+
+// These two are not generic, so that their code is not compiled again for each body.
+
+fn make(context: &Context, steps: &mut dyn Steps) -> Result<(), Payload> {
+    let made = context.run(&mut || steps.make());
+    if made.is_err() {
+        contain(|| steps.drop_future());
+    }
+    made
+}
+
+fn poll(context: &Context, steps: &mut dyn Steps, cx: &mut task::Context<'_>) -> Poll<Result<(), Payload>> {
+    let mut polled = Poll::Pending;
+    let run = context.run(&mut || polled = steps.poll(cx));
+    if run.is_ok() && polled.is_pending() {
+        return Poll::Pending;
+    }
+    let dropped = context.run(&mut || steps.drop_future());
+    // The first panic is returned. Dropping the value or the other payload may panic again.
+    let thrown = match (run, dropped) {
+        (Ok(()), dropped) => dropped,
+        (run, dropped) => {
+            dropped.err().into_iter().for_each(discard);
+            run
+        }
+    };
+    if thrown.is_err() {
+        contain(|| steps.drop_value());
+    }
+    Poll::Ready(thrown)
 }

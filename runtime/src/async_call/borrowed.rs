@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::launch::Launch;
-use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, PendingHost, PollBudget, Poller};
+use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, Make, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
 use crate::call::Outcome;
 use crate::call::context::{Context, PollerRun};
-use crate::call::launch::Options;
+use crate::call::launch::{Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
@@ -37,53 +37,25 @@ where
     Fut: Future<Output = R>,
     R: Send,
 {
-    let pool = Pool::of_process();
     let brought = Arc::new(Mutex::new(None));
-    let (poller, pending_host) = {
+    let make: Make<'_> = {
         let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
-        let body = move || {
+        Box::new(move || {
             let mut body = Body::new(context, body);
-            async move {
+            Box::pin(async move {
                 let value = poll_fn(|cx| body.poll(cx)).await;
                 *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-            }
-        };
-        poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, body)
+            })
+        })
     };
-    let poller_run = Arc::<PollerRun>::default();
-    // The thread gets this reference to the namespace, so that the call holds none when it returns.
-    let launch = Launch {
-        place,
-        options: options.clone(),
-        inspect,
-        allowance: Allowance::of_caller(),
-        payload: (pending_host, Arc::clone(&poller_run)),
-        run: host,
-    };
-    let kind = match launch.begin() {
-        Ok(kind) => kind,
-        Err((error, Launch { payload: (pending_host, _), .. })) => {
-            poller.reclaim(pending_host);
-            return Err(error);
-        }
-    };
-    let mut running = Running { poller: Some(poller), poller_run, pool };
-    let finished = poll_fn(|cx| running.poll(cx.waker())).await;
-    let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
-    let Ok(Finished { end: mut session_end, thrown }) = finished else {
-        panic!("the thread of an async call was lost")
-    };
-    let refused = session_end.refused.take();
-    let (fate, strays) = session_end.report();
-    if let Some(error) = refused {
-        return Err(error);
-    }
+    let Outcome { value: finished, thread, strays } = Running::begin(place, options, inspect, make)?.end().await?;
     let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (value, thrown) {
-        (Some(value), _) => Ok(Outcome { value, thread: kind.fate(fate), strays }),
-        (None, Some(payload)) => Ok(Outcome { value: Err(payload), thread: kind.fate(fate), strays }),
-        (None, None) => unreachable!("a body that has finished brings something back"),
-    }
+    let value = match (value, finished) {
+        (Some(value), _) => value,
+        (None, Err(payload)) => Err(payload),
+        (None, Ok(())) => unreachable!("a body that has finished brings something back"),
+    };
+    Ok(Outcome { value, thread, strays })
 }
 
 /// Runs a call, on the pinned thread.
@@ -115,15 +87,55 @@ fn host(
 ///
 /// A child process has a copy of it, but not its thread, which may have held the locks of the call at the fork. So
 /// nothing of the call is used there, and the copy of the body leaks.
-struct Running<F, Fut> {
+struct Running<'b> {
     /// `Some` until this is dropped.
-    poller: Option<Poller<F, Fut, SessionEnd>>,
+    poller: Option<Poller<'b, SessionEnd>>,
     poller_run: Arc<PollerRun>,
     /// The pool of the process that began the call.
     pool: &'static Pool,
+    kind: ThreadKind,
 }
 
-impl<F, Fut> Running<F, Fut> {
+// It is not generic, so that its code is not compiled again for each body.
+impl<'b> Running<'b> {
+    fn begin(place: Place, options: Options, inspect: Inspect, make: Make<'b>) -> Result<Running<'b>, Error> {
+        let pool = Pool::of_process();
+        let (poller, pending_host) =
+            poll_rendezvous::pair(pool.roster.spin_limit().0, POLL_BUDGET, wake_elsewhere, make);
+        let poller_run = Arc::<PollerRun>::default();
+        // The thread gets this reference to the namespace, so that the call holds none when it returns.
+        let launch = Launch {
+            place,
+            options,
+            inspect,
+            allowance: Allowance::of_caller(),
+            payload: (pending_host, Arc::clone(&poller_run)),
+            run: host,
+        };
+        match launch.begin() {
+            Ok(kind) => Ok(Running { poller: Some(poller), poller_run, pool, kind }),
+            Err((error, Launch { payload: (pending_host, _), .. })) => {
+                poller.reclaim(pending_host);
+                Err(error)
+            }
+        }
+    }
+
+    /// Polls the body to its end. The outcome has its panic, and no value.
+    async fn end(mut self) -> Result<Outcome<()>, Error> {
+        let finished = poll_fn(|cx| self.poll(cx.waker())).await;
+        let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
+        let Ok(Finished { end: mut session_end, thrown }) = finished else {
+            panic!("the thread of an async call was lost")
+        };
+        let refused = session_end.refused.take();
+        let (fate, strays) = session_end.report();
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        Ok(Outcome { value: thrown.map_or(Ok(()), Err), thread: self.kind.fate(fate), strays })
+    }
+
     /// `None`: this process did not begin the call.
     fn poll(&mut self, waker: &Waker) -> Poll<Option<Result<Finished<SessionEnd>, HostLost>>> {
         match &mut self.poller {
@@ -136,7 +148,7 @@ impl<F, Fut> Running<F, Fut> {
     }
 }
 
-impl<F, Fut> Drop for Running<F, Fut> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         let Some(mut poller) = self.poller.take() else { return };
         if !self.pool.is_of_this_process() {

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
@@ -29,18 +29,25 @@ impl LocalTasks {
     /// Drives the runtime until `future` is ready, and the local tasks with it. `spawn_local` finds this set meanwhile.
     pub(super) fn run_until<F: Future>(&mut self, runtime: &Runtime, future: F) -> F::Output {
         let mut future = pin!(future);
+        let mut output = None;
+        self.run(runtime, &mut |cx| future.as_mut().poll(cx).map(|value| output = Some(value)));
+        output.unwrap_or_else(|| unreachable!("the future is ready"))
+    }
+
+    /// It is not generic, so that the runtime's code is not compiled again for each body.
+    fn run(&mut self, runtime: &Runtime, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         let mut root = LastSeen::default();
         let _found = self.set.enter();
         runtime.block_on(poll_fn(|cx| {
             if root.is_new(cx.waker()) {
                 *self.wakes.root() = Some(cx.waker().clone());
             }
-            let polled = future.as_mut().poll(cx);
+            let polled = poll(cx);
             if polled.is_pending() && self.wakes.take() {
                 let _ = Pin::new(&mut self.set).poll(&mut Context::from_waker(&self.waker));
             }
             polled
-        }))
+        }));
     }
 }
 

@@ -53,8 +53,9 @@ use crate::sync::{
 };
 use crate::unwind::{Payload, catch, contain, discard};
 
-type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
-type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
+/// A future that need not be `Send`: it is made, used and dropped on the host's thread.
+pub(crate) type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
+pub(crate) type Make<'b> = Box<dyn FnOnce() -> Body<'b> + Send + 'b>;
 
 /// Calls a waker on a thread other than the host's. Returns the waker where there is no such thread.
 pub(crate) type WakeElsewhere = fn(Waker) -> Result<(), Waker>;
@@ -412,22 +413,17 @@ struct BudgetLeft {
 /// Takes a body that the host is to poll, and returns the two sides.
 ///
 /// `make` is called on the host's thread, within the first poll. The poller spins for `spin` turns before it sleeps.
-pub(crate) fn pair<F, Fut, E>(
+pub(crate) fn pair<E>(
     spin: u32,
     budget: PollBudget,
     elsewhere: WakeElsewhere,
-    make: F,
-) -> (Poller<F, Fut, E>, PendingHost<E>)
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = ()>,
-{
-    let make: Make<'_> = Box::new(move || Box::pin(make()));
+    make: Make<'_>,
+) -> (Poller<'_, E>, PendingHost<E>) {
     // SAFETY: only the lifetime changes. The body is used in three places:
     // - in `Host::serve`, for an order, which is under way while the poller waits in `Shared::order`;
     // - in `Poller::leave`, on the host's thread, while the poller is being dropped;
     // - in `Poller::drop`, if it was not made.
-    // In each of them the poller is alive. It names `F` and `Fut` and has a `Drop`, so what they borrow outlives it.
+    // In each of them the poller is alive. It names the lifetime and has a `Drop`, so what the body borrows outlives it.
     // Nothing else uses or drops the body, since `Slot` and `Host` hold it in `ManuallyDrop`: it leaks where the poller
     // was forgotten.
     let make = unsafe { mem::transmute::<Make<'_>, Make<'static>>(make) };
@@ -455,10 +451,10 @@ where
 }
 
 /// The side that polls. Dropping it drops the body, on the host's thread, and waits for that.
-pub(crate) struct Poller<F, Fut, E> {
+pub(crate) struct Poller<'b, E> {
     shared: Arc<Shared<E>>,
-    /// The future is made, used and dropped on the host's thread, so it does not matter whether it is `Send`.
-    body: PhantomData<(F, fn() -> Fut)>,
+    /// What the body borrows is used until the poller is dropped.
+    body: PhantomData<fn() -> Make<'b>>,
 }
 
 /// The host is gone without having reported its end.
@@ -474,7 +470,7 @@ pub(crate) struct Finished<E> {
     pub(crate) thrown: Option<Payload>,
 }
 
-impl<F, Fut, E> Poller<F, Fut, E> {
+impl<E> Poller<'_, E> {
     /// Orders a poll of the body, and waits for it. It is ready when the host has ended too.
     ///
     /// On the host's own thread, and on that of another call which wakes this one, it does not wait: it is pending, and
@@ -565,7 +561,7 @@ impl<F, Fut, E> Poller<F, Fut, E> {
     }
 }
 
-impl<F, Fut, E> Drop for Poller<F, Fut, E> {
+impl<E> Drop for Poller<'_, E> {
     fn drop(&mut self) {
         let state = self.shared.state();
         let has_left = state.is_over || state.is_poller_gone || state.stage == Stage::Gone;

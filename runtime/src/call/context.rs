@@ -5,14 +5,14 @@
 //! caller is part of.
 
 use std::cell::RefCell;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 #[cfg(feature = "tokio")]
 use std::sync::MutexGuard;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 #[cfg(feature = "tracing")]
 use crate::unwind::ContainDrop;
+use crate::unwind::{Payload, catch, discard};
 
 thread_local! {
     static WORKER_RUN: RefCell<Option<Arc<WorkerRun>>> = const { RefCell::new(None) };
@@ -142,20 +142,15 @@ impl Context {
 
     /// Runs the body, or one poll of it, with this context current.
     pub(crate) fn within<R>(&self, body: impl FnOnce() -> R) -> R {
-        // The body's panic is caught here: a subscriber's `exit` may panic too, and two panics at once would end the
-        // process. The body's panic has precedence.
         let (mut body, mut result) = (Some(body), None);
-        let left = self.run_current(&mut || {
-            result = body.take().map(|body| panic::catch_unwind(AssertUnwindSafe(body)));
-        });
-        match (result, left) {
-            (Some(Err(payload)), _) | (None, Err(payload)) => panic::resume_unwind(payload),
-            (Some(Ok(value)), Ok(())) => value,
-            (Some(Ok(value)), Err(payload)) => {
-                drop(value);
+        let run = self.run(&mut || result = body.take().map(|body| body()));
+        match (run, result) {
+            (Ok(()), Some(value)) => value,
+            (Err(payload), result) => {
+                drop(result);
                 panic::resume_unwind(payload)
             }
-            (None, Ok(())) => unreachable!("the body was called"),
+            (Ok(()), None) => unreachable!("the body was called"),
         }
     }
 
@@ -172,9 +167,20 @@ impl Context {
         self.worker_run.is_none()
     }
 
-    /// It is not generic, so that its code is not compiled again for each body. Returns the panic of a subscriber.
-    fn run_current(&self, body: &mut dyn FnMut()) -> thread::Result<()> {
-        panic::catch_unwind(AssertUnwindSafe(|| self.make_current(body)))
+    /// Runs the body with this context current, and returns its panic, or that of a subscriber. It is not generic, so
+    /// that its code is not compiled again for each body.
+    pub(crate) fn run(&self, body: &mut dyn FnMut()) -> Result<(), Payload> {
+        // The body's panic is caught here: a subscriber's `exit` may panic too, and two panics at once would end the
+        // process. The body's panic has precedence.
+        let mut thrown = None;
+        let left = catch(|| self.make_current(&mut || thrown = catch(&mut *body).err()));
+        match thrown {
+            Some(payload) => {
+                left.err().into_iter().for_each(discard);
+                Err(payload)
+            }
+            None => left,
+        }
     }
 
     fn make_current(&self, body: &mut dyn FnMut()) {

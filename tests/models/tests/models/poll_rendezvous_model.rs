@@ -134,7 +134,7 @@ fn to_the_end(spin: u32, pending: u32, by_thread: bool, released: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
     let (mut poller, pending_host) =
-        pair(spin, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: pending, by_thread });
+        pair(spin, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(Steps { lent, left: pending, by_thread })));
     let hosting = thread::spawn(move || host(pending_host, released));
     let (task, waker) = Task::new();
     loop {
@@ -178,7 +178,7 @@ fn left_after(spin: u32, polls: u32, by_thread: bool) {
     let cell = Cell::new(0);
     let lent = Lent(&cell);
     let (mut poller, pending_host) =
-        pair::<_, _, u32>(spin, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 2, by_thread });
+        pair::<u32>(spin, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(Steps { lent, left: 2, by_thread })));
     let hosting = thread::spawn(move || host(pending_host, false));
     let (_task, waker) = Task::new();
     let mut over = false;
@@ -215,7 +215,7 @@ fn it_can_be_left_while_the_host_ends() {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
         let (mut poller, pending_host) =
-            pair(0, POLL_BUDGET, wake_elsewhere, move || Steps { lent, left: 0, by_thread: false });
+            pair(0, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(Steps { lent, left: 0, by_thread: false })));
         let hosting = thread::spawn(move || host(pending_host, true));
         let (_task, waker) = Task::new();
         let told = match poller.poll(&waker) {
@@ -233,7 +233,7 @@ fn it_can_be_left_while_the_host_ends() {
 fn declined(poll_first: bool) {
     let cell = Cell::new(0);
     let body = Steps { lent: Lent(&cell), left: 0, by_thread: false };
-    let (mut poller, pending_host) = pair(0, POLL_BUDGET, wake_elsewhere, move || body);
+    let (mut poller, pending_host) = pair(0, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(body)));
     let hosting = thread::spawn(move || pending_host.reject(7, (), false));
     let (task, waker) = Task::new();
     let mut told = None;
@@ -266,7 +266,7 @@ fn the_latest_waker_is_woken() {
     model(|| {
         let cell = Cell::new(0);
         let lent = Lent(&cell);
-        let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || {
+        let make = move || {
             let mut first = true;
             let mut steps = Steps { lent, left: 1, by_thread: true };
             poll_fn(move |cx| {
@@ -275,7 +275,9 @@ fn the_latest_waker_is_woken() {
                 }
                 Pin::new(&mut steps).poll(cx)
             })
-        });
+        };
+        let (mut poller, pending_host) =
+            pair::<u32>(0, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(make())));
         let hosting = thread::spawn(move || host(pending_host, false));
         let (_stale, stale) = Task::new();
         assert!(poller.poll(&stale).is_pending(), "no thread has woken it");
@@ -390,7 +392,7 @@ fn woken_on_the_hosts_thread(left: u32, polls: u32, released: bool) {
     let cell = SharedCell(Arc::new(Cell::new(0)));
     let due = Arc::new(Mutex::new(Vec::new()));
     let body = Timer { cell: cell.clone(), due: Arc::clone(&due), left };
-    let (mut poller, pending_host) = pair::<_, _, u32>(0, POLL_BUDGET, wake_elsewhere, move || body);
+    let (mut poller, pending_host) = pair::<u32>(0, POLL_BUDGET, wake_elsewhere, Box::new(move || Box::pin(body)));
     let hosting = thread::spawn(move || {
         let (task, waker) = Task::new();
         let mut host = pending_host.accept();
