@@ -1,4 +1,4 @@
-//! No use of the safe API hangs a call or ends the process. Each scenario is a separate program, with a bound.
+//! No use of the safe API hangs a call or ends the process. Each scenario is a separate process, with a bound.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

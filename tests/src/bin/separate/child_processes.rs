@@ -69,7 +69,7 @@ pub(crate) fn main() {
             runs(&used);
             // The child owns a copy of the parent's worker, and drops it, after a run of its own and without one.
             // SAFETY: the child makes calls and exits. That a child of a threaded process can do so is what this
-            // program tests.
+            // module tests.
             match unsafe { fork() }.expect("fork") {
                 ForkResult::Child => {
                     drop(worker);

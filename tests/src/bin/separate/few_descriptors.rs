@@ -11,8 +11,8 @@ use in_netns_tests::{BOUND, here, key, limited};
 use nix::sys::resource::Resource;
 
 pub(crate) fn main() {
-    crate::rootless();
     static PANICS: AtomicU32 = AtomicU32::new(0);
+    crate::rootless();
     std::panic::set_hook(Box::new(|_| _ = PANICS.fetch_add(1, Ordering::Relaxed)));
     let limit = crate::arguments().next().and_then(|limit| limit.parse().ok()).expect("a limit");
 

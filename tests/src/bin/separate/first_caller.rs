@@ -18,7 +18,7 @@ fn is_real_root() -> bool {
 /// Makes a system call that takes numbers and returns a number.
 fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> libc::c_long {
     let [first, second, third, fourth, fifth] = arguments;
-    // SAFETY: every call in this program passes only numbers, or null.
+    // SAFETY: every call in this module passes only numbers, or null.
     #[allow(unsafe_code)]
     let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     assert!(result >= 0, "system call {number}: {}", std::io::Error::last_os_error());

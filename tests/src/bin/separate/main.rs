@@ -2,7 +2,7 @@
 //! of the module, and the others are its arguments. Tests start them with `in_netns_tests::separate!`.
 //!
 //! They are one executable, because each executable takes a link with the whole library, and a run of the check.
-//! The tests under AddressSanitizer run those without an attribute.
+//! The tests under `AddressSanitizer` run those that are always compiled.
 
 use std::error::Error;
 

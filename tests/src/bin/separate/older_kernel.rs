@@ -38,7 +38,7 @@ fn replace_descriptors_on(path: &str) {
     let other = std::fs::File::open("/dev/zero").expect("a file");
     for entry in descriptors_on(path) {
         let number: i32 = entry.file_name().to_string_lossy().parse().expect("a number");
-        // SAFETY: the table belongs to the calling thread alone, and the thread exits. No value of this program has
+        // SAFETY: the table belongs to the calling thread alone, and the thread exits. No value of this process has
         // that descriptor.
         #[allow(unsafe_code)]
         unsafe {

@@ -1,7 +1,7 @@
 //! A process that may create sockets of only some families, as with systemd's `RestrictAddressFamilies`, or with
 //! `ipv6.disable=1`.
 //!
-//! This is a program, because the seccomp filter applies to every thread of the process.
+//! It has a process of its own, because the seccomp filter applies to every thread of the process.
 //!
 //! Argument: the family that is allowed. `inet`: of several addresses, the next one is used. `unix` and `netlink`: a
 //! namespace is made, and its loopback is up.

@@ -1,4 +1,4 @@
-//! A program that changes nothing about itself, and prints its privileges and what the crate reports about them.
+//! A process that changes nothing about itself, and prints its privileges and what the crate reports about them.
 //!
 //! The arguments are processed in order:
 //!

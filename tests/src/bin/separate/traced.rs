@@ -1,7 +1,7 @@
 //! A process is traced while it makes its first call, as by `strace(1)`, and not afterwards. So system calls took much
 //! longer when they were measured. The inspection still detects every change of a body.
 //!
-//! Argument: `tracee`, for the process that this program starts and traces.
+//! Argument: `tracee`, for the process that this one starts and traces.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -23,7 +23,7 @@ pub(crate) fn main() {
         }
     }
     set_poison_hook(|_| {});
-    // A container runtime does this before the program starts. The library has done its part before `main`.
+    // A container runtime does this before the program starts. The library has done its part above.
     if profile != "none" {
         Profile::read(profile).apply();
     }

@@ -1,4 +1,4 @@
-//! Views where `/etc` and `/run` are this program's own. The argument selects the case.
+//! Views where `/etc` and `/run` are the process's own. The argument selects the case.
 //!
 //! - `named`: `/etc/netns/NAME`, as `ip netns exec` shows it
 //! - `replaced`: `/etc/resolv.conf` is a link, and is replaced at home
@@ -581,7 +581,7 @@ fn chrooted() {
     assert!(!before.run(marker).expect("the view") && !test(&before), "a view keeps its root");
 }
 
-/// The path of a library that this program has loaded.
+/// The path of a library that this process has loaded.
 fn loaded_library(name: &str) -> String {
     let maps = read("/proc/self/maps");
     let mut paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
