@@ -1,6 +1,7 @@
 //! Runs programs, as the current user and as an ordinary user.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
@@ -112,6 +113,28 @@ pub fn in_directory<R: Send>(directory: &Path, closure: impl FnOnce() -> R + Sen
         closure()
     };
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
+
+/// A command that runs a module of `tests/src/bin/separate`, and takes the arguments of the module. Given a [`Scratch`],
+/// it runs a copy there, which any user can run.
+///
+/// Cargo tells the tests alone where the program is, so this is no function.
+#[macro_export]
+macro_rules! separate {
+    ($module:expr) => {
+        $crate::command_with(env!("CARGO_BIN_EXE_separate"), $module)
+    };
+    ($module:expr, $scratch:expr) => {
+        $crate::command_with($scratch.program(env!("CARGO_BIN_EXE_separate")), $module)
+    };
+}
+
+/// A command with its first argument.
+#[must_use]
+pub fn command_with(program: impl AsRef<OsStr>, argument: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(argument);
+    command
 }
 
 /// Makes a command run as an ordinary user without capabilities: as `nobody` if this process is root, and as the

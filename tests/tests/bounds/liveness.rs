@@ -1,8 +1,8 @@
-//! No use of the safe API hangs a call or ends the process. Each scenario is a separate program, with a bound.
+//! No use of the safe API hangs a call or ends the process. Each scenario is a separate process, with a bound.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, ErrorKind, NetNs, Worker, par_walk, pinned, with_netns, with_netns_async};
-use in_netns_tests::{BOUND, here, key, tid, wait_until};
+use in_netns_tests::{BOUND, here, key, separate, tid, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -22,7 +22,7 @@ const PROGRAM_BOUND: Duration = BOUND.saturating_mul(3);
 #[track_caller]
 fn passes_in_time(program: &str, scenario: &str) {
     // The program has its own process group, so that its children can be killed with it.
-    let mut child = Command::new(program).arg(scenario).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+    let mut child = separate!(program).arg(scenario).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let group = Pid::from_raw(child.id().try_into().unwrap());
     // Read all the time: the program must not wait for room in the pipe.
     let mut stderr = child.stderr.take().unwrap();
@@ -45,12 +45,12 @@ fn passes_in_time(program: &str, scenario: &str) {
 
 #[track_caller]
 fn user_panic(scenario: &str) {
-    passes_in_time(env!("CARGO_BIN_EXE_user_panics"), scenario);
+    passes_in_time("user_panics", scenario);
 }
 
 #[track_caller]
 fn child_process(scenario: &str) {
-    passes_in_time(env!("CARGO_BIN_EXE_child_processes"), scenario);
+    passes_in_time("child_processes", scenario);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_error_of_prepare_whose_message_panics_is_told_and_the_pool_goes_on() {
 #[test]
 fn user_code_beside_the_body_of_a_worker_can_use_the_worker() {
     for scenario in ["refused-body", "poison-hook"] {
-        passes_in_time(env!("CARGO_BIN_EXE_reentrant"), scenario);
+        passes_in_time("reentrant", scenario);
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, pinned, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{
-    alone, descriptors, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+    alone, descriptors, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home, tid,
+    wait_until,
 };
 
 fn is_poisoned(fate: &ThreadFate) -> bool {
@@ -16,7 +17,7 @@ fn is_poisoned(fate: &ThreadFate) -> bool {
 #[test]
 fn case_8a_a_process_in_a_user_namespace_that_kept_its_parents_network_can_make_calls() {
     let _alone = alone();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_foreign_home")).output().unwrap();
+    let output = separate!("foreign_home").output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

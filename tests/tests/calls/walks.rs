@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use in_netns::{NetNs, par_walk, pool_stats, set_poison_hook, walk};
 use in_netns_tests::{
-    alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid, wait_until,
+    alone, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home, tid, wait_until,
 };
 
 fn spaces(count: usize) -> Vec<NetNs> {
@@ -46,7 +45,7 @@ fn the_closure_may_keep_a_count() {
 #[test]
 fn one_that_cannot_be_entered_gives_its_error_and_the_walk_goes_on() {
     let _alone = alone();
-    let output = Command::new(env!("CARGO_BIN_EXE_foreign_walk")).output().unwrap();
+    let output = separate!("foreign_walk").output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

@@ -8,8 +8,8 @@ use std::thread;
 
 use in_netns::{NetNs, Worker, pool_stats, retire_current_thread, set_poison_hook, with_netns};
 use in_netns_tests::{
-    alone, drop_effective, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid,
-    wait_until,
+    alone, drop_effective, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home,
+    tid, wait_until,
 };
 
 #[test]
@@ -117,7 +117,7 @@ fn changes_on_a_workers_thread_do_not_reach_other_calls() {
 #[test]
 fn an_entry_that_fails_is_an_error_of_the_run() {
     let _alone = alone();
-    let foreign = std::process::Command::new(env!("CARGO_BIN_EXE_foreign_worker")).output().unwrap();
+    let foreign = separate!("foreign_worker").output().unwrap();
     assert!(foreign.status.success(), "{foreign:?}");
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,7 +12,7 @@ use futures::executor::block_on;
 use in_netns::{
     Call, NetNs, RetireReason, Stray, ThreadFate, in_netns, retire_current_thread, set_stray_hook, with_netns,
 };
-use in_netns_tests::{drop_effective, give_up_sys_admin, is_alive, threads_in, tid, wait_until};
+use in_netns_tests::{drop_effective, give_up_sys_admin, is_alive, separate, threads_in, tid, wait_until};
 use nix::sys::prctl;
 
 /// A thread that runs until it is told to exit.
@@ -293,7 +292,7 @@ fn the_hook_runs_before_the_call_returns() {
 
 #[test]
 fn without_a_hook_a_line_goes_to_stderr() {
-    let output = Command::new(env!("CARGO_BIN_EXE_leaves_a_stray")).output().unwrap();
+    let output = separate!("leaves_a_stray").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let id = stdout.trim();

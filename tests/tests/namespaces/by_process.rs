@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use in_netns::{Error, ErrorKind, IntoNetNs, NetNs, View, with_netns};
-use in_netns_tests::{alone, descriptors, limited, start_until, wait_until};
+use in_netns_tests::{alone, descriptors, limited, separate, start_until, wait_until};
 use nix::sys::resource::Resource;
 
 /// `pidfd_open(2)`.
@@ -37,7 +37,7 @@ fn cat_in(ns: &NetNs) -> Process {
 fn a_process_whose_leader_has_exited_is_found_by_another_thread() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
-    let start = || start_until(&mut Command::new(env!("CARGO_BIN_EXE_leaderless")), "ready");
+    let start = || start_until(&mut separate!("leaderless"), "ready");
     let child = Process(ns.run(start).unwrap().0);
     assert_eq!(NetNs::from_pid(child.0.id()).unwrap(), ns);
     assert_eq!(NetNs::from_fd(pidfd(child.0.id(), 0)).unwrap(), ns);
@@ -109,7 +109,7 @@ fn a_process_that_lives_has_not_exited_where_descriptors_are_short() {
     let ns = NetNs::new().unwrap();
     let child = cat_in(&ns);
     let descriptor = pidfd(child.0.id(), 0);
-    let leaderless = || start_until(&mut Command::new(env!("CARGO_BIN_EXE_leaderless")), "ready");
+    let leaderless = || start_until(&mut separate!("leaderless"), "ready");
     let leaderless = Process(ns.run(leaderless).unwrap().0);
     let ways: [(&str, Find<'_>); 6] = [
         ("from_pid, of this process", &|| NetNs::from_pid(std::process::id()).map(drop)),
@@ -180,7 +180,7 @@ fn a_process_in_another_place_is_not_confused_by_its_number() {
 fn an_id_that_is_used_again_is_never_taken_for_the_process_before() {
     let _alone = alone();
     for arguments in [&[][..], &["older"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_recycled")).args(arguments).output().unwrap();
+        let output = separate!("recycled").args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use in_netns::{Holder, NetNs, with_netns};
-use in_netns_tests::{Scratch, alone, in_new_mount_namespace, start_until, tid, wait_until};
+use in_netns_tests::{Scratch, alone, in_new_mount_namespace, separate, start_until, tid, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 fn held_by(ns: &NetNs) -> Vec<Holder> {
@@ -190,10 +190,9 @@ fn a_mount_in_another_mount_namespace_is_a_holder() {
 /// What its threads share is held by those that live.
 #[test]
 fn a_process_whose_leader_has_exited_is_a_holder() {
-    const LEADERLESS: &str = env!("CARGO_BIN_EXE_leaderless");
     let _alone = alone();
     let start = |command: &mut Command| Process(start_until(command, "ready").0);
-    let start_with = |fd: OwnedFd| start(Command::new(LEADERLESS).stderr(Stdio::from(fd)));
+    let start_with = |fd: OwnedFd| start(separate!("leaderless").stderr(Stdio::from(fd)));
     let ns = NetNs::new().unwrap();
     let child = start_with(ns.as_fd().try_clone_to_owned().unwrap());
     assert_eq!(texts(&ns), [format!("descriptor 2 of process {}", child.0.id())]);
@@ -206,13 +205,15 @@ fn a_process_whose_leader_has_exited_is_a_holder() {
     let point = scratch.path().join("there");
     fs::write(&point, "").unwrap();
     let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
-    let script = format!("mount --make-rprivate / && mount --bind {source} {} && exec {LEADERLESS}", point.display());
+    let program = env!("CARGO_BIN_EXE_separate");
+    let script =
+        format!("mount --make-rprivate / && mount --bind {source} {} && exec {program} leaderless", point.display());
     let child = start(in_new_mount_namespace(Command::new("sh").args(["-c", &script])));
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
     wait_until("the mount namespace is gone", || held_by(&ns).is_empty());
 
     // The process itself.
-    let output = Command::new(LEADERLESS).arg("holders").output().unwrap();
+    let output = separate!("leaderless").arg("holders").output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }

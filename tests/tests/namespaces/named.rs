@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use in_netns::{ErrorKind, NetNs, with_netns};
-use in_netns_tests::{alone, here, key};
+use in_netns_tests::{alone, here, key, separate};
 
 fn name(what: &str) -> String {
     format!("in-netns-{what}-{}", std::process::id())
@@ -94,7 +94,7 @@ fn case_24_a_duplicate_changes_nothing() {
 #[test]
 fn a_half_made_namespace_is_rolled_back() {
     let _alone = alone();
-    let output = Command::new(env!("CARGO_BIN_EXE_half_made")).output().unwrap();
+    let output = separate!("half_made").output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -170,7 +170,7 @@ fn loopback_is_up() {
 fn names_in_unusual_directories() {
     let _alone = alone();
     for case in ["var-run", "linked", "dangling"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_directories")).arg(case).output().unwrap();
+        let output = separate!("directories").arg(case).output().unwrap();
         assert!(output.status.success(), "{case}: {output:?}");
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::error::Error as _;
 use std::fs;
 use std::io;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use in_netns::{Error, ErrorKind, NetNs, NetNsPool, PrepareResult, WeakNetNs, with_netns, with_netns_async};
-use in_netns_tests::{BOUND, alone, here, home, key, output_of, threads, threads_in, wait_until};
+use in_netns_tests::{BOUND, alone, here, home, key, output_of, separate, threads, threads_in, wait_until};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Weak handles of all namespaces that a pool prepares.
@@ -422,7 +421,7 @@ fn an_idle_pool_sleeps() {
 fn the_limit_of_the_kernel_is_waited_for_where_namespaces_are_being_dismantled() {
     let _alone = alone();
     for case in ["unbounded", "bounded", "in use"] {
-        let output = output_of(Command::new(env!("CARGO_BIN_EXE_pool_at_limit")).arg(case));
+        let output = output_of(separate!("pool_at_limit").arg(case));
         assert!(output.ends_with("as expected\n"), "{case}: {output}");
     }
 }
@@ -430,6 +429,6 @@ fn the_limit_of_the_kernel_is_waited_for_where_namespaces_are_being_dismantled()
 #[test]
 fn a_forked_process_cannot_take_and_does_not_hang() {
     let _alone = alone();
-    let output = output_of(&mut Command::new(env!("CARGO_BIN_EXE_pool_forked")));
+    let output = output_of(&mut separate!("pool_forked"));
     assert!(output.ends_with("as expected\n"), "{output}");
 }

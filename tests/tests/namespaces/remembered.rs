@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use in_netns::{ErrorKind, NetNs, WeakNetNs, with_netns};
-use in_netns_tests::{Scratch, alone, as_ordinary_user, descriptors, output_of, wait_until};
+use in_netns_tests::{Scratch, alone, as_ordinary_user, descriptors, output_of, separate, wait_until};
 
 /// `SO_NETNS_COOKIE` of a socket that is made where the calling thread is.
 #[allow(unsafe_code)]
@@ -128,8 +128,7 @@ fn a_weak_handle_of_anothers_namespace_is_denied() {
     let scratch = Scratch::new();
     let ns = NetNs::new().unwrap();
     let hex = ns.downgrade().unwrap().to_bytes().map(|byte| format!("{byte:02x}")).concat();
-    let program = scratch.program(env!("CARGO_BIN_EXE_upgrades"));
-    let output = output_of(as_ordinary_user(Command::new(program).arg(hex)));
+    let output = output_of(as_ordinary_user(separate!("upgrades", scratch).arg(hex)));
     assert!(output.starts_with("PermissionDenied ") && output.contains("CAP_SYS_ADMIN"), "{output}");
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use in_netns::{ErrorKind as Kind, NetNs};
-use in_netns_tests::{Scratch, here, home, key, threads, threads_in, tid, wait_until};
+use in_netns_tests::{Scratch, here, home, key, separate, threads, threads_in, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
 
 fn text(bytes: Vec<u8>) -> String {
@@ -294,7 +294,7 @@ mod separate_process {
 
     #[track_caller]
     fn passes(case: &str) {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_commands")).arg(case).output().unwrap();
+        let output = separate!("commands").arg(case).output().unwrap();
         assert!(output.status.success(), "{case}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
 
@@ -340,7 +340,7 @@ mod separate_process {
 
     #[test]
     fn children_that_asked_for_it_end_with_the_process() {
-        let mut parent = std::process::Command::new(env!("CARGO_BIN_EXE_commands"));
+        let mut parent = separate!("commands");
         let (parent, printed) = in_netns_tests::start_until(parent.arg("ends"), "");
         let ids: Vec<u32> = printed.split_whitespace().map(|id| id.parse().unwrap()).collect();
         let is_running =

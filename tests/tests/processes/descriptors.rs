@@ -1,10 +1,10 @@
 //! Threads with a table of file descriptors of their own.
 
-use std::process::Command;
+use in_netns_tests::separate;
 
 #[track_caller]
 fn passes(scenario: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_own_descriptors")).arg(scenario).output().unwrap();
+    let output = separate!("own_descriptors").arg(scenario).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scenario}: {}\n{printed}", output.status);
 }

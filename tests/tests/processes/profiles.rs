@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use in_netns_tests::separate;
+
 #[track_caller]
 fn passes(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_under_profile")).args(arguments).output().unwrap();
+    let output = separate!("under_profile").args(arguments).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
     print!("{}", String::from_utf8_lossy(&output.stdout));
@@ -38,8 +40,8 @@ fn calls_work_under_a_filter_that_kills_for_what_is_not_a_system_service() {
 /// Runs the program in a new pid namespace, with the `/proc` that `options` and `prepare` set up.
 #[track_caller]
 fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
-    let program = env!("CARGO_BIN_EXE_under_profile");
-    let script = format!("{prepare} && exec {program} none");
+    let program = env!("CARGO_BIN_EXE_separate");
+    let script = format!("{prepare} && exec {program} under_profile none");
     let mut command = Command::new("unshare");
     let output =
         command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]).output().unwrap();
@@ -64,8 +66,11 @@ fn calls_work_with_hidepid() {
 
 #[test]
 fn without_proc_an_error_says_so() {
-    let program = env!("CARGO_BIN_EXE_without_proc");
-    for script in [format!("mount -t tmpfs none /proc && exec {program}"), format!("exec {program} later")] {
+    let program = env!("CARGO_BIN_EXE_separate");
+    for script in [
+        format!("mount -t tmpfs none /proc && exec {program} without_proc"),
+        format!("exec {program} without_proc later"),
+    ] {
         let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
         assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
@@ -103,7 +108,7 @@ fn calls_work_under_filters_that_kill_for_one_optional_system_call() {
 
 #[test]
 fn what_a_filter_allows_is_found_out_later_where_there_is_no_room_for_a_child_process() {
-    let output = Command::new(env!("CARGO_BIN_EXE_filter_without_room")).output().unwrap();
+    let output = separate!("filter_without_room").output().unwrap();
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
@@ -112,7 +117,7 @@ fn what_a_filter_allows_is_found_out_later_where_there_is_no_room_for_a_child_pr
 fn a_filter_is_noticed_that_is_added_to_another_one() {
     for call in ["kcmp", "listmount", "pidfd_open", "keyctl", "personality", "sched_getattr", "sched_setaffinity"] {
         for who in ["body", "caller", "all"] {
-            let output = Command::new(env!("CARGO_BIN_EXE_filter_added")).args([who, call]).output().unwrap();
+            let output = separate!("filter_added").args([who, call]).output().unwrap();
             let printed = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{who} {call}: {}\n{printed}", output.status);
         }
@@ -122,7 +127,7 @@ fn a_filter_is_noticed_that_is_added_to_another_one() {
 /// Also where the caller does the part of the inspection that finds it.
 #[test]
 fn threads_that_leave_the_table_of_descriptors_leave_no_status_file_there() {
-    let output = Command::new(env!("CARGO_BIN_EXE_filter_added")).args(["table", "kcmp"]).output().unwrap();
+    let output = separate!("filter_added").args(["table", "kcmp"]).output().unwrap();
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
@@ -130,7 +135,7 @@ fn threads_that_leave_the_table_of_descriptors_leave_no_status_file_there() {
 #[test]
 fn descriptors_that_a_body_or_a_child_process_closes_are_not_closed_once_more() {
     for who in ["child", "body", "body-apart", "view", "view-leaves"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_closes_all")).arg(who).output().unwrap();
+        let output = separate!("closes_all").arg(who).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{who}: {}\n{printed}", output.status);
     }

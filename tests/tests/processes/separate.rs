@@ -1,65 +1,64 @@
 //! Tests that need a separate process: each helper program checks itself, and prints on stderr what failed.
 
-use std::process::Command;
-
+use in_netns_tests::separate;
 use rstest::rstest;
 
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = separate!(program).args(arguments).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
 }
 
 #[test]
 fn case_26_no_thread_to_be_had_is_an_error_and_passes() {
-    passes(env!("CARGO_BIN_EXE_no_threads"), &[]);
+    passes("no_threads", &[]);
 }
 
 #[test]
 fn nothing_is_inherited_from_the_thread_of_the_first_call() {
-    passes(env!("CARGO_BIN_EXE_first_call_elsewhere"), &[]);
+    passes("first_call_elsewhere", &[]);
 }
 
 #[test]
 fn a_forked_child_gets_threads_of_its_own() {
-    passes(env!("CARGO_BIN_EXE_forked"), &[]);
+    passes("forked", &[]);
 }
 
 #[test]
 fn every_promise_is_kept_without_thread_descriptors() {
-    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd"]);
+    passes("older_kernel", &["pidfd"]);
 }
 
 #[test]
 fn every_promise_is_kept_without_kcmp() {
-    passes(env!("CARGO_BIN_EXE_older_kernel"), &["kcmp"]);
+    passes("older_kernel", &["kcmp"]);
 }
 
 #[test]
 fn every_promise_is_kept_without_either() {
-    passes(env!("CARGO_BIN_EXE_older_kernel"), &["pidfd", "kcmp"]);
+    passes("older_kernel", &["pidfd", "kcmp"]);
 }
 
 #[test]
 fn names_are_looked_up_inside_by_every_method() {
-    passes(env!("CARGO_BIN_EXE_names"), &[]);
+    passes("names", &[]);
 }
 
 #[test]
 fn an_address_without_a_family_is_followed_by_the_next_one() {
-    passes(env!("CARGO_BIN_EXE_one_family"), &["inet"]);
+    passes("one_family", &["inet"]);
 }
 
 #[test]
 fn the_loopback_is_brought_up_without_sockets_of_the_internet() {
-    passes(env!("CARGO_BIN_EXE_one_family"), &["unix"]);
-    passes(env!("CARGO_BIN_EXE_one_family"), &["netlink"]);
+    passes("one_family", &["unix"]);
+    passes("one_family", &["netlink"]);
 }
 
 #[test]
 fn a_change_is_seen_by_a_process_whose_first_call_was_traced() {
-    passes(env!("CARGO_BIN_EXE_traced"), &[]);
+    passes("traced", &[]);
 }
 
 #[rstest]
@@ -71,5 +70,5 @@ fn a_change_is_seen_by_a_process_whose_first_call_was_traced() {
 #[case::pinned_threads_are_no_strays("stray")]
 #[case::a_thread_is_not_taken_for_another("thread")]
 fn in_a_pid_namespace_with_the_proc_of_the_parent(#[case] case: &str) {
-    passes(env!("CARGO_BIN_EXE_pid_namespace"), &[case]);
+    passes("pid_namespace", &[case]);
 }

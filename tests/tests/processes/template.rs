@@ -1,15 +1,14 @@
 //! The origin of a pinned thread: its state is that of the process, whatever the first caller or the main thread does.
 
-use std::process::Command;
 use std::thread;
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, with_netns};
-use in_netns_tests::{here, home, key};
+use in_netns_tests::{here, home, key, separate};
 use rstest::rstest;
 
 #[track_caller]
 fn passes(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = separate!(program).args(arguments).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {}\n{printed}", output.status);
 }
@@ -28,7 +27,7 @@ const TIMES: usize = 20;
 #[case::lets_signals_in_while_it_polls("lets-signals-in-while-it-polls")]
 fn a_body_blocks_the_signals_that_the_process_blocks_whatever_the_main_thread_is_doing(#[case] main_thread: &str) {
     for _ in 0..TIMES {
-        passes(env!("CARGO_BIN_EXE_leader"), &[main_thread]);
+        passes("leader", &[main_thread]);
     }
 }
 
@@ -43,7 +42,7 @@ fn a_body_blocks_the_signals_that_the_process_blocks_whatever_the_main_thread_is
 #[case::exited("exited")]
 fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case] main_thread: &str) {
     for _ in 0..TIMES {
-        passes(env!("CARGO_BIN_EXE_leader"), &[main_thread]);
+        passes("leader", &[main_thread]);
     }
 }
 
@@ -69,7 +68,7 @@ fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case]
 #[case::processes("processes")]
 #[case::time("time")]
 fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attribute: &str) {
-    passes(env!("CARGO_BIN_EXE_first_caller"), &[attribute]);
+    passes("first_caller", &[attribute]);
 }
 
 #[rstest]
@@ -82,7 +81,7 @@ fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attr
 #[case::keeps_few("keeps-few")]
 #[case::sandboxes_a_thread("sandboxes-a-thread")]
 fn a_body_may_do_what_the_process_may_do_now(#[case] process: &str) {
-    passes(env!("CARGO_BIN_EXE_daemon"), &[process]);
+    passes("daemon", &[process]);
 }
 
 /// A caller that unshared its descriptor table before its first call.
@@ -193,13 +192,13 @@ fn a_body_has_the_stack_that_was_requested() {
 /// What is on the stack beside the body has room of its own.
 #[test]
 fn no_stack_is_too_small_for_the_call_itself() {
-    passes(env!("CARGO_BIN_EXE_small_stacks"), &[]);
+    passes("small_stacks", &[]);
 }
 
 #[test]
 fn init_settles_where_home_is_and_does_it_once() {
-    passes(env!("CARGO_BIN_EXE_leader"), &["settles-during-a-visit"]);
-    passes(env!("CARGO_BIN_EXE_leader"), &["settles-and-visits"]);
+    passes("leader", &["settles-during-a-visit"]);
+    passes("leader", &["settles-and-visits"]);
     in_netns::init().unwrap();
     in_netns::init().unwrap();
     assert_eq!(in_netns::pinned(|_| here()).unwrap(), home());
@@ -208,6 +207,6 @@ fn init_settles_where_home_is_and_does_it_once() {
 #[test]
 fn a_first_call_where_descriptors_are_short_leaves_nothing_for_a_later_one_to_hold() {
     for limit in 3..16 {
-        passes(env!("CARGO_BIN_EXE_few_descriptors"), &[&limit.to_string()]);
+        passes("few_descriptors", &[&limit.to_string()]);
     }
 }

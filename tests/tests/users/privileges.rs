@@ -6,14 +6,13 @@
 use std::collections::HashMap;
 use std::process::Command;
 
-use in_netns_tests::{Scratch, as_ordinary_user, facts, namespace, output_of};
+use in_netns_tests::{Scratch, as_ordinary_user, facts, namespace, output_of, separate};
 
-const STANDS: &str = env!("CARGO_BIN_EXE_stands");
-
-/// Runs `sh -c SCRIPT PROGRAM` as root of a user namespace, with a network and a mount namespace.
+/// Runs `sh -c SCRIPT PROGRAM` as root of a user namespace, with a network and a mount namespace. The script runs
+/// `PROGRAM stands`.
 fn as_root_of_its_own(script: &str) -> String {
     let scratch = Scratch::new();
-    let program = scratch.program(STANDS);
+    let program = scratch.program(env!("CARGO_BIN_EXE_separate"));
     let script = format!("set -e; {script}");
     output_of(Command::new("unshare").args(["--map-root-user", "--net", "--mount", "sh", "-c", &script]).arg(program))
 }
@@ -32,7 +31,7 @@ fn assert_refused(facts: &HashMap<&str, &str>, cause: &str, parts: &[&str]) {
 
 #[test]
 fn with_everything_there_is_no_cause() {
-    let output = as_root_of_its_own("exec \"$0\"");
+    let output = as_root_of_its_own("exec \"$0\" stands");
     let facts = facts(&output);
     assert_eq!(facts["make"], "true enter=true back=true");
     assert_eq!((facts["cause"], facts["privileges"]), ("None", "network namespaces can be made and entered"));
@@ -43,7 +42,7 @@ fn with_everything_there_is_no_cause() {
 #[test]
 fn a_missing_capability_is_named() {
     let scratch = Scratch::new();
-    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))));
+    let output = output_of(as_ordinary_user(&mut separate!("stands", scratch)));
     let facts = facts(&output);
     assert_refused(&facts, "NoCapability", &["CAP_SYS_ADMIN", "`in_netns::rootless!();`", "run as root"]);
     assert!(facts["privileges"].contains("CAP_SYS_ADMIN is missing"), "{facts:?}");
@@ -59,7 +58,8 @@ fn a_missing_capability_is_named() {
 
 #[test]
 fn disabled_user_namespaces_are_reported() {
-    let output = as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"));
+    let output =
+        as_root_of_its_own(&format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" stands enter"));
     let facts = facts(&output);
     let way_out = "`sudo sysctl user.max_user_namespaces=100000`";
     let cause = "UserNamespacesDisabled { sysctl: \"user.max_user_namespaces\" }";
@@ -69,7 +69,7 @@ fn disabled_user_namespaces_are_reported() {
 
 #[test]
 fn the_limit_of_network_namespaces_is_reported() {
-    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"");
+    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\" stands");
     let facts = facts(&output);
     let cause = "Limit { sysctl: \"user.max_net_namespaces\" }";
     assert_refused(
@@ -84,7 +84,7 @@ fn the_limit_of_network_namespaces_is_reported() {
 
 #[test]
 fn the_limit_of_mount_namespaces_is_reported_by_a_view() {
-    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_mnt_namespaces; exec \"$0\"");
+    let output = as_root_of_its_own("echo 0 > /proc/sys/user/max_mnt_namespaces; exec \"$0\" stands");
     let facts = facts(&output);
     let view = facts["view"];
     assert!(view.starts_with("LimitReached ") && view.contains("user.max_mnt_namespaces is 0 here"), "{view}");
@@ -100,7 +100,7 @@ fn a_process_that_changed_its_user_is_reported() {
         return;
     }
     let scratch = Scratch::new();
-    let output = output_of(Command::new(scratch.program(STANDS)).arg("change-user"));
+    let output = output_of(separate!("stands", scratch).arg("change-user"));
     let facts = facts(&output);
     assert_refused(&facts, "NotDumpable", &["has changed its user", "PR_SET_KEEPCAPS"]);
     assert!(!facts["new"].contains("security module"), "{}", facts["new"]);
@@ -110,12 +110,12 @@ fn a_process_that_changed_its_user_is_reported() {
 #[test]
 fn the_limit_of_network_namespaces_is_reported_by_rootless() {
     let arrange = "set -e; echo 0 > /proc/sys/user/max_net_namespaces
-        exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" enter";
+        exec setpriv --inh-caps=-all --ambient-caps=-all \"$0\" stands enter";
     let scratch = Scratch::new();
     let output = output_of(
         Command::new("unshare")
             .args(["--user", "--map-user=1000", "--map-group=1000", "--mount", "--keep-caps", "sh", "-c", arrange])
-            .arg(scratch.program(STANDS)),
+            .arg(scratch.program(env!("CARGO_BIN_EXE_separate"))),
     );
     let facts = facts(&output);
     assert!(facts["enter"].starts_with("LimitReached "), "{output}");
@@ -130,14 +130,14 @@ fn a_seccomp_filter_is_reported_as_in_a_container() {
     for filter in ["filter-unshare", "filter-unshare-enosys"] {
         // The test runs with the capability, and without.
         for who in ["exec", POWERLESS] {
-            let output = as_root_of_its_own(&format!("{who} \"$0\" {filter}"));
+            let output = as_root_of_its_own(&format!("{who} \"$0\" stands {filter}"));
             assert_refused(&facts(&output), "Seccomp", &parts);
         }
     }
     // A filter for user namespaces only, as systemd's RestrictNamespaces= installs it.
     let scratch = Scratch::new();
     // (An ordinary user may not install one without `no_new_privs`, which the filter's library sets.)
-    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["filter-user", "enter"]));
+    let output = output_of(as_ordinary_user(&mut separate!("stands", scratch)).args(["filter-user", "enter"]));
     let facts = facts(&output);
     assert_refused(&facts, "Seccomp", &parts);
     assert!(facts["enter"].starts_with("PermissionDenied ") && facts["enter"].contains(way_out), "{output}");
@@ -145,7 +145,7 @@ fn a_seccomp_filter_is_reported_as_in_a_container() {
 
 #[test]
 fn a_seccomp_filter_on_setns_is_reported() {
-    let output = as_root_of_its_own("exec \"$0\" filter-setns");
+    let output = as_root_of_its_own("exec \"$0\" stands filter-setns");
     let facts = facts(&output);
     assert_eq!((facts["make"], facts["cause"]), ("true enter=false back=false", "Some(Seccomp)"));
     assert!(facts["with"].starts_with("PermissionDenied ") && facts["with"].contains("seccomp"), "{output}");
@@ -153,7 +153,7 @@ fn a_seccomp_filter_on_setns_is_reported() {
 
 #[test]
 fn root_that_may_not_map_itself_is_reported() {
-    let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" enter"));
+    let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" stands enter"));
     let facts = facts(&output);
     let parts = ["uid 0 without CAP_SETFCAP may not map itself", "run as an ordinary user, or keep CAP_SETFCAP"];
     assert_refused(&facts, "RootWithoutSetfcap", &parts);
@@ -166,7 +166,12 @@ fn root_that_may_not_map_itself_is_reported() {
 #[test]
 fn a_home_of_another_user_namespace_is_reported() {
     let scratch = Scratch::new();
-    let output = output_of(Command::new("unshare").arg("--map-root-user").arg(scratch.program(STANDS)));
+    let output = output_of(
+        Command::new("unshare")
+            .arg("--map-root-user")
+            .arg(scratch.program(env!("CARGO_BIN_EXE_separate")))
+            .arg("stands"),
+    );
     let facts = facts(&output);
     assert_eq!((facts["make"], facts["cause"]), ("true enter=true back=false", "Some(HomeNotOwned)"));
     assert!(facts["privileges"].contains("`unshare --map-root-user --net`"), "{output}");
@@ -176,9 +181,8 @@ fn a_home_of_another_user_namespace_is_reported() {
 #[test]
 fn a_refusal_poisons_no_thread() {
     let scratch = Scratch::new();
-    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
     for skip in [false, true] {
-        let mut command = Command::new(&program);
+        let mut command = separate!("powerless", scratch);
         if skip {
             command.env("IN_NETNS_SKIP", "1");
         }
@@ -201,16 +205,15 @@ fn a_refusal_poisons_no_thread() {
 #[test]
 fn messages_say_each_thing_once() {
     let scratch = Scratch::new();
-    let mut outputs =
-        vec![output_of(as_ordinary_user(&mut Command::new(scratch.program(env!("CARGO_BIN_EXE_powerless")))))];
-    outputs.push(output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS)))));
+    let mut outputs = vec![output_of(as_ordinary_user(&mut separate!("powerless", scratch)))];
+    outputs.push(output_of(as_ordinary_user(&mut separate!("stands", scratch))));
     for arrange in [
-        format!("{POWERLESS} \"$0\" enter"),
-        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
-        "echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\"".to_owned(),
-        "exec \"$0\" filter-unshare".to_owned(),
-        format!("{POWERLESS} \"$0\" filter-unshare-enosys"),
-        "exec \"$0\" filter-setns".to_owned(),
+        format!("{POWERLESS} \"$0\" stands enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" stands enter"),
+        "echo 0 > /proc/sys/user/max_net_namespaces; exec \"$0\" stands".to_owned(),
+        "exec \"$0\" stands filter-unshare".to_owned(),
+        format!("{POWERLESS} \"$0\" stands filter-unshare-enosys"),
+        "exec \"$0\" stands filter-setns".to_owned(),
     ] {
         outputs.push(as_root_of_its_own(&arrange));
     }
@@ -238,9 +241,9 @@ fn messages_say_each_thing_once() {
 #[test]
 fn root_is_not_told_to_become_root() {
     for arrange in [
-        format!("{POWERLESS} \"$0\" enter"),
-        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" enter"),
-        "exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$0\"".to_owned(),
+        format!("{POWERLESS} \"$0\" stands enter"),
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; {POWERLESS} \"$0\" stands enter"),
+        "exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$0\" stands".to_owned(),
     ] {
         let output = as_root_of_its_own(&arrange);
         assert!(!output.contains("run as root"), "{output}");
@@ -250,7 +253,7 @@ fn root_is_not_told_to_become_root() {
 /// `RestrictNamespaces=` of a unit is a seccomp filter too.
 #[test]
 fn a_filter_may_be_a_units_or_a_containers() {
-    let output = as_root_of_its_own("exec \"$0\" filter-unshare");
+    let output = as_root_of_its_own("exec \"$0\" stands filter-unshare");
     assert_refused(&facts(&output), "Seccomp", &["RestrictNamespaces=", "--cap-add SYS_ADMIN"]);
 }
 
@@ -258,8 +261,7 @@ fn a_filter_may_be_a_units_or_a_containers() {
 #[test]
 fn a_process_that_may_not_be_examined_is_reported() {
     let scratch = Scratch::new();
-    let program = scratch.program(env!("CARGO_BIN_EXE_powerless"));
-    let output = output_of(as_ordinary_user(&mut Command::new(program)));
+    let output = output_of(as_ordinary_user(&mut separate!("powerless", scratch)));
     let facts = facts(&output);
     if nix::unistd::geteuid().is_root() {
         let message = facts["from_pid"];
@@ -268,7 +270,7 @@ fn a_process_that_may_not_be_examined_is_reported() {
         assert!(message.contains("(EACCES, os error 13)"), "{message}");
     }
     // Every capability is present, but in a user namespace below the process's own.
-    let message = as_root_of_its_own(&format!("exec \"$0\" from-pid {}", std::process::id()));
+    let message = as_root_of_its_own(&format!("exec \"$0\" stands from-pid {}", std::process::id()));
     let message = message.lines().find_map(|line| line.strip_prefix("from_pid=")).unwrap();
     assert!(message.starts_with("PermissionDenied "), "{message}");
     assert!(!message.contains("lacks CAP_SYS_PTRACE in user:") || message.contains("above"), "{message}");

@@ -7,11 +7,10 @@ use std::fs;
 use std::process::Command;
 
 use in_netns_tests::{
-    KINDS, Scratch, as_ordinary_user, facts, namespace, output_of, start_until, tasks_in, wait_until,
+    KINDS, Scratch, as_ordinary_user, facts, namespace, output_of, separate, start_until, tasks_in, wait_until,
 };
 
 const BORN_ROOTLESS: &str = env!("CARGO_BIN_EXE_born_rootless");
-const STANDS: &str = env!("CARGO_BIN_EXE_stands");
 
 #[test]
 fn an_ordinary_user_becomes_root_of_namespaces_of_its_own() {
@@ -39,7 +38,7 @@ fn restoring_works_and_so_do_names() {
 #[test]
 fn entering_in_main_does_the_same() {
     let scratch = Scratch::new();
-    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["enter", "enter"]));
+    let output = output_of(as_ordinary_user(&mut separate!("stands", scratch)).args(["enter", "enter"]));
     let facts = facts(&output);
     assert_eq!(facts["enter"], "Entered");
     assert_ne!(facts["net"], namespace("net"));
@@ -67,7 +66,7 @@ fn with_the_privilege_nothing_happens() {
 #[test]
 fn with_threads_it_is_refused_and_says_so() {
     let scratch = Scratch::new();
-    let output = output_of(as_ordinary_user(&mut Command::new(scratch.program(STANDS))).args(["thread", "enter"]));
+    let output = output_of(as_ordinary_user(&mut separate!("stands", scratch)).args(["thread", "enter"]));
     let facts = facts(&output);
     assert!(facts["enter"].starts_with("Unsupported cannot enter a user namespace of the process's own: "), "{output}");
     assert!(facts["enter"].contains("had threads") && facts["enter"].contains("in_netns::rootless!();"), "{output}");

@@ -1,9 +1,10 @@
-//! Views where `/etc`, `/run` and `/sys` are as on other machines: each case is a process of `tests/src/bin/views.rs`.
+//! Views where `/etc`, `/run` and `/sys` are as on other machines: each case is a process of
+//! `tests/src/bin/separate/views.rs`.
 
 use std::fs;
 use std::process::Command;
 
-use in_netns_tests::{Scratch, as_ordinary_user, output_of, start_until};
+use in_netns_tests::{Scratch, as_ordinary_user, output_of, separate, start_until};
 use rstest::rstest;
 
 #[rstest]
@@ -31,9 +32,9 @@ use rstest::rstest;
 #[case::without_a_way_back_there_is_no_view("foreign-mounts")]
 fn views_work_as_the_user_of_the_tests_and_as_an_ordinary_user(#[case] case: &str) {
     let scratch = Scratch::new();
-    let program = scratch.program(env!("CARGO_BIN_EXE_views"));
-    output_of(Command::new(&program).args(case.split(' ')));
-    output_of(as_ordinary_user(Command::new(&program).args(case.split(' '))));
+    let program = scratch.program(env!("CARGO_BIN_EXE_separate"));
+    output_of(Command::new(&program).arg("views").args(case.split(' ')));
+    output_of(as_ordinary_user(Command::new(&program).arg("views").args(case.split(' '))));
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn a_process_that_is_killed_half_way_leaves_no_mount() {
     };
     let before = table();
     for _ in 0..20 {
-        let (mut child, _) = start_until(Command::new(env!("CARGO_BIN_EXE_views")).arg("loop"), "again");
+        let (mut child, _) = start_until(separate!("views").arg("loop"), "again");
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(table(), before);

@@ -1,5 +1,5 @@
 //! Views of a network namespace, in this process. What needs files of its own in `/etc` or `/run` is in
-//! `tests/src/bin/views.rs`, which `users/view_files.rs` runs.
+//! `tests/src/bin/separate/views.rs`, which `users/view_files.rs` runs.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -1,0 +1,400 @@
+//! A process that has used the crate makes child processes in several ways. The children do not exec, and make calls.
+//!
+//! Argument: the kind of child.
+#![allow(unsafe_code)]
+
+use std::future::Future;
+use std::io::{Read, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use futures::executor::block_on;
+use in_netns::{
+    ErrorKind, NetNs, NetNsPool, Worker, par_walk, pool_stats, retire_current_thread, set_keep_alive, set_poison_hook,
+    set_stray_hook, walk, with_netns, with_netns_async,
+};
+use in_netns_tests::{give_up_sys_admin, here, key, tid, wait_until};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+
+pub(crate) fn main() {
+    crate::rootless();
+    let ns = NetNs::new().expect("a namespace");
+    let inside = || assert_eq!(with_netns(&ns, here).expect("a call"), key(ns.id()));
+    inside();
+    match crate::arguments().next().expect("an argument").as_str() {
+        "raw-clone" => {
+            in_child(raw_clone, || {
+                inside();
+                in_child(raw_clone, inside);
+                inside();
+            });
+            in_child(raw_clone, || {
+                assert_eq!(pool_stats().threads, 0, "the parent's threads are not counted");
+                inside();
+                assert_eq!((pool_stats().threads, pool_stats().idle), (1, 1));
+            });
+        }
+        "vfork" => vfork_child(&ns),
+        "deep" => descend(&ns, 24),
+        "used-worker" => {
+            let worker = ns.worker();
+            let on = worker.run(tid).expect("a run");
+            for make in [raw_clone, libc_fork] {
+                in_child(make, || {
+                    runs(&worker);
+                    runs(&worker);
+                });
+                in_child(make, inside);
+            }
+            assert_eq!(worker.run(tid).expect("a run"), on, "the parent's worker goes on");
+            in_child(libc_fork, move || drop(worker));
+        }
+        "worker-dropped-unused-there" => {
+            let worker = ns.worker();
+            in_child(libc_fork, || {
+                runs(&worker);
+                drop(ns.worker());
+            });
+            runs(&worker);
+            let used = ns.worker();
+            runs(&used);
+            // The child owns a copy of the parent's worker, and drops it, after a run of its own and without one.
+            // SAFETY: the child makes calls and exits. That a child of a threaded process can do so is what this
+            // module tests.
+            match unsafe { fork() }.expect("fork") {
+                ForkResult::Child => {
+                    drop(worker);
+                    runs(&used);
+                    drop(used);
+                    inside();
+                    // SAFETY: it ends the child, and runs nothing that the parent registered.
+                    unsafe { libc::_exit(0) }
+                }
+                ForkResult::Parent { child } => succeeded(child),
+            }
+        }
+        "worker-busy" => worker_busy(&ns),
+        "in-a-body" => {
+            with_netns(&ns, || in_child(libc_fork, || in_body(&ns))).expect("a call");
+            ns.worker().run(|| in_child(libc_fork, || in_body(&ns))).expect("a run");
+        }
+        "returns-from-its-body" => {
+            set_keep_alive(std::time::Duration::from_secs(3600));
+            let child = with_netns(&ns, || start_child(libc_fork)).expect("a call");
+            assert_ne!(child, 0, "the child has no caller to return to");
+            succeeded(Pid::from_raw(child));
+            let child = ns.worker().run(|| start_child(libc_fork)).expect("a run");
+            succeeded(Pid::from_raw(child));
+            let child = in_netns::Call::new(&ns).fresh().run(|| start_child(libc_fork)).expect("a call");
+            succeeded(Pid::from_raw(child));
+        }
+        "returns-to-a-loop" => returns_to_a_loop(&ns),
+        "returns-from-its-async-body" => returns_from_its_async_body(&ns),
+        "beside-calls" => beside_calls(&ns),
+        "beside-hooks" => beside_hooks(&ns),
+        "async-call" => async_call(&ns),
+        "async-handle" => async_handle(&ns),
+        "runtime" => runtime(&ns),
+        "dropped-there" => dropped_there(&ns),
+        other => panic!("no scenario {other}"),
+    }
+    inside();
+}
+
+fn runs(worker: &Worker) {
+    assert_eq!(worker.run(here).expect("a run"), key(worker.netns().id()));
+}
+
+fn libc_fork() -> libc::c_long {
+    // SAFETY: as above.
+    unsafe { libc::fork() }.into()
+}
+
+/// A fork that runs no `pthread_atfork(3)` handler.
+fn raw_clone() -> libc::c_long {
+    // SAFETY: no stack and no shared memory: the child is a copy, as after fork.
+    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
+}
+
+fn start_child(make: fn() -> libc::c_long) -> i32 {
+    i32::try_from(Errno::result(make()).expect("a child")).expect("a process id")
+}
+
+/// Runs `body` in a child process, which then exits, and expects it to succeed.
+fn in_child(make: fn() -> libc::c_long, body: impl FnOnce()) {
+    match start_child(make) {
+        0 => {
+            let ended = panic::catch_unwind(AssertUnwindSafe(body));
+            // SAFETY: it ends the child, and runs nothing that the parent registered.
+            unsafe { libc::_exit(i32::from(ended.is_err())) }
+        }
+        child => succeeded(Pid::from_raw(child)),
+    }
+}
+
+fn is_zombie(process: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a child that was not waited for");
+    stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+}
+
+#[track_caller]
+fn succeeded(child: Pid) {
+    let ended = |status| matches!(status, WaitStatus::Exited(_, 0));
+    let mut status = WaitStatus::StillAlive;
+    wait_until("the child ends", || {
+        status = waitpid(child, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).expect("waitpid");
+        status != WaitStatus::StillAlive
+    });
+    assert!(ended(status), "{status:?}");
+}
+
+/// A child that shares the memory of its parent, whose thread waits for it, as in `vfork(2)`.
+fn vfork_child(ns: &NetNs) {
+    extern "C" fn child(ns: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the parent passes a reference, and waits until the child has ended.
+        let ns = unsafe { &*ns.cast::<NetNs>() };
+        i32::from(with_netns(ns, here).ok() != Some(key(ns.id())))
+    }
+    let mut stack = vec![0_u128; 1 << 16];
+    let top = stack.as_mut_ptr_range().end.cast();
+    let ns: *const NetNs = ns;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, and outlives it: the parent waits.
+    let pid = unsafe { libc::clone(child, top, flags, ns.cast_mut().cast()) };
+    succeeded(Pid::from_raw(Errno::result(pid).expect("clone")));
+}
+
+/// Each generation forks the next one.
+fn descend(ns: &NetNs, deeper: u32) {
+    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+    if deeper > 0 {
+        let make = if deeper % 2 == 0 { libc_fork } else { raw_clone };
+        in_child(make, || descend(ns, deeper - 1));
+    }
+}
+
+/// The child is created while other threads of the parent run in the worker or wait for it.
+fn worker_busy(ns: &NetNs) {
+    let worker = ns.worker();
+    let (began, go_on) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            worker.run(|| {
+                began.store(true, Ordering::SeqCst);
+                wait_until("the children have ended", || go_on.load(Ordering::SeqCst));
+            })
+        });
+        wait_until("the run has begun", || began.load(Ordering::SeqCst));
+        let second = scope.spawn(|| worker.run(here));
+        in_child(libc_fork, || runs(&worker));
+        go_on.store(true, Ordering::SeqCst);
+        first.join().expect("no panic").expect("a run");
+        assert_eq!(second.join().expect("no panic").expect("a run"), key(ns.id()));
+    });
+}
+
+/// Runs in a child that was forked in a body: its only thread is a copy of the pinned one, and belongs to the process.
+fn in_body(ns: &NetNs) {
+    assert!(!retire_current_thread(), "this thread is not one of the crate's");
+    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+    let other = NetNs::new().expect("a namespace");
+    assert_eq!(with_netns(&other, here).expect("a call"), key(other.id()));
+    assert_eq!(other.worker().run(here).expect("a run"), key(other.id()));
+    other.join().expect("this thread is the process's own");
+    assert_eq!(here(), key(other.id()));
+}
+
+/// Children are created in the bodies of a walk and in the closure that prepares the namespaces of a pool. They do not
+/// go on with the parent's work.
+fn returns_to_a_loop(ns: &NetNs) {
+    let items = [ns.clone(), NetNs::new().expect("a namespace")];
+    let (told, bodies) = nix::unistd::pipe().expect("a pipe");
+    let fork = |_: &NetNs| {
+        nix::unistd::write(&bodies, b"!").expect("it has room");
+        start_child(libc_fork)
+    };
+    let seen = [walk(&items, fork).expect("a walk"), par_walk(&items, 2, fork).expect("a walk")].concat();
+    for child in seen {
+        succeeded(Pid::from_raw(child.expect("it was entered")));
+    }
+    drop(bodies);
+    let mut ran = String::new();
+    std::fs::File::from(told).read_to_string(&mut ran).expect("text");
+    assert_eq!(ran, "!!!!");
+    let (tell, told) = std::sync::mpsc::channel();
+    let prepare = move |_: &NetNs| tell.send(start_child(libc_fork)).map_err(std::io::Error::other);
+    let pool = NetNsPool::builder().ready(1).prepare(prepare).build().expect("a pool");
+    drop(pool.take().expect("a namespace"));
+    for child in told.iter().take(1) {
+        succeeded(Pid::from_raw(child));
+    }
+}
+
+/// Children are created in async bodies. In the child, the body goes on and ends, and has no caller.
+fn returns_from_its_async_body(ns: &NetNs) {
+    async fn body() -> i32 {
+        tokio::task::yield_now().await;
+        let child = start_child(libc_fork);
+        tokio::task::yield_now().await;
+        child
+    }
+    /// The child has a copy of a task that waits, and leaves it alone.
+    async fn body_beside_a_task() -> i32 {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        near.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut near = tokio::net::UnixStream::from_std(near).expect("a reactor");
+        let reader = tokio::spawn(async move { near.read_u8().await });
+        tokio::task::yield_now().await;
+        let child = start_child(libc_fork);
+        if child > 0 {
+            wait_until("the child ends", || is_zombie(child));
+            far.write_all(b"!").expect("it has room");
+            let read = tokio::time::timeout(std::time::Duration::from_secs(10), reader).await;
+            assert_eq!(read.expect("in time").expect("no panic").expect("a byte"), b'!');
+        }
+        child
+    }
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let forked = |child: i32| {
+        assert_ne!(child, 0, "the child has no caller to return to");
+        succeeded(Pid::from_raw(child));
+    };
+    forked(block_on(with_netns_async(ns, body)).expect("a call"));
+    forked(block_on(ns.spawn_async(body)).expect("a call"));
+    forked(block_on(with_netns_async(ns, body_beside_a_task)).expect("a call"));
+    forked(block_on(ns.spawn_async(body_beside_a_task)).expect("a call"));
+    forked(block_on(in_netns::Call::new(ns).fresh().run_async(body)).expect("a call"));
+    forked(block_on(in_netns::Call::new(ns).fresh().spawn_async(body)).expect("a call"));
+}
+
+/// Children are created while other threads of the parent make calls.
+fn beside_calls(ns: &NetNs) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+                }
+            });
+        }
+        for _ in 0..50 {
+            in_child(libc_fork, || assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id())));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+/// Children set hooks, and report to them, while other threads of the parent set hooks.
+fn beside_hooks(ns: &NetNs) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    set_poison_hook(|_| {});
+                    set_stray_hook(|_| {});
+                }
+            });
+        }
+        // After a raw clone, a lock of the allocator might be held in the child.
+        for _ in 0..20 {
+            in_child(libc_fork, || {
+                let reported = Arc::new(AtomicBool::new(false));
+                set_poison_hook({
+                    let reported = Arc::clone(&reported);
+                    move |_| reported.store(true, Ordering::SeqCst)
+                });
+                with_netns(ns, give_up_sys_admin).expect("a call");
+                assert!(reported.load(Ordering::SeqCst));
+            });
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// The parent's call is running, or has not begun.
+fn async_call(ns: &NetNs) {
+    let notify = Notify::new();
+    let mut call = Box::pin(with_netns_async(ns, || async {
+        notify.notified().await;
+        here()
+    }));
+    let mut not_begun = Box::pin(with_netns_async(ns, || async { here() }));
+    assert!(poll(&mut call).is_pending());
+    for make in [libc_fork, raw_clone] {
+        in_child(make, || {
+            let Poll::Ready(Err(error)) = poll(&mut call) else { panic!("it is an error") };
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("parent process"), "{error}");
+            assert_eq!(block_on(&mut not_begun).expect("it begins in the child"), key(ns.id()));
+            let own = with_netns_async(ns, || async { here() });
+            assert_eq!(block_on(own).expect("a call of the child"), key(ns.id()));
+        });
+    }
+    notify.notify_one();
+    assert_eq!(block_on(call).expect("the parent's call goes on"), key(ns.id()));
+    assert_eq!(block_on(not_begun).expect("a call"), key(ns.id()));
+}
+
+fn async_handle(ns: &NetNs) {
+    let notify = Arc::new(Notify::new());
+    let body = {
+        let notify = Arc::clone(&notify);
+        move || async move {
+            notify.notified().await;
+            here()
+        }
+    };
+    let mut handle = ns.spawn_async(body);
+    let aborts = handle.abort_handle();
+    in_child(libc_fork, || {
+        aborts.abort();
+        assert!(handle.is_finished() && aborts.is_finished(), "nothing goes on in the child");
+        let Poll::Ready(Err(error)) = poll(&mut handle) else { panic!("it is an error") };
+        assert_eq!(error.entry().expect("an error of this crate").kind(), ErrorKind::Unsupported);
+        assert_eq!(block_on(ns.spawn_async(|| async { here() })).expect("a body of the child"), key(ns.id()));
+    });
+    assert!(!handle.is_finished(), "the child did not abort it");
+    notify.notify_one();
+    assert_eq!(block_on(handle).expect("the parent's body goes on"), key(ns.id()));
+}
+
+fn runtime(ns: &NetNs) {
+    let runtime = ns.tokio_builder().worker_threads(1).enable_all().build().expect("a runtime");
+    in_child(libc_fork, || {
+        let error = runtime.block_on(async { here() }).expect_err("its threads are the parent's");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let own = ns.tokio_builder().worker_threads(1).build().expect("a runtime of the child");
+        assert_eq!(own.block_on(async { here() }).expect("a future"), key(ns.id()));
+    });
+    assert_eq!(runtime.block_on(async { here() }).expect("a future"), key(ns.id()));
+}
+
+/// The child owns copies, and drops them.
+fn dropped_there(ns: &NetNs) {
+    let mut call = Box::pin(with_netns_async(ns, std::future::pending::<()>));
+    assert!(poll(&mut call).is_pending());
+    let handle = ns.spawn_async(std::future::pending::<()>);
+    let build = || ns.tokio_builder().worker_threads(1).build().expect("a runtime");
+    let (runtime, other) = (build(), build());
+    in_child(libc_fork, move || {
+        drop(call);
+        drop(handle);
+        drop(runtime);
+        other.shutdown_timeout(std::time::Duration::from_secs(3600));
+    });
+}

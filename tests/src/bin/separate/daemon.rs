@@ -1,0 +1,170 @@
+//! A process that changes its ids or capabilities after its first call. A body has exactly the privileges that the
+//! process has at the time of the call.
+//!
+//! The argument is the change.
+
+use std::fs;
+use std::thread;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use in_netns::{Call, ErrorKind, NetNs, pinned, with_netns};
+use in_netns_tests::{here, key, threads_in, threads_outside_home};
+
+fn is_real_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
+    nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn keep_capabilities() {
+    nix::sys::prctl::set_keepcaps(true).expect("prctl");
+}
+
+/// Changes all threads, as setuid(2) of the C library does.
+fn become_user(id: u32) {
+    let (user, group) = (nix::unistd::Uid::from_raw(id), nix::unistd::Gid::from_raw(id));
+    nix::unistd::setresgid(group, group, group).expect("setresgid");
+    nix::unistd::setresuid(user, user, user).expect("setresuid");
+}
+
+fn kept() -> CapsHashSet {
+    [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN].into()
+}
+
+/// Changes only the calling thread.
+fn keep_only(kept: &CapsHashSet) {
+    caps::set(None, CapSet::Effective, kept).expect("capset");
+    caps::set(None, CapSet::Permitted, kept).expect("capset");
+}
+
+fn of(set: CapSet) -> CapsHashSet {
+    caps::read(None, set).expect("capget")
+}
+
+/// The effective and permitted capabilities, and the user id.
+fn mine() -> (CapsHashSet, CapsHashSet, u32) {
+    (of(CapSet::Effective), of(CapSet::Permitted), nix::unistd::geteuid().as_raw())
+}
+
+/// Asserts that calls of all kinds work, that warm calls reuse their threads, and that bodies have the caller's
+/// privileges.
+fn calls_work(ns: &NetNs) {
+    let expected = mine();
+    for _ in 0..5 {
+        assert_eq!(with_netns(ns, || (here(), mine())).expect("a call"), (key(ns.id()), expected.clone()));
+    }
+    assert_eq!(pinned(|_| mine()).expect("a lease"), expected);
+    assert_eq!(Call::new(ns).fresh().run(mine).expect("a call"), expected);
+    let outcome = Call::new(ns).outcome(mine).expect("a call");
+    assert!(matches!(outcome.thread, in_netns::ThreadFate::Reusable), "{:?}", outcome.thread);
+    let spawned = in_netns::pool_stats().spawned_total;
+    for _ in 0..20 {
+        with_netns(ns, here).expect("a call");
+    }
+    assert_eq!(in_netns::pool_stats().spawned_total, spawned, "warm calls use their threads again");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert_eq!(runtime.block_on(in_netns::with_netns_async(ns, async || mine())).expect("an async call"), expected);
+    assert_eq!(threads_in(ns), [] as [u32; 0]);
+    assert_eq!(threads_outside_home(), [] as [u32; 0]);
+}
+
+/// Asserts that a call is refused, as a plain setns(2) is.
+fn calls_are_refused(ns: &NetNs) {
+    for _ in 0..3 {
+        let error = with_netns(ns, here).expect_err("as by hand");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        let error = Call::new(ns).fresh().run(here).expect_err("as by hand");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    }
+    assert_eq!(pinned(|_| mine()).expect("a lease"), mine());
+}
+
+pub(crate) fn main() {
+    crate::rootless();
+    let scenario = crate::arguments().next().expect("a scenario");
+    let changes_user = ["drops-root", "drops-root-and-keeps-few", "gives-everything-up", "drops-root-in-a-thread"];
+    if !is_real_root() && changes_user.contains(&scenario.as_str()) {
+        eprintln!("this user namespace has no second id, so `{scenario}` cannot be tried");
+        return;
+    }
+    let ns = NetNs::new().expect("a namespace");
+    calls_work(&ns);
+    match scenario.as_str() {
+        "drops-root" => {
+            keep_capabilities();
+            become_user(1000);
+            keep_only(&kept());
+            calls_work(&ns);
+            assert!(in_netns::privileges().can_enter());
+        }
+        // The effective set is the same as before, bit for bit.
+        "drops-root-and-keeps-few" => {
+            let mut few = kept();
+            few.extend([Capability::CAP_SETUID, Capability::CAP_SETGID]);
+            keep_only(&few);
+            calls_work(&ns);
+            let before = of(CapSet::Effective);
+            keep_capabilities();
+            become_user(1000);
+            caps::set(None, CapSet::Effective, &before).expect("capset");
+            calls_work(&ns);
+        }
+        // The change comes from a thread other than the main one, and only that thread keeps its capabilities.
+        "drops-root-in-a-thread" => thread::scope(|scope| {
+            scope.spawn(|| {
+                keep_capabilities();
+                become_user(1000);
+                keep_only(&kept());
+                calls_work(&ns);
+            });
+        }),
+        "gives-everything-up" => {
+            become_user(65534);
+            calls_are_refused(&ns);
+        }
+        "raises-around-a-call" => {
+            caps::clear(None, CapSet::Effective).expect("capset");
+            calls_are_refused(&ns);
+            for _ in 0..3 {
+                caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).expect("capset");
+                calls_work(&ns);
+                caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).expect("capset");
+                calls_are_refused(&ns);
+            }
+        }
+        // A thread raises for itself a capability that the main thread has lowered.
+        "raises-in-a-thread" => {
+            caps::clear(None, CapSet::Effective).expect("capset");
+            calls_are_refused(&ns);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).expect("capset");
+                    calls_work(&ns);
+                });
+            });
+            calls_are_refused(&ns);
+        }
+        "keeps-few" => {
+            keep_only(&kept());
+            calls_work(&ns);
+            caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).expect("capset");
+            calls_work(&ns);
+            keep_only(&CapsHashSet::new());
+            calls_are_refused(&ns);
+        }
+        // A privilege that only one thread gives up still belongs to the process.
+        "sandboxes-a-thread" => {
+            let process = mine();
+            thread::scope(|scope| {
+                let sandboxed = || {
+                    keep_only(&CapsHashSet::new());
+                    assert_eq!(with_netns(&ns, mine).expect("a call"), process);
+                    Call::new(&ns).fresh().run(mine).expect_err("a fresh thread is in the sandbox")
+                };
+                let error = scope.spawn(sandboxed).join().expect("the thread's own checks hold");
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            });
+            calls_work(&ns);
+        }
+        other => panic!("what is {other}?"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Names in unusual directories, in a private mount namespace. The argument selects the case.
+//!
+//! - `var-run`: `/var/run` is a separate directory, and a name exists only there
+//! - `linked`: `/run/netns` is a link to `/run/docker/netns`
+//! - `dangling`: `/run/netns` is a dangling link
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use in_netns::{ErrorKind, Holder, NetNs, with_netns};
+use in_netns_tests::become_root_of_a_user_namespace;
+use nix::mount::{MsFlags, mount};
+use nix::sched::CloneFlags;
+
+pub(crate) fn main() {
+    become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS);
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("a mount namespace of its own");
+    for directory in ["/run", "/var"] {
+        mount(Some("own"), directory, Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a tmpfs");
+    }
+    match crate::arguments().next().as_deref() {
+        Some("var-run") => var_run(),
+        Some("linked") => linked(),
+        Some("dangling") => dangling(),
+        other => panic!("what is {other:?}?"),
+    }
+}
+
+/// Binds a namespace to a file, as other tools do.
+fn bind(ns: &NetNs, file: &str) {
+    use std::os::fd::{AsFd, AsRawFd};
+    fs::write(file, "").expect("a file");
+    let source = format!("/proc/thread-self/fd/{}", ns.as_fd().as_raw_fd());
+    mount(Some(source.as_str()), file, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a bind mount");
+}
+
+fn names_of(ns: &NetNs) -> Vec<String> {
+    let holders = ns.holders().expect("/proc is mounted");
+    let name = |holder: &Holder| match holder {
+        Holder::Name { .. } => Some(holder.to_string()),
+        _ => None,
+    };
+    holders.iter().filter_map(name).collect()
+}
+
+fn var_run() {
+    fs::create_dir_all("/var/run/netns").expect("a directory");
+    let old = NetNs::new().expect("root of this user namespace");
+    bind(&old, "/var/run/netns/old");
+    assert_eq!(NetNs::from_name("old").expect("it is there"), old);
+    assert!(with_netns("old", || old.is_current()).expect("it is there").expect("/proc"));
+    assert_eq!(NetNs::list_named().expect("a list"), ["old"]);
+    assert_eq!(names_of(&old), ["name `old` (/var/run/netns/old)"]);
+    assert_eq!(NetNs::create_named("old").expect_err("it is there").kind(), ErrorKind::AlreadyExists);
+    // A new name is created in the directory that has the existing names.
+    let new = NetNs::create_named("new").expect("a name");
+    assert!(Path::new("/var/run/netns/new").exists() && !Path::new("/run/netns").exists());
+    assert_eq!(NetNs::from_name("new").expect("it is there"), new);
+
+    // If both directories exist, both are read.
+    fs::create_dir("/run/netns").expect("a directory");
+    let third = NetNs::create_named("third").expect("a name");
+    assert!(Path::new("/run/netns/third").exists());
+    assert_eq!(NetNs::list_named().expect("a list"), ["new", "old", "third"]);
+    assert_eq!(NetNs::create_named("old").expect_err("it is there").kind(), ErrorKind::AlreadyExists);
+    for name in ["old", "new", "third"] {
+        NetNs::delete_named(name).expect("it is there");
+    }
+    assert_eq!(NetNs::list_named().expect("a list"), [""; 0]);
+    assert_eq!(names_of(&third), [""; 0]);
+    let error = NetNs::delete_named("old").expect_err("it is gone");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+fn linked() {
+    fs::create_dir_all("/run/docker/netns").expect("a directory");
+    symlink("/run/docker/netns", "/run/netns").expect("a link");
+    let theirs = NetNs::new().expect("root of this user namespace");
+    bind(&theirs, "/run/docker/netns/abc");
+    assert_eq!(NetNs::from_name("abc").expect("it is there"), theirs);
+    let ours = NetNs::create_named("ours").expect("a name");
+    assert_eq!(NetNs::from_path("/run/docker/netns/ours").expect("it is there"), ours);
+    assert_eq!(NetNs::list_named().expect("a list"), ["abc", "ours"]);
+    assert_eq!(names_of(&theirs), ["name `abc` (/run/netns/abc)"]);
+    assert_eq!(names_of(&ours), ["name `ours` (/run/netns/ours)"]);
+    for name in ["abc", "ours"] {
+        NetNs::delete_named(name).expect("it is there");
+    }
+    assert!(Path::new("/run/netns").is_symlink());
+}
+
+fn dangling() {
+    symlink("/nowhere", "/run/netns").expect("a link");
+    for error in [
+        NetNs::from_name("blue").expect_err("it leads nowhere"),
+        NetNs::create_named("blue").expect_err("it leads nowhere"),
+        NetNs::delete_named("blue").expect_err("it leads nowhere"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        let message = error.to_string();
+        assert!(message.contains("/run/netns") && message.contains("/nowhere"), "{message}");
+        assert!(message.contains("it is there, and leads nowhere"), "{message}");
+    }
+}

@@ -1,0 +1,108 @@
+//! A process has a seccomp filter, and adds another one that kills for a system call. The library does not make that
+//! call on a thread that has the second filter.
+//!
+//! Arguments: who has the second one (`body`, `caller` or `all`), and the system call.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, with_netns};
+use in_netns_tests::{BOUND, profiles, tid, wait_until};
+use nix::sched::{CloneFlags, unshare};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// The answer to one system call.
+fn rules(call: i64) -> BTreeMap<i64, Vec<seccompiler::SeccompRule>> {
+    BTreeMap::from([(call, vec![])])
+}
+
+/// Kills the process for a system call of the calling thread.
+fn add(call: i64) {
+    let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let filter = SeccompFilter::new(rules(call), SeccompAction::Allow, SeccompAction::KillProcess, arch);
+    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+    seccompiler::apply_filter(&program).expect("seccomp");
+}
+
+/// Whether every other thread sleeps.
+fn others_sleep() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
+    let others = threads.filter(|thread| thread.file_name().to_str() != Some(&tid().to_string()));
+    let is_asleep = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'));
+    others.map(|thread| std::fs::read_to_string(thread.path().join("stat"))).all(|stat| stat.is_ok_and(is_asleep))
+}
+
+/// Threads that leave the table of descriptors leave none of theirs in it.
+fn leave_the_table(ns: &NetNs) {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+    let before = descriptors().count();
+    for _ in 0..200 {
+        // After short bodies the caller spins, and does a part of the inspection of the next one.
+        (0..20).for_each(|_| with_netns(ns, || ()).expect("a call"));
+        with_netns(ns, || unshare(CloneFlags::CLONE_FILES)).expect("a call").expect("unshare");
+        Call::new(ns).fresh().run(|| unshare(CloneFlags::CLONE_FILES)).expect("a call").expect("unshare");
+    }
+    // A thread may find no other thread to close a descriptor until the next call, and each that lives has one open.
+    let start = std::time::Instant::now();
+    while descriptors().count() > before + pool_stats().threads {
+        with_netns(ns, || ()).expect("a call");
+        let files: Vec<_> = descriptors().filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+        assert!(start.elapsed() < BOUND, "{files:?}; {:?}", pool_stats());
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+pub(crate) fn main() {
+    crate::rootless();
+    let arguments: Vec<String> = crate::arguments().collect();
+    let [who, call] = arguments.as_slice() else { panic!("who, and a system call") };
+    let call = i64::from(call.parse::<syscalls::Sysno>().expect("a system call").id());
+    // It refuses a system call that nothing makes.
+    let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    profiles::apply(rules(9999), SeccompAction::Allow, refused);
+
+    let ns = NetNs::new().expect("a namespace");
+    let calls = || {
+        for _ in 0..3 {
+            with_netns(&ns, nix::unistd::getppid).expect("a call");
+            Call::new(&ns).outcome(nix::unistd::getppid).expect("a call");
+            Call::new(&ns).fresh().outcome(nix::unistd::getppid).expect("a call");
+        }
+        drop(ns.holders().expect("the holders"));
+    };
+    calls();
+    match who.as_str() {
+        "body" => {
+            let of_pool = Call::new(&ns).outcome(|| add(call)).expect("a call");
+            let fresh = Call::new(&ns).fresh().outcome(|| add(call)).expect("a call");
+            for fate in [of_pool.thread, fresh.thread] {
+                assert!(matches!(fate, ThreadFate::Retired(RetireReason::Changed(Change::Seccomp))), "{fate:?}");
+            }
+            with_netns(&ns, || add(call)).expect("a call");
+            calls();
+        }
+        "caller" => thread::scope(|scope| {
+            scope.spawn(|| {
+                add(call);
+                calls();
+            });
+        }),
+        "all" => {
+            // Nothing is promised of a thread to which another one adds a filter while it runs.
+            wait_until("every inspection has ended", others_sleep);
+            profiles::apply(rules(call), SeccompAction::Allow, SeccompAction::KillProcess);
+            calls();
+            // The threads that were cloned from the template have both filters from the start. Without kcmp(2), which
+            // was there when the template started, it is not known of any whether it is pristine.
+            let spawned = pool_stats().spawned_total;
+            for _ in 0..20 {
+                with_netns(&ns, nix::unistd::getppid).expect("a call");
+            }
+            let is_reused = pool_stats().spawned_total == spawned;
+            assert_eq!(is_reused, call != libc::SYS_kcmp, "warm calls use their thread again");
+        }
+        "table" => leave_the_table(&ns),
+        other => panic!("{other}?"),
+    }
+    calls();
+}

@@ -1,0 +1,259 @@
+//! The first call of the process comes from a thread that changed one of its attributes. Either no pinned thread has
+//! the change, or the call is an error with the reason and a remedy, and the next caller is served.
+//!
+//! The argument is the attribute.
+
+use std::fs;
+use std::thread;
+
+use in_netns::{ErrorKind, pinned};
+use in_netns_tests::drop_effective;
+
+/// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
+fn is_real_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
+    nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Makes a system call that takes numbers and returns a number.
+fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> libc::c_long {
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: every call in this module passes only numbers, or null.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
+    assert!(result >= 0, "system call {number}: {}", std::io::Error::last_os_error());
+    result
+}
+
+fn prctl(option: libc::c_int, arguments: [libc::c_long; 4]) -> libc::c_long {
+    let [a, b, c, d] = arguments;
+    syscall(libc::SYS_prctl, [option.into(), a, b, c, d])
+}
+
+fn line_of_status(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
+    status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned())
+}
+
+fn of_status(name: &str) -> String {
+    line_of_status(name).expect("a line")
+}
+
+fn memory_policy() -> String {
+    let mut mode: libc::c_int = 0;
+    // SAFETY: the kernel writes one number.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, 0, 0, 0, 0) };
+    assert_eq!(result, 0);
+    mode.to_string()
+}
+
+fn scheduling() -> String {
+    let stat = fs::read_to_string("/proc/thread-self/stat").expect("a stat");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_ascii_whitespace().collect();
+    // Priority, nice, real-time priority and policy of proc_pid_stat(5).
+    format!("{} {} {} {}", fields[15], fields[16], fields[37], fields[38])
+}
+
+#[link(name = "m")]
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    fn fesetround(mode: libc::c_int) -> libc::c_int;
+    fn fegetround() -> libc::c_int;
+}
+
+type Attribute = (fn(), fn() -> String);
+
+/// `SCHED_RESET_ON_FORK` is not among these: the template would not inherit it.
+#[allow(clippy::too_many_lines)] // One arm for each attribute.
+fn attribute(name: &str) -> Attribute {
+    match name {
+        "nice" => (
+            || {
+                syscall(libc::SYS_setpriority, [0, 0, 15, 0, 0]);
+            },
+            scheduling,
+        ),
+        "policy" => (
+            || {
+                let parameters = libc::sched_param { sched_priority: 0 };
+                // SAFETY: the parameters are read during the call.
+                #[allow(unsafe_code)]
+                let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+                assert_eq!(result, 0);
+            },
+            scheduling,
+        ),
+        "idle-policy" => (
+            || {
+                let parameters = libc::sched_param { sched_priority: 0 };
+                // SAFETY: the parameters are read during the call.
+                #[allow(unsafe_code)]
+                let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+                assert_eq!(result, 0);
+            },
+            scheduling,
+        ),
+        "io-priority" => (
+            || {
+                syscall(libc::SYS_ioprio_set, [1, 0, 3 << 13, 0, 0]);
+            },
+            || syscall(libc::SYS_ioprio_get, [1, 0, 0, 0, 0]).to_string(),
+        ),
+        "timer-slack" => (
+            || {
+                prctl(libc::PR_SET_TIMERSLACK, [77_000, 0, 0, 0]);
+            },
+            || prctl(libc::PR_GET_TIMERSLACK, [0; 4]).to_string(),
+        ),
+        "personality" => (
+            || {
+                syscall(libc::SYS_personality, [libc::ADDR_NO_RANDOMIZE.into(), 0, 0, 0, 0]);
+            },
+            || syscall(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0]).to_string(),
+        ),
+        "memory-policy" => (
+            || {
+                syscall(libc::SYS_set_mempolicy, [4, 0, 0, 0, 0]);
+            },
+            memory_policy,
+        ),
+        "machine-check" => (
+            || {
+                prctl(libc::PR_MCE_KILL, [libc::PR_MCE_KILL_SET.into(), libc::PR_MCE_KILL_EARLY.into(), 0, 0]);
+            },
+            || prctl(libc::PR_MCE_KILL_GET, [0; 4]).to_string(),
+        ),
+        "speculation" => (
+            || {
+                let what = libc::PR_SPEC_INDIRECT_BRANCH.into();
+                prctl(libc::PR_SET_SPECULATION_CTRL, [what, libc::PR_SPEC_DISABLE.into(), 0, 0]);
+            },
+            || of_status("SpeculationIndirectBranch:"),
+        ),
+        "no-new-privileges" => (
+            || {
+                prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0]);
+            },
+            || of_status("NoNewPrivs:"),
+        ),
+        "seccomp" => (
+            || {
+                let filter = seccompiler::SeccompFilter::new(
+                    [(libc::SYS_acct, vec![])].into(),
+                    seccompiler::SeccompAction::Allow,
+                    seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+                    std::env::consts::ARCH.try_into().expect("a known architecture"),
+                );
+                let program: seccompiler::BpfProgram = filter.expect("a filter").try_into().expect("a program");
+                // `apply_filter` would set no_new_privs too.
+                let program = libc::sock_fprog {
+                    len: u16::try_from(program.len()).expect("a short program"),
+                    filter: program.as_ptr().cast_mut().cast(),
+                };
+                // SAFETY: the program is read during the call.
+                #[allow(unsafe_code)]
+                let result =
+                    unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+                assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+            },
+            || of_status("Seccomp:"),
+        ),
+        "bounding-set" => (
+            || {
+                prctl(libc::PR_CAPBSET_DROP, [23, 0, 0, 0]);
+            },
+            || of_status("CapBnd:"),
+        ),
+        "ambient-set" => (
+            || {
+                caps::raise(None, caps::CapSet::Inheritable, caps::Capability::CAP_NET_RAW).expect("caps");
+                caps::raise(None, caps::CapSet::Ambient, caps::Capability::CAP_NET_RAW).expect("caps");
+            },
+            || format!("{} {}", of_status("CapInh:"), of_status("CapAmb:")),
+        ),
+        "effective-set" => (|| drop_effective(caps::Capability::CAP_NET_RAW), || of_status("CapEff:")),
+        "filesystem-user" => (
+            || {
+                syscall(libc::SYS_setfsuid, [1000, 0, 0, 0, 0]);
+            },
+            || of_status("Uid:"),
+        ),
+        "user" => (
+            || {
+                syscall(libc::SYS_setresuid, [-1, 1000, -1, 0, 0]);
+            },
+            || of_status("Uid:"),
+        ),
+        "groups" => (
+            || {
+                let groups = [7 as libc::gid_t];
+                // SAFETY: the kernel reads one number.
+                #[allow(unsafe_code)]
+                let result = unsafe { libc::syscall(libc::SYS_setgroups, 1, groups.as_ptr()) };
+                assert_eq!(result, 0);
+            },
+            || of_status("Groups:"),
+        ),
+        "rounding" => (
+            || {
+                // FE_UPWARD.
+                let upward = if cfg!(target_arch = "x86_64") { 0x800 } else { 0x0040_0000 };
+                // SAFETY: it takes a number.
+                #[allow(unsafe_code)]
+                let result = unsafe { fesetround(upward) };
+                assert_eq!(result, 0);
+            },
+            // SAFETY: it takes nothing.
+            #[allow(unsafe_code)]
+            || unsafe { fegetround() }.to_string(),
+        ),
+        "processes" => (
+            || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).expect("unshare"),
+            // The counter exists only after the first child exists.
+            || format!("{:?}", fs::read_link("/proc/thread-self/ns/pid_for_children").ok()),
+        ),
+        "time" => (
+            || nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(0x80)).expect("unshare"),
+            || fs::read_link("/proc/thread-self/ns/time_for_children").expect("a namespace").display().to_string(),
+        ),
+        other => panic!("what is {other}?"),
+    }
+}
+
+pub(crate) fn main() {
+    crate::rootless();
+    let name = crate::arguments().next().expect("an attribute");
+    let (change, read) = attribute(&name);
+    if !is_real_root() && ["user", "filesystem-user", "groups"].contains(&name.as_str()) {
+        eprintln!("this user namespace has no second id for the attribute `{name}`");
+        return;
+    }
+    let has_control = |text: String| text.starts_with("conditional");
+    if name == "speculation" && !line_of_status("SpeculationIndirectBranch:").is_some_and(has_control) {
+        eprintln!("a processor or kernel where no thread has a control of its own");
+        return;
+    }
+    let of_the_process = read();
+    let first = move || {
+        change();
+        assert_ne!(read(), of_the_process, "it was changed");
+        pinned(move |_| (read(), thread::spawn(read).join().expect("a child")))
+    };
+    let of_the_process = read();
+    match thread::spawn(first).join().expect("the caller's own checks hold") {
+        Ok((body, child)) => {
+            eprintln!("{name}: corrected");
+            assert_eq!(body, of_the_process);
+            assert_eq!(child, of_the_process);
+        }
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            let message = error.to_string();
+            assert!(message.contains("first call") && message.contains("in_netns::init"), "{error}");
+        }
+    }
+    // The next caller is served.
+    assert_eq!(pinned(move |_| read()).expect("a lease"), of_the_process);
+}

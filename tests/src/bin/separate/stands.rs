@@ -1,0 +1,83 @@
+//! A process that changes nothing about itself, and prints its privileges and what the crate reports about them.
+//!
+//! The arguments are processed in order:
+//!
+//! - `thread`: starts a thread that stays
+//! - `enter`: calls `rootless::enter`
+//! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`,
+//!   with `ENOSYS`
+//! - `filter-user`: installs one that refuses it for user namespaces only
+//! - `filter-setns`: installs one that refuses `setns(2)`
+//! - `change-user`: becomes another user, without capabilities
+//! - `from-pid PID`: looks for the namespace of a process
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+
+use in_netns::NetNs;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = crate::arguments();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "thread" => drop(std::thread::spawn(std::thread::park)),
+            "enter" => match in_netns::rootless::enter() {
+                Ok(entry) => println!("enter={entry:?}"),
+                Err(error) => println!("enter={:?} {error}", error.kind()),
+            },
+            "filter-unshare" => refuse(libc::SYS_unshare, &[], libc::EPERM)?,
+            "filter-unshare-enosys" => refuse(libc::SYS_unshare, &[], libc::ENOSYS)?,
+            "filter-user" => refuse(libc::SYS_unshare, &[libc::CLONE_NEWUSER], libc::EPERM)?,
+            "filter-setns" => refuse(libc::SYS_setns, &[], libc::EPERM)?,
+            "change-user" => {
+                nix::unistd::setgid(nix::unistd::Gid::from_raw(65534))?;
+                nix::unistd::setuid(nix::unistd::Uid::from_raw(65534))?;
+            }
+            "from-pid" => match NetNs::from_pid(arguments.next().ok_or("from-pid takes a number")?.parse()?) {
+                Ok(ns) => println!("from_pid={ns}"),
+                Err(error) => println!("from_pid={:?} {error}", error.kind()),
+            },
+            other => return Err(format!("what is {other}?").into()),
+        }
+    }
+    in_netns_tests::print_namespaces();
+    let privileges = in_netns::privileges();
+    println!("make={} enter={} back={}", privileges.can_make(), privileges.can_enter(), privileges.can_go_back());
+    println!("cause={:?}", privileges.cause());
+    println!("privileges={privileges}");
+    match NetNs::new() {
+        Ok(_) => println!("new=made"),
+        Err(error) => println!("new={:?} {error}", error.kind()),
+    }
+    match NetNs::current()?.view() {
+        Ok(_) => println!("view=made"),
+        Err(error) => println!("view={:?} {error}", error.kind()),
+    }
+    match in_netns::with_netns("/proc/self/ns/net", || println!("body was run")) {
+        Ok(()) => println!("with=entered"),
+        Err(error) => println!("with={:?} {error}", error.kind()),
+    }
+    Ok(())
+}
+
+/// Refuses a syscall if its first argument has these flags.
+fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> Result<(), Box<dyn Error>> {
+    let mut rules = Vec::new();
+    for flag in flags {
+        let flag = u64::from(u32::from_ne_bytes(flag.to_ne_bytes()));
+        let has_flag = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
+        rules.push(SeccompRule::new(vec![has_flag])?);
+    }
+    let filter = SeccompFilter::new(
+        [(syscall, rules)].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(apply_filter(&program)?)
+}
