@@ -96,6 +96,8 @@ impl Default for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // `Names::at` makes the directory of names a mount of its own.
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
         // A directory that cannot be removed is no reason for a test to fail.
         let _ = fs::remove_dir_all(&self.0);
     }
