@@ -47,6 +47,8 @@ const LONGEST_NAME: usize = 255;
 /// assert_eq!(NetNs::from_path(directory.join("blue"))?, blue);
 /// sandboxes.delete("blue")?;
 /// # // The directory is a mount of its own.
+/// # nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH).unwrap();
+/// # std::fs::remove_dir(&directory).unwrap();
 /// # Ok::<(), in_netns::Error>(())
 /// ```
 ///
