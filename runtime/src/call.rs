@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
+use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, start_pending};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -441,6 +441,34 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
+    let (mut body, mut result) = (Some(body), None);
+    let (thread, audit) = with_thread(target, options, inspect, &mut |pool, kind, parameters| {
+        let Some(body) = body.take() else { unreachable!("a call is launched once") };
+        let (ran, lease_end) = match kind {
+            ThreadKind::Pooled => launch::on_leased_thread(pool, role, &parameters, body)?,
+            ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
+        };
+        result = Some(ran);
+        Ok(lease_end)
+    })?;
+    let result = result.unwrap_or_else(|| unreachable!("a call that was launched has a result"));
+    let value = result.map_err(|(error, _body)| error)?;
+    // The call's own thread has left the namespace at this point.
+    let strays = audit.map_or_else(Vec::new, Audit::end);
+    Stray::notify(&strays);
+    Ok(Outcome { value, thread, strays })
+}
+
+type OnThread<'r> = dyn FnMut(&'static Pool, ThreadKind, Parameters<'_>) -> Result<LeaseEnd, Error> + 'r;
+
+/// Chooses the thread of a call, has `run` run it there, and reports the end of the lease. It is not generic, so that
+/// its code is not compiled again for each body.
+fn with_thread(
+    target: Option<&Place>,
+    options: &Options,
+    inspect: Inspect,
+    run: &mut OnThread<'_>,
+) -> Result<(ThreadFate, Option<Audit>), Error> {
     let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
     let mut parameters = Parameters {
@@ -454,22 +482,16 @@ where
     start_pending();
     let pool = Pool::of_process();
     let kind = options.choose(pool)?;
-    let (result, lease_end) = match kind {
-        ThreadKind::Pooled => {
-            let name = options.session_name();
-            parameters.name = name.as_deref();
-            parameters.allowance = Allowance::of_caller();
-            launch::on_leased_thread(pool, role, &parameters, body)?
-        }
-        ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
-    };
+    let name;
+    if kind == ThreadKind::Pooled {
+        name = options.session_name();
+        parameters.name = name.as_deref();
+        parameters.allowance = Allowance::of_caller();
+    }
+    let lease_end = run(pool, kind, parameters)?;
     // The report precedes the destructor of a body that did not run, which may panic.
-    let thread = kind.fate(lease_end.report());
-    let value = result.map_err(|(error, _body)| error)?;
-    // The call's own thread has left the namespace at this point.
-    let strays = audit.map_or_else(Vec::new, Audit::end);
-    Stray::notify(&strays);
-    Ok(Outcome { value, thread, strays })
+    let fate = kind.fate(lease_end.report());
+    Ok((fate, audit))
 }
 
 /// The full result of a call that ran.

@@ -138,31 +138,36 @@ where
     R: Send,
 {
     let (mut body, mut result) = (Some(body), None);
-    run_on_fresh_thread(pool, options, &mut |thread| {
-        let entered = match parameters.target {
-            Some(target) => thread.enter_checked(target).map(drop),
-            // The thread began where the caller is.
-            None => thread.go_home_or_poison(),
-        };
+    run_on_fresh_thread(pool, options, parameters, &mut |thread, entered| {
         result = body.take().map(|body| run_call(parameters, entered, pool, thread, body, None));
     })?;
     Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))
 }
 
-/// It is not generic, so that the code that starts a thread is not compiled again for each body.
+/// Starts a fresh thread, which enters the namespace and then calls `run`. It is not generic, so that its code is not
+/// compiled again for each body.
 fn run_on_fresh_thread(
     pool: &'static Pool,
     options: &Options,
-    run: &mut (dyn FnMut(&mut PinnedThread) + Send),
+    parameters: Parameters<'_>,
+    run: &mut (dyn FnMut(&mut PinnedThread, Result<(), Error>) + Send),
 ) -> Result<(), Error> {
     let fresh = FreshThread::prepare(pool)?;
     // The last reference to the restore path is the caller's: it closes descriptors.
     let _kept = fresh.clone();
     let _leased = pool.roster.count_lease();
+    let enter_and_run = |thread: &mut PinnedThread| {
+        let entered = match parameters.target {
+            Some(target) => thread.enter_checked(target).map(drop),
+            // The thread began where the caller is.
+            None => thread.go_home_or_poison(),
+        };
+        run(thread, entered);
+    };
     thread::scope(|scope| {
         let thread = options
             .builder()
-            .spawn_scoped(scope, move || fresh.pin(run))
+            .spawn_scoped(scope, move || fresh.pin(enter_and_run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
         thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::thread;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::sys;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME};
+use crate::unwind::{catch, contain};
 
 /// See the [module's documentation](self).
 pub(crate) struct Session<'t> {
@@ -47,17 +48,19 @@ impl<'t> Session<'t> {
         Ok(Session { pool, thread, inspect, is_named, mark_guard: audit.map(Audit::mark_current) })
     }
 
-    /// Runs the only body of a session.
-    fn run<R>(&mut self, body: impl FnOnce(&mut PinnedThread) -> R) -> thread::Result<R> {
-        panic::catch_unwind(AssertUnwindSafe(|| {
+    /// Runs the only body of a session, and returns its panic.
+    fn run(&mut self, context: Option<&Context>, body: &mut dyn RunBody) -> thread::Result<()> {
+        catch(|| {
             // Only the body is timed, between two calls of one function: after a pause, each further cache line that is
             // touched takes 0.1 µs.
             let start = Instant::now();
-            let value = body(self.thread);
+            match context {
+                None => body.run(self.thread),
+                Some(context) => run_within(context, self.thread, body),
+            }
             let end = Instant::now();
             self.thread.body_took(end.saturating_duration_since(start));
-            value
-        }))
+        })
     }
 
     /// Makes the thread exit when the session has ended.
@@ -133,6 +136,43 @@ impl<'c> Sent<'c> {
     }
 }
 
+/// A body, and then its value, each in a place of its own.
+///
+/// **Why:** what runs a body is compiled once, and not for each body.
+trait RunBody {
+    fn run(&mut self, thread: &mut PinnedThread);
+    fn drop_value(&mut self);
+}
+
+struct BodyParts<F, R> {
+    /// `None` once it was called.
+    body: Option<F>,
+    value: Option<R>,
+}
+
+impl<F, R> RunBody for BodyParts<F, R>
+where
+    F: FnOnce(&mut PinnedThread) -> R,
+{
+    fn run(&mut self, thread: &mut PinnedThread) {
+        self.value = self.body.take().map(|body| body(thread));
+    }
+
+    fn drop_value(&mut self) {
+        self.value = None;
+    }
+}
+
+fn run_within(context: &Context, thread: &mut PinnedThread, body: &mut dyn RunBody) {
+    if let Err(payload) = context.run(&mut || body.run(thread)) {
+        // There is a value if a subscriber panicked after the body.
+        contain(|| body.drop_value());
+        panic::resume_unwind(payload);
+    }
+    // Making the context current may run a subscriber.
+    thread.user_code_took(None);
+}
+
 /// The result of a sync call on its pinned thread. On an error, the namespace was not entered and the body did not run.
 /// The body is returned: its destructor is user code, and must run on the caller's thread.
 pub(super) type CallResult<R, F> = (Result<thread::Result<R>, (Error, F)>, LeaseEnd);
@@ -149,19 +189,35 @@ pub(super) fn run_call<F, R>(
 where
     F: FnOnce(&mut PinnedThread) -> R,
 {
-    let Parameters { inspect, audit, name, context, .. } = parameters;
-    let mut session = match Session::begin(pool, thread, entered, inspect, audit, name) {
-        Ok(session) => session,
-        Err((error, lease_end)) => return (Err((error, body)), lease_end),
+    let mut parts = BodyParts { body: Some(body), value: None };
+    let (ran, lease_end) = run_session(parameters, entered, pool, thread, &mut parts, assist_point);
+    let BodyParts { body, value } = parts;
+    let result = match ran {
+        Ok(ran) => Ok(ran.map(|()| returned(value))),
+        Err(error) => Err((error, returned(body))),
     };
-    let value = session.run(|thread| match context {
-        None => body(thread),
-        Some(context) => {
-            let value = context.within(|| body(thread));
-            // Making the context current may run a subscriber.
-            thread.user_code_took(None);
-            value
+    (result, lease_end)
+}
+
+fn returned<T>(part: Option<T>) -> T {
+    part.unwrap_or_else(|| unreachable!("a body that ran has returned a value, and one that did not is there"))
+}
+
+/// Runs a session. An error where the namespace was not entered; otherwise, whether the body panicked.
+fn run_session(
+    parameters: Parameters<'_>,
+    entered: Result<(), Error>,
+    pool: &'static Pool,
+    thread: &mut PinnedThread,
+    body: &mut dyn RunBody,
+    assist_point: Option<&AssistPoint<'_>>,
+) -> (Result<thread::Result<()>, Error>, LeaseEnd) {
+    let Parameters { inspect, audit, name, context, .. } = parameters;
+    match Session::begin(pool, thread, entered, inspect, audit, name) {
+        Ok(mut session) => {
+            let ran = session.run(context, body);
+            (Ok(ran), session.end(assist_point))
         }
-    });
-    (Ok(value), session.end(assist_point))
+        Err((error, lease_end)) => (Err(error), lease_end),
+    }
 }

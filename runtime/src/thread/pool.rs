@@ -98,8 +98,6 @@ impl Pool {
         task: T,
         run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
     ) -> Result<(Lease, R), Error> {
-        /// More than one, because other callers may return unfit threads to the pool meanwhile.
-        const RENEWALS: u32 = 16;
         let mut renewals = 0;
         let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
         let mut job = job_of(task);
@@ -109,13 +107,11 @@ impl Pool {
                 Ok(Ok(result)) => return Ok((lease, result)),
                 // The thread failed its inspection: lease another.
                 Err(Rejected(rejected)) => job = rejected,
-                Ok(Err(task)) if renewals < RENEWALS => {
+                Ok(Err(task)) => {
                     drop(lease);
-                    renewals += 1;
-                    self.renew(allowance)?;
+                    self.renew(allowance, &mut renewals)?;
                     job = job_of(task);
                 }
-                Ok(Err(_task)) => return Err(unfit()),
             }
         }
     }
@@ -127,8 +123,14 @@ impl Pool {
         self.renew_template(&mut templates, home, callers)
     }
 
-    /// As [`Pool::ensure`], when a thread could not adopt the allowance.
-    fn renew(&'static self, allowance: Allowance) -> Result<(), Error> {
+    /// As [`Pool::ensure`], when a thread could not adopt the allowance. Counts the renewals of a call.
+    fn renew(&'static self, allowance: Allowance, renewals: &mut u32) -> Result<(), Error> {
+        /// More than one, because other callers may return unfit threads to the pool meanwhile.
+        const AT_MOST: u32 = 16;
+        if *renewals == AT_MOST {
+            return Err(unfit());
+        }
+        *renewals += 1;
         // The idle workers are as old as that thread, or older.
         self.roster.clear_idle();
         let Some(callers) = allowance.capabilities() else { return Ok(()) };
