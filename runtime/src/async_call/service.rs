@@ -443,6 +443,9 @@ impl NetNsRuntime {
 impl Drop for NetNsRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.take_running() {
+            // A thread of it may have left the table of descriptors (`unshare(2)`), and what it closes would stay open
+            // here. So the last reference is this one.
+            let _last = runtime.handle().clone();
             drop(runtime);
             self.threads.exits.wait();
         }
