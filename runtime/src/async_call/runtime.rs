@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, mem};
 
+use nix::errno::Errno;
 use tokio::runtime::{Builder, Runtime};
 
 use super::local::LocalTasks;
@@ -28,7 +29,22 @@ fn not_built(source: io::Error) -> Error {
                    the process; make the call from another thread";
         return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why.into()));
     }
-    Error::from_io(ErrorKind::LimitReached, OPERATION, source)
+    refused_by_tokio(OPERATION, source)
+}
+
+/// The error where tokio builds no runtime: descriptors are short as a rule.
+pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) -> Error {
+    match source.raw_os_error() {
+        None => {
+            let text = source.to_string();
+            Error::from_io(ErrorKind::LimitReached, operation, source).explain(|_| Some(text))
+        }
+        Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain(|kind| {
+            let why =
+                "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one";
+            (kind != ErrorKind::LimitReached).then(|| why.into())
+        }),
+    }
 }
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
@@ -53,7 +69,9 @@ impl CallRuntime {
         let process = ProcessMark::current();
         // A task that the body has spawned may fork too.
         builder.on_thread_park(move || process.end_child());
-        builder.on_thread_start(move || starts.on_start(&place_of_threads)).on_thread_stop(move || stops.exits.add_current());
+        builder
+            .on_thread_start(move || starts.on_start(&place_of_threads))
+            .on_thread_stop(move || stops.exits.add_current());
         let runtime = builder.build().map_err(not_built)?;
         Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, inside, process })
     }

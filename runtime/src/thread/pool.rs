@@ -98,8 +98,6 @@ impl Pool {
         task: T,
         run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
     ) -> Result<(Lease, R), Error> {
-        /// More than one, because other callers may return unfit threads to the pool meanwhile.
-        const RENEWALS: u32 = 16;
         let mut renewals = 0;
         let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
         let mut job = job_of(task);
@@ -155,7 +153,13 @@ impl Pool {
     }
 }
 
-fn unfit() -> Error {
+/// How often a call leases another thread because the one that it got is unfit. More than once, because other callers
+/// may return unfit threads to the pool meanwhile. Not without end: what keeps the thread from adopting the allowance,
+/// such as a seccomp filter, may keep all others.
+pub(crate) const RENEWALS: u32 = 16;
+
+/// The error after [`RENEWALS`].
+pub(crate) fn unfit() -> Error {
     let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
                has them";
     Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
