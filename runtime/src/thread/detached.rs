@@ -84,7 +84,7 @@ pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job:
             return Err(unrun);
         }
         let taken: &mut Option<(Place, J)> = unrun;
-        if !taken.as_ref().is_some_and(|(place, _)| thread.enter_checked(place.as_target()).is_ok()) {
+        if taken.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
             return Ok((None, LeaseEnd::not_entered(&pool.roster, thread)));
         }
         let result = taken.take().map(|(_place, job)| job());

@@ -99,7 +99,7 @@ impl Maker {
             }
             // The worker failed its inspection or cannot adopt the capabilities.
             if let Err((error, maker)) = maker.lease_thread() {
-                maker.end(Some(error));
+                maker.end(Some(&error));
             }
         });
         Ok(())
@@ -115,18 +115,18 @@ impl Maker {
     }
 
     /// Ends the pool: no more namespaces are made. `error` says why, if no thread could be leased.
-    fn end(self, error: Option<Error>) {
+    fn end(self, error: Option<&Error>) {
         let Maker { shared, released, .. } = self;
         drop(released);
         let mut state = shared.lock();
         state.life = Life::Over;
-        state.error = error.clone();
+        state.error = error.cloned();
         let takers = std::mem::take(&mut state.takers);
         drop(state);
         shared.ended.notify_all();
         for taker in takers {
             // One that has left needs no answer.
-            let _ = taker.fill(Err(error.clone().unwrap_or_else(is_over)));
+            let _ = taker.fill(Err(error.cloned().unwrap_or_else(is_over)));
         }
         // This may drop the user's closure, which may panic.
         contain(|| drop(shared));
