@@ -116,6 +116,10 @@
 //! that unshares its table later must use [`Call::fresh`](crate::Call::fresh) from then on. Otherwise its body may run
 //! in another namespace, and a descriptor that the body returns is another file.
 //!
+//! A body may unshare its table: no later body gets its thread. What this crate holds for the call is closed in the table
+//! of the process. What the body itself has open at that moment stays open there, and keeps the namespace if it is a
+//! socket: the body closes it before.
+//!
 //! # Processes
 //!
 //! A process that [`NetNs::command`](crate::NetNs::command) starts inherits the attributes of the pinned thread that

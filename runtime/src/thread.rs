@@ -42,10 +42,10 @@ mod worker;
 pub(crate) use allowance::Allowance;
 pub(crate) use detached::start_pending;
 #[cfg(feature = "tokio")]
-pub(crate) use detached::{run_detached, wake_elsewhere};
+pub(crate) use detached::{run_detached, run_elsewhere, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
-pub(crate) use pool::{Lease, Pool};
+pub(crate) use pool::{Lease, Pool, RENEWALS, unfit};
 pub use pool::{PoolStats, init, pool_stats};
 pub(crate) use release::{Inspect, LeaseEnd};
 pub(crate) use role::Role;

@@ -60,6 +60,13 @@ impl<R> Task<R> {
         self.aborted.load(Ordering::Acquire)
     }
 
+    /// Drops the host's waker, which keeps the runtime. To be called before the runtime ends, when the body is polled no
+    /// more.
+    pub(super) fn forget_host(&self) {
+        let host = self.state().host.take();
+        drop(host);
+    }
+
     pub(super) fn is_detached(&self) -> bool {
         self.state().detached
     }
@@ -70,10 +77,8 @@ impl<R> Task<R> {
         let (session_end, lease) = ended.unzip();
         let mut state = self.state();
         state.finished = true;
-        let host = state.host.take();
         if state.detached {
             drop(state);
-            drop(host);
             contain(|| drop(outcome));
             drop(lease);
             session_end.into_iter().for_each(SessionEnd::report_detached);
@@ -83,7 +88,6 @@ impl<R> Task<R> {
         state.outcome = Some((outcome, session_end));
         let joiner = state.joiner.take();
         drop(state);
-        drop(host);
         if let Some(joiner) = joiner {
             wake_joiner(joiner, avoid_this_thread);
         }
@@ -104,6 +108,7 @@ pub(super) struct HostGuard<'t, R>(pub(super) &'t Task<R>);
 
 impl<R> Drop for HostGuard<'_, R> {
     fn drop(&mut self) {
+        self.0.forget_host();
         self.0.finish(Err(JoinError(Repr::Cancelled)), None);
     }
 }

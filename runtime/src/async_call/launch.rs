@@ -9,7 +9,7 @@ use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
+use crate::thread::{Allowance, Inspect, Pool, RENEWALS, Role, start_pending, unfit};
 
 /// The work of a pinned thread: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run`
 /// gets the refusal.
@@ -40,14 +40,18 @@ where
         match kind {
             ThreadKind::Fresh => self.on_fresh_thread(pool)?,
             ThreadKind::Pooled => match pool.ensure(self.allowance) {
-                Ok(()) => self.on_leased_thread(pool)?,
+                Ok(()) => self.on_leased_thread(pool, 0)?,
                 Err(error) => return Err((error, self)),
             },
         }
         Ok(kind)
     }
 
-    fn on_leased_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
+    /// `renewals` is how many threads were unfit.
+    fn on_leased_thread(self, pool: &'static Pool, mut renewals: u32) -> Result<(), (Error, Self)> {
+        if renewals > RENEWALS {
+            return Err((unfit(), self));
+        }
         let lease = match pool.lease(Role::for_bodies_in(&self.place)) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
@@ -57,10 +61,11 @@ where
                 if thread.admit(None, self.allowance).is_some() {
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
+                renewals += 1;
             }
             // The worker failed its inspection or cannot adopt the capabilities: it leases another one.
             drop(lease);
-            if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool) {
+            if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool, renewals) {
                 run(Err(SessionEnd::without_thread(error)), payload);
             }
         });

@@ -105,6 +105,7 @@ where
         let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
         session.drive(async { contain(|| drop(unwanted)) });
     }
+    task.forget_host();
     (outcome, session.end())
 }
 

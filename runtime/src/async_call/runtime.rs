@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, mem};
 
+use nix::errno::Errno;
 use tokio::runtime::{Builder, Runtime};
 
 use super::local::LocalTasks;
@@ -16,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::ProcessMark;
-use crate::thread::{Pool, ThreadExit, descriptors, tokio_at_home};
+use crate::thread::{Pool, ThreadExit, descriptors, run_elsewhere, tokio_at_home};
 use crate::unwind::contain;
 
 /// A runtime needs descriptors, which can be short. Besides, tokio's driver for signals has descriptors for the whole
@@ -28,7 +29,22 @@ fn not_built(source: io::Error) -> Error {
                    the process; make the call from another thread";
         return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why.into()));
     }
-    Error::from_io(ErrorKind::LimitReached, OPERATION, source)
+    refused_by_tokio(OPERATION, source)
+}
+
+/// The error where tokio builds no runtime: descriptors are short as a rule.
+pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) -> Error {
+    match source.raw_os_error() {
+        None => {
+            let text = source.to_string();
+            Error::from_io(ErrorKind::LimitReached, operation, source).explain(|_| Some(text))
+        }
+        Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain(|kind| {
+            let why =
+                "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one";
+            (kind != ErrorKind::LimitReached).then(|| why.into())
+        }),
+    }
 }
 
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
@@ -36,6 +52,7 @@ pub(super) struct CallRuntime {
     runtime: Runtime,
     local: LocalTasks,
     blocking: Arc<BlockingThreads>,
+    inside: Arc<RuntimePlace>,
     process: ProcessMark,
 }
 
@@ -47,13 +64,16 @@ impl CallRuntime {
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
         let (starts, stops) = (Arc::clone(&blocking), Arc::clone(&blocking));
-        let inside = RuntimePlace { place: place.clone(), mounts };
+        let inside = Arc::new(RuntimePlace { place: place.clone(), mounts });
+        let place_of_threads = Arc::clone(&inside);
         let process = ProcessMark::current();
         // A task that the body has spawned may fork too.
         builder.on_thread_park(move || process.end_child());
-        builder.on_thread_start(move || starts.on_start(&inside)).on_thread_stop(move || stops.exits.add_current());
+        builder
+            .on_thread_start(move || starts.on_start(&place_of_threads))
+            .on_thread_stop(move || stops.exits.add_current());
         let runtime = builder.build().map_err(not_built)?;
-        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, process })
+        Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, inside, process })
     }
 
     /// Drives the runtime until `future` is ready.
@@ -73,17 +93,32 @@ impl CallRuntime {
         self.blocking.any.load(Ordering::Relaxed)
     }
 
-    /// Ends the tasks that were spawned, and waits for blocking closures that run.
-    pub(super) fn end(self) {
-        let CallRuntime { runtime, local, blocking, process: _ } = self;
+    /// Ends the tasks that were spawned, waits for blocking closures that run, and calls `then`.
+    ///
+    /// If the body `has_left_table`, the table of descriptors of the process, another pinned thread does so inside,
+    /// which has that table. What is closed here would stay open there: the descriptors of the runtime, and that of the
+    /// namespace where the call has the last handle of it.
+    pub(super) fn end<R: Send>(self, has_left_table: bool, then: impl FnOnce() -> R + Send) -> R {
+        let CallRuntime { runtime, local, blocking, inside, process: _ } = self;
         // tokio catches the panics of tasks' destructors. If another panic occurs, the thread is still restored.
         contain(|| {
-            let inside = runtime.enter();
+            let entered = runtime.enter();
             drop(local);
-            drop(inside);
-            drop(runtime);
+            drop(entered);
         });
-        blocking.exits.wait();
+        let place = has_left_table.then(|| inside.place.clone());
+        let end = move || {
+            // A blocking thread may have left the table too, so the last reference must not be one of theirs.
+            let last = runtime.handle().clone();
+            contain(|| drop(runtime));
+            blocking.exits.wait();
+            drop((last, inside));
+            then()
+        };
+        match place {
+            None => end(),
+            Some(place) => run_elsewhere(place, end).unwrap_or_else(|end| end()),
+        }
     }
 }
 

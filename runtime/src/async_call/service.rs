@@ -16,7 +16,7 @@ use scopeguard::ScopeGuard;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered};
+use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio};
 use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
@@ -128,10 +128,7 @@ impl RuntimeBuilder {
             }
         });
         let given_up = scopeguard::guard(Arc::clone(&threads), |threads| drop(threads.give_up()));
-        let failed = |source: io::Error| {
-            let text = source.raw_os_error().is_none().then(|| source.to_string());
-            Error::from_io(ErrorKind::LimitReached, format!("build a tokio runtime in {ns}"), source).explain(|_| text)
-        };
+        let failed = |source: io::Error| refused_by_tokio(format!("build a tokio runtime in {ns}"), source);
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
             tokio_at_home::check().map_err(failed)?;
@@ -443,6 +440,9 @@ impl NetNsRuntime {
 impl Drop for NetNsRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.take_running() {
+            // A thread of it may have left the table of descriptors (`unshare(2)`), and what it closes would stay open
+            // here. So the last reference is this one.
+            let _last = runtime.handle().clone();
             drop(runtime);
             self.threads.exits.wait();
         }

@@ -116,6 +116,8 @@ struct State {
     /// No namespace is made ahead, because the last one could not be made.
     is_paused: bool,
     life: Life,
+    /// Why no thread could be leased, where the pool is over for that.
+    error: Option<Error>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -402,7 +404,7 @@ impl Shared {
             return Ok(Place::Ready(netns));
         }
         if state.life == Life::Over {
-            return Err(is_over());
+            return Err(state.error.clone().unwrap_or_else(is_over));
         }
         let taker = Arc::new(Taker::new(deadline));
         state.takers.push_back(Arc::clone(&taker));

@@ -63,6 +63,12 @@ impl<'t> Session<'t> {
         })
     }
 
+    /// Whether the body has left the table of descriptors that other pinned threads have.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_left_table(&self) -> bool {
+        self.thread.has_left_table()
+    }
+
     /// Makes the thread exit when the session has ended.
     #[cfg(feature = "tokio")]
     pub(crate) fn retire_thread(&mut self) {

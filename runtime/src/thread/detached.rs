@@ -10,8 +10,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "tokio")]
 use std::task::Waker;
 
+#[cfg(feature = "tokio")]
+use super::allowance::Allowance;
+#[cfg(feature = "tokio")]
+use super::pinned::PinnedThread;
 use super::pool::{Lease, Pool};
+#[cfg(feature = "tokio")]
+use super::release::{Inspect, LeaseEnd};
+#[cfg(feature = "tokio")]
+use super::rendezvous::AssistPoint;
 use super::role::Role;
+#[cfg(feature = "tokio")]
+use crate::netns::Place;
 use crate::sys::process_local::ProcessLocal;
 use crate::unwind::contain;
 
@@ -59,6 +69,39 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     match start(job) {
         Ok(()) => Ok(()),
         Err(_job) => take(&shared).map_or(Ok(()), Err),
+    }
+}
+
+/// Runs a job on another pinned thread in `place`, and waits. The place is dropped there too. Returns the job where no
+/// thread could enter.
+#[cfg(feature = "tokio")]
+pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job: J) -> Result<R, J> {
+    let pool = Pool::of_process();
+    let (role, allowance) = (Role::for_bodies_in(&place), Allowance::of_caller());
+    let mut unrun = Some((place, job));
+    let run = move |unrun, thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+        if thread.admit(None, allowance).is_none() {
+            return Err(unrun);
+        }
+        let taken: &mut Option<(Place, J)> = unrun;
+        if taken.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
+            return Ok((None, LeaseEnd::not_entered(&pool.roster, thread)));
+        }
+        let result = taken.take().map(|(_place, job)| job());
+        Ok((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
+    };
+    let result = match pool.lease_admitted(role, allowance, &mut unrun, run) {
+        Ok((lease, (result, lease_end))) => {
+            // The fate of the thread is in the counters, and `report` calls the poison hook.
+            let _ = lease_end.return_lease(lease).report();
+            result
+        }
+        Err(_) => None,
+    };
+    match (result, unrun) {
+        (Some(result), _) => Ok(result),
+        (None, Some((_place, job))) => Err(job),
+        (None, None) => unreachable!("a job that was taken has a result"),
     }
 }
 

@@ -389,17 +389,23 @@ impl PinnedThread {
         if let (None, None) = files {
             return;
         }
-        // They are closed here where no other thread can do it: a child process has a copy of this thread alone, and no
-        // thread of this crate has the table of a caller that has one of its own. The table is asked for, whatever this
-        // thread's inspection found: it may have been the owner of the lease that found another table.
-        if !is_pinned()
-            || self.restore_path.is_some()
-            || sys::descriptor_table::is_shared_with(self.home.template()).is_ok_and(|is_shared| is_shared)
-        {
-            drop(files);
-        } else {
+        if self.has_left_table() {
             run_detached(move || drop(files));
+        } else {
+            drop(files);
         }
+    }
+
+    /// Whether a body has left the table of descriptors that the threads of the process share, as far as the kernel
+    /// tells. What this thread closes then stays open there. The kernel is asked, whatever this thread's inspection
+    /// found: it may have been the owner of the lease that found another table.
+    ///
+    /// `false` where no other thread can close it: a child process has a copy of this thread alone, and no thread of
+    /// this crate has the table of a caller that has one of its own.
+    pub(crate) fn has_left_table(&self) -> bool {
+        is_pinned()
+            && self.restore_path.is_none()
+            && sys::descriptor_table::is_shared_with(self.home.template()) != Ok(true)
     }
 
     /// The kernel's id of the thread.

@@ -157,7 +157,13 @@ impl Pool {
     }
 }
 
-fn unfit() -> Error {
+/// How often a call leases another thread because the one that it got is unfit. More than once, because other callers
+/// may return unfit threads to the pool meanwhile. Not without end: what keeps the thread from adopting the allowance,
+/// such as a seccomp filter, may keep all others.
+pub(crate) const RENEWALS: u32 = 16;
+
+/// The error after [`RENEWALS`].
+pub(crate) fn unfit() -> Error {
     let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
                has them";
     Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)

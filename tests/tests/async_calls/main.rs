@@ -4,6 +4,7 @@
 in_netns::rootless!();
 
 mod basics;
+mod descriptors;
 mod executors;
 mod inline_wakers;
 mod owned;

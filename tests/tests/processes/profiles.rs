@@ -124,6 +124,20 @@ fn a_filter_is_noticed_that_is_added_to_another_one() {
     }
 }
 
+#[test]
+fn calls_reuse_their_thread_where_a_filter_forbids_what_tokio_needs() {
+    for call in ["socketpair", "epoll_create1", "eventfd2"] {
+        let output = separate!("filter_added").args(["refused", call]).output().unwrap();
+        assert!(output.status.success(), "{call}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_call_is_an_error_where_no_pinned_thread_can_adopt_the_capabilities() {
+    let output = separate!("filter_added").args(["unadoptable", "capset"]).output().unwrap();
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
 /// Also where the caller does the part of the inspection that finds it.
 #[test]
 fn threads_that_leave_the_table_of_descriptors_leave_no_status_file_there() {

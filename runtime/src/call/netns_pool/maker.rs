@@ -26,7 +26,7 @@ use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys;
-use crate::thread::{Allowance, Lease, Pool, Role};
+use crate::thread::{Allowance, Lease, Pool, RENEWALS, Role, unfit};
 use crate::unwind::{Payload, catch, contain, discard};
 
 /// The first time between two looks for namespaces that are gone. It doubles with each look that finds none.
@@ -54,6 +54,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<(), Error> {
         interval: FIRST_INTERVAL,
         progress: None,
         retry: None,
+        renewals: 0,
     };
     maker.shared.process.ensure(maker.allowance)?;
     maker.lease_thread().map_err(|(error, _maker)| error)
@@ -71,26 +72,34 @@ struct Maker {
     progress: Option<Instant>,
     /// When to try again, after the kernel had no room.
     retry: Option<Instant>,
+    /// How many threads were unfit for it.
+    renewals: u32,
 }
 
 impl Maker {
     /// Runs the maker on a pinned thread.
     fn lease_thread(self) -> Result<(), (Error, Box<Maker>)> {
-        let lease: Lease = match Pool::of_process().lease(Role::Bodies) {
+        let leased = if self.renewals > RENEWALS { Err(unfit()) } else { Pool::of_process().lease(Role::Bodies) };
+        let lease: Lease = match leased {
             Ok(lease) => lease.uncounted(),
             Err(error) => return Err((error, Box::new(self))),
         };
         lease.submit(move |thread, lease| {
+            let mut maker = self;
             // The lease ends without a restore, so the thread exits: code of the user's libraries (subscribers) has run
             // on it.
             let _lease = lease;
-            if thread.is_some_and(|thread| thread.admit(None, self.allowance).is_some()) {
-                // Best effort: the name is diagnostic only.
-                let _ = sys::name_current_thread(c"in-netns-pool");
-                self.run();
-            } else if let Err((_, maker)) = self.lease_thread() {
-                // The worker failed its inspection or cannot adopt the capabilities, and no other can be leased.
-                maker.end();
+            if let Some(thread) = thread {
+                if thread.admit(None, maker.allowance).is_some() {
+                    // Best effort: the name is diagnostic only.
+                    let _ = sys::name_current_thread(c"in-netns-pool");
+                    return maker.run();
+                }
+                maker.renewals += 1;
+            }
+            // The worker failed its inspection or cannot adopt the capabilities.
+            if let Err((error, maker)) = maker.lease_thread() {
+                maker.end(Some(&error));
             }
         });
         Ok(())
@@ -102,21 +111,22 @@ impl Maker {
             contain(|| context.within(|| self.run_loop()));
             contain(|| drop(context));
         }
-        self.end();
+        self.end(None);
     }
 
-    /// Ends the pool: no more namespaces are made.
-    fn end(self) {
+    /// Ends the pool: no more namespaces are made. `error` says why, if no thread could be leased.
+    fn end(self, error: Option<&Error>) {
         let Maker { shared, released, .. } = self;
         drop(released);
         let mut state = shared.lock();
         state.life = Life::Over;
+        state.error = error.cloned();
         let takers = std::mem::take(&mut state.takers);
         drop(state);
         shared.ended.notify_all();
         for taker in takers {
             // One that has left needs no answer.
-            let _ = taker.fill(Err(is_over()));
+            let _ = taker.fill(Err(error.cloned().unwrap_or_else(is_over)));
         }
         // This may drop the user's closure, which may panic.
         contain(|| drop(shared));

@@ -1,12 +1,15 @@
 //! A process has a seccomp filter, and adds another one that kills for a system call. The library does not make that
 //! call on a thread that has the second filter.
 //!
-//! Arguments: who has the second one (`body`, `caller` or `all`), and the system call.
+//! Arguments: who has the second one (`body`, `caller` or `all`), and the system call. Or `refused` and the system call:
+//! there is one filter, before the first call, and it refuses. Or `unadoptable`: capset(2) is refused.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, with_netns};
+use futures::executor::block_on;
+use in_netns::{Call, Change, ErrorKind, NetNs, NetNsPool, RetireReason, ThreadFate, pool_stats, with_netns};
 use in_netns_tests::{BOUND, profiles, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -52,11 +55,62 @@ fn leave_the_table(ns: &NetNs) {
     }
 }
 
+fn refuse(call: i64) {
+    profiles::apply(rules(call), SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()));
+}
+
+/// The filter forbids what tokio needs for a runtime. Other calls have nothing to do with that.
+fn tokio_is_refused(call: i64) {
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    std::panic::set_hook(Box::new(|_| _ = PANICS.fetch_add(1, Ordering::Relaxed)));
+    refuse(call);
+    let ns = NetNs::new().expect("a namespace");
+    let error = block_on(ns.run_async(async || ())).expect_err("there is no runtime");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert!(error.to_string().contains("seccomp"), "{error}");
+    let spawned = pool_stats().spawned_total;
+    for _ in 0..20 {
+        with_netns(&ns, nix::unistd::getppid).expect("a call");
+    }
+    assert_eq!(pool_stats().spawned_total, spawned, "warm calls use their thread again");
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
+}
+
+/// The process has fewer capabilities than its pinned threads, which cannot give theirs up. Every call is an error.
+fn no_thread_is_fit(call: i64) {
+    thread::spawn(|| {
+        thread::sleep(BOUND);
+        eprintln!("a call does not end: {:?}", pool_stats());
+        std::process::exit(1);
+    });
+    let ns = NetNs::new().expect("a namespace");
+    for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
+        caps::drop(None, set, caps::Capability::CAP_SYS_TIME).expect("a capability can always be dropped");
+    }
+    refuse(call);
+    let unfit = |error: in_netns::Error| {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("capset"), "{error}");
+    };
+    unfit(ns.run(|| ()).expect_err("no thread is fit"));
+    unfit(block_on(ns.run_async(async || ())).expect_err("no thread is fit"));
+    let error = block_on(ns.spawn_async(async || ())).expect_err("no thread is fit");
+    assert!(error.to_string().contains("capset"), "{error}");
+    let pool = NetNsPool::builder().build().expect("it does not wait");
+    unfit(pool.take().expect_err("no thread is fit"));
+    unfit(pool.take().expect_err("no thread is fit"));
+}
+
 pub(crate) fn main() {
     crate::rootless();
     let arguments: Vec<String> = crate::arguments().collect();
     let [who, call] = arguments.as_slice() else { panic!("who, and a system call") };
     let call = i64::from(call.parse::<syscalls::Sysno>().expect("a system call").id());
+    match who.as_str() {
+        "refused" => return tokio_is_refused(call),
+        "unadoptable" => return no_thread_is_fit(call),
+        _ => {}
+    }
     // It refuses a system call that nothing makes.
     let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     profiles::apply(rules(9999), SeccompAction::Allow, refused);
