@@ -45,7 +45,7 @@ pub(crate) use detached::start_pending;
 pub(crate) use detached::{run_detached, run_elsewhere, wake_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
-pub(crate) use pool::{Lease, Pool, RENEWALS, unfit};
+pub(crate) use pool::{Lease, Pool, UnfitThreads};
 pub use pool::{PoolStats, init, pool_stats};
 pub(crate) use release::{Inspect, LeaseEnd};
 pub(crate) use role::Role;

@@ -9,7 +9,7 @@ use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, RENEWALS, Role, start_pending, unfit};
+use crate::thread::{Allowance, Inspect, Pool, Role, UnfitThreads, start_pending};
 
 /// The work of a pinned thread: it enters the namespace, and calls `run` with the payload. If it cannot enter, `run`
 /// gets the refusal.
@@ -40,32 +40,33 @@ where
         match kind {
             ThreadKind::Fresh => self.on_fresh_thread(pool)?,
             ThreadKind::Pooled => match pool.ensure(self.allowance) {
-                Ok(()) => self.on_leased_thread(pool, 0)?,
+                Ok(()) => self.on_leased_thread(pool, UnfitThreads::default())?,
                 Err(error) => return Err((error, self)),
             },
         }
         Ok(kind)
     }
 
-    /// `renewals` is how many threads were unfit.
-    fn on_leased_thread(self, pool: &'static Pool, mut renewals: u32) -> Result<(), (Error, Self)> {
-        if renewals > RENEWALS {
-            return Err((unfit(), self));
-        }
+    fn on_leased_thread(self, pool: &'static Pool, mut unfit: UnfitThreads) -> Result<(), (Error, Self)> {
         let lease = match pool.lease(Role::for_bodies_in(&self.place)) {
             Ok(lease) => lease,
             Err(error) => return Err((error, self)),
         };
         lease.submit(move |thread, lease| {
+            let mut may_go_on = Ok(());
             if let Some(thread) = thread {
                 if thread.admit(None, self.allowance).is_some() {
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
-                renewals += 1;
+                may_go_on = unfit.count();
             }
             // The worker failed its inspection or cannot adopt the capabilities: it leases another one.
             drop(lease);
-            if let Err((error, Launch { payload, run, .. })) = self.on_leased_thread(pool, renewals) {
+            let begun = match may_go_on {
+                Ok(()) => self.on_leased_thread(pool, unfit),
+                Err(error) => Err((error, self)),
+            };
+            if let Err((error, Launch { payload, run, .. })) = begun {
                 run(Err(SessionEnd::without_thread(error)), payload);
             }
         });

@@ -3,7 +3,7 @@
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
 //! thread can be started, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for
-//! jobs.
+//! these jobs. `run_elsewhere` is for what must be done before a call returns: it waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

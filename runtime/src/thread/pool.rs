@@ -98,7 +98,7 @@ impl Pool {
         task: T,
         run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
     ) -> Result<(Lease, R), Error> {
-        let mut renewals = 0;
+        let mut unfit = UnfitThreads::default();
         let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
         let mut job = job_of(task);
         loop {
@@ -109,7 +109,8 @@ impl Pool {
                 Err(Rejected(rejected)) => job = rejected,
                 Ok(Err(task)) => {
                     drop(lease);
-                    self.renew(allowance, &mut renewals)?;
+                    unfit.count()?;
+                    self.renew(allowance)?;
                     job = job_of(task);
                 }
             }
@@ -123,14 +124,8 @@ impl Pool {
         self.renew_template(&mut templates, home, callers)
     }
 
-    /// As [`Pool::ensure`], when a thread could not adopt the allowance. Counts the renewals of a call.
-    fn renew(&'static self, allowance: Allowance, renewals: &mut u32) -> Result<(), Error> {
-        /// More than one, because other callers may return unfit threads to the pool meanwhile.
-        const AT_MOST: u32 = 16;
-        if *renewals == AT_MOST {
-            return Err(unfit());
-        }
-        *renewals += 1;
+    /// As [`Pool::ensure`], when a thread could not adopt the allowance.
+    fn renew(&'static self, allowance: Allowance) -> Result<(), Error> {
         // The idle workers are as old as that thread, or older.
         self.roster.clear_idle();
         let Some(callers) = allowance.capabilities() else { return Ok(()) };
@@ -157,16 +152,25 @@ impl Pool {
     }
 }
 
-/// How often a call leases another thread because the one that it got is unfit. More than once, because other callers
-/// may return unfit threads to the pool meanwhile. Not without end: what keeps the thread from adopting the allowance,
-/// such as a seccomp filter, may keep all others.
-pub(crate) const RENEWALS: u32 = 16;
+/// Counts the threads that were unfit for a call.
+///
+/// There may be more than one, because other callers return unfit threads to the pool meanwhile. But not without end:
+/// what keeps one from adopting the allowance, such as a seccomp filter, may keep all others.
+#[derive(Default)]
+pub(crate) struct UnfitThreads(u32);
 
-/// The error after [`RENEWALS`].
-pub(crate) fn unfit() -> Error {
-    let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); `Call::fresh` \
-               has them";
-    Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why)
+impl UnfitThreads {
+    /// Counts one more. An error if they are too many.
+    pub(crate) fn count(&mut self) -> Result<(), Error> {
+        const AT_MOST: u32 = 16;
+        if self.0 < AT_MOST {
+            self.0 += 1;
+            return Ok(());
+        }
+        let why = "no pinned thread can be given the capabilities that the calling thread has (capset(2)); \
+                   `Call::fresh` has them";
+        Err(Error::new(ErrorKind::PermissionDenied, "start a pinned thread", why))
+    }
 }
 
 /// Determines the attributes of all pinned threads, and starts the thread that they are cloned from.

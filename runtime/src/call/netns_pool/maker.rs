@@ -26,7 +26,7 @@ use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys;
-use crate::thread::{Allowance, Lease, Pool, RENEWALS, Role, unfit};
+use crate::thread::{Allowance, Lease, Pool, Role, UnfitThreads};
 use crate::unwind::{Payload, catch, contain, discard};
 
 /// The first time between two looks for namespaces that are gone. It doubles with each look that finds none.
@@ -54,7 +54,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<(), Error> {
         interval: FIRST_INTERVAL,
         progress: None,
         retry: None,
-        renewals: 0,
+        unfit: UnfitThreads::default(),
     };
     maker.shared.process.ensure(maker.allowance)?;
     maker.lease_thread().map_err(|(error, _maker)| error)
@@ -72,15 +72,13 @@ struct Maker {
     progress: Option<Instant>,
     /// When to try again, after the kernel had no room.
     retry: Option<Instant>,
-    /// How many threads were unfit for it.
-    renewals: u32,
+    unfit: UnfitThreads,
 }
 
 impl Maker {
     /// Runs the maker on a pinned thread.
     fn lease_thread(self) -> Result<(), (Error, Box<Maker>)> {
-        let leased = if self.renewals > RENEWALS { Err(unfit()) } else { Pool::of_process().lease(Role::Bodies) };
-        let lease: Lease = match leased {
+        let lease: Lease = match Pool::of_process().lease(Role::Bodies) {
             Ok(lease) => lease.uncounted(),
             Err(error) => return Err((error, Box::new(self))),
         };
@@ -89,16 +87,21 @@ impl Maker {
             // The lease ends without a restore, so the thread exits: code of the user's libraries (subscribers) has run
             // on it.
             let _lease = lease;
+            let mut may_go_on = Ok(());
             if let Some(thread) = thread {
                 if thread.admit(None, maker.allowance).is_some() {
                     // Best effort: the name is diagnostic only.
                     let _ = sys::name_current_thread(c"in-netns-pool");
                     return maker.run();
                 }
-                maker.renewals += 1;
+                may_go_on = maker.unfit.count();
             }
             // The worker failed its inspection or cannot adopt the capabilities.
-            if let Err((error, maker)) = maker.lease_thread() {
+            let leased = match may_go_on {
+                Ok(()) => maker.lease_thread(),
+                Err(error) => Err((error, Box::new(maker))),
+            };
+            if let Err((error, maker)) = leased {
                 maker.end(Some(&error));
             }
         });
