@@ -60,8 +60,8 @@ impl<R> Task<R> {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Drops the host's waker, which keeps the runtime. To be called before the runtime ends, when the body is polled no
-    /// more.
+    /// Drops the host's waker, which keeps the runtime. To be called when the body has ended, and before the runtime
+    /// ends.
     pub(super) fn forget_host(&self) {
         let host = self.state().host.take();
         drop(host);

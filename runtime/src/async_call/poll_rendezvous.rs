@@ -423,7 +423,7 @@ pub(crate) fn pair<E>(
     // - in `Host::serve`, for an order, which is under way while the poller waits in `Shared::order`;
     // - in `Poller::leave`, on the host's thread, while the poller is being dropped;
     // - in `Poller::drop`, if it was not made.
-    // In each of them the poller is alive. It names the lifetime and has a `Drop`, so what the body borrows outlives it.
+    // In each of them the poller is alive. It names the lifetime and has a `Drop`, so what is borrowed outlives it.
     // Nothing else uses or drops the body, since `Slot` and `Host` hold it in `ManuallyDrop`: it leaks where the poller
     // was forgotten.
     let make = unsafe { mem::transmute::<Make<'_>, Make<'static>>(make) };
