@@ -172,13 +172,14 @@ impl Collect for HoldersOf<'_> {
     }
 }
 
-/// Looks at every process in `/proc`.
+/// Looks at every process in `/proc`. It is an error where a descriptor was missing for that: what was found may then
+/// lack holders.
 pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
     // The number in `/proc`, which differs from `getpid` where `/proc` is that of another pid namespace.
     let me = sys::number_in_proc()?;
     let directories =
         canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
-    let mut search = Search { collect, me, mount_namespaces: BTreeSet::new(), directories };
+    let mut search = Search { collect, me, mount_namespaces: BTreeSet::new(), directories, shortage: None };
     // This process comes first, so that a mount that it sees too is shown with this process's path.
     search.process(me);
     for process in sys::numbered_entries(Path::new("/proc"))? {
@@ -186,7 +187,7 @@ pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
             search.process(process);
         }
     }
-    Ok(())
+    search.shortage.map_or(Ok(()), |errno| Err(errno.into()))
 }
 
 struct Search<'c, C> {
@@ -197,6 +198,8 @@ struct Search<'c, C> {
     mount_namespaces: BTreeSet<PathBuf>,
     /// The directories of names: the path in mount tables, and the path that `ip netns` uses.
     directories: Vec<(PathBuf, PathBuf)>,
+    /// The error where a descriptor was missing.
+    shortage: Option<Errno>,
 }
 
 impl<C: Collect> Search<'_, C> {
@@ -216,12 +219,21 @@ impl<C: Collect> Search<'_, C> {
     /// What `/proc` shows of a process, if it is there and may be looked at.
     fn seen<T>(&mut self, process: u32, result: io::Result<T>) -> Option<T> {
         result
-            .map_err(|error| {
-                if !matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH)) {
-                    self.collect.unseen(process, error);
-                }
+            .map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOENT | Errno::ESRCH) => {}
+                Some(errno) if is_shortage(errno) => self.shortage = Some(errno),
+                _ => self.collect.unseen(process, error),
             })
             .ok()
+    }
+
+    /// The namespace of a socket of another descriptor table, unless it cannot be seen.
+    fn namespace_of(&mut self, pidfd: &nix::Result<OwnedFd>, fd: u32) -> Option<NetNs> {
+        let copied = pidfd.as_ref().map_err(|errno| *errno).and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd));
+        let of_socket = |error: Error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+        let found = copied.and_then(|socket| NetNs::of_socket(socket).map_err(of_socket));
+        self.shortage = self.shortage.or(found.as_ref().err().copied().filter(|errno| is_shortage(*errno)));
+        found.ok()
     }
 
     fn threads(&mut self, process: u32, directory: &Path, threads: &[u32]) {
@@ -254,8 +266,7 @@ impl<C: Collect> Search<'_, C> {
             } else if can_ask && target.starts_with("socket:[") {
                 // One descriptor serves all sockets of the process, and a process without sockets needs none.
                 let pidfd = pidfd.get_or_insert_with(|| pidfd_of(process, thread));
-                let socket = pidfd.as_ref().ok().and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd).ok());
-                let Some(Ok(ns)) = socket.map(NetNs::of_socket) else { continue };
+                let Some(ns) = self.namespace_of(pidfd, fd) else { continue };
                 let link = ns.to_string();
                 if self.collect.wants(&link) {
                     self.collect.found(&link, Holder::Socket { process, fd }, || Ok(ns));
@@ -293,6 +304,11 @@ impl<C: Collect> Search<'_, C> {
         let (_, shown) = self.directories.iter().find(|(canonical, _)| canonical == directory)?;
         Some(Holder::Name { path: shown.join(&name), name })
     }
+}
+
+/// Whether an error is a lack of descriptors, and no property of what was looked at.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE)
 }
 
 /// The thread that shows what the threads of a process share, and its directory: the leader, or another one where that

@@ -87,10 +87,11 @@ impl NetNs {
     pub fn all() -> Result<Inventory, Error> {
         let operation = || "list all network namespaces (/proc)";
         let mut all = All::default();
-        search(&mut all).map_err(|source| Error::of_proc(operation(), source))?;
+        let searched = search(&mut all);
         if let Some(error) = all.limit {
             return Err(error);
         }
+        searched.map_err(|source| Error::of_proc(operation(), source))?;
         let me = sys::number_in_proc().map_err(|source| Error::of_proc(operation(), source))?;
         let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders, me)).collect();
         let unseen = all.unseen.into_iter().map(|(process, error)| Unseen { process, error }).collect();

@@ -85,6 +85,8 @@ fn a_blocking_closure_may_leave_its_table() {
 #[test]
 fn a_body_that_is_started_may_leave_its_table() {
     leaves_none(async |ns| ns.spawn_async(async || leave()).await.unwrap());
+    // Nothing awaits it, so its own thread has the last reference to all that it has.
+    leaves_none(async |ns| drop(ns.spawn_async(async || leave())));
 }
 
 #[test]

@@ -2,16 +2,19 @@
 //!
 //! The tests take turns: before it execs, a child process of one test holds the descriptors of all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{Holder, NetNs, with_netns};
-use in_netns_tests::{Scratch, alone, in_new_mount_namespace, separate, start_until, tid, wait_until};
+use in_netns::{ErrorKind, Holder, NetNs, with_netns};
+use in_netns_tests::{
+    Scratch, alone, descriptors, in_new_mount_namespace, limited, separate, start_until, tid, wait_until,
+};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::resource::Resource;
 
 fn held_by(ns: &NetNs) -> Vec<Holder> {
     ns.holders().unwrap()
@@ -216,4 +219,34 @@ fn a_process_whose_leader_has_exited_is_a_holder() {
     // The process itself.
     let output = separate!("leaderless").arg("holders").output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// A list that lacks a holder looks like that of a namespace which nothing else keeps.
+#[test]
+fn a_list_is_complete_or_an_error_where_descriptors_are_short() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let socket = ns.udp_bind("127.0.0.1:0").unwrap();
+    let fd = socket.as_raw_fd().unsigned_abs();
+    let is_listed =
+        |holders: &[Holder]| holders.iter().any(|at| matches!(at, Holder::Socket { fd: at, .. } if *at == fd));
+    let highest = *descriptors().keys().max().unwrap();
+    for free in 0..12 {
+        let few = limited(Resource::RLIMIT_NOFILE, u64::from(highest) + 16);
+        let mut files: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        files.truncate(files.len() - free);
+        let (holders, all) = (ns.holders(), NetNs::all());
+        drop((files, few));
+        match holders {
+            Ok(holders) => assert!(is_listed(&holders), "{free}: {holders:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitReached, "{free}: {error}"),
+        }
+        match all {
+            Ok(all) => {
+                let found = all.namespaces.iter().find(|found| found.netns == ns).unwrap();
+                assert!(is_listed(&found.holders), "{free}: {found:?}");
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitReached, "{free}: {error}"),
+        }
+    }
 }
