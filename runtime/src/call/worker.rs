@@ -11,7 +11,7 @@ use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
-use crate::unwind::{catch, contain};
+use crate::unwind::contain;
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -95,7 +95,7 @@ impl Worker {
         // In this frame, since they may be large: see `call::execute`.
         let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
         let job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            outcome = catch(|| context.within(|| returned = body.take().map(|body| body())));
+            outcome = context.run(&mut || returned = body.take().map(|body| body()));
             let roster = &Pool::of_process().roster;
             thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };
