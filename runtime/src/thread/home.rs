@@ -87,8 +87,8 @@ pub(crate) struct FromCaller {
 pub(crate) enum RestorePath {
     /// One `setns` on the template's thread descriptor, for all these kinds at once.
     Combined(OwnedFd, CloneFlags),
-    /// One `setns` for each namespace.
-    Individual(Vec<(Kind, OwnedFd)>),
+    /// One `setns` for each namespace. Only a thread for views goes to that of `ipc`, by home's own path.
+    Individual { handles: Vec<(Kind, OwnedFd)>, ipc: Option<OwnedFd> },
 }
 
 /// A change that a body made to its thread and that nothing undoes. The thread is retired.
@@ -292,8 +292,7 @@ impl Home {
 
     /// As [`Home::restore`], by the thread's own descriptors.
     pub(crate) fn restore_by(&self, path: &RestorePath) -> Result<(), Error> {
-        // Not to the IPC namespace: see `Kind::RESTORABLE`.
-        self.explain_restore(path.setns(!CloneFlags::CLONE_NEWIPC))
+        self.explain_restore(path.setns(CloneFlags::all()))
     }
 
     /// As [`Home::restore`], for a thread for views, which may have entered the IPC namespace of a process.
@@ -342,9 +341,10 @@ impl Home {
             RestorePath::Combined(_, kinds) => {
                 sys::pidfd_of_thread(self.template).map(|pidfd| RestorePath::Combined(pidfd, *kinds))
             }
-            RestorePath::Individual(handles) => {
+            RestorePath::Individual { handles, .. } => {
                 let open = |kind: Kind| Ok((kind, kind.open_of_thread(self.template)?));
-                handles.iter().map(|(kind, _)| open(*kind)).collect::<nix::Result<_>>().map(RestorePath::Individual)
+                let handles = handles.iter().map(|(kind, _)| open(*kind)).collect::<nix::Result<_>>()?;
+                Ok(RestorePath::Individual { handles, ipc: None })
             }
         }
     }
@@ -590,7 +590,7 @@ impl RestorePath {
     fn setns(&self, wanted: CloneFlags) -> nix::Result<()> {
         match self {
             RestorePath::Combined(template, kinds) => sys::setns(template, *kinds & wanted),
-            RestorePath::Individual(handles) => handles
+            RestorePath::Individual { handles, .. } => handles
                 .iter()
                 .filter(|(kind, _)| wanted.contains(kind.flag()))
                 .try_for_each(|(kind, handle)| sys::setns(handle, kind.flag())),
@@ -601,9 +601,8 @@ impl RestorePath {
     fn go_to_ipc(&self) -> nix::Result<()> {
         match self {
             RestorePath::Combined(template, _) => sys::setns(template, Kind::Ipc.flag()),
-            RestorePath::Individual(handles) => {
-                let handle = handles.iter().find(|(kind, _)| *kind == Kind::Ipc);
-                handle.map_or(Ok(()), |(kind, handle)| sys::setns(handle, kind.flag()))
+            RestorePath::Individual { ipc, .. } => {
+                ipc.as_ref().map_or(Ok(()), |handle| sys::setns(handle, Kind::Ipc.flag()))
             }
         }
     }
@@ -628,28 +627,24 @@ impl RestorePath {
             }
             // Before Linux 6.9 (EINVAL), before 5.3 or under a filter (ENOSYS, EPERM).
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+                // None where the kernel lacks the kind.
+                let open = |kind: Kind| match kind.open(ProcTask::Current) {
+                    Err(Errno::ENOENT) if kind != Kind::Net => Ok(None),
+                    opened => opened.map(Some).map_err(|errno| {
+                        let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
+                        Error::from_errno(operation, errno)
+                    }),
+                };
                 let mut handles = Vec::new();
-                for kind in Kind::RESTORABLE.into_iter().chain([Kind::Ipc]) {
-                    let handle = match kind.open(ProcTask::Current) {
-                        Ok(handle) => handle,
-                        Err(Errno::ENOENT) if kind == Kind::Ipc => continue,
-                        Err(Errno::ENOENT) if kind != Kind::Net => {
-                            refused.push(kind);
-                            continue;
+                for kind in Kind::RESTORABLE {
+                    match open(kind)? {
+                        Some(handle) if kind == Kind::Net || sys::setns(&handle, kind.flag()).is_ok() => {
+                            handles.push((kind, handle));
                         }
-                        Err(errno) => {
-                            let operation = format!("open /proc/thread-self/ns/{} of the template thread", kind.file());
-                            return Err(Error::from_errno(operation, errno));
-                        }
-                    };
-                    // The IPC namespace is not tried: see `Kind::RESTORABLE`.
-                    if matches!(kind, Kind::Net | Kind::Ipc) || sys::setns(&handle, kind.flag()).is_ok() {
-                        handles.push((kind, handle));
-                    } else {
-                        refused.push(kind);
+                        _ => refused.push(kind),
                     }
                 }
-                Ok((RestorePath::Individual(handles), refused))
+                Ok((RestorePath::Individual { handles, ipc: open(Kind::Ipc)? }, refused))
             }
             Err(errno) => Err(Error::from_errno("open a descriptor of the template thread (pidfd_open)", errno)),
         }
