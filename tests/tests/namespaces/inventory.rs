@@ -233,6 +233,25 @@ fn change(watch: &mut in_netns::Watch, prefix: &str) -> (String, Option<NetNs>) 
     }
 }
 
+/// The next change of names that begin with `prefix`. `make` is called while it is waited for: a change before that is
+/// found without a report of the kernel.
+fn change_while_waiting(
+    watch: &mut in_netns::Watch,
+    prefix: &str,
+    make: impl FnOnce() + Send,
+) -> (String, Option<NetNs>) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(UNTIL_IT_WAITS);
+            make();
+        });
+        change(watch, prefix)
+    })
+}
+
+/// So long a change is put off, to be made while another thread or task waits for it.
+const UNTIL_IT_WAITS: Duration = Duration::from_millis(50);
+
 /// `ln -s /proc/PID/ns/net /run/netns/NAME`: no mount comes or goes.
 #[test]
 fn names_that_are_links_are_told() {
@@ -255,12 +274,12 @@ fn names_that_are_links_are_told() {
         let _ = NetNs::delete_named(&kept);
     });
 
-    make();
-    assert_eq!(change(&mut watch, &prefix), (format!("created {link}"), Some(ns.clone())));
-    fs::rename(path(&link), path(&moved)).unwrap();
-    assert_eq!(change(&mut watch, &prefix), (format!("renamed {link} {moved}"), Some(ns.clone())));
-    fs::remove_file(path(&moved)).unwrap();
-    assert_eq!(change(&mut watch, &prefix), (format!("deleted {moved}"), None));
+    let created = change_while_waiting(&mut watch, &prefix, make);
+    assert_eq!(created, (format!("created {link}"), Some(ns.clone())));
+    let renamed = change_while_waiting(&mut watch, &prefix, || fs::rename(path(&link), path(&moved)).unwrap());
+    assert_eq!(renamed, (format!("renamed {link} {moved}"), Some(ns.clone())));
+    let deleted = change_while_waiting(&mut watch, &prefix, || fs::remove_file(path(&moved)).unwrap());
+    assert_eq!(deleted, (format!("deleted {moved}"), None));
 
     make();
     assert_eq!(change(&mut watch, &prefix).0, format!("created {link}"));
@@ -282,8 +301,7 @@ fn names_that_are_links_are_told() {
             }
         };
         let removed = async {
-            // The other branch waits by then.
-            tokio::task::yield_now().await;
+            tokio::time::sleep(UNTIL_IT_WAITS).await;
             fs::remove_file(path(&link)).unwrap();
         };
         tokio::time::timeout(BOUND, async { tokio::join!(told, removed) }).await.expect("it is told of");
@@ -347,13 +365,12 @@ fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
         fs::create_dir("/run/netns").unwrap();
         mount_at("/run/netns");
         assert_eq!(watch.try_next().unwrap(), None);
-        std::os::unix::fs::symlink(target, "/run/netns/link").unwrap();
-        assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
+        let make = || std::os::unix::fs::symlink(target, "/run/netns/link").unwrap();
+        assert_eq!(change_while_waiting(&mut watch, "link", make), ("created link".into(), Some(ns.clone())));
         // What is mounted over it hides the name.
         mount_at("/run/netns");
         assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
-        std::os::unix::fs::symlink(target, "/run/netns/link").unwrap();
-        assert_eq!(change(&mut watch, "link"), ("created link".into(), Some(ns.clone())));
+        assert_eq!(change_while_waiting(&mut watch, "link", make), ("created link".into(), Some(ns.clone())));
         umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
         umount2("/run/netns", MntFlags::MNT_DETACH).unwrap();
         assert_eq!(change(&mut watch, "link"), ("deleted link".into(), None));
