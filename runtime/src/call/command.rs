@@ -15,12 +15,15 @@
 
 use std::ffi::{OsStr, c_int};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::{self, Child, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 use std::sync::Arc;
+
+use nix::errno::Errno;
 
 use crate::call::context::Context;
 use crate::call::view::View;
@@ -390,7 +393,9 @@ impl Command {
         start: impl FnOnce(&mut Command) -> io::Result<C>,
     ) -> io::Result<C> {
         let set = self.streams;
-        self.set_other_streams(set, Stdio::null, Stdio::piped);
+        // `Stdio::null` opens the file on the spawner: the files of a process that a view shows may lack it.
+        let empty = || File::open(NULL).map_or_else(|_| Stdio::null(), Stdio::from);
+        self.set_other_streams(set, empty, Stdio::piped);
         // tokio panics without a runtime, and the command can be started again.
         let mut command =
             scopeguard::guard(self, |command| command.set_other_streams(set, Stdio::inherit, Stdio::inherit));
@@ -420,41 +425,70 @@ impl Command {
             asked.parent_is_this_process();
         }
         let std = &mut self.std;
-        let mut lacks_directory = false;
+        let mut missing = Missing::default();
         let start = || {
             let started = start(std);
             if started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 // The spawner looks for it: a view has other files than home.
-                lacks_directory = std.get_current_dir().is_some_and(|directory| !directory.is_dir());
+                missing.directory = std.get_current_dir().is_some_and(|directory| !directory.is_dir());
+                missing.null = !Path::new(NULL).exists();
             }
             started
         };
         let started = self.place.start(start, id)?;
-        started.map_err(|source| self.not_started(source, lacks_directory).into())
+        started.map_err(|source| self.not_started(source, missing).into())
     }
 
-    fn not_started(&self, source: io::Error, lacks_directory: bool) -> Error {
+    fn not_started(&self, source: io::Error, missing: Missing) -> Error {
         let operation = format!("start the program {} in {}", Path::new(self.get_program()).display(), self.place);
-        let (kind, text) = (source.kind(), source.to_string());
-        let by_std = source.raw_os_error().is_none();
-        Error::of_proc(operation, source).explain(|_| match kind {
-            _ if by_std => Some(text),
-            io::ErrorKind::NotFound => Some(match self.get_current_dir() {
-                Some(directory) if lacks_directory => {
-                    format!("the working directory {} does not exist", directory.display())
+        let Some(errno) = source.raw_os_error().map(Errno::from_raw) else {
+            let text = source.to_string();
+            return Error::of_proc(operation, source).explain(|_| Some(text));
+        };
+        let cause = match errno {
+            Errno::ENOENT => match self.get_current_dir() {
+                Some(directory) if missing.directory => {
+                    let why = format!("the working directory {} does not exist", directory.display());
+                    return Error::from_errno(operation, errno).explain(|_| Some(why));
                 }
-                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist, unless a \
-                      closure given to `pre_exec` failed with this error"
-                    .into(),
-            }),
-            io::ErrorKind::PermissionDenied => Some(
-                "the file or the working directory is not executable for this user, is on a mount that allows no \
-                 programs (noexec), or a user, group or limit was asked for that this process may not set"
-                    .into(),
-            ),
-            _ => None,
-        })
+                _ if missing.null => {
+                    "there is no /dev/null, which `Stdio::null` opens, or no such program, or the interpreter or \
+                     dynamic loader that it needs does not exist"
+                }
+                _ => "no such program, or the interpreter or dynamic loader that it needs does not exist",
+            },
+            Errno::EACCES | Errno::EPERM => {
+                let why = "the file or the working directory is not executable for this user, is on a mount that \
+                           allows no programs (noexec), or a user, group or limit was asked for that this process \
+                           may not set";
+                return Error::from_errno(operation, errno).explain(|_| Some(why.into()));
+            }
+            Errno::ENOEXEC => {
+                "the file is neither a program for this machine nor a script whose first line names its interpreter \
+                 (`#!/bin/sh`)"
+            }
+            Errno::E2BIG => {
+                "the arguments and the environment variables are too long (execve(2)): one of them may have 128 KiB, \
+                 and all together a quarter of `ulimit -s`"
+            }
+            Errno::ETXTBSY => "the file is open for writing",
+            Errno::EAGAIN => "see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup",
+            Errno::EMFILE => "no descriptor is left: see `ulimit -n` (RLIMIT_NOFILE)",
+            _ => return Error::from_errno(operation, errno),
+        };
+        let why = format!("{cause}, unless a closure given to `pre_exec` failed with this error");
+        Error::from_errno(operation, errno).explain(|_| Some(why))
     }
+}
+
+/// The file that `Stdio::null` opens.
+const NULL: &str = "/dev/null";
+
+/// What the spawner does not find, where `std` reports that a file is missing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    directory: bool,
+    null: bool,
 }
 
 impl fmt::Debug for Command {

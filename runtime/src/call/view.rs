@@ -342,8 +342,8 @@ impl ViewBuilder {
     ///   belongs to a user namespace above.
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
     ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
-    ///   cover that directory, where two names in `/etc` lead to one file, or where `nsswitch.conf` is not a regular
-    ///   file of less than 1 MiB.
+    ///   cover that directory, where two names in `/etc` lead to one file, where one leads to a file that keeps no
+    ///   mount, such as those of `/proc/net`, or where `nsswitch.conf` is not a regular file of less than 1 MiB.
     /// - [`ErrorKind::NotFound`] where `/etc` lacks a file that the view would cover, where a link in the directory
     ///   leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::NotADirectory`] where a file would cover a directory, or a directory a file.

@@ -221,6 +221,25 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     }
     let error = ns.command("true").current_dir("/no/such/directory").status().unwrap_err();
     assert!(error.to_string().contains("the working directory /no/such/directory does not exist"), "{error}");
+    let empty = scratch.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    std::process::Command::new("chmod").arg("755").arg(&empty).status().unwrap();
+    let long = "x".repeat(200_000);
+    let causes = [
+        (ns.command(&empty).spawn(), "names its interpreter"),
+        (ns.command("true").arg(&long).spawn(), "`ulimit -s`"),
+        (
+            {
+                let _writer = fs::File::options().append(true).open(&empty).unwrap();
+                ns.command(&empty).spawn()
+            },
+            "open for writing",
+        ),
+    ];
+    for (started, cause) in causes {
+        let error = started.unwrap_err();
+        assert!(error.to_string().contains(cause), "{error}");
+    }
     let error = ns.command("nul\0inside").status().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("nul byte"), "{error}");

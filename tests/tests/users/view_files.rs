@@ -11,6 +11,7 @@ use rstest::rstest;
 #[case::the_directory_of_a_name_is_shown_as_by_ip("named")]
 #[case::files_that_are_replaced_at_home_stay_covered("replaced")]
 #[case::a_file_that_is_missing_is_an_error("missing")]
+#[case::a_file_that_keeps_no_mount_is_an_error("no-mount")]
 #[case::programs_that_answer_for_names_are_not_asked("services")]
 #[case::a_limit_of_the_size_of_files_is_an_error("file-size")]
 #[case::nscd_is_covered_whatever_nsswitch_has("nscd")]

@@ -490,6 +490,19 @@ fn a_command_is_started_in_the_view() {
     assert!(error.to_string().contains("a view of net:"), "{error}");
 }
 
+/// A process may have files without devices. `nsenter` starts programs there all the same.
+#[test]
+fn a_command_whose_output_is_captured_needs_no_device_in_the_view() {
+    let view = NetNs::new().unwrap().view().unwrap();
+    view.run(|| mount(Some("none"), "/dev", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap()).unwrap();
+    let output = view.command("sh").args(["-c", "cat; test ! -e /dev/null && echo none"]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "none\n", "{:?}", output.status);
+    // std opens this one, where the process starts.
+    let error = view.command("true").stdin(std::process::Stdio::null()).status().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("there is no /dev/null"), "{error}");
+}
+
 #[test]
 fn sources_of_names_are_one_line() {
     let error = View::builder(&NetNs::new().unwrap()).names("files dns\npasswd: files").build().unwrap_err();

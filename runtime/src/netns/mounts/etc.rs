@@ -243,7 +243,12 @@ fn is_left_by_editor(name: &OsStr) -> bool {
 
 /// Whether there is something to mount over. An error other than that there is not shows when it is mounted over.
 fn leads_somewhere(target: &Path) -> bool {
-    !fs::metadata(target).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    !fs::metadata(target).is_err_and(|error| error.raw_os_error().map(Errno::from_raw).is_some_and(leads_nowhere))
+}
+
+/// Whether an errno tells that a path, or a link on it, leads to nothing: also links that lead to each other.
+fn leads_nowhere(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ELOOP)
 }
 
 /// Names the step of making a view that failed.
@@ -258,7 +263,8 @@ fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
 }
 
 fn no_target(netns: &NetNs, what: &dyn Display, target: &Path, errno: Errno) -> Error {
-    step(netns, format!("mount {what} over {}", target.display()))(errno).explain(|_| {
+    let error = step(netns, format!("mount {what} over {}", target.display()))(errno);
+    error.with_kind(ErrorKind::NotFound).explain(|_| {
         Some(format!(
             "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of \
              the view",
@@ -270,13 +276,15 @@ fn no_target(netns: &NetNs, what: &dyn Display, target: &Path, errno: Errno) -> 
 /// Opens what is to be mounted, links followed.
 fn open(netns: &NetNs, source: &Path) -> Result<OwnedFd, Error> {
     sys::files::open_for_lookup(source).map_err(|errno| {
-        step(netns, format!("open {}", source.display()))(errno).explain(|kind| {
-            (kind == ErrorKind::NotFound).then(|| {
-                if source.is_symlink() {
-                    "it is a link that leads nowhere: make the file, or take the link out of the directory".into()
-                } else {
-                    "it was removed while the view was made; call again".into()
-                }
+        let error = step(netns, format!("open {}", source.display()))(errno);
+        if !leads_nowhere(errno) {
+            return error;
+        }
+        error.with_kind(ErrorKind::NotFound).explain(|_| {
+            Some(if source.is_symlink() {
+                "it is a link that leads nowhere: make the file, or take the link out of the directory".into()
+            } else {
+                "it was removed while the view was made; call again".into()
             })
         })
     })
@@ -362,9 +370,10 @@ fn bind(
     /// milliseconds, so a few tries may all fail.
     const TRIES: u32 = 256;
     let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
+    let mut keeps_no_mount = false;
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {
-            Errno::ENOENT => no_target(netns, what, target, errno),
+            errno if leads_nowhere(errno) => no_target(netns, what, target, errno),
             errno => failed(errno),
         })?;
         let mounted = match sys::bind_mount(&source, &onto) {
@@ -381,8 +390,26 @@ fn bind(
             mounted => mounted.map(|()| true).map_err(failed)?,
         };
         let at_target = if mounted { Some(Expected::file(target, &source).map_err(failed)?) } else { None };
+        // The same file is there as before.
+        if at_target.as_ref().is_some_and(|shown| !shown.is_met())
+            && Expected::file(target, &onto).map_err(failed)?.is_met()
+        {
+            keeps_no_mount = true;
+            continue;
+        }
         let at_source = if is_visible { Some(Expected::file(path, &source).map_err(failed)?) } else { None };
         return Ok(at_target.into_iter().chain(at_source));
+    }
+    if keeps_no_mount {
+        let file = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let operation = format!("make a view of {netns}: mount {what} over {}", target.display());
+        let why = format!(
+            "it leads to {}, and the kernel drops each mount on that file, as on those of /proc/net: make {} a file, \
+             or leave it out of the view",
+            file.display(),
+            target.display()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, operation, why));
     }
     Err(failed(Errno::EBUSY))
 }

@@ -3,6 +3,7 @@
 //! - `named`: `/etc/netns/NAME`, as `ip netns exec` shows it
 //! - `replaced`: `/etc/resolv.conf` is a link, and is replaced at home
 //! - `missing`: `/etc/resolv.conf` is not there, or leads nowhere
+//! - `no-mount`: `/etc/resolv.conf` leads to a file over which nothing can be mounted
 //! - `services`: programs that answer for names listen on their sockets
 //! - `nscd`: `nsswitch.conf` is unusual, and nscd listens
 //! - `own-directory`: entries of the view's directory cover that directory and one another, or are hidden
@@ -59,6 +60,7 @@ pub(crate) fn main() {
                 "named" => named(),
                 "replaced" => replaced(),
                 "missing" => missing(),
+                "no-mount" => no_mount(),
                 "services" => services(),
                 "nscd" => nscd(),
                 "file-size" => file_size(),
@@ -222,13 +224,28 @@ fn replaced() {
 fn missing() {
     let ns = NetNs::new().expect("root of this user namespace");
     fs::remove_file("/etc/resolv.conf").expect("it is there");
-    for what in ["is not there", "leads nowhere"] {
+    for what in ["is not there", "leads nowhere", "leads to itself"] {
         let error = View::builder(&ns).resolv_conf("").build().expect_err(what);
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains("there is no /etc/resolv.conf to mount it over"), "{error}");
         assert!(error.to_string().contains("mount the text for resolv.conf over /etc/resolv.conf"), "{error}");
-        let _ = symlink("/run/nowhere", "/etc/resolv.conf");
+        assert_eq!(std::io::Error::from(error).kind(), Io::NotFound);
+        if what == "leads nowhere" {
+            fs::remove_file("/etc/resolv.conf").expect("it is there");
+            symlink("resolv.conf", "/etc/resolv.conf").expect("a link");
+        } else {
+            let _ = symlink("/run/nowhere", "/etc/resolv.conf");
+        }
     }
+    // An entry of the directory of a view may be such a link, too.
+    let directory = Path::new("/run/entries");
+    fs::create_dir(directory).expect("a directory");
+    symlink("hosts", directory.join("hosts")).expect("a link");
+    let error = View::builder(&ns).etc(directory).build().expect_err("it leads to itself");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("/run/entries/hosts: it is a link that leads nowhere"), "{error}");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    symlink("/run/nowhere", "/etc/resolv.conf").expect("a link");
     // Nor is it made behind the caller's back.
     assert!(Path::new("/etc/resolv.conf").is_symlink() && !Path::new("/run/nowhere").exists());
     ns.view().expect("without a resolv.conf of its own");
@@ -236,6 +253,20 @@ fn missing() {
     fs::remove_file("/etc/nsswitch.conf").expect("it is there");
     let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
     assert_eq!(view.run(|| read("/etc/hosts")).expect("the view"), "# the view's\n");
+}
+
+/// A machine with its root on NFS has its name servers in `/proc/net/pnp`. The kernel looks the files of `/proc/net` up
+/// anew each time, which unmounts what is mounted over them.
+fn no_mount() {
+    let ns = NetNs::new().expect("root of this user namespace");
+    fs::remove_file("/etc/resolv.conf").expect("it is there");
+    symlink("/proc/net/dev", "/etc/resolv.conf").expect("a link");
+    let error = View::builder(&ns).resolv_conf("nameserver 192.0.2.1\n").build().expect_err("nothing is shown there");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let message = error.to_string();
+    assert!(message.contains("over /etc/resolv.conf: it leads to /proc/"), "{message}");
+    assert!(message.contains("/net/dev, and the kernel drops each mount on that file"), "{message}");
+    ns.view().expect("without a resolv.conf of its own").run(|| ()).expect("the view");
 }
 
 /// How many connections have arrived.
