@@ -226,6 +226,22 @@ fn a_refusal_names_what_is_missing() {
     assert!(message.contains("user.max_user_namespaces"), "{message}");
 }
 
+/// The runner tries a user namespace in a child process first.
+#[test]
+fn a_refusal_for_want_of_processes_names_that_limit() {
+    let programs = Programs::new("processes");
+    let runner = programs.runner_of_ordinary_user();
+    let mut command = Command::new("prlimit");
+    command.args(["--nproc=0:0", "--"]).arg(runner.get_program()).arg("true").current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{message}");
+    assert!(message.contains("`ulimit -u` (RLIMIT_NPROC)") && !message.contains("security module"), "{message}");
+}
+
 /// Of the command, what `/proc/self/status` says.
 #[track_caller]
 fn status_of_command(runner: &mut Command, line: &str) -> u64 {

@@ -254,6 +254,10 @@ impl Cause {
             Cause::HomeNotOwned => {
                 "enter both at once, as `in_netns::rootless!();` and `unshare --map-root-user --net` do".into()
             }
+            // Only the start of a process, in which it is tried first, fails with this errno.
+            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EAGAIN as i32 => {
+                "no process can be started: see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup".into()
+            }
             Cause::Other { .. } => {
                 "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
                  CONFIG_USER_NS"
