@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::names::canonical_directories;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::{self, TaskState, Tid};
 
@@ -292,8 +292,12 @@ impl<C: Collect> Search<'_, C> {
             let inside = path.strip_prefix("/").unwrap_or(&path);
             let reached = if is_ours { path.clone() } else { directory.join("root").join(inside) };
             let name = self.name_at(&path).filter(|_| is_ours);
-            let holder = name.unwrap_or(Holder::Mount { process, path });
-            self.collect.found(link, holder, || NetNs::from_path(&reached));
+            let holder = name.unwrap_or_else(|| Holder::Mount { process, path: path.clone() });
+            let is_still_mounted = || {
+                let table = fs::read(directory.join("mountinfo")).unwrap_or_default();
+                sys::mounts_of_namespaces(&table).any(|(other, at)| other == link.as_bytes() && at == path)
+            };
+            self.collect.found(link, holder, || open_mount(&reached, is_still_mounted));
         }
     }
 
@@ -304,6 +308,25 @@ impl<C: Collect> Search<'_, C> {
         let (_, shown) = self.directories.iter().find(|(canonical, _)| canonical == directory)?;
         Some(Holder::Name { path: shown.join(&name), name })
     }
+}
+
+/// Opens the namespace that is mounted on a path. `NotFound` where the mount is gone, though its file may be there.
+fn open_mount(path: &Path, is_still_mounted: impl Fn() -> bool) -> Result<NetNs, Error> {
+    /// A second try is needed only where another mount has come in place of the one that is gone.
+    const TRIES: u32 = 4;
+    let mut opened = NetNs::from_path(path);
+    for _ in 1..TRIES {
+        match opened {
+            Err(error) if error.kind() == ErrorKind::NotANetNs => {
+                if !is_still_mounted() {
+                    return Err(error.with_kind(ErrorKind::NotFound));
+                }
+                opened = NetNs::from_path(path);
+            }
+            opened => return opened,
+        }
+    }
+    opened
 }
 
 /// Whether an error is a lack of descriptors, and no property of what was looked at.

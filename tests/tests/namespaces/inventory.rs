@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use in_netns::{ErrorKind, Found, Holder, Inventory, NetNs, NetNsId, WatchEvent};
@@ -81,6 +83,60 @@ fn each_kind_of_namespace_is_found() {
         let left = |id: NetNsId| inventory.namespaces.iter().any(|found| found.netns.id() == id);
         ![named, of_process, of_descriptor, of_mount, of_socket].into_iter().any(left)
     });
+}
+
+/// A mount that is gone between the look at the mount table and the look at the mount is none that cannot be looked at.
+#[test]
+fn a_mount_that_goes_meanwhile_is_not_listed_as_unseen() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    // Held by a process, which is looked at after the mounts of this one.
+    let ns = NetNs::new().unwrap();
+    let mut child = ns.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    drop(ns);
+    let points: Vec<_> = (0..20).map(|number| scratch.path().join(number.to_string())).collect();
+    let source = format!("/proc/{}/ns/net", child.id());
+    let ended = AtomicBool::new(false);
+    let me = std::process::id();
+    let unseen = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                for point in &points {
+                    fs::write(point, "").unwrap();
+                    mount(Some(source.as_str()), point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+                }
+                for point in &points {
+                    umount2(point, MntFlags::MNT_DETACH).unwrap();
+                }
+            }
+        });
+        let found = (0..100).flat_map(|_| NetNs::all().unwrap().unseen).find(|unseen| unseen.process == me);
+        ended.store(true, Ordering::Relaxed);
+        found
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(unseen.is_none(), "{unseen:?}");
+}
+
+/// A mount that another one covers is still there.
+#[test]
+fn a_mount_that_is_covered_is_listed_as_unseen() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let point = scratch.path().join("covered");
+    fs::write(&point, "").unwrap();
+    let ns = NetNs::new().unwrap();
+    let source = format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd());
+    mount(Some(source.as_str()), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    drop(ns);
+    mount(Some("/etc/hosts"), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let inventory = NetNs::all().unwrap();
+    umount2(&point, MntFlags::MNT_DETACH).unwrap();
+    umount2(&point, MntFlags::MNT_DETACH).unwrap();
+    let unseen: Vec<_> = inventory.unseen.iter().filter(|unseen| unseen.process == std::process::id()).collect();
+    let [unseen] = unseen[..] else { panic!("{unseen:?}") };
+    assert!(unseen.error.to_string().contains(point.to_str().unwrap()), "{unseen:?}");
 }
 
 /// Without room for all, there is an error and no part of a list.
