@@ -19,7 +19,7 @@ use crate::thread::{Inspect, Role};
 ///
 /// | path | what a body in a view sees |
 /// |---|---|
-/// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too |
+/// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too, if the path exists and is not one of an interface |
 /// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, or those that [`View::builder`] was given |
 /// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone, unless the process has made a [`View::of_process`]; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
 /// | everything else | as at home: it is the same filesystem |

@@ -24,6 +24,7 @@ use rstest::rstest;
 #[case::an_entry_may_lead_into_another_one("below")]
 #[case::a_jail_without_sys_can_have_views("jail")]
 #[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
+#[case::what_covers_an_interface_of_home_is_not_shown("interface-mounts")]
 #[case::the_root_of_the_process_is_kept("chroot")]
 #[case::no_module_of_a_process_is_loaded("modules")]
 #[case::no_module_of_a_process_with_the_same_root_is_loaded("modules same-root")]

@@ -44,7 +44,7 @@ impl Recipe {
     }
 
     /// Mounts the sysfs of the network namespace, which the thread is in, on `/sys`, with the mounts that were below
-    /// `/sys`. Returns what must be found there from then on: a body can unmount it.
+    /// `/sys`, except those that cover interfaces of home. Returns what must be found there from then on: a body can unmount it.
     fn mount_sys(&self) -> Result<Expected, Error> {
         let net = &self.net;
         let path = Path::new(SYS);
@@ -67,14 +67,24 @@ impl Recipe {
             Err(Errno::EBUSY) => return Expected::file(path, &old).map_err(failed),
             mounted => mounted.map_err(failed)?,
         }
-        for (path, mount) in submounts {
+        for (path, mount) in submounts.into_iter().filter(|(path, _)| !is_of_interfaces(path)) {
             let failed = |errno| step(net, format!("show {} there as at home", path.display()))(errno);
-            let target = sys::files::open_for_lookup(&path).map_err(failed)?;
+            let target = match sys::files::open_for_lookup(&path) {
+                // It belongs to something that the network namespace does not have.
+                Err(Errno::ENOENT) => continue,
+                target => target.map_err(failed)?,
+            };
             sys::bind_mount(&mount, &target).map_err(failed)?;
         }
         let new = sys::files::open_for_lookup(path).map_err(failed)?;
         Expected::file(path, &new).map_err(failed)
     }
+}
+
+/// Whether a path, without links, is in a directory of `/sys` that shows interfaces, or is such a directory:
+/// `/sys/class/net`, and the directories `net` of devices. Each network namespace has its own.
+fn is_of_interfaces(path: &Path) -> bool {
+    path.starts_with("/sys/class/net") || (path.starts_with("/sys/devices") && path.iter().any(|part| part == "net"))
 }
 
 fn explain_sys(errno: Errno) -> Option<String> {

@@ -13,6 +13,7 @@
 //! - `below`: an entry leads to a file in a directory that is an entry too
 //! - `jail`: the process has called `chroot(2)`, and there is no `/sys`
 //! - `covered`: a part of `/sys` is covered, as in a container
+//! - `interface-mounts`: something is mounted over files of interfaces in `/sys`
 //! - `chroot`: the process has called `chroot(2)`
 //! - `modules`: look-ups of names in the view of a process that has modules for them
 //! - `foreign-mounts`: home's mount namespace belongs to the parent user namespace
@@ -72,6 +73,7 @@ pub(crate) fn main() {
                 "one-file" => one_file(),
                 "below" => below(),
                 "jail" => jail(),
+                "interface-mounts" => interface_mounts(),
                 "chroot" => chrooted(),
                 "modules" => modules(),
                 other => panic!("what is {other:?}?"),
@@ -267,6 +269,28 @@ fn no_mount() {
     assert!(message.contains("over /etc/resolv.conf: it leads to /proc/"), "{message}");
     assert!(message.contains("/net/dev, and the kernel drops each mount on that file"), "{message}");
     ns.view().expect("without a resolv.conf of its own").run(|| ()).expect("the view");
+}
+
+/// What is mounted over the files of an interface belongs to the interface of home, also where the namespace has one of
+/// the same name.
+fn interface_mounts() {
+    mount(Some("own"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).expect("the sysfs of its own network");
+    let (home, ns) = (NetNs::current().expect("/proc"), NetNs::new().expect("root of this user namespace"));
+    home.run(|| in_netns_examples::netlink::Netlink::connect()?.add_veth("at-home", (&home, "at-home-too")))
+        .expect("it is there")
+        .expect("a link");
+    let expected: BTreeSet<_> = ["lo".to_owned()].into();
+    mount_tmpfs("/sys/kernel/debug");
+    for covered in ["/sys/class/net/at-home", "/sys/class/net/lo", "/sys/class/net", "/sys/devices/virtual/net"] {
+        mount_tmpfs(covered);
+        fs::write(Path::new(covered).join("mtu"), "home's\n").expect("a file");
+        let view = ns.view().unwrap_or_else(|error| panic!("{covered}: {error}"));
+        let seen = view.run(|| (interfaces(), read("/sys/class/net/lo/mtu"))).expect("the view");
+        assert_eq!(seen, (expected.clone(), "65536\n".to_owned()), "{covered}");
+        // What is mounted elsewhere is shown.
+        let device = || std::os::unix::fs::MetadataExt::dev(&fs::metadata("/sys/kernel/debug").expect("a directory"));
+        assert_eq!(view.run(device).expect("the view"), device(), "{covered}");
+    }
 }
 
 /// How many connections have arrived.
