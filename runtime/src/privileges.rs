@@ -28,7 +28,7 @@ pub struct Privileges {
 ///
 /// It makes one, enters it and goes back, on a thread of its own with the calling thread's capabilities; neither the
 /// calling thread nor anything else moves. Where the capability is missing it also tries, in a child process that
-/// exits at once, whether a user namespace could be had. It takes about two milliseconds.
+/// exits at once, whether the process could enter a user namespace of its own. It takes about two milliseconds.
 ///
 /// # Examples
 ///
@@ -98,7 +98,7 @@ impl fmt::Display for Privileges {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// `CAP_SYS_ADMIN` is missing, and a user namespace, where one has it, could be had.
+    /// `CAP_SYS_ADMIN` is missing. The process could enter a user namespace of its own, where it has that capability.
     NoCapability,
     /// `CAP_SYS_ADMIN` is missing, and a switch of the system forbids user namespaces.
     #[non_exhaustive]
@@ -110,7 +110,7 @@ pub enum Cause {
     AppArmor,
     /// A seccomp filter forbids it, such as that of a container.
     Seccomp,
-    /// As many namespaces exist as may.
+    /// The limit of namespaces is reached.
     #[non_exhaustive]
     Limit {
         /// The limit: `user.max_net_namespaces`, `user.max_mnt_namespaces` or `user.max_user_namespaces`.
@@ -195,7 +195,9 @@ impl Cause {
                     .into()
             }
             Cause::Threads => {
-                "the process had threads when it was to enter a user namespace, which takes a single one".into()
+                "the process had several threads when it tried to enter a user namespace, and only a process with \
+                 one thread may do that"
+                    .into()
             }
             Cause::HomeNotOwned => {
                 "home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there"
@@ -232,8 +234,8 @@ impl Cause {
             }
             Cause::Limit { sysctl } => {
                 format!(
-                    "`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or let go of \
-                    some (`lsns`)"
+                    "`sysctl {sysctl}=100000` as root of each user namespace that sets a limit, or end some \
+                     (`lsns` lists them)"
                 )
             }
             Cause::RootWithoutSetfcap => {

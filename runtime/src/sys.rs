@@ -416,8 +416,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those that `setns(2)` can take a thread back to while it shares its filesystem attributes with others; the
-    /// network namespace comes first. The IPC namespace is not among them: `setns(2)` into one, be it the same, has the
-    /// thread leave the process's list of `SEM_UNDO` operations, and undoes those on a list of its own.
+    /// network namespace comes first. The IPC namespace is not among them: `setns(2)` into one, even the same, makes
+    /// the thread leave the process's list of `SEM_UNDO` operations, and undoes those on a list of its own.
     pub(crate) const RESTORABLE: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Cgroup, Kind::PidForChildren];
 
     pub(crate) fn file(self) -> &'static str {
@@ -490,7 +490,7 @@ pub(crate) fn set_timer_slack(slack: u64) -> nix::Result<()> {
 
 /// The timer slack of a thread, given its number in `/proc`. An error without `CAP_SYS_NICE`.
 pub(crate) fn timer_slack_of(number: u32) -> io::Result<u64> {
-    // A directory of that name exists forevery thread, though only those of processes are listed.
+    // A directory of that name exists for every thread, though only those of processes are listed.
     let slack = fs::read_to_string(format!("/proc/{number}/timerslack_ns"))?;
     slack.trim_end().parse().map_err(io::Error::other)
 }

@@ -31,8 +31,8 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// Those of entering the namespace, which takes a moment at first; [`ErrorKind::Unsupported`] where
-    /// `/proc/sys/net` is not to be seen. The handle is let go of all the same.
+    /// Those of entering the namespace, which it enters once for a moment; [`ErrorKind::Unsupported`] where
+    /// `/proc/sys/net` cannot be read. The handle is dropped in each case.
     ///
     /// # Examples
     ///

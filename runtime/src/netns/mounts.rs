@@ -151,7 +151,8 @@ pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
         } else {
             let missing = missing.join(" and ");
             format!(
-                "this thread lacks {missing}, which it takes to enter a mount namespace (`in_netns::rootless` gives it)"
+                "this thread lacks {missing}, without which it cannot enter a mount namespace (`in_netns::rootless` \
+                 gives the process both)"
             )
         }
     })

@@ -1,7 +1,7 @@
-//! What an error says where the kernel refuses: which capability is missing, in which user namespace, and the way out.
+//! What an error says where the kernel refuses: which capability is missing, in which user namespace, and the remedy.
 //!
-//! Asked only after a failure, so it may cost what it likes. Causes and ways out are [`Cause`]'s; here is what they
-//! mean for an operation.
+//! It is called only after a failure, so its cost does not matter. [`Cause`] has the causes and remedies; this module
+//! says what they mean for an operation.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -87,7 +87,7 @@ impl Error {
                 return format!(
                     "this thread has CAP_SYS_PTRACE in {own}; so the process is in a user namespace above that one, \
                      or a security \
-                     module forbids to look at it (see `dmesg`)"
+                     module forbids looking at it (see `dmesg`)"
                 );
             }
             let uid = nix::unistd::geteuid();
@@ -102,7 +102,7 @@ impl Error {
                 Some(_) => format!(
                     "the process is of the same uid ({uid}), but has capabilities that this thread lacks, or is not \
                      dumpable \
-                     (prctl(2), PR_SET_DUMPABLE); to look at it takes CAP_SYS_PTRACE in its user namespace (this \
+                     (prctl(2), PR_SET_DUMPABLE); looking at it takes CAP_SYS_PTRACE in its user namespace (this \
                          thread's is {own})"
                 ),
                 None => format!(

@@ -21,24 +21,24 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        setns(&self.home, CloneFlags::CLONE_NEWNET).expect("the way home is open");
+        setns(&self.home, CloneFlags::CLONE_NEWNET).expect("setns to the earlier namespace");
     }
 }
 
-/// Reads the routes: of which namespace?
+/// Reads the routes of the main thread's namespace.
 fn routes(name: &str) -> io::Result<String> {
     let _inside = Inside::enter(name)?;
     fs::read_to_string("/proc/net/route")
 }
 
-/// Sums up in parallel: on which threads?
+/// Computes a sum on the threads of rayon's pool.
 fn checksum(name: &str, packets: &[Vec<u8>]) -> io::Result<u64> {
     use rayon::prelude::*;
     let _inside = Inside::enter(name)?;
     Ok(packets.par_iter().map(|packet| packet.len() as u64).sum())
 }
 
-/// Asks, and waits for the answer: on which thread?
+/// Sends a request. Any worker of the runtime may run the part after the first await.
 async fn ask(name: &str) -> io::Result<usize> {
     let _inside = Inside::enter(name)?;
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
