@@ -195,8 +195,8 @@ impl Cause {
                     .into()
             }
             Cause::Threads => {
-                "the process had several threads when it tried to enter a user namespace, and only a process with \
-                 one thread may do that"
+                "the process had threads when it tried to enter a user namespace, which only a process with a single \
+                 thread may do"
                     .into()
             }
             Cause::HomeNotOwned => {
