@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Kind, ProcTask};
 
 pub use names::Names;
-pub(crate) use names::{DIRECTORIES, Reserved};
+pub(crate) use names::{Reserved, names_for_ip};
 pub use place::Place;
 pub(crate) use place::Target;
 pub use target::IntoNetNs;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::call::{Call, Options, Outcome, execute};
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{Files, Mounts, ProcessNamespaces, Recipe, Surroundings};
-use crate::netns::{DIRECTORIES, IntoNetNs, NetNs, Place};
+use crate::netns::{IntoNetNs, NetNs, Place, names_for_ip};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Inspect, Role};
 
@@ -20,7 +20,7 @@ use crate::thread::{Inspect, Role};
 /// | path | what a body in a view sees |
 /// |---|---|
 /// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too, if the path exists and is not one of an interface |
-/// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, or those that [`View::builder`] was given |
+/// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, also one that is a link, or those that [`View::builder`] was given |
 /// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone, unless the process has made a [`View::of_process`]; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
 /// | everything else | as at home: it is the same filesystem |
 ///
@@ -372,17 +372,7 @@ impl ViewBuilder {
 
 /// The directories in `/etc/netns` for the names of a namespace. They need not exist.
 fn directories_of_names(net: &NetNs) -> Result<Vec<PathBuf>, Error> {
-    let mut directories: Vec<PathBuf> = net
-        .names()?
-        .into_iter()
-        .filter(|name| {
-            name.parent().is_some_and(|parent| DIRECTORIES.into_iter().any(|known| parent == Path::new(known)))
-        })
-        .filter_map(|name| Some(Path::new("/etc/netns").join(name.file_name()?)))
-        .collect();
-    directories.sort_unstable();
-    directories.dedup();
-    Ok(directories)
+    Ok(names_for_ip(net)?.into_iter().map(|name| Path::new("/etc/netns").join(name)).collect())
 }
 
 fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {

@@ -9,6 +9,7 @@
 //! else is done to that descriptor (`/proc/thread-self/fd/N`).
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -182,6 +183,19 @@ impl Names {
         check_path(&self.directory, || format!("{verb} the network namespace `{name}` in {}", self.directory.display()))
     }
 
+    /// The names that are links, such as `ln -s /proc/PID/ns/net /run/netns/NAME`, and lead to a namespace.
+    fn links_to(&self, netns: &NetNs) -> Result<Vec<OsString>, Error> {
+        let id = (netns.id().device(), netns.id().inode());
+        let links = sys::restarted(|| {
+            let entries = fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let entries = entries.map_err(|error| errno_of(&error))?;
+            let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            Ok(entries.into_iter().filter(is_link).map(|entry| entry.file_name()).collect::<Vec<_>>())
+        });
+        let links = links.map_err(|errno| Error::from_errno(format!("list {}", self.directory.display()), errno))?;
+        Ok(links.into_iter().filter(|name| sys::identity_of(&self.directory.join(name)) == Ok(id)).collect())
+    }
+
     fn path_of(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -267,6 +281,18 @@ fn existing_directories() -> Vec<Names> {
 /// The directories that exist, each with the path that mount tables show.
 pub(super) fn canonical_directories() -> impl Iterator<Item = (PathBuf, Names)> {
     DIRECTORIES.iter().filter_map(|directory| Some((fs::canonicalize(directory).ok()?, Names::at(*directory))))
+}
+
+/// The names of a namespace in these directories, also those that are links.
+pub(crate) fn names_for_ip(netns: &NetNs) -> Result<BTreeSet<OsString>, Error> {
+    let mounted = netns.names()?;
+    let mut names = BTreeSet::new();
+    for (canonical, directory) in canonical_directories() {
+        let mounted_here = mounted.iter().filter(|path| path.parent() == Some(&canonical));
+        names.extend(mounted_here.filter_map(|path| path.file_name().map(OsString::from)));
+        names.extend(directory.links_to(netns)?);
+    }
+    Ok(names)
 }
 
 /// The directory for new names.

@@ -9,6 +9,7 @@ use rstest::rstest;
 
 #[rstest]
 #[case::the_directory_of_a_name_is_shown_as_by_ip("named")]
+#[case::the_directory_of_a_name_that_is_a_link_is_shown("linked")]
 #[case::files_that_are_replaced_at_home_stay_covered("replaced")]
 #[case::a_file_that_is_missing_is_an_error("missing")]
 #[case::a_file_that_keeps_no_mount_is_an_error("no-mount")]

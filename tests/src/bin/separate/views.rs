@@ -1,6 +1,7 @@
 //! Views where `/etc` and `/run` are the process's own. The argument selects the case.
 //!
 //! - `named`: `/etc/netns/NAME`, as `ip netns exec` shows it
+//! - `linked`: the name is a link, or the directory of names is one
 //! - `replaced`: `/etc/resolv.conf` is a link, and is replaced at home
 //! - `missing`: `/etc/resolv.conf` is not there, or leads nowhere
 //! - `no-mount`: `/etc/resolv.conf` leads to a file over which nothing can be mounted
@@ -59,6 +60,7 @@ pub(crate) fn main() {
             own_etc();
             match case {
                 "named" => named(),
+                "linked" => linked(),
                 "replaced" => replaced(),
                 "missing" => missing(),
                 "no-mount" => no_mount(),
@@ -163,6 +165,28 @@ fn named() {
     assert_eq!(chosen.run(|| read("/etc/resolv.conf")).expect("the view"), "# home's\n");
     let none = View::builder(&ns).without_etc().build().expect("a view");
     assert_eq!(none.run(|| read("/etc/hosts")).expect("the view"), "# home's\n");
+}
+
+/// Programs that know no `ip netns` make names for it by `ln -s /proc/PID/ns/net /run/netns/NAME`. Docker has its names
+/// in a directory of its own, which users make a link to.
+fn linked() {
+    for name in ["link", "mounted"] {
+        fs::create_dir_all(format!("/etc/netns/{name}")).expect("a directory");
+        fs::write(format!("/etc/netns/{name}/resolv.conf"), format!("# of {name}\n")).expect("a file");
+    }
+    fs::create_dir("/run/elsewhere").expect("a directory");
+    symlink("elsewhere", "/run/netns").expect("a link");
+    let ns = NetNs::new().expect("root of this user namespace");
+    let mut child = ns.command("cat").stdin(std::process::Stdio::piped()).spawn().expect("a process");
+    symlink(format!("/proc/{}/ns/net", child.id()), "/run/netns/link").expect("a link");
+    symlink("/nowhere", "/run/netns/dangling").expect("a link");
+    NetNs::create_named("mounted").expect("a name");
+    for name in ["link", "mounted"] {
+        let view = NetNs::from_name(name).and_then(|ns| ns.view()).expect("a view");
+        assert_eq!(view.run(|| read("/etc/resolv.conf")).expect("the view"), format!("# of {name}\n"));
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it was killed");
 }
 
 fn replaced() {
