@@ -26,13 +26,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("there are no named network namespaces; create one with `ip netns add blue`, as root");
     }
     for name in names {
-        let ns = NetNs::from_name(&name)?;
-        println!("{name}: {ns}");
-        for Interface { name, up, addresses } in interfaces_of(&ns)? {
-            let addresses: Vec<String> =
-                addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
-            println!("  {name} {} {}", if up { "up" } else { "down" }, addresses.join(" "));
+        // A name may have lost its namespace. The others are listed nevertheless.
+        if let Err(error) = print_interfaces(&name) {
+            println!("{name}: {error}");
         }
+    }
+    Ok(())
+}
+
+fn print_interfaces(of: &str) -> Result<(), Box<dyn Error>> {
+    let ns = NetNs::from_name(of)?;
+    let interfaces = interfaces_of(&ns)?;
+    println!("{of}: {ns}");
+    for Interface { name, up, addresses } in interfaces {
+        let addresses: Vec<String> = addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+        println!("  {name} {} {}", if up { "up" } else { "down" }, addresses.join(" "));
     }
     Ok(())
 }
