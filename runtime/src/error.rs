@@ -211,7 +211,7 @@ impl fmt::Display for Error {
         let Inner { kind, operation, explanation, .. } = &*self.0;
         let errno = self.raw_os_error().map(Errno::from_raw);
         write!(out, "cannot {operation}: ")?;
-        match (explanation, errno) {
+        match (explanation.as_deref().or_else(|| errno.and_then(remedy)), errno) {
             (Some(explanation), _) => out.write_str(explanation)?,
             // The kind says nothing about the cause.
             (None, Some(errno)) if *kind == ErrorKind::Other => write!(out, "{kind}: {}", errno.desc())?,
@@ -222,6 +222,16 @@ impl fmt::Display for Error {
             Some(errno) if errno != Errno::UnknownErrno => write!(out, " ({errno:?}, os error {})", errno as i32),
             _ => self.raw_os_error().map_or(Ok(()), |number| write!(out, " (os error {number})")),
         }
+    }
+}
+
+/// The cause and the remedy of an errno that tells of the same limit, whatever the operation.
+fn remedy(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
+        Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
+        Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, and `free`"),
+        _ => None,
     }
 }
 

@@ -473,7 +473,6 @@ impl Command {
             }
             Errno::ETXTBSY => "the file is open for writing",
             Errno::EAGAIN => "see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup",
-            Errno::EMFILE => "no descriptor is left: see `ulimit -n` (RLIMIT_NOFILE)",
             _ => return Error::from_errno(operation, errno),
         };
         let why = format!("{cause}, unless a closure given to `pre_exec` failed with this error");

@@ -215,3 +215,14 @@ fn step(netns: &NetNs, what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let operation = format!("make a view of {netns}: {}", what.into());
     move |errno| Error::from_errno(operation, errno)
 }
+
+/// As [`step`], of a mount.
+fn mount_step(netns: &NetNs, what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    let failed = step(netns, what);
+    move |errno| {
+        failed(errno).explain(|_| {
+            let why = "the mount namespace has as many mounts as `sysctl fs.mount-max` allows";
+            (errno == Errno::ENOSPC).then(|| why.into())
+        })
+    }
+}

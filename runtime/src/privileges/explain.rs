@@ -47,6 +47,8 @@ impl Error {
         };
         self.explain(|kind| match kind {
             ErrorKind::PermissionDenied if !may_administer() => Some(lacks_sys_admin(&own_user_namespace(), errno)),
+            // The message of every error has the remedy.
+            ErrorKind::LimitReached if errno == Errno::ENOMEM => None,
             ErrorKind::PermissionDenied | ErrorKind::LimitReached | ErrorKind::Unsupported => {
                 Some(format!("{} (in {})", cause().explanation(), own_user_namespace()))
             }

@@ -125,6 +125,7 @@ fn a_process_that_lives_has_not_exited_where_descriptors_are_short() {
         let mut failures = 0;
         while let Err(error) = with_free_descriptors(failures, find) {
             assert_eq!(error.kind(), ErrorKind::LimitReached, "{way}, {failures} free: {error}");
+            assert!(error.to_string().contains("`ulimit -n`"), "{way}, {failures} free: {error}");
             failures += 1;
             assert!(failures < 100, "{way}: {error}");
         }

@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Expected, Found, name_services, step};
+use super::{Expected, Found, mount_step, name_services, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys;
@@ -369,7 +369,7 @@ fn bind(
     /// A second try is needed only if a file is replaced meanwhile. Where many threads mount at once, a mount takes
     /// milliseconds, so a few tries may all fail.
     const TRIES: u32 = 256;
-    let failed = |errno| step(netns, format!("mount {what} over {}", target.display()))(errno);
+    let failed = |errno| mount_step(netns, format!("mount {what} over {}", target.display()))(errno);
     let mut keeps_no_mount = false;
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::{Expected, Files, Mounts, explain_entering_mounts, step};
+use super::{Expected, Files, Mounts, explain_entering_mounts, mount_step, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::MAX_MNT;
@@ -49,7 +49,7 @@ impl Recipe {
         let net = &self.net;
         let path = Path::new(SYS);
         let failed = |errno| {
-            let error = step(net, format!("mount sysfs on {SYS}"))(errno);
+            let error = mount_step(net, format!("mount sysfs on {SYS}"))(errno);
             let kind = match errno {
                 // The capabilities were enough for the mount namespace, and for the network namespace.
                 Errno::EPERM | Errno::ENODEV => ErrorKind::Unsupported,
@@ -68,7 +68,7 @@ impl Recipe {
             mounted => mounted.map_err(failed)?,
         }
         for (path, mount) in submounts.into_iter().filter(|(path, _)| !is_of_interfaces(path)) {
-            let failed = |errno| step(net, format!("show {} there as at home", path.display()))(errno);
+            let failed = |errno| mount_step(net, format!("show {} there as at home", path.display()))(errno);
             let target = match sys::files::open_for_lookup(&path) {
                 // It belongs to something that the network namespace does not have.
                 Err(Errno::ENOENT) => continue,
