@@ -53,9 +53,10 @@ use crate::thread::{Inspect, Role};
 ///   (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) loses the mount over it. So the
-///   files are checked before each body, and if one is missing the mounts are made anew. The same holds for files that
-///   are added to, removed from or replaced in the directory of the view, and for the targets of links in it; for an
-///   `/etc/netns/NAME` that is made or removed; and for an `nsswitch.conf`, or a socket of a program that answers for
+///   files are checked before each body, and if one is missing the mounts are made anew. A body or a process that is
+///   running at that moment sees home's file from then on, as under `ip netns exec`. The check also covers files
+///   that are added to, removed from or replaced in the directory of the view, and the targets of links in it; an
+///   `/etc/netns/NAME` that is made or removed; and an `nsswitch.conf`, or a socket of a program that answers for
 ///   names, that did not exist when the view was made.
 /// - **A thread started inside** is in the view, and stays there.
 /// - A **nested call** is a call of its own: `with_netns(&other, …)` in a body runs where `other` says, with home's

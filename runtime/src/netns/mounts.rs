@@ -152,7 +152,7 @@ pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
             let missing = missing.join(" and ");
             format!(
                 "this thread lacks {missing}, without which it cannot enter a mount namespace (`in_netns::rootless` \
-                 gives the process both)"
+                 gives the process both capabilities)"
             )
         }
     })

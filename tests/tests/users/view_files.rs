@@ -26,6 +26,7 @@ use rstest::rstest;
 #[case::a_jail_without_sys_can_have_views("jail")]
 #[case::where_sysfs_may_not_be_mounted_there_is_an_error("covered")]
 #[case::what_covers_an_interface_of_home_is_not_shown("interface-mounts")]
+#[case::what_is_unmounted_at_home_stops_no_view("unmounted")]
 #[case::the_root_of_the_process_is_kept("chroot")]
 #[case::no_module_of_a_process_is_loaded("modules")]
 #[case::no_module_of_a_process_with_the_same_root_is_loaded("modules same-root")]

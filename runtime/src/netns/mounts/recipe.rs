@@ -74,7 +74,11 @@ impl Recipe {
                 Err(Errno::ENOENT) => continue,
                 target => target.map_err(failed)?,
             };
-            sys::bind_mount(&mount, &target).map_err(failed)?;
+            match sys::bind_mount(&mount, &target) {
+                // It was unmounted at home meanwhile, and so here.
+                Err(_) if sys::files::is_mounted(&mount).is_ok_and(|mounted| !mounted) => {}
+                mounted => mounted.map_err(failed)?,
+            }
         }
         let new = sys::files::open_for_lookup(path).map_err(failed)?;
         Expected::file(path, &new).map_err(failed)

@@ -15,6 +15,7 @@
 //! - `jail`: the process has called `chroot(2)`, and there is no `/sys`
 //! - `covered`: a part of `/sys` is covered, as in a container
 //! - `interface-mounts`: something is mounted over files of interfaces in `/sys`
+//! - `unmounted`: what is mounted below `/sys` is unmounted while views are made
 //! - `chroot`: the process has called `chroot(2)`
 //! - `modules`: look-ups of names in the view of a process that has modules for them
 //! - `foreign-mounts`: home's mount namespace belongs to the parent user namespace
@@ -76,6 +77,7 @@ pub(crate) fn main() {
                 "below" => below(),
                 "jail" => jail(),
                 "interface-mounts" => interface_mounts(),
+                "unmounted" => unmounted(),
                 "chroot" => chrooted(),
                 "modules" => modules(),
                 other => panic!("what is {other:?}?"),
@@ -315,6 +317,30 @@ fn interface_mounts() {
         let device = || std::os::unix::fs::MetadataExt::dev(&fs::metadata("/sys/kernel/debug").expect("a directory"));
         assert_eq!(view.run(device).expect("the view"), device(), "{covered}");
     }
+}
+
+/// An unmount at home reaches a view that is being made.
+fn unmounted() {
+    let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).expect("a mount namespace of its own");
+    let ns = NetNs::new().expect("root of this user namespace");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let places = ["/sys/kernel/debug", "/sys/fs/cgroup", "/sys/firmware"];
+                places.into_iter().for_each(mount_tmpfs);
+                for place in places {
+                    nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH).expect("it is mounted");
+                }
+            }
+        });
+        let made: Vec<_> = (0..500).map(|_| ns.view()).collect();
+        stop.store(true, Ordering::Relaxed);
+        for view in made {
+            assert_eq!(view.expect("a view").run(interfaces).expect("the view"), ["lo".to_owned()].into());
+        }
+    });
 }
 
 /// How many connections have arrived.
