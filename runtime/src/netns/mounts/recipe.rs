@@ -44,7 +44,8 @@ impl Recipe {
     }
 
     /// Mounts the sysfs of the network namespace, which the thread is in, on `/sys`, with the mounts that were below
-    /// `/sys`, except those that cover interfaces of home. Returns what must be found there from then on: a body can unmount it.
+    /// `/sys`, except those that cover interfaces of home. Returns what must be found there from then on: a body can
+    /// unmount it.
     fn mount_sys(&self) -> Result<Expected, Error> {
         let net = &self.net;
         let path = Path::new(SYS);
