@@ -29,6 +29,7 @@ use self::prepare::Prepare;
 pub use self::prepare::PrepareResult;
 use self::taker::Taker;
 use crate::call::context::WorkerRun;
+use crate::call::dismantle::is_gone;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::thread::{Pool, descriptors};
@@ -109,8 +110,10 @@ struct State {
     held: usize,
     /// The namespaces whose last handle was dropped since the maker looked. `None` where `/proc/sys/net` is missing.
     released: Vec<Option<File>>,
-    /// How many namespaces the maker knows to be released.
+    /// How many namespaces the maker knows to be released, and watches.
     dismantling: usize,
+    /// Released namespaces that the maker does not watch any more, because they were still there after half a second.
+    unwatched: Vec<File>,
     /// An event that the maker may wait for has happened since it looked.
     is_news: bool,
     /// No namespace is made ahead, because the last one could not be made.
@@ -132,7 +135,7 @@ enum Life {
 
 impl State {
     fn alive(&self) -> usize {
-        self.held + self.released.len() + self.dismantling
+        self.held + self.released.len() + self.dismantling + self.unwatched.len()
     }
 }
 
@@ -362,7 +365,7 @@ impl NetNsPool {
         if !self.shared().process.is_of_this_process() {
             return NetNsPoolStats::default();
         }
-        self.shared().lock().stats()
+        self.shared().stats()
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -419,6 +422,18 @@ impl Shared {
         item.map(Some)
     }
 
+    fn stats(&self) -> NetNsPoolStats {
+        let mut state = self.lock();
+        let before = state.unwatched.len();
+        // Nothing else notices that these are gone.
+        state.unwatched.retain(is_there);
+        if state.unwatched.len() < before {
+            // There may be room for another one now.
+            self.tell_maker(&mut state);
+        }
+        state.stats()
+    }
+
     fn tell_maker(&self, state: &mut State) {
         state.is_news = true;
         state.is_paused = false;
@@ -468,6 +483,12 @@ impl Shared {
 }
 
 const OPERATION: &str = "take a network namespace from a pool";
+
+/// Whether a released namespace is still there, as far as its sentinel tells. One that cannot be read tells nothing, so
+/// its namespace counts as gone.
+fn is_there(sentinel: &File) -> bool {
+    matches!(is_gone(sentinel), Ok(false))
+}
 
 fn is_over() -> Error {
     Error::new(ErrorKind::ThreadSpawn, OPERATION, "the thread of the pool is gone; build another pool")

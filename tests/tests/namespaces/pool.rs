@@ -391,29 +391,52 @@ fn a_future_that_is_dropped_loses_no_namespace() {
     }
 }
 
+/// How often the thread of the only pool has slept and was interrupted.
+fn switches_of_maker() -> Vec<String> {
+    let is_maker = |thread: &u32| {
+        fs::read_to_string(format!("/proc/self/task/{thread}/comm")).is_ok_and(|name| name == "in-netns-pool\n")
+    };
+    let maker = threads().into_keys().find(is_maker).unwrap();
+    let text = fs::read_to_string(format!("/proc/self/task/{maker}/status")).unwrap();
+    text.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect()
+}
+
+/// Returns when the thread of the only pool has not run for longer than its longest interval.
+fn wait_until_maker_sleeps() {
+    let mut before = switches_of_maker();
+    wait_until("it falls asleep", || {
+        thread::sleep(Duration::from_millis(600));
+        let now = switches_of_maker();
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+}
+
 #[test]
 fn an_idle_pool_sleeps() {
     let _alone = alone();
     let pool = NetNsPool::builder().ready(2).build().unwrap();
     drop(pool.take().unwrap());
     wait_until("it has filled up and forgotten", || pool.stats().ready == 2 && pool.stats().alive == 2);
-    let maker = threads()
-        .into_keys()
-        .find(|thread| fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap() == "in-netns-pool\n");
-    let status = format!("/proc/self/task/{}/status", maker.unwrap());
-    let switches = || {
-        let text = fs::read_to_string(&status).unwrap();
-        text.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut before = switches();
-    wait_until("it falls asleep", || {
-        thread::sleep(Duration::from_millis(50));
-        let now = switches();
-        std::mem::replace(&mut before, now.clone()) == now
-    });
-    // As long as a dozen of its longest intervals.
+    wait_until_maker_sleeps();
+    let before = switches_of_maker();
+    // As long as two of its longest intervals.
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(switches(), before);
+    assert_eq!(switches_of_maker(), before);
+}
+
+/// The pool does not watch it any more, as where the kernel takes seconds to dismantle it.
+#[test]
+fn a_namespace_that_goes_long_after_its_last_handle_is_not_counted() {
+    let _alone = alone();
+    let pool = NetNsPool::builder().ready(1).at_most(2).build().unwrap();
+    let taken = [pool.take().unwrap(), pool.take().unwrap()];
+    let bind = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sockets = taken.each_ref().map(|ns| ns.run(bind).unwrap());
+    drop(taken);
+    wait_until_maker_sleeps();
+    assert_eq!((pool.stats().ready, pool.stats().alive), (0, 2));
+    drop(sockets);
+    wait_until("they are gone, and the pool fills up", || (pool.stats().ready, pool.stats().alive) == (1, 1));
 }
 
 /// In a user namespace of a child process, with a limit of its own.

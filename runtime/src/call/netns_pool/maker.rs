@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a caller waits, or fewer are ready than there should be; and there is room | makes one |
 //! | a caller waits, and there is no room | looks for namespaces that are dismantled, up to every 16 ms |
-//! | no caller waits, and some were released | looks, less and less often; not after some 0.5 s |
+//! | no caller waits, and some were released | looks, less and less often; after some 0.5 s, `stats` looks |
 //! | the kernel has no room, and namespaces of this pool went lately | looks and tries again, every few ms |
 //! | otherwise | sleeps until a namespace is taken or released, or the pool is dropped |
 //!
@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::place::Place;
-use super::{Life, Shared, State, is_over};
+use super::{Life, Shared, State, is_over, is_there};
 use crate::call::context::Context;
 use crate::call::create::new_with;
-use crate::call::dismantle::{is_gone, open_sentinel};
+use crate::call::dismantle::open_sentinel;
 use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
@@ -123,6 +123,7 @@ impl Maker {
         drop(released);
         let mut state = shared.lock();
         state.life = Life::Over;
+        state.unwatched.clear();
         state.error = error.cloned();
         let takers = std::mem::take(&mut state.takers);
         drop(state);
@@ -171,7 +172,7 @@ impl Maker {
         is_short && is_room && self.retry.is_none_or(|retry| retry <= Instant::now())
     }
 
-    fn wait(&mut self, state: MutexGuard<'_, State>) {
+    fn wait(&mut self, mut state: MutexGuard<'_, State>) {
         let now = Instant::now();
         // A time that has passed is cleared: no namespace is wanted, or it would have been tried now.
         self.retry = self.retry.filter(|retry| *retry > now);
@@ -181,6 +182,9 @@ impl Maker {
             let interval = if is_awaited { self.interval.min(LONGEST_INTERVAL) } else { self.interval };
             timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
             self.interval = self.interval.saturating_mul(2).min(2 * LAST_INTERVAL);
+        } else {
+            state.dismantling -= self.released.len();
+            state.unwatched.append(&mut self.released);
         }
         let deadline = state.takers.iter().filter_map(|taker| taker.deadline).min();
         if let Some(deadline) = deadline {
@@ -199,18 +203,19 @@ impl Maker {
     fn look(&mut self) {
         let mut state = self.shared.lock();
         let released = std::mem::take(&mut state.released);
-        state.dismantling += released.len();
+        let unwatched = std::mem::take(&mut state.unwatched);
+        state.dismantling += released.len() + unwatched.len();
         drop(state);
-        if released.is_empty() && self.released.is_empty() {
+        if released.is_empty() && unwatched.is_empty() && self.released.is_empty() {
             return;
         }
         if !released.is_empty() {
             self.progress = Some(Instant::now());
         }
-        let before = self.released.len() + released.len();
+        let before = self.released.len() + unwatched.len() + released.len();
+        self.released.extend(unwatched);
         self.released.extend(released.into_iter().flatten());
-        // A sentinel that cannot be read tells nothing, so its namespace counts as gone.
-        self.released.retain(|sentinel| matches!(is_gone(sentinel), Ok(false)));
+        self.released.retain(is_there);
         let gone = before - self.released.len();
         if gone > 0 {
             self.progress = Some(Instant::now());
