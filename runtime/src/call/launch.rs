@@ -12,6 +12,7 @@ use std::thread::{self, Builder};
 use crate::call::session::{CallResult, Parameters, Sent, run_call};
 use crate::error::Error;
 use crate::netns::Target;
+use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Tid};
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
@@ -96,8 +97,11 @@ impl FreshThread {
     /// Pins the new thread, on which it is called, until `run` returns.
     pub(crate) fn pin<R>(self, run: impl FnOnce(&mut PinnedThread) -> R) -> R {
         let _registration = self.pool.roster.register_current();
+        let process = ProcessMark::current();
         let mut thread = PinnedThread::pin_current_of_caller(self.home, self.caller, self.restore_path);
         let result = run(&mut thread);
+        // As on a pooled thread.
+        process.end_child();
         thread.close_files();
         result
     }

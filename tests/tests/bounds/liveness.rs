@@ -151,6 +151,11 @@ fn a_child_that_is_forked_in_a_body_ends_when_the_body_returns() {
 }
 
 #[test]
+fn a_child_that_is_forked_in_a_body_and_makes_calls_ends_when_the_body_returns() {
+    child_process("makes-calls-and-returns-from-its-body");
+}
+
+#[test]
 fn a_child_that_is_forked_in_one_body_of_many_ends_when_that_returns() {
     child_process("returns-to-a-loop");
 }

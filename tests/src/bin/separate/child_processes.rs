@@ -14,8 +14,8 @@ use std::thread;
 
 use futures::executor::block_on;
 use in_netns::{
-    ErrorKind, NetNs, NetNsPool, Worker, par_walk, pool_stats, retire_current_thread, set_keep_alive, set_poison_hook,
-    set_stray_hook, walk, with_netns, with_netns_async,
+    Call, ErrorKind, NetNs, NetNsPool, Worker, par_walk, pinned, pool_stats, retire_current_thread, set_keep_alive,
+    set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async,
 };
 use in_netns_tests::{give_up_sys_admin, here, key, tid, wait_until};
 use nix::errno::Errno;
@@ -94,8 +94,23 @@ pub(crate) fn main() {
             succeeded(Pid::from_raw(child));
             let child = ns.worker().run(|| start_child(libc_fork)).expect("a run");
             succeeded(Pid::from_raw(child));
-            let child = in_netns::Call::new(&ns).fresh().run(|| start_child(libc_fork)).expect("a call");
+            let child = Call::new(&ns).fresh().run(|| start_child(libc_fork)).expect("a call");
             succeeded(Pid::from_raw(child));
+        }
+        "makes-calls-and-returns-from-its-body" => {
+            // The calls of the child start threads there, which wait for the next call.
+            set_keep_alive(std::time::Duration::from_secs(3600));
+            let fork_and_call = || match start_child(libc_fork) {
+                0 => {
+                    inside();
+                    0
+                }
+                child => child,
+            };
+            succeeded(Pid::from_raw(with_netns(&ns, fork_and_call).expect("a call")));
+            succeeded(Pid::from_raw(ns.worker().run(fork_and_call).expect("a run")));
+            succeeded(Pid::from_raw(Call::new(&ns).fresh().run(fork_and_call).expect("a call")));
+            succeeded(Pid::from_raw(pinned(|_| fork_and_call()).expect("a call")));
         }
         "returns-to-a-loop" => returns_to_a_loop(&ns),
         "returns-from-its-async-body" => returns_from_its_async_body(&ns),
