@@ -16,8 +16,9 @@ use crate::unwind::{catch, contain, discard};
 /// Runs a closure in one namespace after another, on one pinned thread: one `setns` for each, and one back at the end.
 ///
 /// An item is a [`&NetNs`](NetNs), or a value that lends one by [`AsRef`]: a pair of a label and a namespace, or a type
-/// of your own. The closure gets the item. The results are in the order of the items. For an item whose namespace
-/// cannot be entered, the result is the error, and the walk goes on.
+/// of your own. The calling thread asks each item for its namespace, before the walk. The closure gets the item. The
+/// results are in the order of the items. For an item whose namespace cannot be entered, the result is the error, and
+/// the walk goes on.
 ///
 /// Between two items only the network namespace of the thread changes. Its other attributes are restored at the end, as
 /// after [`with_netns`](crate::with_netns).
@@ -64,12 +65,11 @@ where
     F: FnMut(I::Item) -> R + Send,
     R: Send,
 {
-    // The iterator is the caller's code, and runs on the caller's thread.
-    let items: Vec<I::Item> = items.into_iter().collect();
-    let mut seen = Vec::with_capacity(items.len());
+    let stops = stops(items);
+    let mut seen = Vec::with_capacity(stops.len());
     // Borrowed, so that the items that a panic leaves are dropped on this thread as well.
-    let mut rest = items.into_iter();
-    pinned(|thread| seen.extend(rest.by_ref().map(|item| visit(thread, item, &mut f))))?;
+    let mut rest = stops.into_iter();
+    pinned(|thread| seen.extend(rest.by_ref().map(|stop| visit(thread, stop, &mut f))))?;
     Ok(seen.into_iter().map(without_item).collect())
 }
 
@@ -106,17 +106,17 @@ where
     F: Fn(I::Item) -> R + Send + Sync,
     R: Send,
 {
-    let items: Vec<I::Item> = items.into_iter().collect();
-    let count = items.len();
+    let stops = stops(items);
+    let count = stops.len();
     let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let threads = threads.clamp(1, count.max(1));
-    let queue = Mutex::new(items.into_iter().enumerate());
+    let queue = Mutex::new(stops.into_iter().enumerate());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let walk_on = || {
         let mut seen = Vec::new();
         pinned(|thread| {
-            while let Some((at, item)) = next() {
-                seen.push((at, visit(thread, item, &f)));
+            while let Some((at, stop)) = next() {
+                seen.push((at, visit(thread, stop, &f)));
             }
         })?;
         Ok::<_, Error>(seen)
@@ -157,12 +157,28 @@ where
     }
 }
 
+/// An item, and its namespace.
+type Stop<T> = (NetNs, T);
+
+/// The items with their namespaces. The iterator and `as_ref` are the caller's code, and run on the caller's thread: on
+/// the pinned thread, `as_ref` would run in the namespace of the item before.
+fn stops<I>(items: I) -> Vec<Stop<I::Item>>
+where
+    I: IntoIterator,
+    I::Item: AsRef<NetNs>,
+{
+    items.into_iter().map(|item| (item.as_ref().clone(), item)).collect()
+}
+
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
 /// code. The item is returned: its destructor is user code, and must run on the caller's thread.
-fn visit<T: AsRef<NetNs>, R>(thread: &mut PinnedThread, item: T, mut f: impl FnMut(T) -> R) -> Result<R, (Error, T)> {
-    if let Err(error) = thread.enter_checked(item.as_ref().as_target()) {
+fn visit<T, R>(thread: &mut PinnedThread, stop: Stop<T>, mut f: impl FnMut(T) -> R) -> Result<R, (Error, T)> {
+    let (ns, item) = stop;
+    if let Err(error) = thread.enter_checked(ns.as_target()) {
         return Err((error, item));
     }
+    // The closure may release the namespace.
+    drop(ns);
     let process = ProcessMark::current();
     let value = f(item);
     // In a child that was forked in `f`, the walk ends: the parent makes the rest.

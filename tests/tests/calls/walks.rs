@@ -49,6 +49,43 @@ fn one_that_cannot_be_entered_gives_its_error_and_the_walk_goes_on() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// `as_ref` is code of the caller, which is not to run in the namespace of the item before.
+#[test]
+fn an_item_is_asked_for_its_namespace_on_the_callers_thread() {
+    struct Lazy<'l> {
+        ns: &'l NetNs,
+        asked: &'l Mutex<Vec<(u32, (u64, u64))>>,
+    }
+    impl AsRef<NetNs> for Lazy<'_> {
+        fn as_ref(&self) -> &NetNs {
+            self.asked.lock().unwrap().push((tid(), here()));
+            self.ns
+        }
+    }
+    let _alone = alone();
+    let spaces = spaces(3);
+    let asked = Mutex::default();
+    let items = || spaces.iter().map(|ns| Lazy { ns, asked: &asked });
+    let right = |item: Lazy<'_>| here() == key(item.ns.id());
+    assert!(walk(items(), right).unwrap().into_iter().all(|visit| visit.unwrap()));
+    assert!(par_walk(items(), 2, right).unwrap().into_iter().all(|visit| visit.unwrap()));
+    assert_eq!(asked.into_inner().unwrap(), [(tid(), home()); 6]);
+}
+
+/// Also where its namespace has no other handle.
+#[test]
+fn a_namespace_that_the_closure_lets_go_of_ends_with_its_visit() {
+    let _alone = alone();
+    let spaces = spaces(2);
+    let weak: Vec<_> = spaces.iter().map(|ns| ns.downgrade().unwrap()).collect();
+    let first_is_alive = |ns: NetNs| {
+        drop(ns);
+        weak[0].upgrade().unwrap().is_some()
+    };
+    let alive: Vec<_> = walk(spaces, first_is_alive).unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(alive, [true, false]);
+}
+
 #[test]
 fn a_panic_ends_the_walk_and_is_resumed() {
     let _alone = alone();
