@@ -78,6 +78,11 @@ pub(crate) fn capabilities_of_current() -> nix::Result<Capabilities> {
     capabilities_of(Tid::from_raw(0))
 }
 
+/// The effective user id of the calling thread.
+pub(crate) fn effective_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// The id of the process, which is also the thread id of its leader.
 pub(crate) fn process_id() -> Tid {
     nix::unistd::getpid()

@@ -20,7 +20,9 @@ use crate::unwind::contain;
 ///
 /// Between two runs nothing is restored: what one closure changes of its thread, the next one finds. That includes the
 /// namespace, if a closure calls `setns(2)` itself. A closure that changed something calls
-/// [`retire_current_thread`](crate::retire_current_thread), and the next run gets another thread.
+/// [`retire_current_thread`](crate::retire_current_thread), and the next run gets another thread. So does the next run
+/// after the process has changed its user, which takes the capabilities from all threads, if the process has kept
+/// `CAP_SYS_ADMIN`.
 ///
 /// ```
 /// # in_netns::rootless!();
@@ -156,12 +158,13 @@ impl Seat {
     fn take_turn(
         &self,
         ns: &NetNs,
-        mut job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
+        job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
     ) -> (Result<(), Error>, Option<EndedLease>) {
         let _turn = self.tickets.queue();
         let mut residence = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         self.run.set_outer(WorkerRun::current());
         let _outer = scopeguard::guard((), |()| self.run.set_outer(None));
+        let mut job = unless_powerless(job, Powerless::Rejects);
         loop {
             let lease = match &mut *residence {
                 Some(lease) => lease,
@@ -171,14 +174,24 @@ impl Seat {
                 },
             };
             match lease.run(Allowance::default(), job) {
-                Ok(lease_end) => {
+                Ok(Ok(lease_end)) => {
                     let left = lease_end.and_then(|lease_end| Some(EndedLease { lease: residence.take()?, lease_end }));
                     return (Ok(()), left);
                 }
-                Err(Rejected(rejected)) => job = rejected,
+                Ok(Err(returned)) => {
+                    // Without the capability, no other thread could enter.
+                    let can_move = Allowance::of_caller().may_administer();
+                    job = unless_powerless(returned, if can_move { Powerless::Rejects } else { Powerless::Runs });
+                    if can_move {
+                        residence.take().into_iter().for_each(move_out);
+                    }
+                }
+                Err(Rejected(rejected)) => {
+                    job = rejected;
+                    // The thread has exited.
+                    *residence = None;
+                }
             }
-            // The thread has exited.
-            *residence = None;
         }
     }
 }
@@ -198,6 +211,44 @@ fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
     match entered {
         Ok(()) => Ok(lease),
         Err((error, lease_end)) => Err((error, Some(EndedLease { lease, lease_end }))),
+    }
+}
+
+/// What a thread does with a job when it has lost its privileges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Powerless {
+    Rejects,
+    Runs,
+}
+
+/// Returns the job where the thread has lost its privileges, unless it is to run all the same.
+fn unless_powerless<J>(
+    job: J,
+    powerless: Powerless,
+) -> impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Result<Option<LeaseEnd>, J> + Send
+where
+    J: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
+{
+    move |thread, assist_point| {
+        if powerless == Powerless::Rejects && thread.has_lost_privileges() {
+            return Err(job);
+        }
+        Ok(job(thread, assist_point))
+    }
+}
+
+/// Ends the lease of a thread in the namespace. A thread that has lost its privileges is not restored: it exits.
+fn move_out(mut lease: Lease) {
+    let roster = &Pool::of_process().roster;
+    let restore = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+        if thread.has_lost_privileges() {
+            LeaseEnd::powerless(roster, thread)
+        } else {
+            LeaseEnd::restore(roster, thread, Inspect::Later, None)
+        }
+    };
+    if let Ok(lease_end) = lease.run(Allowance::default(), restore) {
+        EndedLease { lease, lease_end }.report();
     }
 }
 
@@ -225,13 +276,7 @@ impl Drop for Worker {
             inherited.swap_remove(at).1
         };
         let lease = seat.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut lease) = lease else { return };
-        let roster = &Pool::of_process().roster;
-        let restore =
-            |thread: &mut PinnedThread, _: &AssistPoint<'_>| LeaseEnd::restore(roster, thread, Inspect::Later, None);
-        if let Ok(lease_end) = lease.run(Allowance::default(), restore) {
-            EndedLease { lease, lease_end }.report();
-        }
+        lease.into_iter().for_each(move_out);
     }
 }
 

@@ -333,6 +333,10 @@ impl Capabilities {
     pub(crate) fn has(self, capability: u8) -> bool {
         self.effective & (1 << capability) != 0
     }
+
+    pub(crate) fn has_permitted(self, capability: u8) -> bool {
+        self.permitted & (1 << capability) != 0
+    }
 }
 
 /// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words a set.

@@ -43,6 +43,11 @@ impl Allowance {
         Allowance(Some(Capabilities { effective: capabilities, permitted: capabilities, inheritable: 0 }))
     }
 
+    /// Whether a pinned thread that adopts it can enter namespaces.
+    pub(crate) fn may_administer(self) -> bool {
+        self.0.is_some_and(|callers| of_process(callers).has(sys::CAP_SYS_ADMIN))
+    }
+
     /// `None` where they are unknown.
     pub(crate) fn capabilities(self) -> Option<Capabilities> {
         self.0

@@ -119,6 +119,8 @@ pub struct PinnedThread {
     from_caller: Option<FromCaller>,
     /// What it no longer shares with the process, once it has entered a view.
     own_files: Option<OwnFiles>,
+    /// Its effective user id, before its first body.
+    user: u32,
     /// The capabilities that it has adopted for its lease.
     capabilities: Capabilities,
     /// Whether the lease's owner has the same capabilities, as far as is known.
@@ -153,6 +155,7 @@ impl PinnedThread {
             restore_path: None,
             from_caller: None,
             own_files: None,
+            user: sys::effective_user(),
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             owner_has_the_same: true,
             children: Children::default(),
@@ -479,6 +482,20 @@ impl PinnedThread {
     /// Ends a lease whose namespace could not be entered. The thread did not move, and ran no user code.
     pub(crate) fn end_lease_not_entered(&mut self) {
         self.state = LeaseState::Pristine;
+    }
+
+    /// Ends a lease of a thread that cannot go home, and exits.
+    pub(crate) fn end_lease_without_restore(&mut self) {
+        self.state = LeaseState::Exiting;
+    }
+
+    /// Whether the process has changed its user since the lease began, which has taken `CAP_SYS_ADMIN` from this
+    /// thread. `false` where a body has given the capability up.
+    pub(crate) fn has_lost_privileges(&self) -> bool {
+        // The id is read first, which takes a third of the time.
+        let had = self.capabilities.has_permitted(sys::CAP_SYS_ADMIN);
+        let has_now = |now: Capabilities| now.has_permitted(sys::CAP_SYS_ADMIN);
+        sys::effective_user() != self.user && had && !sys::capabilities_of_current().is_ok_and(has_now)
     }
 
     /// Records that the lease's owner has done its part of the inspection.

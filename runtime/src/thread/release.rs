@@ -48,6 +48,16 @@ impl LeaseEnd {
         LeaseEnd { thread_id: thread.id(), changed: None, exiting: None }
     }
 
+    /// Ends a lease during which the thread has lost its privileges: it cannot go home, and exits. To be called on the
+    /// pinned thread.
+    pub(crate) fn powerless(roster: &Roster, thread: &mut PinnedThread) -> LeaseEnd {
+        roster.count_retired();
+        thread.end_lease_without_restore();
+        let outcome = RestoreOutcome::Changed(Change::Capabilities);
+        let exiting = Exiting { outcome, exit: Some(ThreadExit::of_current()) };
+        LeaseEnd { thread_id: thread.id(), changed: None, exiting: Some(Box::new(exiting)) }
+    }
+
     /// Ends a lease in which user code has run: goes home, and inspects the thread if `inspect` says so. To be called
     /// on the pinned thread.
     pub(crate) fn restore(

@@ -80,6 +80,9 @@ fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attr
 #[case::raises_in_a_thread("raises-in-a-thread")]
 #[case::keeps_few("keeps-few")]
 #[case::sandboxes_a_thread("sandboxes-a-thread")]
+#[case::has_a_worker("has-a-worker")]
+#[case::has_a_worker_in_a_thread("has-a-worker-in-a-thread")]
+#[case::has_a_worker_and_gives_everything_up("has-a-worker-and-gives-everything-up")]
 fn a_body_may_do_what_the_process_may_do_now(#[case] process: &str) {
     passes("daemon", &[process]);
 }

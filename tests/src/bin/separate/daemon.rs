@@ -7,8 +7,8 @@ use std::fs;
 use std::thread;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use in_netns::{Call, ErrorKind, NetNs, pinned, with_netns};
-use in_netns_tests::{here, key, threads_in, threads_outside_home};
+use in_netns::{Call, ErrorKind, NetNs, PoolStats, pinned, pool_stats, with_netns};
+use in_netns_tests::{here, key, threads, threads_in, threads_outside_home, tid};
 
 fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
@@ -78,10 +78,45 @@ fn calls_are_refused(ns: &NetNs) {
     assert_eq!(pinned(|_| mine()).expect("a lease"), mine());
 }
 
+/// Drops root while two workers have threads in the namespace, and keeps some capabilities.
+fn keeps_its_worker(ns: &NetNs) {
+    let (worker, unused) = (ns.worker(), ns.worker());
+    let (on, of_unused) = (worker.run(tid).expect("a run"), unused.run(tid).expect("a run"));
+    keep_capabilities();
+    become_user(1000);
+    keep_only(&kept());
+    let (expected, before) = (mine(), pool_stats());
+    let (now_on, place, privileges) = worker.run(|| (tid(), here(), mine())).expect("a run");
+    assert_ne!(now_on, on);
+    assert_eq!((place, privileges), (key(ns.id()), expected));
+    assert!(!threads().contains_key(&on), "the thread without privileges is gone");
+    assert_eq!(worker.run(tid).expect("a run"), now_on);
+    drop(unused);
+    drop(worker);
+    assert_gone(ns, of_unused, before);
+    calls_work(ns);
+}
+
+/// Asserts that a worker's thread has left without a failure to restore.
+fn assert_gone(ns: &NetNs, thread: u32, before: PoolStats) {
+    assert!(!threads().contains_key(&thread), "{thread} is there");
+    assert_eq!(threads_in(ns), [] as [u32; 0]);
+    assert_eq!(pool_stats().poisoned_total, before.poisoned_total);
+    assert!(pool_stats().retired_total > before.retired_total);
+}
+
 pub(crate) fn main() {
     crate::rootless();
     let scenario = crate::arguments().next().expect("a scenario");
-    let changes_user = ["drops-root", "drops-root-and-keeps-few", "gives-everything-up", "drops-root-in-a-thread"];
+    let changes_user = [
+        "drops-root",
+        "drops-root-and-keeps-few",
+        "gives-everything-up",
+        "drops-root-in-a-thread",
+        "has-a-worker",
+        "has-a-worker-in-a-thread",
+        "has-a-worker-and-gives-everything-up",
+    ];
     if !is_real_root() && changes_user.contains(&scenario.as_str()) {
         eprintln!("this user namespace has no second id, so `{scenario}` cannot be tried");
         return;
@@ -119,6 +154,25 @@ pub(crate) fn main() {
         }),
         "gives-everything-up" => {
             become_user(65534);
+            calls_are_refused(&ns);
+        }
+        "has-a-worker" => keeps_its_worker(&ns),
+        "has-a-worker-in-a-thread" => thread::scope(|scope| {
+            scope.spawn(|| keeps_its_worker(&ns));
+        }),
+        "has-a-worker-and-gives-everything-up" => {
+            let worker = ns.worker();
+            let on = worker.run(tid).expect("a run");
+            become_user(65534);
+            let (expected, before) = (mine(), pool_stats());
+            for _ in 0..3 {
+                assert_eq!(
+                    worker.run(|| (tid(), here(), mine())).expect("a run"),
+                    (on, key(ns.id()), expected.clone())
+                );
+            }
+            drop(worker);
+            assert_gone(&ns, on, before);
             calls_are_refused(&ns);
         }
         "raises-around-a-call" => {
