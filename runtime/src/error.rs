@@ -55,7 +55,7 @@ impl ErrorKind {
             Errno::EEXIST => ErrorKind::AlreadyExists,
             Errno::EBUSY => ErrorKind::Busy,
             Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSPC | Errno::EUSERS => ErrorKind::LimitReached,
-            Errno::ENOSYS | Errno::EOPNOTSUPP => ErrorKind::Unsupported,
+            Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EOVERFLOW => ErrorKind::Unsupported,
             _ => ErrorKind::Other,
         }
     }
@@ -225,12 +225,21 @@ impl fmt::Display for Error {
     }
 }
 
-/// The cause and the remedy of an errno that tells of the same limit, whatever the operation.
+/// The cause and the remedy of an errno that tells the same, whatever the operation.
 fn remedy(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
         Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
         Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, and `free`"),
+        Errno::ENOSYS => Some(
+            "the kernel does not have this system call, or a seccomp filter answers that, as in a container \
+             (`--security-opt seccomp=unconfined`)",
+        ),
+        // From the creation of a file.
+        Errno::EOVERFLOW => Some(
+            "the user or group of this process is not mapped in its user namespace, so that it can create no files: \
+             see /proc/self/uid_map and /proc/self/gid_map (`unshare --map-root-user`)",
+        ),
         _ => None,
     }
 }

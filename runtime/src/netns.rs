@@ -127,7 +127,12 @@ impl NetNs {
     /// [`ErrorKind::InvalidName`] where the path contains a NUL byte.
     pub fn from_path(path: impl AsRef<Path>) -> Result<NetNs, Error> {
         let path = path.as_ref();
-        NetNs::open(path, || format!("open the network namespace {}", path.display()))
+        NetNs::open(path, || {
+            if path.as_os_str().is_empty() {
+                return "open a network namespace by an empty path".into();
+            }
+            format!("open the network namespace {}", path.display())
+        })
     }
 
     /// The namespace that a descriptor is open on, such as one received over a socket. A process descriptor stands

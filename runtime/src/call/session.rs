@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 use std::panic;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::call::audit::{Audit, MarkGuard};
 use crate::call::context::Context;
@@ -59,7 +59,8 @@ impl<'t> Session<'t> {
                 Some(context) => run_within(context, self.thread, body),
             }
             let end = Instant::now();
-            self.thread.body_took(end.saturating_duration_since(start));
+            // Of a clock that went back nothing is known, and the thread is inspected.
+            self.thread.body_took(end.checked_duration_since(start).unwrap_or(Duration::MAX));
         })
     }
 

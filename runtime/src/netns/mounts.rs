@@ -18,7 +18,7 @@ mod name_services;
 mod process;
 mod recipe;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, os::unix::fs::MetadataExt};
@@ -27,9 +27,8 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::netns::NetNs;
-use crate::privileges::{has_capability, may_administer};
 use crate::sys::{self, Kind};
 
 pub(crate) use etc::Files;
@@ -91,14 +90,14 @@ impl Mounts {
     pub(crate) fn enter(&self, netns: &NetNs) -> Result<(), EntryError> {
         let failed = |what: &str, errno| Error::from_errno(format!("enter the view of {netns}: {what}"), errno);
         sys::setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| {
-            let error = failed("its mount namespace (setns)", errno).explain(explain_entering_mounts);
+            let error = failed("its mount namespace (setns)", errno).explain_entering_mounts(self.namespace.as_fd());
             EntryError { error, has_moved: false }
         })?;
         let moved = |error| EntryError { error, has_moved: true };
         for (kind, namespace) in &self.others {
             sys::setns(namespace, kind.flag()).map_err(|errno| {
                 let what = format!("its {} namespace (setns)", kind.file());
-                moved(failed(&what, errno).explain_entering(std::os::fd::AsFd::as_fd(namespace)))
+                moved(failed(&what, errno).explain_entering(namespace.as_fd()))
             })?;
         }
         if let Some(root) = &self.root {
@@ -134,28 +133,6 @@ pub(crate) struct EntryError {
     pub(crate) error: Error,
     /// Whether the thread has left home.
     pub(crate) has_moved: bool,
-}
-
-/// Explains `EPERM` from entering a mount namespace. It takes two capabilities, one of them in two user namespaces.
-pub(crate) fn explain_entering_mounts(kind: ErrorKind) -> Option<String> {
-    (kind == ErrorKind::PermissionDenied).then(|| {
-        let missing: Vec<_> =
-            [("CAP_SYS_ADMIN", may_administer()), ("CAP_SYS_CHROOT", has_capability(sys::CAP_SYS_CHROOT))]
-                .into_iter()
-                .filter_map(|(name, there)| (!there).then_some(name))
-                .collect();
-        if missing.is_empty() {
-            "the mount namespace belongs to a user namespace above this thread's own; a process that is in a mount \
-             namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
-                .into()
-        } else {
-            let missing = missing.join(" and ");
-            format!(
-                "this thread lacks {missing}, without which it cannot enter a mount namespace (`in_netns::rootless` \
-                 gives the process both capabilities)"
-            )
-        }
-    })
 }
 
 /// What a path must lead to in a view.

@@ -125,6 +125,7 @@ impl Names {
         let operation = || format!("delete the network namespace `{name}` ({})", path.display());
         let failed = |errno| Error::from_errno(operation(), errno).explain_missing(&path).explain_making();
         let by_descriptor = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_making();
+        let unmounting = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_unmounting();
         let refused = |what: &str| not_a_netns(operation(), &format!("{what}, which is left as it is"));
 
         let directory = sys::open_directory(&self.directory).map_err(failed)?;
@@ -140,7 +141,7 @@ impl Names {
                 // An entry is opened without access to it; to ask for its type takes an open file.
                 let namespace = sys::open_namespace_file(&sys::path_of_descriptor(&entry)).map_err(by_descriptor)?;
                 NetNs::checked(namespace, || format!("{} as a network namespace", operation()))?;
-                sys::detach_mount(&entry).map_err(by_descriptor)?;
+                sys::detach_mount(&entry).map_err(unmounting)?;
                 continue;
             }
             match sys::remove_file_at(&directory, name) {
@@ -387,9 +388,9 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`]; [`ErrorKind::NotFound`]; [`ErrorKind::PermissionDenied`]; [`ErrorKind::NotANetNs`]
-    /// where the name is a directory, or something that is no network namespace is mounted on it: that stays as it
-    /// is.
+    /// [`ErrorKind::InvalidName`]; [`ErrorKind::NotFound`]; [`ErrorKind::PermissionDenied`], also where the mount is
+    /// locked, because it was copied here from another user namespace; [`ErrorKind::NotANetNs`] where the name is a
+    /// directory, or something that is no network namespace is mounted on it: that stays as it is.
     ///
     /// # References
     ///

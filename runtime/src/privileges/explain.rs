@@ -126,8 +126,53 @@ impl Error {
         })
     }
 
+    /// A refusal to enter a mount namespace, which takes two capabilities, one of them in two user namespaces.
+    pub(crate) fn explain_entering_mounts(self, namespace: BorrowedFd<'_>) -> Error {
+        let errno = self.errno();
+        self.explain_denied(|| {
+            let missing: Vec<_> =
+                [("CAP_SYS_ADMIN", may_administer()), ("CAP_SYS_CHROOT", has_capability(sys::CAP_SYS_CHROOT))]
+                    .into_iter()
+                    .filter_map(|(name, there)| (!there).then_some(name))
+                    .collect();
+            if !missing.is_empty() {
+                let missing = missing.join(" and ");
+                return format!(
+                    "this thread lacks {missing}, without which it cannot enter a mount namespace (`in_netns::rootless` \
+                     gives the process both capabilities)"
+                );
+            }
+            match owner_of(namespace) {
+                Some(_) => Cause::of_errno(errno).explanation(),
+                None => {
+                    "the mount namespace belongs to a user namespace above this thread's own; a process that is in \
+                         a mount namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
+                        .into()
+                }
+            }
+        })
+    }
+
+    /// A refusal of `umount2(2)` for the mount of a namespace.
+    pub(crate) fn explain_unmounting(self) -> Error {
+        if self.errno() != Errno::EINVAL {
+            return self.explain_making();
+        }
+        let why = "its mount is locked: it was copied from the mount namespace of another user namespace \
+                   (mount_namespaces(7)); delete the name there";
+        self.with_kind(ErrorKind::PermissionDenied).explain(|_| Some(why.into()))
+    }
+
+    /// Explains a refusal. A seccomp filter may answer `ENOSYS`, so that programs take another way.
     fn explain_denied(self, explanation: impl FnOnce() -> String) -> Error {
-        self.explain(|kind| (kind == ErrorKind::PermissionDenied).then(explanation))
+        let errno = self.errno();
+        self.explain(|kind| match kind {
+            ErrorKind::PermissionDenied => Some(explanation()),
+            ErrorKind::Unsupported if errno == Errno::ENOSYS && sys::readings::is_filtered() => {
+                Some(Cause::Seccomp.explanation())
+            }
+            _ => None,
+        })
     }
 
     /// Adds that a link leads nowhere, where that is why `path` was not found.

@@ -14,7 +14,7 @@
 //! refuse, and moves root and working directory of *both* threads home. So the body's thread first unshares the
 //! `fs_struct`, which the other thread keeps.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -22,7 +22,6 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, ErrorKind};
-use crate::netns::mounts::explain_entering_mounts;
 use crate::sys::kept::Kept;
 use crate::sys::{self, Tid};
 
@@ -47,8 +46,9 @@ impl OwnFiles {
         let mount_namespace =
             sys::files::mount_namespace().map_err(|errno| failed("open /proc/thread-self/ns/mnt", errno))?;
         let enter = || sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()));
-        let not_entered =
-            |errno| failed("enter its own mount namespace (setns)", errno).explain(explain_entering_mounts);
+        let not_entered = |errno| {
+            failed("enter its own mount namespace (setns)", errno).explain_entering_mounts(mount_namespace.as_fd())
+        };
         // This comes before any change: a thread that lacks the privilege stays as it is. The kernel checks the
         // privilege first, and whether the thread has files of its own (`EINVAL`) afterwards.
         if let Err(Errno::EPERM) = enter() {
@@ -100,7 +100,8 @@ impl OwnFiles {
         };
         sys::files::set_umask(self.umask);
         back().map_err(|errno| {
-            Error::from_errno("go back to home's mount namespace (setns)", errno).explain(explain_entering_mounts)
+            Error::from_errno("go back to home's mount namespace (setns)", errno)
+                .explain_entering_mounts(self.mount_namespace.as_fd())
         })
     }
 }

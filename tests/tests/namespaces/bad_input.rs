@@ -6,10 +6,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use in_netns::{Error, ErrorKind, IntoNetNs, Names, NetNs, with_netns};
-use in_netns_tests::{alone, give_up_sys_admin, here, key, threads_outside_home};
+use in_netns_tests::{alone, descriptors, give_up_sys_admin, here, key, limited, threads_outside_home};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::resource::Resource;
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
 
@@ -33,6 +34,7 @@ fn case_13_what_is_missing_is_named() {
     assert_refused("/no/such/path", ErrorKind::NotFound, "/no/such/path");
     assert_refused(Path::new("relative/path"), ErrorKind::NotFound, "relative/path");
     assert_refused("/etc/passwd/below", ErrorKind::NotFound, "/etc/passwd/below");
+    assert_refused(Path::new(""), ErrorKind::NotFound, "an empty path");
     let missing = NetNs::from_pid(i32::MAX.unsigned_abs()).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().contains(&i32::MAX.to_string()), "{missing}");
@@ -90,6 +92,35 @@ fn messages_carry_the_errno_once() {
 }
 
 /// A namespace of another kind is named with its usual term.
+/// The kind does not tell which limit it is.
+#[test]
+fn a_message_names_the_limit_of_descriptors() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let name = format!("in-netns-test-limit-{}", std::process::id());
+    let highest = *descriptors().keys().max().unwrap();
+    let few = limited(Resource::RLIMIT_NOFILE, u64::from(highest) + 1);
+    let full: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let errors = [
+        NetNs::current().unwrap_err(),
+        NetNs::new().unwrap_err(),
+        NetNs::from_path("/proc/self/ns/net").unwrap_err(),
+        NetNs::from_pid(std::process::id()).unwrap_err(),
+        NetNs::create_named(&name).unwrap_err(),
+        ns.persist(&name).unwrap_err(),
+        NetNs::delete_named(&name).unwrap_err(),
+        NetNs::list_named().unwrap_err(),
+        ns.names().unwrap_err(),
+        ns.holders().unwrap_err(),
+    ];
+    drop((full, few));
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+        let message = error.to_string();
+        assert!(message.contains("`ulimit -n`") && message.ends_with("(EMFILE, os error 24)"), "{message}");
+    }
+}
+
 #[test]
 fn a_namespace_of_another_kind_is_named() {
     let _alone = alone();

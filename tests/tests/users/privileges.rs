@@ -257,6 +257,52 @@ fn a_filter_may_be_a_units_or_a_containers() {
     assert_refused(&facts(&output), "Seccomp", &["RestrictNamespaces=", "--cap-add SYS_ADMIN"]);
 }
 
+/// As container runtimes do, so that programs take another way.
+#[test]
+fn a_filter_that_answers_as_if_there_were_no_such_call_is_reported() {
+    let output = as_root_of_its_own("exec \"$0\" stands filter-setns-enosys");
+    let calls = facts(&output);
+    let output = as_root_of_its_own("mount -t tmpfs none /run; exec \"$0\" stands filter-mount-enosys create blue");
+    let names = facts(&output);
+    for message in [calls["with"], calls["view"], names["create"]] {
+        assert!(message.starts_with("Unsupported ") && message.contains("a seccomp filter"), "{message}");
+        assert!(message.contains("--cap-add SYS_ADMIN") && message.contains("(ENOSYS, os error 38)"), "{message}");
+    }
+}
+
+#[test]
+fn a_filter_is_not_taken_for_a_user_namespace() {
+    let output = as_root_of_its_own("exec \"$0\" stands filter-setns");
+    let view = facts(&output)["view"];
+    assert!(view.starts_with("PermissionDenied ") && view.contains("a seccomp filter"), "{view}");
+}
+
+/// dae #1109: a name that was mounted before the mount namespace was copied into a user namespace.
+#[test]
+fn a_name_whose_mount_is_locked_is_reported_and_stays() {
+    let output = as_root_of_its_own(
+        "mount -t tmpfs none /run; \"$0\" stands create blue >/dev/null; \
+         unshare --user --map-root-user --mount \"$0\" stands delete blue | grep ^delete=; \
+         \"$0\" stands delete blue | sed -n s/^delete/there/p",
+    );
+    let facts = facts(&output);
+    let inside = facts["delete"];
+    assert!(inside.starts_with("PermissionDenied ") && inside.contains("its mount is locked"), "{output}");
+    assert!(inside.contains("delete the name there") && inside.contains("(EINVAL, os error 22)"), "{output}");
+    assert_eq!(facts["there"], "done");
+}
+
+#[test]
+fn a_user_without_a_mapping_is_reported() {
+    let output = as_root_of_its_own(
+        "exec unshare --user --keep-caps --net --mount \
+         sh -c 'mount -t tmpfs none /run && exec \"$0\" stands create blue' \"$0\"",
+    );
+    let create = facts(&output)["create"];
+    assert!(create.starts_with("Unsupported ") && create.contains("/proc/self/uid_map"), "{output}");
+    assert!(create.contains("is not mapped") && create.contains("(EOVERFLOW, os error 75)"), "{output}");
+}
+
 /// The reasons why a process may not be examined: a missing capability, or another reason if the capability is present.
 #[test]
 fn a_process_that_may_not_be_examined_is_reported() {

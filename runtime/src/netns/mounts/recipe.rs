@@ -1,11 +1,12 @@
 //! How the mounts of a view are made, on a thread that goes home afterwards.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::{Expected, Files, Mounts, explain_entering_mounts, mount_step, step};
+use super::{Expected, Files, Mounts, mount_step, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::MAX_MNT;
@@ -33,7 +34,7 @@ impl Recipe {
         let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
         // This precedes every mount, so that none propagates.
         let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
-            step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain(explain_entering_mounts)
+            step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain_entering_mounts(namespace.as_fd())
         })?;
         let mut expected = self.files.mount(net)?;
         if self.sys {

@@ -7,8 +7,10 @@
 //! - `filter-unshare`, `filter-unshare-enosys`: installs a seccomp filter that refuses `unshare(2)` with `EPERM`,
 //!   with `ENOSYS`
 //! - `filter-user`: installs one that refuses it for user namespaces only
-//! - `filter-setns`: installs one that refuses `setns(2)`
+//! - `filter-setns`, `filter-setns-enosys`: installs one that refuses `setns(2)` with `EPERM`, with `ENOSYS`
+//! - `filter-mount-enosys`: installs one that refuses `mount(2)` with `ENOSYS`
 //! - `change-user`: becomes another user, without capabilities
+//! - `create NAME`, `delete NAME`: creates or deletes a name
 //! - `from-pid PID`: looks for the namespace of a process
 #![allow(clippy::print_stdout)]
 
@@ -33,6 +35,16 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             "filter-unshare-enosys" => refuse(libc::SYS_unshare, &[], libc::ENOSYS)?,
             "filter-user" => refuse(libc::SYS_unshare, &[libc::CLONE_NEWUSER], libc::EPERM)?,
             "filter-setns" => refuse(libc::SYS_setns, &[], libc::EPERM)?,
+            "filter-setns-enosys" => refuse(libc::SYS_setns, &[], libc::ENOSYS)?,
+            "filter-mount-enosys" => refuse(libc::SYS_mount, &[], libc::ENOSYS)?,
+            "create" => match NetNs::create_named(&arguments.next().ok_or("create takes a name")?) {
+                Ok(_) => println!("create=done"),
+                Err(error) => println!("create={:?} {error}", error.kind()),
+            },
+            "delete" => match NetNs::delete_named(&arguments.next().ok_or("delete takes a name")?) {
+                Ok(()) => println!("delete=done"),
+                Err(error) => println!("delete={:?} {error}", error.kind()),
+            },
             "change-user" => {
                 nix::unistd::setgid(nix::unistd::Gid::from_raw(65534))?;
                 nix::unistd::setuid(nix::unistd::Uid::from_raw(65534))?;
