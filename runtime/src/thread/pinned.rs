@@ -125,6 +125,9 @@ pub struct PinnedThread {
     capabilities: Capabilities,
     /// Whether the lease's owner has the same capabilities, as far as is known.
     owner_has_the_same: bool,
+    /// The namespaces of the guards, the outermost first. They are kept here, and not in the guards, so that a guard
+    /// that is forgotten holds none after the lease.
+    entered: Vec<NetNs>,
     /// The processes that it has started for callers, not those that a body has started.
     children: Children,
     /// The error of the first restore that failed.
@@ -158,6 +161,7 @@ impl PinnedThread {
             user: sys::effective_user(),
             capabilities: sys::capabilities_of(id).unwrap_or(home.capabilities()),
             owner_has_the_same: true,
+            entered: Vec::new(),
             children: Children::default(),
             poison: None,
             state: LeaseState::Pristine,
@@ -206,8 +210,16 @@ impl PinnedThread {
     ///
     /// `setns(2)`.
     pub fn enter<'t>(&'t mut self, ns: &NetNs) -> Result<NetNsGuard<'t>, Error> {
+        self.enter_at(0, ns)
+    }
+
+    /// Enters a network namespace from the guard at `depth - 1`, or from home.
+    fn enter_at(&mut self, depth: usize, ns: &NetNs) -> Result<NetNsGuard<'_>, Error> {
         self.enter_checked(ns.as_target())?;
-        Ok(NetNsGuard { previous: None, thread: self, ns: ns.clone(), restored: false })
+        // Guards that were forgotten have left theirs there.
+        self.entered.truncate(depth);
+        self.entered.push(ns.clone());
+        Ok(NetNsGuard { thread: self, depth, restored: false })
     }
 
     /// Whether a restore has failed on this thread.
@@ -451,6 +463,7 @@ impl PinnedThread {
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
         let restored = self.go_home();
+        self.entered.clear();
         if let Err(error) = &restored {
             self.poison(error);
         }
@@ -599,13 +612,12 @@ pub(crate) fn is_pinned() -> bool {
 ///
 /// Dropping the guard returns the thread to its previous namespace. A failure poisons the thread;
 /// [`NetNsGuard::restore`] also returns it. `mem::forget` is harmless: the end of the lease restores the thread in any
-/// case.
+/// case, and releases the handle that the guard held.
 #[must_use = "dropping the guard at once leaves the namespace at once; bind it: `let _guard = thread.enter(&ns)?`"]
 pub struct NetNsGuard<'t> {
     thread: &'t mut PinnedThread,
-    ns: NetNs,
-    /// The namespace to which the guard returns the thread. `None`: home, whose descriptor may be of another table.
-    previous: Option<NetNs>,
+    /// The place of its namespace among those of the thread's guards.
+    depth: usize,
     /// Whether a restore was attempted.
     restored: bool,
 }
@@ -614,7 +626,7 @@ impl NetNsGuard<'_> {
     /// The namespace that the guard entered.
     #[must_use]
     pub fn netns(&self) -> &NetNs {
-        &self.ns
+        &self.thread.entered[self.depth]
     }
 
     /// Enters another namespace until the inner guard is dropped. The thread then returns to this guard's namespace.
@@ -623,8 +635,7 @@ impl NetNsGuard<'_> {
     ///
     /// As [`PinnedThread::enter`].
     pub fn enter<'g>(&'g mut self, ns: &NetNs) -> Result<NetNsGuard<'g>, Error> {
-        self.thread.enter_checked(ns.as_target())?;
-        Ok(NetNsGuard { previous: Some(self.ns.clone()), thread: self.thread, ns: ns.clone(), restored: false })
+        self.thread.enter_at(self.depth + 1, ns)
     }
 
     /// Moves to another namespace with a single `setns`. The guard still restores the same previous namespace.
@@ -634,7 +645,7 @@ impl NetNsGuard<'_> {
     /// As [`PinnedThread::enter`]. On an error the guard keeps its namespace.
     pub fn move_to(&mut self, ns: &NetNs) -> Result<(), Error> {
         self.thread.enter_checked(ns.as_target())?;
-        self.ns = ns.clone();
+        self.thread.entered[self.depth] = ns.clone();
         Ok(())
     }
 
@@ -649,8 +660,13 @@ impl NetNsGuard<'_> {
         self.restore_once()
     }
 
+    /// The namespace to which the guard returns the thread. `None`: home, whose descriptor may be of another table.
+    fn previous_guards(&self) -> Option<&NetNs> {
+        self.depth.checked_sub(1).map(|outer| &self.thread.entered[outer])
+    }
+
     fn previous(&self) -> &NetNs {
-        self.previous.as_ref().unwrap_or(self.thread.home.net())
+        self.previous_guards().unwrap_or(self.thread.home.net())
     }
 
     fn restore_once(&mut self) -> Result<(), Error> {
@@ -658,15 +674,17 @@ impl NetNsGuard<'_> {
             return Ok(());
         }
         // Poison does not prevent a restore; it only prevents entering another namespace.
-        let restored = match &self.previous {
+        let restored = match self.previous_guards() {
             Some(previous) => previous.as_target().setns(),
             None => self.thread.home.enter_network(self.thread.restore_path.as_deref()),
         };
-        match restored {
+        let restored = match restored {
             // The kernel may refuse even where the thread had not moved: see `Home::explain_restore`.
             Err(_) if self.thread.home.is_thread_in(self.previous()) => Ok(()),
             result => result.inspect_err(|error| self.thread.poison(error)),
-        }
+        };
+        self.thread.entered.truncate(self.depth);
+        restored
     }
 }
 
@@ -680,7 +698,7 @@ impl Drop for NetNsGuard<'_> {
 impl fmt::Debug for NetNsGuard<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("NetNsGuard")
-            .field("netns", &self.ns)
+            .field("netns", self.netns())
             .field("previous", self.previous())
             .finish_non_exhaustive()
     }

@@ -229,6 +229,28 @@ fn case_23_a_forgotten_guard_leaves_the_next_lease_at_home() {
 }
 
 #[test]
+fn case_23_a_forgotten_guard_holds_no_namespace_after_the_call() {
+    let _alone = alone();
+    let (a, b, c) = (NetNs::new().unwrap(), NetNs::new().unwrap(), NetNs::new().unwrap());
+    pinned(|thread| {
+        let mut outer = thread.enter(&a).unwrap();
+        mem::forget(outer.enter(&b).unwrap());
+        assert_eq!((outer.netns(), here()), (&a, key(b.id())));
+        // A guard goes back to where it was created, whatever was forgotten within.
+        let inner = outer.enter(&c).unwrap();
+        assert_eq!((inner.netns(), here()), (&c, key(c.id())));
+        drop(inner);
+        assert_eq!(here(), key(a.id()));
+        mem::forget(outer);
+        mem::forget(thread.enter(&b).unwrap());
+    })
+    .unwrap();
+    let weak = [&a, &b, &c].map(|ns| ns.downgrade().unwrap());
+    drop((a, b, c));
+    assert!(weak.iter().all(|ns| ns.upgrade().unwrap().is_none()), "a handle is left");
+}
+
+#[test]
 fn an_unchanged_thread_is_reused() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
