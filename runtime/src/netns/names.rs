@@ -101,8 +101,9 @@ impl Names {
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`]; [`ErrorKind::InvalidName`] where the path of the
     /// directory contains a NUL byte.
     pub fn list(&self) -> Result<Vec<String>, Error> {
-        check_path(&self.directory, || format!("list {}", self.directory.display()))?;
-        let names = sys::restarted(|| match fs::read_dir(&self.directory) {
+        let directory = self.location();
+        check_path(&directory, || format!("list {}", directory.display()))?;
+        let names = sys::restarted(|| match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
             entries => {
                 let entries: Result<Vec<_>, _> = entries.and_then(Iterator::collect);
@@ -110,7 +111,7 @@ impl Names {
                 Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
             }
         });
-        let names = names.map_err(|errno| Error::from_errno(format!("list {}", self.directory.display()), errno))?;
+        let names = names.map_err(|errno| Error::from_errno(format!("list {}", directory.display()), errno))?;
         Ok(names.into_iter().collect())
     }
 
@@ -128,7 +129,7 @@ impl Names {
         let unmounting = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_unmounting();
         let refused = |what: &str| not_a_netns(operation(), &format!("{what}, which is left as it is"));
 
-        let directory = sys::open_directory(&self.directory).map_err(failed)?;
+        let directory = sys::open_directory(&self.location()).map_err(failed)?;
         let mut found = false;
         loop {
             let entry = match sys::entry_at(&directory, Path::new(name)) {
@@ -150,7 +151,7 @@ impl Names {
                 Err(Errno::EBUSY) => match mounted_on(&directory, name) {
                     Mounted::Namespace => {}
                     Mounted::Other => return Err(refused("something else is mounted there")),
-                    Mounted::Nothing => return Err(failed(Errno::EBUSY).explain(|_| Some(hidden(&self.directory)))),
+                    Mounted::Nothing => return Err(failed(Errno::EBUSY).explain(|_| Some(hidden(&self.location())))),
                 },
                 Err(Errno::EISDIR) => return Err(refused("a directory")),
                 Err(errno) => return Err(failed(errno)),
@@ -181,7 +182,8 @@ impl Names {
     /// Refuses what cannot be a name here. Nothing has been touched when this fails.
     fn check(&self, name: &str, verb: &str) -> Result<(), Error> {
         check_name(name, verb)?;
-        check_path(&self.directory, || format!("{verb} the network namespace `{name}` in {}", self.directory.display()))
+        let directory = self.location();
+        check_path(&directory, || format!("{verb} the network namespace `{name}` in {}", directory.display()))
     }
 
     /// The names that are links, such as `ln -s /proc/PID/ns/net /run/netns/NAME`, and lead to a namespace.
@@ -198,17 +200,24 @@ impl Names {
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.location().join(name)
+    }
+
+    /// The absolute path of the directory. From a working directory that is the directory itself, a relative path leads
+    /// below the mount that is made on it.
+    fn location(&self) -> PathBuf {
+        std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone())
     }
 
     /// Makes the directory, and a shared mount of it, where that is not done yet. It holds the lock that iproute2 takes
     /// for the same purpose.
     fn ready_directory(&self) -> Result<OwnedFd, Errno> {
-        match DirBuilder::new().mode(0o755).create(&self.directory) {
+        let location = self.location();
+        match DirBuilder::new().mode(0o755).create(&location) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(errno_of(&error)),
             _ => {}
         }
-        let found = sys::lock_exclusively(sys::open_directory(&self.directory)?)?;
+        let found = sys::lock_exclusively(sys::open_directory(&location)?)?;
         match sys::share_mount(&*found) {
             // The directory is no mount of its own yet.
             Err(Errno::EINVAL) => sys::bind_mount(&*found, &*found)?,
@@ -218,7 +227,7 @@ impl Names {
             }
         }
         // What is open is below the new mount. To be on it takes another look-up, which must find the same directory.
-        let mounted = sys::open_directory(&self.directory)?;
+        let mounted = sys::open_directory(&location)?;
         if sys::identity(&mounted)? != sys::identity(&*found)? {
             return Err(Errno::EBUSY);
         }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use in_netns::{NetNs, par_walk, pool_stats, set_poison_hook, walk};
 use in_netns_tests::{
-    alone, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home, tid, wait_until,
+    alone, descriptors, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home, tid,
+    wait_until,
 };
 
 fn spaces(count: usize) -> Vec<NetNs> {
@@ -72,18 +73,16 @@ fn an_item_is_asked_for_its_namespace_on_the_callers_thread() {
     assert_eq!(asked.into_inner().unwrap(), [(tid(), home()); 6]);
 }
 
-/// Also where its namespace has no other handle.
 #[test]
-fn a_namespace_that_the_closure_lets_go_of_ends_with_its_visit() {
+fn a_walk_keeps_no_handle_of_a_namespace_that_the_closure_lets_go_of() {
     let _alone = alone();
-    let spaces = spaces(2);
-    let weak: Vec<_> = spaces.iter().map(|ns| ns.downgrade().unwrap()).collect();
-    let first_is_alive = |ns: NetNs| {
+    let is_open = |ns: NetNs| {
+        let target = ns.to_string();
         drop(ns);
-        weak[0].upgrade().unwrap().is_some()
+        descriptors().values().any(|file| *file == target)
     };
-    let alive: Vec<_> = walk(spaces, first_is_alive).unwrap().into_iter().map(Result::unwrap).collect();
-    assert_eq!(alive, [true, false]);
+    let walked = walk(spaces(2), is_open).unwrap().into_iter().chain(par_walk(spaces(3), 2, is_open).unwrap());
+    assert!(!walked.into_iter().any(|visit| visit.unwrap()));
 }
 
 #[test]

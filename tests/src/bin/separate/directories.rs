@@ -3,12 +3,13 @@
 //! - `var-run`: `/var/run` is a separate directory, and a name exists only there
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
 //! - `dangling`: `/run/netns` is a dangling link
+//! - `working`: the directory is the working directory, by a relative path
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use in_netns::{ErrorKind, Holder, NetNs, with_netns};
+use in_netns::{ErrorKind, Holder, Names, NetNs, with_netns};
 use in_netns_tests::become_root_of_a_user_namespace;
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
@@ -24,6 +25,7 @@ pub(crate) fn main() {
         Some("var-run") => var_run(),
         Some("linked") => linked(),
         Some("dangling") => dangling(),
+        Some("working") => working(),
         other => panic!("what is {other:?}?"),
     }
 }
@@ -43,6 +45,20 @@ fn names_of(ns: &NetNs) -> Vec<String> {
         _ => None,
     };
     holders.iter().filter_map(name).collect()
+}
+
+fn working() {
+    fs::create_dir_all("/run/own/below").expect("a directory");
+    std::env::set_current_dir("/run/own").expect("the directory is there");
+    for directory in [".", "below/..", "below"] {
+        let names = Names::at(directory);
+        let ns = names.create("blue").expect("a name");
+        assert_eq!(names.open("blue").expect("it is there"), ns, "{directory}");
+        assert!(names.list().expect("a list").contains(&"blue".to_owned()), "{directory}");
+        assert_eq!(names.directory(), Path::new(directory));
+        names.delete("blue").expect("it is there");
+        assert!(!names.list().expect("a list").contains(&"blue".to_owned()), "{directory}");
+    }
 }
 
 fn var_run() {
