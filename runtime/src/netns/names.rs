@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -170,13 +171,22 @@ impl Names {
         let path = self.path_of(name);
         let operation = format!("create the network namespace `{name}` ({})", path.display());
         let failed = |errno| Error::from_errno(operation.clone(), errno).explain_missing(&path).explain_making();
-        let directory = self.ready_directory().map_err(|errno| {
+        let failed_to_mount = |errno| {
             explain_descriptor_files(Error::from_errno(operation.clone(), errno))
                 .explain_missing(&path)
                 .explain_making()
-        })?;
-        let file = sys::create_file_at(&directory, name).map_err(failed)?;
-        Ok(Reserved { directory, name: name.to_owned(), file: Some(file), operation })
+        };
+        let directory = self.lock_directory().map_err(failed_to_mount)?;
+        // The file comes first: where it cannot be created, nothing has been mounted.
+        let file = sys::create_file_at(&*directory, name).map_err(failed)?;
+        let unlocked = directory.as_fd().try_clone_to_owned().map_err(|error| failed(errno_of(&error)))?;
+        let mut reserved =
+            Reserved { directory: unlocked, name: name.to_owned(), file: Some(file), operation: operation.clone() };
+        if let Some(mounted) = self.share_directory(&directory).map_err(failed_to_mount)? {
+            // What is open is below the new mount, which shows the same file.
+            reserved.move_to(mounted).map_err(failed_to_mount)?;
+        }
+        Ok(reserved)
     }
 
     /// Refuses what cannot be a name here. Nothing has been touched when this fails.
@@ -209,31 +219,32 @@ impl Names {
         std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone())
     }
 
-    /// Makes the directory, and a shared mount of it, where that is not done yet. It holds the lock that iproute2 takes
-    /// for the same purpose.
-    fn ready_directory(&self) -> Result<OwnedFd, Errno> {
+    /// Makes the directory where needed, and holds the lock that iproute2 takes to make a mount of it.
+    fn lock_directory(&self) -> Result<impl Deref<Target = OwnedFd>, Errno> {
         let location = self.location();
         match DirBuilder::new().mode(0o755).create(&location) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(errno_of(&error)),
             _ => {}
         }
-        let found = sys::lock_exclusively(sys::open_directory(&location)?)?;
-        match sys::share_mount(&*found) {
+        sys::lock_exclusively(sys::open_directory(&location)?)
+    }
+
+    /// Makes a shared mount of the directory, where that is not done yet. Returns the directory on the new mount, where
+    /// there is one.
+    fn share_directory(&self, found: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+        match sys::share_mount(found) {
             // The directory is no mount of its own yet.
-            Err(Errno::EINVAL) => sys::bind_mount(&*found, &*found)?,
-            result => {
-                result?;
-                return found.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error));
-            }
+            Err(Errno::EINVAL) => sys::bind_mount(found, found)?,
+            result => return result.map(|()| None),
         }
-        // What is open is below the new mount. To be on it takes another look-up, which must find the same directory.
-        let mounted = sys::open_directory(&location)?;
-        if sys::identity(&mounted)? != sys::identity(&*found)? {
+        // To be on the new mount takes another look-up, which must find the same directory.
+        let mounted = sys::open_directory(&self.location())?;
+        if sys::identity(&mounted)? != sys::identity(found)? {
             return Err(Errno::EBUSY);
         }
         sys::share_mount(&mounted)?;
-        self.unmount_hidden(&*found);
-        Ok(mounted)
+        self.unmount_hidden(found);
+        Ok(Some(mounted))
     }
 
     /// Unmounts the names that were there before the directory became a mount of its own. They have been copied to
@@ -463,6 +474,18 @@ impl Reserved {
         }
         unmount_from_renamed(file, netns);
         Err(replaced())
+    }
+
+    /// Takes the same file on another mount of its directory.
+    fn move_to(&mut self, directory: OwnedFd) -> Result<(), Errno> {
+        let moved = sys::entry_at(&directory, Path::new(&self.name))?;
+        let ours = self.file.as_ref().map_or(Err(Errno::ENOENT), sys::identity)?;
+        if sys::identity(&moved)? != ours {
+            return Err(Errno::EBUSY);
+        }
+        self.directory = directory;
+        self.file = Some(moved);
+        Ok(())
     }
 
     /// Whether the name shows the namespace. From now on it cannot be renamed: it is a mount point.

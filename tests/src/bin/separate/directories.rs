@@ -3,6 +3,7 @@
 //! - `var-run`: `/var/run` is a separate directory, and a name exists only there
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
 //! - `dangling`: `/run/netns` is a dangling link
+//! - `read-only`: the directory is on a mount that is read-only
 //! - `working`: the directory is the working directory, by a relative path
 
 use std::fs;
@@ -26,6 +27,7 @@ pub(crate) fn main() {
         Some("linked") => linked(),
         Some("dangling") => dangling(),
         Some("working") => working(),
+        Some("read-only") => read_only(),
         other => panic!("what is {other:?}?"),
     }
 }
@@ -45,6 +47,18 @@ fn names_of(ns: &NetNs) -> Vec<String> {
         _ => None,
     };
     holders.iter().filter_map(name).collect()
+}
+
+/// Nothing is mounted where no file can be created.
+fn read_only() {
+    fs::create_dir_all("/run/own").expect("a directory");
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(Some("/run"), "/run", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a mount");
+    mount(None::<&str>, "/run", None::<&str>, flags, None::<&str>).expect("a mount that is read-only");
+    let error = Names::at("/run/own").create("blue").expect_err("no file can be created");
+    assert!(error.to_string().contains("EROFS"), "{error}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    assert!(!mounts.contains(" /run/own "), "{mounts}");
 }
 
 fn working() {
