@@ -146,7 +146,7 @@ impl Error {
                 Some(_) => Cause::of_errno(errno).explanation(),
                 None => {
                     "the mount namespace belongs to a user namespace above this thread's own; a process that is in \
-                         a mount namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
+                     a mount namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
                         .into()
                 }
             }
