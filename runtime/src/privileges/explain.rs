@@ -138,8 +138,8 @@ impl Error {
             if !missing.is_empty() {
                 let missing = missing.join(" and ");
                 return format!(
-                    "this thread lacks {missing}, without which it cannot enter a mount namespace (`in_netns::rootless` \
-                     gives the process both capabilities)"
+                    "this thread lacks {missing}, without which it cannot enter a mount namespace \
+                     (`in_netns::rootless` gives the process both capabilities)"
                 );
             }
             match owner_of(namespace) {

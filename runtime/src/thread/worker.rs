@@ -75,8 +75,8 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
                 }
             }
         }
-        // Where a body forked, its copy has returned in the child, and has no caller there. The child may have threads by
-        // now, of the calls that the copy made: they would keep it alive without end.
+        // Where a body forked, its copy has returned in the child, and has no caller there. The child may have threads
+        // by now, of the calls that the copy made: they would keep it alive without end.
         process.end_child();
         // The caller has its answer, so this is off its path.
         match thread.state() {
