@@ -25,12 +25,14 @@
 //! A client pools its connections. They belong to the namespace for as long as they live: use one client for each
 //! namespace.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::Uri;
+use http::uri::Authority;
 use hyper_util::rt::TokioIo;
 use in_netns::NetNs;
 use tokio::net::TcpStream;
@@ -66,21 +68,35 @@ impl Service<Uri> for Connector {
     }
 
     /// Connects as [`NetNs::tcp_connect_async`] does. A URI without a port has that of its scheme, `http` or `https`.
+    /// The zone of a link-local address is that of the namespace: `http://[fe80::1%25eth0]/`.
     fn call(&mut self, uri: Uri) -> Self::Future {
         let ns = self.ns.clone();
         Box::pin(async move {
             let (host, port) = host_and_port(&uri)?;
-            let stream = ns.tcp_connect_async((host, port)).await?;
+            let stream = ns.tcp_connect_async((&*host, port)).await?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
         })
     }
 }
 
-fn host_and_port(uri: &Uri) -> io::Result<(&str, u16)> {
+fn host_and_port(uri: &Uri) -> io::Result<(Cow<'_, str>, u16)> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to `{uri}`: {why}"));
     let host = uri.host().ok_or_else(|| invalid("it has no host"))?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    // A port that is no number of 16 bits looks like none.
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let after_user = authority.rsplit_once('@').map_or(authority, |(_, after)| after);
+    if uri.port().is_none() && !matches!(after_user.strip_prefix(host), Some("" | ":")) {
+        return Err(invalid("its port is not a number from 0 to 65535"));
+    }
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        // In a URI the percent sign before the zone is encoded (RFC 6874).
+        Some(address) => match address.split_once("%25") {
+            Some((address, zone)) => Cow::Owned(format!("{address}%{zone}")),
+            None => Cow::Borrowed(address),
+        },
+        None => Cow::Borrowed(host),
+    };
     let port = match (uri.port_u16(), uri.scheme_str()) {
         (Some(port), _) => port,
         (None, Some("http") | None) => 80,
@@ -102,5 +118,23 @@ mod tests {
         assert_eq!(found("http://[::1]:8080/").unwrap(), "::1 8080");
         assert!(found("unix://blue").unwrap_err().to_string().contains("unix://blue"));
         assert!(found("/path").is_err());
+        assert_eq!(found("http://user:secret@blue:/").unwrap(), "blue 80");
+        assert_eq!(found("blue:8080").unwrap(), "blue 8080");
+    }
+
+    #[test]
+    fn a_port_that_is_no_port_is_an_error() {
+        for uri in ["http://blue:99999/", "https://[::1]:65536", "http://user@blue:123456/", "http://1:99991"] {
+            let uri: Uri = uri.parse().unwrap();
+            let error = host_and_port(&uri).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_zone_of_an_address_is_decoded() {
+        let uri: Uri = "http://[fe80::1%25eth0]:8080/".parse().unwrap();
+        assert_eq!(host_and_port(&uri).unwrap(), ("fe80::1%eth0".into(), 8080));
     }
 }

@@ -7,6 +7,7 @@
 //! is made, and that of a started one if it is large; and an output goes into a box in the function that polls.
 
 use std::future::Future;
+use std::panic;
 use std::pin::Pin;
 use std::task::{self, Poll};
 use std::thread;
@@ -83,6 +84,21 @@ where
         poll(context, parts, cx).map(|ended| {
             ended.map(|()| parts.value.take().unwrap_or_else(|| unreachable!("a future that has ended has a value")))
         })
+    }
+}
+
+/// What is left is dropped in the context too: the body was cancelled.
+impl<F, Fut: Future> Drop for Body<F, Fut> {
+    fn drop(&mut self) {
+        let Body { context, parts: Parts { make, future, value } } = self;
+        if make.is_none() && future.is_none() && value.is_none() {
+            return;
+        }
+        let left = (make, future, value);
+        let dropped = context.run(&mut || (*left.0, *left.1, *left.2) = (None, None, None));
+        if let Err(payload) = dropped {
+            if thread::panicking() { discard(payload) } else { panic::resume_unwind(payload) }
+        }
     }
 }
 

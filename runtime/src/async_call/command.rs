@@ -4,6 +4,7 @@ use std::io;
 use std::mem;
 use std::process::{self, ExitStatus, Output};
 
+use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
@@ -29,7 +30,7 @@ impl Command {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with its I/O driver enabled.
+    /// Outside of a tokio runtime with its I/O driver enabled. No process was started then.
     ///
     /// # Examples
     ///
@@ -46,6 +47,9 @@ impl Command {
     pub fn spawn_async(&mut self) -> io::Result<Child> {
         // It panics outside of a runtime, before a process is started.
         let _ = Handle::current();
+        // tokio registers the process after it has started it, and gives it away where it cannot: without an I/O
+        // driver it panics, and a runtime that has been shut down is an error. So a descriptor is registered first.
+        UnixDatagram::unbound().map_err(|source| self.not_registered(source))?;
         let kill_on_drop = self.kill_on_drop;
         self.start(
             |std| {

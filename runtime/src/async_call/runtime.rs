@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{io, mem};
+use std::{io, mem, panic};
 
 use nix::errno::Errno;
 use tokio::runtime::{Builder, Runtime};
@@ -52,7 +52,7 @@ pub(super) struct CallRuntime {
     runtime: Runtime,
     local: LocalTasks,
     blocking: Arc<BlockingThreads>,
-    inside: Arc<RuntimePlace>,
+    inside: Arc<ThreadsPlace>,
     process: ProcessMark,
 }
 
@@ -64,7 +64,7 @@ impl CallRuntime {
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
         let (starts, stops) = (Arc::clone(&blocking), Arc::clone(&blocking));
-        let inside = Arc::new(RuntimePlace { place: place.clone(), mounts });
+        let inside = Arc::new(ThreadsPlace(Mutex::new(Some(RuntimePlace { place: place.clone(), mounts }))));
         let place_of_threads = Arc::clone(&inside);
         let process = ProcessMark::current();
         // A task that the body has spawned may fork too.
@@ -106,13 +106,14 @@ impl CallRuntime {
             drop(local);
             drop(entered);
         });
-        let place = has_left_table.then(|| inside.place.clone());
+        let place = has_left_table.then(|| inside.get().map(|inside| inside.place)).flatten();
         let end = move || {
             // A blocking thread may have left the table too, so the last reference must not be one of theirs.
             let last = runtime.handle().clone();
             contain(|| drop(runtime));
             blocking.exits.wait();
-            drop((last, inside));
+            // What the body has handed out may keep the runtime's functions.
+            drop((last, inside.take()));
             then()
         };
         match place {
@@ -133,8 +134,9 @@ struct BlockingThreads {
 impl BlockingThreads {
     /// Enters the namespace on the new thread. It inherited that of the thread that started it, which may be another
     /// one: a handle of the runtime can be used on any thread.
-    fn on_start(&self, inside: &RuntimePlace) {
+    fn on_start(&self, inside: &ThreadsPlace) {
         self.any.store(true, Ordering::Relaxed);
+        let inside = inside.get().unwrap_or_else(|| end_thread_of_no_runtime());
         panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
     }
 }
@@ -164,7 +166,24 @@ impl ThreadExits {
     }
 }
 
-/// The place of the threads of a call's runtime.
+/// The place of the threads of a call's runtime, until the call ends.
+///
+/// **Why it is taken out:** a handle of the runtime, of a task or of a timer, which a body may hand out, keeps the
+/// function that threads start with, and so all that the function has.
+struct ThreadsPlace(Mutex<Option<RuntimePlace>>);
+
+impl ThreadsPlace {
+    fn get(&self) -> Option<RuntimePlace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take(&self) -> Option<RuntimePlace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// See [`ThreadsPlace`].
+#[derive(Clone)]
 struct RuntimePlace {
     place: Place,
     /// For a view, the mounts that the call's own thread has entered. The view may have others by now.
@@ -179,6 +198,12 @@ impl RuntimePlace {
             _ => enter_by_birth_or_now(self.place.netns()),
         }
     }
+}
+
+/// Ends a new thread of a runtime that was not built, or has ended. It does so as [`panic_unless_entered`], but without
+/// a message.
+pub(super) fn end_thread_of_no_runtime() -> ! {
+    panic::resume_unwind(Box::new("there is no runtime"))
 }
 
 /// Moves a runtime's new thread into `ns`, unless it has inherited that namespace.

@@ -5,6 +5,7 @@
 //! namespace of the thread that needs one, so they enter when they start. When a runtime has been dropped, or could not
 //! be built, none of its threads is left, and nothing holds the namespace.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, mem, panic, thread};
 
 use scopeguard::ScopeGuard;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
-use super::runtime::{ThreadExits, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio};
+use super::runtime::{
+    ThreadExits, end_thread_of_no_runtime, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio,
+};
 use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
@@ -95,7 +98,8 @@ impl RuntimeBuilder {
         })
     }
 
-    /// Sets other options of tokio's own builder, a multi-thread one with all drivers enabled.
+    /// Sets other options of tokio's own builder, a multi-thread one with all drivers enabled. If it is replaced by one
+    /// of a current-thread runtime, [`RuntimeBuilder::build`] is an error of kind [`ErrorKind::Unsupported`].
     ///
     /// `on_thread_start` has no effect: it is replaced by the function that enters the namespace.
     pub fn configure(mut self, configure: impl FnOnce(&mut Builder)) -> RuntimeBuilder {
@@ -141,6 +145,12 @@ impl RuntimeBuilder {
             built.map_err(failed)
         });
         let runtime = runtime??;
+        if runtime.handle().runtime_flavor() != RuntimeFlavor::MultiThread {
+            runtime.shutdown_background();
+            let why = "`configure` has replaced the builder by one of a current-thread runtime, which has no threads \
+                       of its own that could be in the namespace; an async call has such a runtime";
+            return Err(Error::new(ErrorKind::Unsupported, format!("build a tokio runtime in {ns}"), why));
+        }
         let workers = runtime.metrics().num_workers();
         let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), threads, pool: Pool::of_process() };
         // On an error the service is dropped, which ends all of its threads.
@@ -167,10 +177,16 @@ fn stack_size_of(builder: &Builder) -> Option<usize> {
     size.split_once(')')?.0.parse().ok()
 }
 
+thread_local! {
+    /// The address of the [`Threads`] that the calling thread is one of.
+    static THREADS: Cell<usize> = const { Cell::new(0) };
+}
+
 /// What the threads of a runtime share.
 struct Threads {
-    /// `None` where the runtime could not be built. After a panic in `build`, tokio leaks the function that threads
-    /// start with; taking the namespace out of it keeps the namespace from leaking.
+    /// `None` where the runtime could not be built, or has ended. tokio keeps the function that threads start with:
+    /// after a panic in `build` for ever, and after the end as long as there is a handle of the runtime or of a task.
+    /// Taking the namespace out of it keeps the namespace from leaking.
     target: Mutex<Option<NetNs>>,
     exits: ThreadExits,
 }
@@ -178,6 +194,7 @@ struct Threads {
 impl Threads {
     /// Registers a new thread, on which it is called, and returns the namespace that the thread must enter.
     fn begin(&self) -> NetNs {
+        THREADS.set(self.address());
         self.exits.add_current();
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         target.unwrap_or_else(|| end_thread_of_no_runtime())
@@ -186,12 +203,21 @@ impl Threads {
     fn give_up(&self) -> Option<NetNs> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-}
 
-/// Ends a thread of a runtime that is not going to be built, as `panic_unless_entered` does, but without a message:
-/// `build` returns the error.
-fn end_thread_of_no_runtime() -> ! {
-    panic::resume_unwind(Box::new("the runtime was not built"))
+    /// Returns when all threads have exited. No other one starts: the runtime has ended.
+    fn wait(&self) {
+        self.exits.wait();
+        drop(self.give_up());
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether the calling thread is one of them. An access fails in the destructor of a thread-local.
+    fn has_current(&self) -> bool {
+        THREADS.try_with(Cell::get).is_ok_and(|threads| threads == self.address())
+    }
 }
 
 /// The first threads of a runtime wait here until the runtime is built.
@@ -330,7 +356,8 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 ///
 /// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and the drop
 /// waits for blocking closures that run. So do not drop it in async code: use [`NetNsRuntime::shutdown_background`].
-/// When the drop returns, the threads have exited and no longer hold the namespace.
+/// When the drop returns, the threads have exited and no longer hold the namespace. If the last owner is a task or a
+/// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
 /// error, what is spawned does not run, and a shutdown waits for nothing.
@@ -415,7 +442,7 @@ impl NetNsRuntime {
             runtime.shutdown_timeout(duration);
             // tokio does not say whether the time was enough, but it returns early where it was.
             if start.elapsed() < duration {
-                self.threads.exits.wait();
+                self.threads.wait();
             }
         }
     }
@@ -431,7 +458,8 @@ impl NetNsRuntime {
         None
     }
 
-    /// Shuts down without waiting, for use in async code. The threads leave the namespace some time later.
+    /// Shuts down without waiting, for use in async code. The threads leave the namespace some time later. Until then,
+    /// and as long as there is a handle of the runtime or of one of its tasks, the namespace stays.
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
     }
@@ -439,12 +467,19 @@ impl NetNsRuntime {
 
 impl Drop for NetNsRuntime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.take_running() {
-            // A thread of it may have left the table of descriptors (`unshare(2)`), and what it closes would stay open
-            // here. So the last reference is this one.
-            let _last = runtime.handle().clone();
-            drop(runtime);
-            self.threads.exits.wait();
+        let Some(runtime) = self.take_running() else { return };
+        if self.threads.has_current() {
+            // It would wait for itself.
+            return runtime.shutdown_background();
+        }
+        // A thread of it may have left the table of descriptors (`unshare(2)`), and what it closes would stay open
+        // here. So the last reference is this one.
+        let _last = runtime.handle().clone();
+        drop(runtime);
+        // In async code tokio panics, unless the thread panics already. Then tokio has not waited.
+        let has_waited = !thread::panicking() || Handle::try_current().is_err();
+        if has_waited {
+            self.threads.wait();
         }
     }
 }

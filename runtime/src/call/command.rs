@@ -439,6 +439,15 @@ impl Command {
         started.map_err(|source| self.not_started(source, missing).into())
     }
 
+    /// The error where the caller's tokio runtime cannot wait for a process. None was started.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn not_registered(&self, source: io::Error) -> Error {
+        let program = Path::new(self.get_program()).display();
+        let operation = format!("register the program {program} in {} with the tokio runtime", self.place);
+        let text = source.raw_os_error().is_none().then(|| source.to_string());
+        Error::of_proc(operation, source).explain(|_| text)
+    }
+
     fn not_started(&self, source: io::Error, missing: Missing) -> Error {
         let operation = format!("start the program {} in {}", Path::new(self.get_program()).display(), self.place);
         let Some(errno) = source.raw_os_error().map(Errno::from_raw) else {

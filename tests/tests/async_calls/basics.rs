@@ -17,7 +17,7 @@ use in_netns::{
     with_netns_async,
 };
 use in_netns_tests::{
-    all_descriptors, alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid,
+    BOUND, all_descriptors, alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid,
     wait_until,
 };
 use tokio::runtime::Handle;
@@ -534,6 +534,22 @@ fn a_handle_that_is_carried_out_starts_nothing_at_home() {
     assert_left(&ns);
     // The call has ended.
     assert!(block_on(handle.spawn_blocking(here)).unwrap_err().is_cancelled());
+}
+
+/// Each of these keeps the runtime of the call, and the functions that the runtime was built with.
+#[test]
+fn a_handle_that_is_carried_out_does_not_keep_the_namespace() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    // Before Linux 6.18 there is nothing to compare.
+    let Ok(weak) = ns.downgrade() else { return };
+    let kept = block_on(with_netns_async(ns, || async {
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        let timer = Box::pin(tokio::time::sleep(BOUND));
+        (Handle::current(), tokio::spawn(std::future::pending::<()>()), timer)
+    }));
+    assert!(weak.upgrade().unwrap().is_none());
+    drop(kept);
 }
 
 /// The call is dropped after each possible number of polls.

@@ -1,10 +1,11 @@
 //! A tokio runtime that lives in a namespace.
 
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use in_netns::NetNs;
+use in_netns::{ErrorKind, NetNs, NetNsRuntime};
 use in_netns_tests::{
     BOUND, alone, give_up_sys_admin, here, key, threads, threads_in, threads_outside_home, wait_until,
 };
@@ -75,7 +76,7 @@ fn a_build_that_fails_keeps_nothing() {
             builder.thread_stack_size(1 << 60);
         });
         let error = builder.build().unwrap_err();
-        assert_eq!(error.kind(), in_netns::ErrorKind::LimitReached, "{error}");
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
         assert!(error.to_string().contains("thread"), "the cause: {error}");
     }
     wait_until("the descriptors are closed", || in_netns_tests::descriptors().len() <= before);
@@ -94,7 +95,7 @@ fn a_build_that_fails_in_the_middle_does_not_keep_the_namespace() {
         builder.thread_stack_size(1 << 46);
     });
     let error = builder.build().unwrap_err();
-    assert_eq!(error.kind(), in_netns::ErrorKind::LimitReached, "{error}");
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
     assert!(error.to_string().contains("thread"), "the cause: {error}");
     let id = ns.id();
     assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
@@ -156,4 +157,90 @@ fn a_shutdown_does_not_wait_for_threads_that_do_not_end() {
     assert!(started.elapsed() < BOUND);
     drop(end);
     wait_until("they end then", || threads_in(&ns).is_empty());
+}
+
+/// The last owner may be a task or a blocking closure of the runtime itself, which a drop that waits would wait for.
+#[test]
+fn it_may_be_dropped_on_a_thread_of_its_own() {
+    type Job = Box<dyn FnOnce() + Send>;
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    // Each runs a closure on a thread of the runtime.
+    let ways: [fn(&NetNsRuntime, Job) -> tokio::task::JoinHandle<()>; 4] = [
+        |service, job| service.spawn(async move { job() }),
+        |service, job| service.spawn_blocking(job),
+        |service, job| service.spawn(async move { tokio::task::block_in_place(job) }),
+        |service, job| {
+            service.spawn(async move {
+                let _job = scopeguard::guard((), |()| job());
+                panic!("the task unwinds");
+            })
+        },
+    ];
+    for way in ways {
+        let service = Arc::new(ns.tokio_builder().worker_threads(1).build().unwrap());
+        let owner = Arc::clone(&service);
+        let (go_on, may_go_on) = mpsc::channel();
+        drop(way(
+            &service,
+            Box::new(move || {
+                may_go_on.recv().unwrap();
+                drop(owner);
+            }),
+        ));
+        drop(service);
+        go_on.send(()).unwrap();
+        wait_until("its threads have ended", || threads_in(&ns).is_empty());
+    }
+}
+
+/// tokio does not wait then, so neither does the drop.
+#[test]
+fn a_drop_while_async_code_unwinds_does_not_wait_for_threads_that_do_not_end() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let outer = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let service = ns.tokio_builder().worker_threads(1).build().unwrap();
+    let (end, wait) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    drop(service.spawn_blocking(move || {
+        tell.send(()).unwrap();
+        let _ = wait.recv();
+    }));
+    told.recv().unwrap();
+    let task = outer.spawn(async move {
+        let _service = service;
+        panic!("the task unwinds");
+    });
+    wait_until("the task has ended", || task.is_finished());
+    drop(end);
+    wait_until("its threads have ended", || threads_in(&ns).is_empty());
+}
+
+#[test]
+fn a_handle_that_is_kept_does_not_keep_the_namespace() {
+    let _alone = alone();
+    let end: [fn(NetNsRuntime); 2] = [drop, |service| service.shutdown_timeout(BOUND)];
+    for end in end {
+        let ns = NetNs::new().unwrap();
+        // Before Linux 6.18 there is nothing to compare.
+        let Ok(weak) = ns.downgrade() else { return };
+        let service = ns.tokio_builder().worker_threads(1).build().unwrap();
+        drop(ns);
+        let kept = (service.handle().clone(), service.spawn(pending::<()>()));
+        end(service);
+        assert!(weak.upgrade().unwrap().is_none());
+        drop(kept);
+    }
+}
+
+/// Such a runtime polls on the thread that blocks on it, and has no thread of its own.
+#[tokio::test]
+async fn a_builder_of_a_current_thread_runtime_is_an_error() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let builder = ns.tokio_builder().configure(|builder| *builder = tokio::runtime::Builder::new_current_thread());
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("current-thread"), "{error}");
 }

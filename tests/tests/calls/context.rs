@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::ThreadId;
 
+use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, NetNs, par_walk, pinned, set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async};
 use in_netns_tests::{alone, give_up_sys_admin, here, home, key, threads_in, tid};
@@ -129,6 +130,51 @@ fn the_dispatcher_and_the_span_are_current_in_every_body() {
         body();
     }
     assert!(notes.take().is_empty(), "no span stays on the threads");
+}
+
+/// The destructors of a body that is cancelled are a part of it.
+#[test]
+fn the_dispatcher_and_the_span_are_current_where_a_body_is_cancelled() {
+    struct Says;
+    impl Drop for Says {
+        fn drop(&mut self) {
+            tracing::info!("dropped");
+        }
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (tell, told) = mpsc::channel();
+    let body = move || {
+        let tell = tell.clone();
+        async move {
+            let _says = Says;
+            tell.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }
+    };
+    let cancels: [(&str, &dyn Fn()); 2] = [
+        ("dropped", &|| {
+            assert!(with_netns_async(&ns, &body).now_or_never().is_none());
+            told.recv().unwrap();
+        }),
+        ("aborted", &|| {
+            let task = ns.spawn_async(body.clone());
+            told.recv().unwrap();
+            task.abort();
+            assert!(block_on(task).unwrap_err().is_cancelled());
+        }),
+    ];
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), || {
+        // The interest in an event is settled where it is first met.
+        drop(Says);
+        notes.take();
+        for (name, cancel) in cancels {
+            tracing::info_span!("caller").in_scope(cancel);
+            let spans: Vec<_> = notes.take().into_iter().map(|note| note.span).collect();
+            assert_eq!(spans, [Some(7)], "{name}");
+        }
+    });
 }
 
 #[test]

@@ -486,4 +486,24 @@ mod asynchronous {
         assert!(ns.command("true").status().unwrap().success());
         assert!(!mark.exists());
     }
+
+    /// tokio starts a process before it registers it, so a runtime that cannot register it is found out before.
+    #[test]
+    fn with_a_runtime_that_cannot_wait_for_it_nothing_is_started() {
+        let ns = NetNs::new().unwrap();
+        let scratch = Scratch::new();
+        let mark = scratch.path().join("mark");
+        let without_driver = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let start = || ns.command("touch").arg(&mark).spawn_async().map(drop);
+        assert!(without_driver.block_on(async { std::panic::catch_unwind(AssertUnwindSafe(start)) }).is_err());
+        let with_driver = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = with_driver.handle().clone();
+        drop(with_driver);
+        let _entered = handle.enter();
+        let error = start().unwrap_err().to_string();
+        assert!(error.contains("touch") && error.contains("shutdown"), "{error}");
+        // The next one is started after it would have been.
+        assert!(ns.command("true").status().unwrap().success());
+        assert!(!mark.exists());
+    }
 }
