@@ -1,7 +1,8 @@
 //! Names that come and go, for async code: [`Watch`] as a stream.
 //!
 //! **How:** the reactor of tokio waits until the descriptor of the watch is readable, in place of `poll(2)`. A change
-//! is reported once, to the reactor or to another wait, so the names are compared before each wait.
+//! is reported once, to the reactor or to another wait, so the names are compared before each wait. Each poll registers
+//! with the reactor of the runtime that it is made in.
 
 use std::future::poll_fn;
 use std::os::fd::AsFd;
@@ -15,6 +16,8 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::watch::{Watch, WatchEvent};
+
+const OPERATION: &str = "wait for changes of the names of network namespaces (epoll)";
 
 impl Watch {
     /// Waits for the next change, in async code.
@@ -54,6 +57,8 @@ impl Watch {
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent, Error>> {
+        // The runtime of the last poll may be another one, and one that is not driven reports nothing.
+        self.registration = None;
         loop {
             if let Some(event) = self.look()? {
                 return Poll::Ready(Ok(event));
@@ -66,24 +71,22 @@ impl Watch {
             let Some(registration) = &self.registration else { unreachable!("it was made before") };
             match ready!(registration.poll_read_ready(context)) {
                 Ok(mut guard) => guard.clear_ready(),
-                // The runtime of the registration is gone: register with the current one.
-                Err(_) => self.registration = None,
+                Err(source) => return Poll::Ready(Err(Error::of_proc(OPERATION, source))),
             }
         }
     }
 
     fn register(&self) -> Result<AsyncFd<std::os::fd::OwnedFd>, Error> {
-        let operation = "wait for changes of the names of network namespaces (epoll)";
         if Handle::try_current().is_err() {
             let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait \
                        for its descriptor to have an exceptional condition, and call `try_next`";
-            return Err(Error::new(ErrorKind::Unsupported, operation, why));
+            return Err(Error::new(ErrorKind::Unsupported, OPERATION, why));
         }
         // The warning is for descriptors that may be closed while they are registered. This one is owned.
         #[allow(deprecated)]
         let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
         let descriptor = self.changes.as_fd().try_clone_to_owned();
-        descriptor.and_then(register).map_err(|error| Error::of_proc(operation, error))
+        descriptor.and_then(register).map_err(|error| Error::of_proc(OPERATION, error))
     }
 }
 

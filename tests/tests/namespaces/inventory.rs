@@ -507,6 +507,51 @@ fn a_watch_is_a_stream() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
+/// A runtime that nothing drives reports nothing.
+#[test]
+fn a_watch_goes_on_in_another_runtime_while_the_first_one_is_there() {
+    const MOMENT: Duration = Duration::from_millis(100);
+    let _alone = alone();
+    let (_, mut watch) = NetNs::watch().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Nothing happens, and nothing is left to be reported.
+    let quiet = |runtime: &tokio::runtime::Runtime, watch: &mut in_netns::Watch| {
+        runtime.block_on(async { while tokio::time::timeout(MOMENT, watch.next_async()).await.is_ok() {} });
+    };
+    let (first, second) = (runtime(), runtime());
+    quiet(&first, &mut watch);
+    quiet(&second, &mut watch);
+    let name = format!("in-netns-runtimes-{}", std::process::id());
+    for runtime in [&first, &second] {
+        let maker = std::thread::spawn({
+            let name = name.clone();
+            move || {
+                std::thread::sleep(MOMENT);
+                NetNs::create_named(&name).unwrap()
+            }
+        });
+        let told = async {
+            loop {
+                match watch.next_async().await.unwrap() {
+                    WatchEvent::Created { name: its, .. } if its == name => break,
+                    other => drop(other),
+                }
+            }
+        };
+        // The watch is not polled when the time is over.
+        let in_time = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(20 * MOMENT) => false,
+                () = told => true,
+            }
+        });
+        maker.join().unwrap();
+        NetNs::delete_named(&name).unwrap();
+        assert!(in_time);
+    }
+}
+
 /// Whether `ip` is here. The README promises that the tests do without it. `.ci/run` installs it.
 fn has_ip() -> bool {
     match Command::new("ip").arg("-V").output() {
