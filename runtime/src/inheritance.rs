@@ -117,8 +117,11 @@
 //! that unshares its table later must use [`Call::fresh`](crate::Call::fresh) from then on. Otherwise its body may run
 //! in another namespace, and a descriptor that the body returns is another file.
 //!
+//! **An async call must be polled and dropped in the table in which it was first polled.** A poll wakes the thread of the
+//! call by the number of a descriptor.
+//!
 //! A body may unshare its table: no later body gets its thread. What this crate holds for the call is closed in the table
-//! of the process. What the body itself has open at that moment stays open there, and keeps the namespace if it is a
+//! that the thread of the call began with. What the body itself has open at that moment stays open there, and keeps the namespace if it is a
 //! socket: the body closes it before.
 //!
 //! # Processes

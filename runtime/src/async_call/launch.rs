@@ -2,12 +2,15 @@
 //! namespace and goes on by itself. The caller does not wait for it.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::{self, Builder};
 
 use super::session::{AsyncSession, LeaseGuard, Refused, SessionEnd};
 use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
+use crate::sys;
+use crate::thread::keeper::Keeper;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, Role, UnfitThreads, start_pending};
 
@@ -106,12 +109,43 @@ fn start_fresh_thread(pool: &'static Pool, options: &Options) -> Result<mpsc::Sy
     let fresh = FreshThread::prepare(pool)?;
     let count = pool.roster.count_lease();
     let (hand_on, work_to_come) = mpsc::sync_channel::<Work>(1);
-    let body = move || {
+    let body = move |fresh: FreshThread| {
         let lease_guard = LeaseGuard::Counted(count);
         if let Ok(work) = work_to_come.recv() {
             fresh.pin(|thread| work(thread, lease_guard));
         }
     };
-    options.builder().spawn(body).map_err(|source| Error::spawn_failed("a thread for one call", source))?;
+    let builder = options.builder();
+    let spawned = if fresh.is_apart() {
+        let inner = options.builder();
+        builder.spawn(move || run_with_keeper(fresh, inner, body))
+    } else {
+        builder.spawn(move || body(fresh))
+    };
+    spawned.map_err(|source| Error::spawn_failed("a thread for one call", source))?;
     Ok(hand_on)
+}
+
+/// Runs a body on another thread, which the calling thread is the keeper of. If it cannot be started, the calling
+/// thread runs the body itself.
+fn run_with_keeper(fresh: FreshThread, builder: Builder, body: impl FnOnce(FreshThread) + Send) {
+    let (keeper, jobs) = Keeper::new(sys::current_tid());
+    // The last reference to the restore path is that of this thread: it closes descriptors.
+    let (of_call, body) = (fresh.clone().with_keeper(keeper), Mutex::new(Some(body)));
+    let take = &|| body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread::scope(|scope| {
+        let run = move || {
+            if let Some(body) = take() {
+                body(of_call);
+            }
+        };
+        if builder.spawn_scoped(scope, run).is_ok() {
+            jobs.into_iter().for_each(|job| fresh.clone().pin(job));
+        }
+    });
+    // It is still there if the thread was not started.
+    let left = take();
+    if let Some(body) = left {
+        body(fresh);
+    }
 }

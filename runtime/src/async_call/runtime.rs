@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::ProcessMark;
+use crate::thread::keeper::Closer;
 use crate::thread::{Pool, ThreadExit, descriptors, run_elsewhere, tokio_at_home};
 use crate::unwind::contain;
 
@@ -95,10 +96,10 @@ impl CallRuntime {
 
     /// Ends the tasks that were spawned, waits for blocking closures that run, and calls `then`.
     ///
-    /// If the body `has_left_table`, the table of descriptors of the process, another pinned thread does so inside,
-    /// which has that table. What is closed here would stay open there: the descriptors of the runtime, and that of the
-    /// namespace where the call has the last handle of it.
-    pub(super) fn end<R: Send>(self, has_left_table: bool, then: impl FnOnce() -> R + Send) -> R {
+    /// If the body has left the table of descriptors that its thread began with, another thread does so inside, which
+    /// has that table: the `closer`. What is closed here would stay open there: the descriptors of the runtime, and that
+    /// of the namespace where the call has the last handle of it.
+    pub(super) fn end<R: Send + 'static>(self, closer: Closer, then: impl FnOnce() -> R + Send + 'static) -> R {
         let CallRuntime { runtime, local, blocking, inside, process: _ } = self;
         // tokio catches the panics of tasks' destructors. If another panic occurs, the thread is still restored.
         contain(|| {
@@ -106,7 +107,7 @@ impl CallRuntime {
             drop(local);
             drop(entered);
         });
-        let place = has_left_table.then(|| inside.get().map(|inside| inside.place)).flatten();
+        let place = inside.get().map(|inside| inside.place);
         let end = move || {
             // A blocking thread may have left the table too, so the last reference must not be one of theirs.
             let last = runtime.handle().clone();
@@ -116,9 +117,15 @@ impl CallRuntime {
             drop((last, inside.take()));
             then()
         };
-        match place {
-            None => end(),
-            Some(place) => run_elsewhere(place, end).unwrap_or_else(|end| end()),
+        match (closer, place) {
+            (Closer::ThisThread, place) => {
+                // The last one is dropped at the end.
+                drop(place);
+                end()
+            }
+            (Closer::AnyPinnedThread, Some(place)) => run_elsewhere(place, end).unwrap_or_else(|end| end()),
+            (Closer::Keeper(keeper), Some(place)) => keeper.run(place, end).unwrap_or_else(|end| end()),
+            (_, None) => unreachable!("only the end takes the place out"),
         }
     }
 }

@@ -207,7 +207,7 @@ impl<'t> AsyncSession<'t> {
 impl Inside<'_> {
     fn end(self) -> (SessionEnd, HeldLease) {
         let Inside { session, runtime, audit, lease_guard } = self;
-        let strays = runtime.end(session.has_left_table(), || audit.map_or_else(Vec::new, Audit::end));
+        let strays = runtime.end(session.closer(), || audit.map_or_else(Vec::new, Audit::end));
         SessionEnd::new(None, Some(session.end(None)), Some(lease_guard), strays)
     }
 }

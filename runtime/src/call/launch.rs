@@ -16,6 +16,8 @@ use crate::sys::process_local::ProcessMark;
 use crate::sys::{self, Tid};
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
+#[cfg(feature = "tokio")]
+use crate::thread::keeper::Keeper;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Pool, Role, descriptors};
@@ -85,13 +87,33 @@ pub(crate) struct FreshThread {
     home: &'static Home,
     caller: Tid,
     restore_path: Option<Arc<RestorePath>>,
+    #[cfg(feature = "tokio")]
+    keeper: Option<Keeper>,
 }
 
 impl FreshThread {
     /// To be called on the caller's thread.
     pub(crate) fn prepare(pool: &'static Pool) -> Result<FreshThread, Error> {
         let home = pool.home_or_init()?;
-        Ok(FreshThread { pool, home, caller: sys::current_tid(), restore_path: descriptors::restore_path(home)? })
+        Ok(FreshThread {
+            pool,
+            home,
+            caller: sys::current_tid(),
+            restore_path: descriptors::restore_path(home)?,
+            #[cfg(feature = "tokio")]
+            keeper: None,
+        })
+    }
+
+    /// Whether the caller has a table of descriptors of its own.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.restore_path.is_some()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_keeper(self, keeper: Keeper) -> FreshThread {
+        FreshThread { keeper: Some(keeper), ..self }
     }
 
     /// Pins the new thread, on which it is called, until `run` returns.
@@ -99,6 +121,8 @@ impl FreshThread {
         let _registration = self.pool.roster.register_current();
         let process = ProcessMark::current();
         let mut thread = PinnedThread::pin_current_of_caller(self.home, self.caller, self.restore_path);
+        #[cfg(feature = "tokio")]
+        thread.set_keeper(self.keeper);
         let result = run(&mut thread);
         // As on a pooled thread.
         process.end_child();

@@ -15,6 +15,8 @@ use crate::call::context::Context;
 use crate::error::Error;
 use crate::netns::{NetNs, Target};
 use crate::sys;
+#[cfg(feature = "tokio")]
+use crate::thread::keeper::Closer;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME};
@@ -64,10 +66,10 @@ impl<'t> Session<'t> {
         })
     }
 
-    /// Whether the body has left the table of descriptors that other pinned threads have.
+    /// See [`PinnedThread::closer`].
     #[cfg(feature = "tokio")]
-    pub(crate) fn has_left_table(&self) -> bool {
-        self.thread.has_left_table()
+    pub(crate) fn closer(&self) -> Closer {
+        self.thread.closer()
     }
 
     /// Makes the thread exit when the session has ended.

@@ -73,6 +73,8 @@ use crate::thread::detached::run_detached;
 use crate::thread::exit::ThreadExit;
 use crate::thread::files::OwnFiles;
 use crate::thread::home::{Change, FromCaller, Home, RestorePath};
+#[cfg(feature = "tokio")]
+use crate::thread::keeper::{Closer, Keeper};
 use crate::thread::pristine::Baseline;
 
 thread_local! {
@@ -115,6 +117,9 @@ pub struct PinnedThread {
     used_io_uring: bool,
     /// The path home, where the thread may have a table of descriptors of its own.
     restore_path: Option<Arc<RestorePath>>,
+    /// The thread that keeps the table of descriptors of a caller that has one of its own.
+    #[cfg(feature = "tokio")]
+    keeper: Option<Keeper>,
     /// What it inherited from the caller that started it, if that differs from the template.
     from_caller: Option<FromCaller>,
     /// What it no longer shares with the process, once it has entered a view.
@@ -156,6 +161,8 @@ impl PinnedThread {
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
             restore_path: None,
+            #[cfg(feature = "tokio")]
+            keeper: None,
             from_caller: None,
             own_files: None,
             user: sys::effective_user(),
@@ -178,6 +185,12 @@ impl PinnedThread {
     ) -> PinnedThread {
         let pinned = PinnedThread::pin(home, false);
         PinnedThread { restore_path, from_caller: home.differences_by_caller(caller, pinned.calls), ..pinned }
+    }
+
+    /// Sets the thread that keeps the table of descriptors which this one began with.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_keeper(&mut self, keeper: Option<Keeper>) {
+        self.keeper = keeper;
     }
 
     /// Enters a network namespace, until the guard is dropped.
@@ -404,23 +417,47 @@ impl PinnedThread {
         if let (None, None) = files {
             return;
         }
-        if self.has_left_table() {
-            run_detached(move || drop(files));
-        } else {
-            drop(files);
+        if !self.has_left_table() {
+            return drop(files);
         }
+        #[cfg(feature = "tokio")]
+        if let Some(keeper) = &self.keeper {
+            return keeper.drop_later(files);
+        }
+        run_detached(move || drop(files));
     }
 
-    /// Whether a body has left the table of descriptors that the threads of the process share, as far as the kernel
-    /// tells. What this thread closes then stays open there. The kernel is asked, whatever this thread's inspection
-    /// found: it may have been the owner of the lease that found another table.
+    /// Whether a body has left the table of descriptors that the thread began with, as far as the kernel tells. What
+    /// this thread closes then stays open there. The kernel is asked, whatever this thread's inspection found: it may
+    /// have been the owner of the lease that found another table.
     ///
-    /// `false` where no other thread can close it: a child process has a copy of this thread alone, and no thread of
-    /// this crate has the table of a caller that has one of its own.
+    /// `false` where no other thread can close it: a child process has a copy of this thread alone, and a caller that
+    /// has a table of its own closes what its synchronous call has opened.
     pub(crate) fn has_left_table(&self) -> bool {
-        is_pinned()
-            && self.restore_path.is_none()
-            && sys::descriptor_table::is_shared_with(self.home.template()) != Ok(true)
+        let keeps_table = |thread| sys::descriptor_table::is_shared_with(thread) == Ok(true);
+        is_pinned() && self.keeper_of_table().is_some_and(|thread| !keeps_table(thread))
+    }
+
+    /// The thread that keeps the table of descriptors which this one began with.
+    fn keeper_of_table(&self) -> Option<Tid> {
+        if self.restore_path.is_none() {
+            return Some(self.home.template());
+        }
+        #[cfg(feature = "tokio")]
+        if let Some(keeper) = &self.keeper {
+            return Some(keeper.thread());
+        }
+        None
+    }
+
+    /// What closes in the table that the thread began with, if a body has left that table.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn closer(&self) -> Closer {
+        match (&self.keeper, self.has_left_table()) {
+            (_, false) => Closer::ThisThread,
+            (Some(keeper), true) => Closer::Keeper(keeper.clone()),
+            (None, true) => Closer::AnyPinnedThread,
+        }
     }
 
     /// The kernel's id of the thread.

@@ -2,6 +2,7 @@
 //! closed in that table all the same.
 
 use std::future::{Future, pending};
+use std::{fs, thread};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
@@ -38,6 +39,61 @@ fn leaves_none<F: Future<Output = ()>>(call: impl Fn(NetNs) -> F) {
     // Those of an idle thread of the pool may be new.
     wait_until(&format!("closed: {:?}", left()), || left().len() < ROUNDS);
     wait_until("no namespace is held", || given.iter().all(|weak| weak.upgrade().unwrap().is_none()));
+}
+
+/// As [`leaves_none`], for a caller with a table of its own.
+#[track_caller]
+fn leaves_none_in_a_table_of_the_caller<F: Future<Output = ()>>(call: impl Fn(NetNs) -> F + Sync) {
+    let _alone = alone();
+    block_on(with_netns_async(NetNs::new().unwrap(), async || ())).unwrap();
+    let caller = || {
+        leave();
+        let thread = nix::unistd::gettid();
+        let descriptors = || fs::read_dir(format!("/proc/self/task/{thread}/fd")).unwrap().count();
+        let before = descriptors();
+        let mut given = Vec::<WeakNetNs>::new();
+        for _ in 0..ROUNDS {
+            let ns = NetNs::new().unwrap();
+            given.extend(ns.downgrade());
+            block_on(call(ns));
+        }
+        wait_until("they are closed", || descriptors() == before);
+        wait_until("no namespace is held", || given.iter().all(|weak| weak.upgrade().unwrap().is_none()));
+    };
+    thread::scope(|scope| scope.spawn(caller).join()).unwrap();
+}
+
+#[test]
+fn a_body_may_leave_the_table_of_its_caller() {
+    leaves_none_in_a_table_of_the_caller(async |ns| {
+        let inside = ns.id();
+        let body = async || {
+            task::spawn(pending::<()>());
+            task::spawn_blocking(|| ()).await.unwrap();
+            leave();
+            task::yield_now().await;
+            NetNs::current().unwrap().id()
+        };
+        assert_eq!(Call::new(ns).audit().run_async(body).await.unwrap(), inside);
+    });
+}
+
+#[test]
+fn a_body_that_is_cancelled_may_have_left_the_table_of_its_caller() {
+    leaves_none_in_a_table_of_the_caller(async |ns| {
+        let body = async || {
+            leave();
+            pending::<()>().await;
+        };
+        let mut call = Box::pin(with_netns_async(ns, body));
+        assert!((&mut call).now_or_never().is_none());
+    });
+}
+
+#[test]
+fn a_body_that_is_started_may_leave_the_table_of_its_caller() {
+    leaves_none_in_a_table_of_the_caller(async |ns| ns.spawn_async(async || leave()).await.unwrap());
+    leaves_none_in_a_table_of_the_caller(async |ns| drop(ns.spawn_async(async || leave())));
 }
 
 #[test]
