@@ -140,7 +140,9 @@ fn run_with_keeper(fresh: FreshThread, builder: Builder, body: impl FnOnce(Fresh
             }
         };
         if builder.spawn_scoped(scope, run).is_ok() {
-            jobs.into_iter().for_each(|job| fresh.clone().pin(job));
+            for job in jobs {
+                fresh.clone().pin(job);
+            }
         }
     });
     // It is still there if the thread was not started.
