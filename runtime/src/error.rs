@@ -160,6 +160,16 @@ impl Error {
         Error::new(ErrorKind::Unsupported, operation, why)
     }
 
+    /// Adds the meaning of `EBADF`, for a descriptor that is kept for the process.
+    pub(crate) fn explain_closed(self) -> Error {
+        let is_closed = self.raw_os_error() == Some(Errno::EBADF as i32);
+        self.explain(|_| {
+            let why = "a descriptor that this crate or tokio keeps for the process was closed, as by a daemon that \
+                       closes all that it has (close_range(2)); close them before the first call";
+            is_closed.then(|| why.into())
+        })
+    }
+
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {

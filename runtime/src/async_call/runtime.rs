@@ -40,7 +40,7 @@ pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) 
             let text = source.to_string();
             Error::from_io(ErrorKind::LimitReached, operation, source).explain(|_| Some(text))
         }
-        Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain(|kind| {
+        Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain_closed().explain(|kind| {
             let why =
                 "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one";
             (kind != ErrorKind::LimitReached).then(|| why.into())

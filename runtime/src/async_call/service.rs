@@ -351,6 +351,9 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 
 /// A tokio runtime whose threads all live in one namespace: see [`NetNs::tokio_builder`].
 ///
+/// Its threads are tokio's, and serve one task after another without an inspection. What a task changes of its thread
+/// (`setns(2)`, `unshare(2)`, capabilities) stays for later tasks. Such work belongs in a call.
+///
 /// A blocking thread that cannot enter, because the thread that started it has given up `CAP_SYS_ADMIN`, panics and
 /// runs nothing: its closure waits for another thread, and is cancelled at the shutdown.
 ///
@@ -380,7 +383,7 @@ impl NetNsRuntime {
     /// The handle of the runtime, for spawning onto it from anywhere.
     ///
     /// [`Handle::block_on`] would poll its future on the calling thread, wherever that is: use
-    /// [`NetNsRuntime::block_on`].
+    /// [`NetNsRuntime::block_on`]. A socket that is made under [`Handle::enter`] is in the namespace of that thread.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         match &self.runtime {

@@ -331,7 +331,7 @@ impl Home {
 
     fn restore_failed(&self, errno: Errno) -> Error {
         let operation = format!("go back home to {} (setns)", self.net);
-        Error::from_errno(operation, errno).explain_entering(self.net.as_fd())
+        Error::from_errno(operation, errno).explain_closed().explain_entering(self.net.as_fd())
     }
 
     /// The path home with descriptors of the calling thread's table. In another table than the template's, the numbers

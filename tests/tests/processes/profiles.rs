@@ -148,7 +148,7 @@ fn threads_that_leave_the_table_of_descriptors_leave_no_status_file_there() {
 /// The files that a pinned thread keeps open are closed once.
 #[test]
 fn descriptors_that_a_body_or_a_child_process_closes_are_not_closed_once_more() {
-    for who in ["child", "body", "body-apart", "view", "view-leaves"] {
+    for who in ["child", "process", "body", "body-apart", "view", "view-leaves"] {
         let output = separate!("closes_all").arg(who).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{who}: {}\n{printed}", output.status);

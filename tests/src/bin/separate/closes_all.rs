@@ -1,13 +1,14 @@
 //! A process with a seccomp filter, whose pinned threads keep a file open for it, closes every descriptor that it has:
 //! in a body, or in a child process that a body forks. Nothing closes them once more.
 //!
-//! Argument: who closes them (`child`, `body`, or `body-apart`, in a table of its own; or `view`, a body in a view, whose
+//! Argument: who closes them (`child`, `process`, `body`, or `body-apart`, in a table of its own; or `view`, a body in a view, whose
 //! thread keeps more files). In `view-leaves`, such a body leaves the table of the process and closes nothing.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use in_netns::{Call, NetNs, PinnedThread, RetireReason, ThreadFate, pinned, pool_stats, set_poison_hook, with_netns};
@@ -30,6 +31,7 @@ pub(crate) fn main() {
         "child" => child(&ns),
         "body" => body(&ns, 0),
         "body-apart" => body(&ns, libc::CLOSE_RANGE_UNSHARE),
+        "process" => process(&ns),
         "view-leaves" => view(&ns, || nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).expect("unshare")),
         "view" => {
             view(&ns, || close_all(libc::CLOSE_RANGE_UNSHARE));
@@ -90,6 +92,26 @@ fn body(ns: &NetNs, flags: u32) {
     }
     for file in files {
         file.metadata().expect("it is open");
+    }
+}
+
+/// The errors of later calls name the cause.
+fn process(ns: &NetNs) {
+    with_netns(ns, || ()).expect("a call");
+    let kept = ns.as_fd().as_raw_fd().unsigned_abs();
+    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }, 0);
+        }
+    }
+    let ThreadFate::Retired(RetireReason::Poisoned(error)) = Call::new(ns).outcome(|| ()).expect("a call").thread
+    else {
+        panic!("a thread that cannot go home is poisoned")
+    };
+    let built = futures::executor::block_on(ns.run_async(async || ()));
+    for error in [error, built.expect_err("there is no runtime")] {
+        assert!(error.to_string().contains("was closed") && !error.to_string().contains("seccomp"), "{error}");
     }
 }
 
