@@ -87,9 +87,9 @@ where
     }
 }
 
-/// What is left is dropped in the context too: the body was cancelled.
-impl<F, Fut: Future> Drop for Body<F, Fut> {
-    fn drop(&mut self) {
+impl<F, Fut: Future> Body<F, Fut> {
+    /// Drops what is left, in the context: the body was cancelled.
+    pub(super) fn clear(&mut self) {
         let Body { context, parts: Parts { make, future, value } } = self;
         if make.is_none() && future.is_none() && value.is_none() {
             return;
@@ -99,6 +99,17 @@ impl<F, Fut: Future> Drop for Body<F, Fut> {
         if let Err(payload) = dropped {
             if thread::panicking() { discard(payload) } else { panic::resume_unwind(payload) }
         }
+    }
+
+    /// Runs what belongs to the body in its context.
+    pub(super) fn within(&self, run: impl FnOnce()) {
+        self.context.within(run);
+    }
+}
+
+impl<F, Fut: Future> Drop for Body<F, Fut> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -85,8 +85,9 @@ where
         }
         body.poll(cx).map(Some)
     }));
-    let mut outcome = session.drive(async {
-        match (driven, catch(|| drop(body))) {
+    let outcome = session.drive(async {
+        let cleared = catch(|| body.clear());
+        let mut outcome = match (driven, cleared) {
             (Some(Ok(value)), Ok(())) => Ok(value),
             (Some(Err(payload)), dropped) => {
                 dropped.err().into_iter().for_each(discard);
@@ -98,13 +99,15 @@ where
             }
             (None, Err(payload)) => Err(JoinError::panicked(payload)),
             (None, Ok(())) => Err(JoinError(Repr::Cancelled)),
+        };
+        if task.is_detached() {
+            // The output is not awaited: it is dropped as the body was.
+            let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
+            contain(|| body.within(|| drop(unwanted)));
         }
+        drop(body);
+        outcome
     });
-    if task.is_detached() {
-        // The output is not awaited: it is dropped inside, as the body was.
-        let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
-        session.drive(async { contain(|| drop(unwanted)) });
-    }
     task.forget_host();
     (outcome, session.end())
 }

@@ -438,9 +438,18 @@ impl NetNsRuntime {
     }
 
     /// Shuts down, and waits at most `duration` for blocking closures. If they end in time, the threads have exited
-    /// when this returns; otherwise they stay in the namespace until the closures end.
+    /// when this returns; otherwise they stay in the namespace until the closures end. On a thread of the runtime itself
+    /// it does not wait.
+    ///
+    /// # Panics
+    ///
+    /// In other async code, unless `duration` is zero, as tokio's own.
     pub fn shutdown_timeout(mut self, duration: Duration) {
         if let Some(runtime) = self.take_running() {
+            if self.threads.has_current() {
+                // It would wait for itself, or tokio would panic.
+                return runtime.shutdown_background();
+            }
             let start = Instant::now();
             runtime.shutdown_timeout(duration);
             // tokio does not say whether the time was enough, but it returns early where it was.

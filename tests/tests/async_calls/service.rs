@@ -4,6 +4,7 @@ use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use in_netns::{ErrorKind, NetNs, NetNsRuntime};
 use in_netns_tests::{
@@ -166,6 +167,9 @@ fn it_may_be_dropped_on_a_thread_of_its_own() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     // Each runs a closure on a thread of the runtime.
+    // The owner shuts it down by either of these.
+    let ends: [fn(Arc<NetNsRuntime>); 2] =
+        [drop, |service| Arc::into_inner(service).expect("the last owner").shutdown_timeout(BOUND)];
     let ways: [fn(&NetNsRuntime, Job) -> tokio::task::JoinHandle<()>; 4] = [
         |service, job| service.spawn(async move { job() }),
         |service, job| service.spawn_blocking(job),
@@ -177,7 +181,8 @@ fn it_may_be_dropped_on_a_thread_of_its_own() {
             })
         },
     ];
-    for way in ways {
+    for (way, end) in ways.into_iter().flat_map(|way| ends.map(|end| (way, end))) {
+        let start = Instant::now();
         let service = Arc::new(ns.tokio_builder().worker_threads(1).build().unwrap());
         let owner = Arc::clone(&service);
         let (go_on, may_go_on) = mpsc::channel();
@@ -185,12 +190,13 @@ fn it_may_be_dropped_on_a_thread_of_its_own() {
             &service,
             Box::new(move || {
                 may_go_on.recv().unwrap();
-                drop(owner);
+                end(owner);
             }),
         ));
         drop(service);
         go_on.send(()).unwrap();
         wait_until("its threads have ended", || threads_in(&ns).is_empty());
+        assert!(start.elapsed() < BOUND / 2, "it waited for itself");
     }
 }
 

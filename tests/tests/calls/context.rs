@@ -8,8 +8,10 @@ use std::thread::ThreadId;
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{Call, NetNs, par_walk, pinned, set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async};
-use in_netns_tests::{alone, give_up_sys_admin, here, home, key, threads_in, tid};
+use in_netns::{
+    Call, NetNs, par_walk, pinned, pool_stats, set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async,
+};
+use in_netns_tests::{alone, give_up_sys_admin, here, home, key, threads_in, tid, wait_until};
 use tokio::runtime::Handle;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -152,7 +154,7 @@ fn the_dispatcher_and_the_span_are_current_where_a_body_is_cancelled() {
             std::future::pending::<()>().await;
         }
     };
-    let cancels: [(&str, &dyn Fn()); 2] = [
+    let cancels: [(&str, &dyn Fn()); 3] = [
         ("dropped", &|| {
             assert!(with_netns_async(&ns, &body).now_or_never().is_none());
             told.recv().unwrap();
@@ -162,6 +164,15 @@ fn the_dispatcher_and_the_span_are_current_where_a_body_is_cancelled() {
             told.recv().unwrap();
             task.abort();
             assert!(block_on(task).unwrap_err().is_cancelled());
+        }),
+        ("an output that is not awaited", &|| {
+            let (go_on, may_go_on) = mpsc::channel();
+            drop(ns.spawn_async(async move || {
+                may_go_on.recv().unwrap();
+                Says
+            }));
+            go_on.send(()).unwrap();
+            wait_until("it has ended", || pool_stats().leased == 0);
         }),
     ];
     let notes = Notes::default();
