@@ -179,6 +179,12 @@ pub(crate) fn bind_mount(source: impl AsFd, target: impl AsFd) -> nix::Result<()
     restarted(|| nix::mount::mount(Some(&source), &target, Some("none"), flags, None::<&str>))
 }
 
+/// The text of a file in `/proc`. The names of threads and the paths of mounts in it may be no UTF-8: the kernel cuts a
+/// thread's name off after 15 bytes, even within a character. Such bytes are replaced.
+pub(crate) fn text_of(path: impl AsRef<Path>) -> io::Result<String> {
+    fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
 /// The id of the mount that a descriptor is on, as in `proc_pid_mountinfo(5)`.
 pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
     let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
@@ -189,7 +195,7 @@ pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
 /// Whether mounts and unmounts on the mount of a descriptor propagate to other mounts. `true` where the kernel does not
 /// tell.
 pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
-    let (Ok(mount), Ok(table)) = (mount_of(fd), fs::read_to_string("/proc/thread-self/mountinfo")) else { return true };
+    let (Ok(mount), Ok(table)) = (mount_of(fd), text_of("/proc/thread-self/mountinfo")) else { return true };
     let mount = mount.to_string();
     let line = table.lines().find(|line| line.split(' ').next() == Some(&mount));
     // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD …] - …
@@ -573,8 +579,7 @@ pub(crate) fn net_of_task(task: &Path) -> nix::Result<(u64, u64)> {
 
 /// The name of a thread, given its directory in `/proc`.
 pub(crate) fn task_name(task: &Path) -> io::Result<String> {
-    let name = fs::read(task.join("comm"))?;
-    Ok(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+    text_of(task.join("comm")).map(|name| name.trim_end_matches('\n').to_owned())
 }
 
 /// The state of a thread.

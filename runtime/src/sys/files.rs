@@ -63,7 +63,7 @@ pub(crate) fn set_umask(umask: Mode) -> Mode {
 
 /// The umask of the process, as its leader has it.
 pub(crate) fn umask_of_process() -> Option<Mode> {
-    let status = fs::read_to_string(ProcTask::Leader.proc_path().join("status")).ok()?;
+    let status = super::text_of(ProcTask::Leader.proc_path().join("status")).ok()?;
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
     u32::from_str_radix(umask.trim(), 8).ok().map(Mode::from_bits_truncate)
 }

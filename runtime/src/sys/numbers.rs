@@ -9,7 +9,6 @@
 //! **What breaks otherwise:** a file of another thread is read, or none. Then a thread that is at home counts as away
 //! from home, and a change of root is not noticed.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +65,7 @@ pub(crate) fn directory_of_thread(thread: Tid) -> nix::Result<PathBuf> {
 
 /// The ids of a thread, given its directory in `/proc`. Empty on a kernel without pid namespaces.
 fn ids_in(task: &Path) -> io::Result<Vec<u32>> {
-    let status = fs::read_to_string(task.join("status"))?;
+    let status = super::text_of(task.join("status"))?;
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     Ok(ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect())
 }

@@ -1,11 +1,13 @@
 //! Namespaces that are found by a process or by a process descriptor.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use in_netns::{Error, ErrorKind, IntoNetNs, NetNs, View, with_netns};
-use in_netns_tests::{alone, descriptors, limited, separate, start_until, wait_until};
+use in_netns::{Error, ErrorKind, Holder, IntoNetNs, NetNs, View, with_netns};
+use in_netns_tests::{Scratch, alone, descriptors, limited, separate, start_until, wait_until};
 use nix::sys::resource::Resource;
 
 /// `pidfd_open(2)`.
@@ -41,6 +43,26 @@ fn a_process_whose_leader_has_exited_is_found_by_another_thread() {
     let child = Process(ns.run(start).unwrap().0);
     assert_eq!(NetNs::from_pid(child.0.id()).unwrap(), ns);
     assert_eq!(NetNs::from_fd(pidfd(child.0.id(), 0)).unwrap(), ns);
+}
+
+/// As that of a program whose long name ends within a character after 15 bytes.
+#[test]
+fn a_process_whose_name_is_not_utf8_is_found() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let scratch = Scratch::new();
+    let program = scratch.path().join(OsStr::from_bytes(b"not utf8 \xff"));
+    std::os::unix::fs::symlink("/bin/cat", &program).unwrap();
+    let child = Process(ns.command(&program).stdin(Stdio::piped()).spawn().unwrap());
+    let id = child.0.id();
+    let name = || std::fs::read(format!("/proc/{id}/comm")).unwrap();
+    wait_until("the program has been started", || name().starts_with(b"not utf8 \xff"));
+    assert_eq!(NetNs::from_pid(id).unwrap(), ns);
+    assert_eq!(NetNs::from_pidfd(pidfd(id, 0)).unwrap(), ns);
+    assert_eq!(View::of_process(id).unwrap().netns(), &ns);
+    let is_process = |holder: &Holder| matches!(holder, Holder::Thread { process, .. } if *process == id);
+    assert!(ns.holders().unwrap().iter().any(is_process));
+    assert!(NetNs::all().unwrap().unseen.iter().all(|unseen| unseen.process != id));
 }
 
 #[test]

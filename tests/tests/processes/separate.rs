@@ -20,6 +20,12 @@ fn nothing_is_inherited_from_the_thread_of_the_first_call() {
     passes("first_call_elsewhere", &[]);
 }
 
+/// As that of a program whose long name ends within a character after 15 bytes.
+#[test]
+fn nothing_is_inherited_from_the_thread_of_the_first_call_where_names_are_not_utf8() {
+    passes("first_call_elsewhere", &["not-utf8"]);
+}
+
 #[test]
 fn a_forked_child_gets_threads_of_its_own() {
     passes("forked", &[]);

@@ -38,7 +38,7 @@ struct Status(String);
 
 impl Status {
     fn of(thread: ProcTask) -> Status {
-        Status(fs::read_to_string(thread.proc_path().join("status")).unwrap_or_default())
+        Status(sys::text_of(thread.proc_path().join("status")).unwrap_or_default())
     }
 
     fn line(&self, name: &str) -> Option<&str> {
@@ -191,7 +191,7 @@ fn task_flags() -> Result<(), Error> {
     const MACHINE_CHECK: u64 = MCE_PROCESS | MCE_EARLY;
     const IO_FLUSHER: u64 = 0x0008_0000 | 0x0010_0000;
     let of = |thread: ProcTask| {
-        let stat = fs::read_to_string(thread.proc_path().join("stat")).ok()?;
+        let stat = sys::text_of(thread.proc_path().join("stat")).ok()?;
         stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse::<u64>().ok()
     };
     let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
@@ -246,7 +246,7 @@ fn personality() -> Result<(), Error> {
 /// has none of its own.
 fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
     let of = |thread: ProcTask| {
-        let mappings = fs::read_to_string(thread.proc_path().join("numa_maps")).ok()?;
+        let mappings = sys::text_of(thread.proc_path().join("numa_maps")).ok()?;
         mappings.lines().next()?.split(' ').nth(1).map(str::to_owned)
     };
     if !calls.has(Optional::GetMempolicy) || matches!(attributes::memory_policy(), Ok(0) | Err(_)) {
@@ -279,7 +279,7 @@ fn timer_slack() {
 /// Checks the groups to which the kernel accounts a thread: a threaded cgroup (`cgroups(7)`) and a group of `resctrl`.
 fn groups_of_tasks() -> Result<(), Error> {
     for (file, what) in [("cgroup", "a cgroup of its own"), ("cpu_resctrl_groups", "a resctrl group of its own")] {
-        let of = |thread: ProcTask| fs::read_to_string(thread.proc_path().join(file)).ok();
+        let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();
         // Compared twice, because the process may be moved between two reads.
         if of(ProcTask::Current) != of(ProcTask::Leader) && of(ProcTask::Current) != of(ProcTask::Leader) {
             return Err(Refusal::caller_has(what));

@@ -83,7 +83,7 @@ fn is_momentary(mask: Mask) -> bool {
 }
 
 fn blocked(thread: &Path) -> Option<Mask> {
-    let status = fs::read_to_string(thread.join("status")).ok()?;
+    let status = sys::text_of(thread.join("status")).ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
     Mask::from_str_radix(mask.trim(), 16).ok()
 }
@@ -119,7 +119,7 @@ impl Look {
     /// By its state and by how often it has slept.
     fn without_system_call(thread: &Path, mask: Mask) -> Look {
         let state = || {
-            let status = fs::read_to_string(thread.join("status")).ok()?;
+            let status = sys::text_of(thread.join("status")).ok()?;
             let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             Some((line("State:")?, line("SigBlk:")?, line("voluntary_ctxt_switches:")?))
         };

@@ -4,9 +4,12 @@
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
 //! - `dangling`: `/run/netns` is a dangling link
 //! - `read-only`: the directory is on a mount that is read-only
+//! - `not-utf8`: the path of a mount is no UTF-8
 //! - `working`: the directory is the working directory, by a relative path
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -28,6 +31,7 @@ pub(crate) fn main() {
         Some("dangling") => dangling(),
         Some("working") => working(),
         Some("read-only") => read_only(),
+        Some("not-utf8") => not_utf8(),
         other => panic!("what is {other:?}?"),
     }
 }
@@ -59,6 +63,24 @@ fn read_only() {
     assert!(error.to_string().contains("EROFS"), "{error}");
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
     assert!(!mounts.contains(" /run/own "), "{mounts}");
+}
+
+/// The names of the directory are copied to the mount that it becomes, and unmounted below. Both happens whatever else
+/// is mounted.
+fn not_utf8() {
+    let other = Path::new(OsStr::from_bytes(b"/run/not utf8 \xff"));
+    fs::create_dir_all(other).expect("a directory");
+    mount(Some("own"), other, Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a tmpfs");
+    fs::create_dir_all("/run/netns").expect("a directory");
+    let theirs = NetNs::new().expect("root of this user namespace");
+    bind(&theirs, "/run/netns/theirs");
+    let ours = NetNs::create_named("ours").expect("a name");
+    assert_eq!(names_of(&ours), ["name `ours` (/run/netns/ours)"]);
+    for name in ["theirs", "ours"] {
+        NetNs::delete_named(name).expect("it is there");
+    }
+    assert_eq!(NetNs::list_named().expect("a list"), [""; 0]);
+    assert_eq!(names_of(&theirs), [""; 0]);
 }
 
 fn working() {

@@ -1,5 +1,6 @@
 //! The first call comes from a thread that has changed everything it can. No pinned thread inherits any of it. If the
-//! template thread cannot be restored, the call fails and the next caller is served.
+//! template thread cannot be restored, the call fails and the next caller is served. With the argument `not-utf8` the
+//! names of all threads are no UTF-8.
 
 use std::fs;
 use std::thread;
@@ -14,7 +15,8 @@ use nix::unistd::Pid;
 fn inherited() -> (Vec<String>, Vec<String>, CpuSet) {
     let links = ["net", "uts", "ipc", "cgroup", "mnt"]
         .map(|kind| fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("a namespace").display().to_string());
-    let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
+    let status = fs::read("/proc/thread-self/status").expect("a status");
+    let status = String::from_utf8_lossy(&status);
     let of_status = status
         .lines()
         .filter(|line| line.starts_with("SigBlk") || line.starts_with("CapEff") || line.starts_with("Umask"));
@@ -28,6 +30,10 @@ fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 pub(crate) fn main() {
     crate::rootless();
+    if crate::arguments().next().as_deref() == Some("not-utf8") {
+        // A thread inherits the name of the one that starts it.
+        nix::sys::prctl::set_name(c"not utf8 \xff").expect("a name of at most 15 bytes");
+    }
     let leaders = inherited();
 
     // Changes that cannot be undone: the call fails, and no thread is started.
