@@ -77,6 +77,19 @@ pub fn is_alive(tid: u32) -> bool {
     fs::exists(format!("/proc/self/task/{tid}")).expect("/proc/self/task")
 }
 
+/// The mount table of a process, `self` for this one. The path of a mount may be no UTF-8.
+pub fn mount_table(process: &str) -> String {
+    let table = fs::read(format!("/proc/{process}/mountinfo")).expect("/proc");
+    String::from_utf8_lossy(&table).into_owned()
+}
+
+/// A mount table, without what other programs mount at the same time: names, and directories for temporary files.
+pub fn lasting_mounts(process: &str) -> Vec<String> {
+    let others = [" /run/netns/", " /tmp/"];
+    let table = mount_table(process);
+    table.lines().filter(|line| !others.iter().any(|other| line.contains(other))).map(str::to_owned).collect()
+}
+
 /// The open descriptors of the process: number and target.
 pub fn descriptors() -> BTreeMap<u32, String> {
     let open = fs::read_dir("/proc/self/fd").expect("/proc/self/fd");

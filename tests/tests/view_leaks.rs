@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use in_netns::{Call, ErrorKind, NetNs, RetireReason, ThreadFate, View, pool_stats, set_keep_alive};
-use in_netns_tests::{descriptors, give_up_sys_admin, threads, threads_in, threads_outside_home, tid, wait_until};
+use in_netns_tests::{
+    descriptors, give_up_sys_admin, lasting_mounts, threads, threads_in, threads_outside_home, tid, wait_until,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, umask};
 
@@ -35,30 +37,23 @@ fn mount_namespace_of(thread: u32) -> PathBuf {
     fs::read_link(format!("/proc/self/task/{thread}/ns/mnt")).expect("a thread")
 }
 
-/// A mount table, without what other programs mount at the same time: names, and directories for temporary files.
-fn mount_table(process: &str) -> Vec<String> {
-    let table = fs::read_to_string(format!("/proc/{process}/mountinfo")).expect("/proc");
-    let others = [" /run/netns/", " /tmp/"];
-    table.lines().filter(|line| !others.iter().any(|other| line.contains(other))).map(str::to_owned).collect()
-}
-
 #[test]
 fn no_mount_of_a_view_shows_at_home() {
     let _alone = alone();
-    let before = mount_table("self");
+    let before = lasting_mounts("self");
     let view = View::builder(&NetNs::new().unwrap()).hosts("").build().unwrap();
-    let inside = view.run(|| mount_table("self")).unwrap();
+    let inside = view.run(|| lasting_mounts("self")).unwrap();
     assert_eq!(inside, before, "while a body runs");
     view.run(|| mount(Some("body"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap()).unwrap();
-    let table = view.run(|| mount_table("thread-self")).unwrap();
+    let table = view.run(|| lasting_mounts("thread-self")).unwrap();
     assert!(table.iter().any(|line| line.contains(" - tmpfs body ")), "a body's mounts stay in the view: {table:?}");
-    assert_eq!(mount_table("self"), before);
+    assert_eq!(lasting_mounts("self"), before);
     // Everything in the view is a slave at most, so that nothing can be passed on.
     let shared =
         |line: &&String| line.split(' ').skip(6).take_while(|field| *field != "-").any(|f| f.starts_with("shared:"));
     assert_eq!(table.iter().find(shared), None);
     drop(view);
-    assert_eq!(mount_table("self"), before);
+    assert_eq!(lasting_mounts("self"), before);
 }
 
 #[test]
@@ -198,14 +193,14 @@ fn a_file_that_etc_lacks_is_an_error_that_says_so() {
     fs::write(directory.path().join("in-netns-no-such-file"), "").unwrap();
     // The thread that makes views is there.
     NetNs::new().unwrap().view().unwrap();
-    let before = (descriptors(), mount_table("self"));
+    let before = (descriptors(), lasting_mounts("self"));
     let error = View::builder(&NetNs::new().unwrap()).etc(directory.path()).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("there is no /etc/in-netns-no-such-file"), "{error}");
     let error = View::builder(&NetNs::new().unwrap()).etc("/in-netns/no/such/directory").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("/in-netns/no/such/directory"), "{error}");
-    assert_eq!((descriptors(), mount_table("self")), before);
+    assert_eq!((descriptors(), lasting_mounts("self")), before);
     assert_eq!(threads_outside_home(), [0; 0]);
 }
 
@@ -240,14 +235,14 @@ fn a_thousand_views_and_ten_thousand_calls_leave_nothing() {
     let ns = NetNs::new().unwrap();
     // The threads that are needed are there.
     ns.view().unwrap().run(|| ()).unwrap();
-    let before = (descriptors(), threads(), mount_table("self"));
+    let before = (descriptors(), threads(), lasting_mounts("self"));
     for number in 0..1_000 {
         let view = View::builder(&ns).hosts(number.to_string()).build().unwrap();
         for _ in 0..10 {
             assert_eq!(view.run(|| fs::read_to_string("/etc/hosts").unwrap()).unwrap(), number.to_string());
         }
     }
-    assert_eq!((descriptors(), threads(), mount_table("self")), before);
+    assert_eq!((descriptors(), threads(), lasting_mounts("self")), before);
     assert_eq!(pool_stats().leased, 0);
     drop(ns);
 }

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use in_netns_tests::{tasks_in, wait_until};
+use in_netns_tests::{mount_table, tasks_in, wait_until};
 
 mod own {
     use std::fs;
@@ -77,7 +77,7 @@ fn namespaces_in(output: &str) -> Vec<String> {
 fn assert_gone(namespaces: &[String]) {
     for namespace in namespaces {
         wait_until("the end of its tasks", || tasks_in("net", namespace) == 0);
-        assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(namespace.as_str()));
+        assert!(!mount_table("self").contains(namespace.as_str()));
     }
 }
 

@@ -7,7 +7,8 @@ use std::fs;
 use std::process::Command;
 
 use in_netns_tests::{
-    KINDS, Scratch, as_ordinary_user, facts, namespace, output_of, separate, start_until, tasks_in, wait_until,
+    KINDS, Scratch, as_ordinary_user, facts, mount_table, namespace, output_of, separate, start_until, tasks_in,
+    wait_until,
 };
 
 const BORN_ROOTLESS: &str = env!("CARGO_BIN_EXE_born_rootless");
@@ -129,7 +130,7 @@ fn after_a_kill_nothing_is_left() {
 
     // The name and its mount are not visible from here, but the process is.
     let named_outside = || fs::exists(format!("/run/netns/{name}")).unwrap();
-    let mounted_outside = || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&name);
+    let mounted_outside = || mount_table("self").contains(&name);
     assert!(!named_outside() && !mounted_outside());
     assert!(tasks_in("net", home) >= 1, "{home} is not visible from here");
 

@@ -1,10 +1,9 @@
 //! Views where `/etc`, `/run` and `/sys` are as on other machines: each case is a process of
 //! `tests/src/bin/separate/views.rs`.
 
-use std::fs;
 use std::process::Command;
 
-use in_netns_tests::{Scratch, as_ordinary_user, output_of, separate, start_until};
+use in_netns_tests::{Scratch, as_ordinary_user, lasting_mounts, output_of, separate, start_until};
 use rstest::rstest;
 
 #[rstest]
@@ -43,18 +42,11 @@ fn views_work_as_the_user_of_the_tests_and_as_an_ordinary_user(#[case] case: &st
 
 #[test]
 fn a_process_that_is_killed_half_way_leaves_no_mount() {
-    let table = || {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        // What other programs mount at the same time: names, and directories for temporary files.
-        let others = [" /run/netns/", " /tmp/"];
-        let own = table.lines().filter(|line| !others.iter().any(|other| line.contains(other)));
-        own.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let before = table();
+    let before = lasting_mounts("self");
     for _ in 0..20 {
         let (mut child, _) = start_until(separate!("views").arg("loop"), "again");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(table(), before);
+        assert_eq!(lasting_mounts("self"), before);
     }
 }

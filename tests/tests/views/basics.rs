@@ -13,17 +13,13 @@ use std::time::{Duration, Instant};
 
 use in_netns::{Call, ErrorKind, NetNs, View, in_netns, with_netns, with_netns_async};
 use in_netns_examples::netlink::Netlink;
-use in_netns_tests::{Scratch, alone, here, home, in_directory, key, threads_in};
+use in_netns_tests::{Scratch, alone, here, home, in_directory, key, mount_table, threads_in};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The interfaces that `/sys` shows.
 fn interfaces() -> BTreeSet<String> {
     let entries = fs::read_dir("/sys/class/net").expect("sysfs is mounted");
     entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("ASCII")).collect()
-}
-
-fn mount_table(process: &str) -> String {
-    fs::read_to_string(format!("/proc/{process}/mountinfo")).expect("/proc")
 }
 
 /// The mount points of a mount table.
