@@ -202,6 +202,8 @@ pub(crate) struct Profile {
     selected: Option<String>,
     /// The selected profile optimises, so a profile that inherits it is used.
     optimises: bool,
+    /// Whether there is a profile of this name. If there is none, cargo says so.
+    is_defined: bool,
 }
 
 /// The profile that inherits the selected one.
@@ -210,11 +212,14 @@ const DERIVED: &str = "netns-check";
 impl Profile {
     pub(crate) fn of(options: &Options, metadata: &Metadata) -> Result<Self> {
         let selected = options.profile().map(str::to_owned);
-        let optimises = match &selected {
-            Some(name) => inherits_release(name, options, metadata)?,
-            None => false,
+        let (optimises, is_defined) = match &selected {
+            Some(name) => {
+                let settings = settings(options, metadata)?;
+                (inherits_release(name, &settings), is_defined(name, &settings))
+            }
+            None => (false, true),
         };
-        Ok(Self { selected, optimises })
+        Ok(Self { selected, optimises, is_defined })
     }
 
     /// Tells the user how the build differs from that of the profile.
@@ -230,10 +235,21 @@ impl Profile {
     }
 
     fn arguments(&self) -> Vec<OsString> {
-        let Some(name) = &self.selected else { return Vec::new() };
-        if !self.optimises {
-            return vec!["--profile".into(), name.into()];
-        }
+        let name = match &self.selected {
+            Some(name) if self.optimises => name,
+            selected => {
+                let mut arguments: Vec<OsString> = Vec::new();
+                if let Some(name) = selected {
+                    arguments.extend(["--profile".into(), name.into()]);
+                }
+                if self.is_defined {
+                    // With `lto` the linker generates the code, and so optimises it.
+                    let name = selected.as_deref().unwrap_or("dev");
+                    arguments.push(format!("--config=profile.{name}.lto=\"off\"").into());
+                }
+                return arguments;
+            }
+        };
         let settings = [
             format!("inherits={name:?}"),
             "opt-level=0".to_owned(),
@@ -248,26 +264,34 @@ impl Profile {
     }
 }
 
-/// Whether a profile is `release` or `bench`, or inherits one of them.
-fn inherits_release(name: &str, options: &Options, metadata: &Metadata) -> Result<bool> {
-    // The first setting counts: options, then the configuration, then the manifest.
+/// What may define profiles. The first setting counts: options, then the configuration, then the manifest.
+fn settings(options: &Options, metadata: &Metadata) -> Result<Vec<toml::Table>> {
     let mut settings = options.settings();
     settings.extend(configuration::files()?.into_iter().map(|file| file.settings));
     let manifest = metadata.workspace_root.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).with_context(|| format!("read {manifest}"))?;
     settings.push(toml::from_str(&text).with_context(|| format!("read {manifest}"))?);
-    let mut name = name.to_owned();
+    Ok(settings)
+}
+
+/// Whether a profile is `release` or `bench`, or inherits one of them.
+fn inherits_release(name: &str, settings: &[toml::Table]) -> bool {
+    let mut name = name;
     // The bound is for a cycle, which Cargo itself refuses.
     for _ in 0..16 {
         if name == "release" || name == "bench" {
-            return Ok(true);
+            return true;
         }
-        let parent =
-            settings.iter().find_map(|settings| settings.get("profile")?.get(&name)?.get("inherits")?.as_str());
+        let parent = settings.iter().find_map(|settings| settings.get("profile")?.get(name)?.get("inherits")?.as_str());
         let Some(parent) = parent else { break };
-        name = parent.to_owned();
+        name = parent;
     }
-    Ok(false)
+    false
+}
+
+fn is_defined(name: &str, settings: &[toml::Table]) -> bool {
+    let has_profile = |settings: &toml::Table| settings.get("profile").is_some_and(|all| all.get(name).is_some());
+    ["dev", "test", "release", "bench"].contains(&name) || settings.iter().any(has_profile)
 }
 
 /// Asks cargo for the metadata of the workspace. It takes much longer with `dependencies`, which are then resolved.

@@ -58,6 +58,22 @@ fn flags_that_optimise_are_refused_and_can_be_undone() {
 }
 
 #[test]
+fn lto_of_a_profile_that_does_not_optimise_is_turned_off() {
+    let manifest = "[dependencies]\nlibrary = { path = \"library\" }\n\
+                    [profile.dev]\nlto = \"fat\"\n[profile.linked]\ninherits = \"dev\"\nlto = \"thin\"\n";
+    let library = "[package]\nname = \"library\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    let folder = package("lto", manifest, &[("library/Cargo.toml", library), ("library/src/lib.rs", "")]);
+    for arguments in [&[][..], &["--profile", "linked"]] {
+        let output = run(&folder, &[&["--format", "json"], arguments].concat(), &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+        let report = report(&output);
+        let waits = bodies(&report).into_iter().find(|body| function(body) == "waits").unwrap();
+        assert_eq!(verdicts(waits), ["AWAIT"]);
+    }
+    refused(&run(&folder, &["--profile", "unknown"], &[]), "profile `unknown` is not defined");
+}
+
+#[test]
 fn a_program_without_debug_information_is_refused() {
     let folder = package("stripped", "", &[]);
     let flags = [("RUSTFLAGS", "-Clink-arg=-Wl,--strip-debug")];
