@@ -169,7 +169,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     }
     let outcome = refuses_futures.then(|| {
         // The compiler may not know the type behind an `impl` type yet, and would report an error for its items.
-        let is_opaque = matches!(&sig.output, ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)));
+        let is_opaque = matches!(&sig.output, ReturnType::Type(_, ty) if model::is_opaque(ty));
         std::mem::replace(&mut work, without_futures(is_opaque, place))
     });
     if let Some(finish_fn) = action.finish_fn() {
@@ -196,8 +196,15 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     };
     match asyncness {
         Asyncness::Sync | Asyncness::Async => {}
-        Asyncness::BoxedFuture => work = quote_spanned!(site=> ::std::boxed::Box::pin(async move { #work })),
-        Asyncness::ImplFuture => work = quote_spanned!(site=> async move { #work }),
+        Asyncness::BoxedFuture | Asyncness::ImplFuture => {
+            // An attribute below may take this block for the body, and give its own tokens the place and hygiene of the
+            // braces: `tracing::instrument` does.
+            let block = in_braces(work);
+            work = quote_spanned!(site=> async move #block);
+            if asyncness == Asyncness::BoxedFuture {
+                work = quote_spanned!(site=> ::std::boxed::Box::pin(#work));
+            }
+        }
     }
     let helper = named_function(asyncness, &helper, &krate);
     let block = in_braces(quote_spanned! {site=>
@@ -407,7 +414,7 @@ fn without_impl_types(ty: &Type) -> Type {
 /// ```
 fn expected_value(output: &ReturnType) -> Option<TokenStream> {
     let ReturnType::Type(_, ty) = output else { return None };
-    if matches!(**ty, Type::ImplTrait(_) | Type::Never(_)) {
+    if matches!(model::ungrouped(ty), Type::ImplTrait(_) | Type::Never(_)) {
         // The first says nothing of the type, and the second is not the type of an expression.
         return None;
     }

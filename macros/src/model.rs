@@ -57,9 +57,7 @@ impl Function {
     pub(crate) fn asyncness(&self) -> Asyncness {
         match &self.sig.output {
             _ if self.sig.asyncness.is_some() => Asyncness::Async,
-            ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) && future_output(ty).is_some() => {
-                Asyncness::ImplFuture
-            }
+            ReturnType::Type(_, ty) if is_opaque(ty) && future_output(ty).is_some() => Asyncness::ImplFuture,
             ReturnType::Type(_, ty) if future_output(ty).is_some() => Asyncness::BoxedFuture,
             _ => Asyncness::Sync,
         }
@@ -94,7 +92,7 @@ impl Function {
     pub(crate) fn may_return_future(&self) -> bool {
         match &self.sig.output {
             ReturnType::Type(_, ty) => {
-                self.asyncness() == Asyncness::Sync && (matches!(**ty, Type::ImplTrait(_)) || may_be_alias(ty))
+                self.asyncness() == Asyncness::Sync && (is_opaque(ty) || may_be_alias(ty))
             }
             ReturnType::Default => false,
         }
@@ -106,6 +104,7 @@ impl Function {
         match (&self.value(), action) {
             _ if self.sig.receiver().is_some() => false,
             (ReturnType::Default, ErrorAction::Panic) | (_, ErrorAction::ByType) => true,
+            (ReturnType::Type(_, ty), ErrorAction::Panic) => is_unit(ty),
             (ReturnType::Type(_, ty), ErrorAction::Return) => is_result_of_unit(ty),
             _ => false,
         }
@@ -148,9 +147,9 @@ pub(crate) enum Asyncness {
 
 /// The `T` of `impl Future<Output = T>` and `Pin<Box<dyn Future<Output = T>>>`.
 pub(crate) fn future_output(ty: &Type) -> Option<&Type> {
-    let bounds = match ty {
+    let bounds = match ungrouped(ty) {
         Type::ImplTrait(ty) => &ty.bounds,
-        Type::Path(_) => match only_argument(only_argument(ty, "Pin")?, "Box")? {
+        Type::Path(_) => match ungrouped(only_argument(only_argument(ty, "Pin")?, "Box")?) {
             Type::TraitObject(ty) => &ty.bounds,
             _ => return None,
         },
@@ -190,7 +189,7 @@ pub(crate) fn future_made_inside(output: &ReturnType) -> ReturnType {
 
 /// The `T` of `Name<T>`, with any path before `Name`.
 fn only_argument<'ty>(ty: &'ty Type, name: &str) -> Option<&'ty Type> {
-    let Type::Path(path) = ty else { return None };
+    let Type::Path(path) = ungrouped(ty) else { return None };
     let last = path.path.segments.last().filter(|last| last.ident == name)?;
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
     match arguments.args.first() {
@@ -223,7 +222,7 @@ impl ArgTransfer {
         let names = Bindings::of(&parameter.pat).0;
         let in_namespace = mentions_in_text(&namespace, &names);
 
-        if matches!(*parameter.ty, Type::Reference(_)) {
+        if matches!(ungrouped(&parameter.ty), Type::Reference(_)) {
             return if in_namespace && !mentions_in_text(body, &names) { Self::Captured } else { Self::Reference };
         }
         if !in_namespace {
@@ -254,33 +253,41 @@ pub(crate) fn parameters(inputs: &mut Punctuated<FnArg, Token![,]>) -> impl Iter
     })
 }
 
-/// Whether the last segment of the type's path is `name`.
-pub(crate) fn named(ty: &Type, name: &str) -> bool {
+/// The type without parentheses around it, and without the invisible ones that `macro_rules` puts around a `$ty:ty`.
+pub(crate) fn ungrouped(ty: &Type) -> &Type {
     match ty {
-        Type::Group(group) => named(&group.elem, name),
-        Type::Paren(paren) => named(&paren.elem, name),
-        Type::Path(path) => last_segment_is(&path.path, name),
-        _ => false,
+        Type::Group(group) => ungrouped(&group.elem),
+        Type::Paren(paren) => ungrouped(&paren.elem),
+        ty => ty,
     }
+}
+
+/// Whether the last segment of the type's path is `name`.
+fn named(ty: &Type, name: &str) -> bool {
+    matches!(ungrouped(ty), Type::Path(path) if last_segment_is(&path.path, name))
+}
+
+/// Whether the type is written `impl Trait`.
+pub(crate) fn is_opaque(ty: &Type) -> bool {
+    matches!(ungrouped(ty), Type::ImplTrait(_))
 }
 
 /// Whether the type is written in such a way that it may be an alias of another one: as a path or a macro call.
 fn may_be_alias(ty: &Type) -> bool {
-    match ty {
-        Type::Group(group) => may_be_alias(&group.elem),
-        Type::Paren(paren) => may_be_alias(&paren.elem),
-        Type::Path(_) | Type::Macro(_) => true,
-        _ => false,
-    }
+    matches!(ungrouped(ty), Type::Path(_) | Type::Macro(_))
 }
 
 /// Whether the type is written `Result<(), …>`, with any path before it.
 fn is_result_of_unit(ty: &Type) -> bool {
-    let Type::Path(path) = ty else { return false };
+    let Type::Path(path) = ungrouped(ty) else { return false };
     let Some(last) = path.path.segments.last() else { return false };
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return false };
-    last.ident == "Result"
-        && matches!(arguments.args.first(), Some(GenericArgument::Type(Type::Tuple(unit))) if unit.elems.is_empty())
+    let Some(GenericArgument::Type(value)) = arguments.args.first() else { return false };
+    last.ident == "Result" && is_unit(value)
+}
+
+fn is_unit(ty: &Type) -> bool {
+    matches!(ungrouped(ty), Type::Tuple(unit) if unit.elems.is_empty())
 }
 
 pub(crate) fn last_segment_is(path: &Path, name: &str) -> bool {

@@ -1,7 +1,10 @@
 //! The attribute together with other attributes, above and below it.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 
+use futures::executor::block_on;
 use in_netns::{NetNs, in_netns};
 
 use super::Caller;
@@ -127,6 +130,24 @@ mod tracing_instrument {
             caller.is_elsewhere();
             &self.0
         }
+    }
+
+    #[in_netns(new)]
+    #[tracing::instrument(err)]
+    fn below_an_unnamed_future(number: u8) -> impl Future<Output = io::Result<u8>> {
+        async move { Ok(number) }
+    }
+
+    #[in_netns(new)]
+    #[tracing::instrument(ret, err)]
+    fn below_a_boxed_future(number: u8) -> Pin<Box<dyn Future<Output = io::Result<u8>>>> {
+        Box::pin(async move { Ok(number) })
+    }
+
+    #[test]
+    fn it_works_below_where_a_future_is_returned() {
+        assert_eq!(block_on(below_an_unnamed_future(1)).unwrap(), 1);
+        assert_eq!(block_on(below_a_boxed_future(2)).unwrap(), 2);
     }
 
     #[test]

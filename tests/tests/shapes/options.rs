@@ -1,10 +1,13 @@
 //! The namespace expression and the options.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::executor::block_on;
 use in_netns::{Error, IntoNetNs, NetNs, in_netns};
 
 use super::Caller;
@@ -556,4 +559,49 @@ fn it_works_inside_macro_rules() {
     item(Caller::here());
     assert_eq!(Target(NetNs::new().unwrap()).method(Caller::here()), 5);
     assert_eq!(hygienic(1, 2, 3), 7);
+}
+
+/// What `macro_rules` passes on as a type stands in invisible parentheses.
+macro_rules! of_types {
+    ($text:ty, $future:ty, $boxed:ty, $result:ty, $unit:ty) => {
+        #[in_netns(new)]
+        fn unnamed_future(text: $text) -> $future {
+            async move { text.len() }
+        }
+
+        #[in_netns(new)]
+        fn boxed_future(caller: Caller) -> $boxed {
+            Box::pin(async move { caller.is_elsewhere() })
+        }
+
+        #[in_netns(new)]
+        async fn borrows(text: $text) -> $text {
+            text
+        }
+
+        #[in_netns(MISSING)]
+        fn fails() -> $result {
+            Ok(())
+        }
+
+        #[in_netns(new)]
+        fn unit() -> $unit {}
+    };
+}
+
+#[test]
+fn types_may_be_fragments_of_macro_rules() {
+    of_types!(
+        &'static str,
+        impl Future<Output = usize>,
+        Pin<Box<dyn Future<Output = ()> + Send>>,
+        Result<(), in_netns::Error>,
+        ()
+    );
+
+    assert_eq!(block_on(unnamed_future("ab")), 2);
+    block_on(boxed_future(Caller::here()));
+    assert_eq!(block_on(borrows("ab")), "ab");
+    assert!(fails().is_err());
+    unit();
 }
