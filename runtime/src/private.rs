@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::io::{self, Write};
 #[cfg(feature = "tokio")]
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::thread;
 
 #[cfg(feature = "tokio")]
@@ -298,6 +299,13 @@ impl CallOutcome<()> {
     }
 }
 
+impl CallOutcome<ExitCode> {
+    /// As the function [`or_skip`].
+    pub fn or_skip(self) -> Self {
+        or_skip(self)
+    }
+}
+
 /// The methods by which the compiler refuses a future that the body returns as its value, under any name.
 ///
 /// The inherent methods of the same names take precedence, where they exist: those of an outcome whose value is a
@@ -375,6 +383,12 @@ pub trait Skippable {
 
 impl Skippable for () {
     fn skipped() {}
+}
+
+impl Skippable for ExitCode {
+    fn skipped() -> Self {
+        ExitCode::SUCCESS
+    }
 }
 
 impl<E> Skippable for Result<(), E> {

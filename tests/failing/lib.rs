@@ -39,6 +39,16 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    #[in_netns(new)]
+    fn passes_with_unit() -> () {}
+
+    #[test]
+    #[in_netns(new)]
+    fn passes_with_an_exit_code() -> std::process::ExitCode {
+        std::process::ExitCode::SUCCESS
+    }
+
     /// No test: where it cannot have its namespace, that is its error.
     #[in_netns(new)]
     fn helper() -> Result<(), in_netns::Error> {

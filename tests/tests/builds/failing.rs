@@ -11,8 +11,15 @@ use std::sync::OnceLock;
 
 use in_netns_tests::{Project, Scratch, as_ordinary_user};
 
-const PASS: [&str; 5] =
-    ["passes", "passes_by_panicking", "passes_with_ok", "passes_with_an_alias", "passes_with_a_helper"];
+const PASS: [&str; 7] = [
+    "passes",
+    "passes_by_panicking",
+    "passes_with_ok",
+    "passes_with_an_alias",
+    "passes_with_unit",
+    "passes_with_an_exit_code",
+    "passes_with_a_helper",
+];
 const FAIL: [(&str, &str); 6] = [
     ("fails_by_assertion", "the assertion's own message"),
     ("fails_by_err", "the error's own message"),
@@ -116,7 +123,8 @@ fn it_is_skipped_on_request_and_that_is_seen() {
     let output = without_privilege(&program(&scratch)).env("IN_NETNS_SKIP", "1").output().unwrap();
     let (results, text) = results(&output);
     let skipped = FAIL.iter().take(4).map(|(test, _)| *test);
-    for test in skipped.chain(["passes", "passes_with_ok", "passes_with_an_alias"]) {
+    let returning = ["passes_with_ok", "passes_with_an_alias", "passes_with_unit", "passes_with_an_exit_code"];
+    for test in skipped.chain(["passes"]).chain(returning) {
         assert_eq!(results[test], "ok", "{test}: {text}");
         assert!(
             text.contains(&format!("in-netns: skipped failing::tests::{test} (IN_NETNS_SKIP=1): ")),
