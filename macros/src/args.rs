@@ -11,9 +11,12 @@ use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 use crate::errors::Errors;
 
-/// The options as error messages list them. Each has an arm in [`Args::accept`].
+/// The options as error messages list them. Each has an arm in [`Args::accept`], and its name is in [`NAMES`].
 const OPTIONS: &str = "`fresh`, `owned`, `audit`, `audit = \"panic\"`, `audit = \"off\"`, `allow(handover)`, \
                        `allow(process_network)`, `error = \"panic\"`, `error = \"return\"`, `crate = path`";
+
+/// The names of the options.
+const NAMES: [&str; 6] = ["fresh", "owned", "audit", "allow", "error", "crate"];
 
 /// The words of `allow`, as error messages list them.
 const ALLOW: &str = "`allow(handover)`, `allow(process_network)` or `allow(handover, process_network)`";
@@ -89,6 +92,7 @@ impl Args {
             krate: None,
         };
         let mut errors = Errors::default();
+        let mut is_missing = false;
 
         if input.is_empty() {
             return Err(missing_namespace(Span::call_site()));
@@ -105,7 +109,16 @@ impl Args {
                 input.parse::<Token![,]>()?;
             }
         } else if let Some(option) = leading_option(input) {
-            errors.push(missing_namespace(option.span()));
+            if is_option(&option) {
+                errors.push(missing_namespace(option.span()));
+                is_missing = true;
+            } else if option != "new" {
+                input.parse::<RawOption>()?;
+                errors.push(not_an_option(&option));
+                if !input.is_empty() {
+                    input.parse::<Token![,]>()?;
+                }
+            }
         } else {
             args.target = input.parse()?;
             if !input.is_empty() {
@@ -113,9 +126,22 @@ impl Args {
             }
         }
 
-        let options = Punctuated::<RawOption, Token![,]>::parse_terminated(input)?;
+        let options = match Punctuated::<RawOption, Token![,]>::parse_terminated(input) {
+            Ok(options) => options,
+            Err(error) => {
+                // Without a namespace, what is no option may be the namespace: it is not the first argument.
+                if !is_missing {
+                    errors.push(error);
+                }
+                return errors.into_result().map(|()| args);
+            }
+        };
         let mut seen: Vec<Ident> = Vec::new();
         for option in options {
+            if is_missing && matches!(option.value, RawValue::None) && !is_option(&option.name) {
+                // As above.
+                continue;
+            }
             if seen.contains(&option.name) {
                 errors.push(Error::new(option.name.span(), format!("option `{}` is given twice", option.name)));
                 continue;
@@ -192,7 +218,10 @@ impl Parse for OnError {
 impl Parse for Allow {
     fn parse(input: ParseStream) -> Result<Self> {
         let mut allow = Self::default();
-        for word in Punctuated::<Ident, Token![,]>::parse_terminated(input)? {
+        let word = |input: ParseStream| {
+            input.call(Ident::parse_any).map_err(|error| Error::new(error.span(), format!("expected {ALLOW}")))
+        };
+        for word in Punctuated::<Ident, Token![,]>::parse_terminated_with(input, word)? {
             let allowed = match word.to_string().as_str() {
                 "handover" => &mut allow.handover,
                 "process_network" => &mut allow.process_network,
@@ -295,6 +324,18 @@ fn missing_namespace(span: Span) -> Error {
         "missing namespace: the first argument is an expression for it, such as `#[in_netns(\"blue\")]`, \
          or `new` for a new one",
     )
+}
+
+fn not_an_option(name: &Ident) -> Error {
+    let message = format!(
+        "`{name}` is no option: the namespace is written without a name, such as `#[in_netns(\"blue\")]`, and the options \
+         after it are {OPTIONS}"
+    );
+    Error::new(name.span(), message)
+}
+
+fn is_option(name: &Ident) -> bool {
+    NAMES.iter().any(|option| name == option)
 }
 
 /// The name of the first argument, if that is an option and so no namespace: `fresh`, or any name before `=`.

@@ -18,6 +18,18 @@ fn only_options() {}
 #[in_netns(crate = in_netns)]
 fn only_the_crate() {}
 
+#[in_netns(fresh, "blue")]
+fn after_an_option() {}
+
+#[in_netns(error = "panic", namespace, fresh)]
+fn between_options() {}
+
+#[in_netns(name = "blue", audit)]
+fn with_a_name() {}
+
+#[in_netns(new = true)]
+fn new_with_value() {}
+
 fn main() {
     without_parentheses();
     empty();
@@ -25,4 +37,8 @@ fn main() {
     drop(only_the_form());
     only_options();
     only_the_crate();
+    after_an_option();
+    between_options();
+    with_a_name();
+    new_with_value();
 }

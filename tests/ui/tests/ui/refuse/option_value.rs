@@ -27,4 +27,13 @@ fn crate_without_value() {}
 #[in_netns("blue", crate = "in_netns")]
 fn crate_with_quotes() {}
 
+#[in_netns("blue", allow)]
+fn allow_without_list() {}
+
+#[in_netns("blue", allow("handover"))]
+fn allow_with_quotes() {}
+
+#[in_netns("blue", fresh = true,, audit = "on")]
+fn with_nothing_between_commas() {}
+
 fn main() {}
