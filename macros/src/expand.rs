@@ -128,14 +128,13 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let refuses_futures = function.may_return_future() && !args.allow.handover;
     let receiver = receiver(&function, &krate);
 
-    let Function { attrs, vis, mut sig, brace, inner_attrs, statements } = function;
+    let Function { attrs, vis, mut sig, brace, inner_attrs, statements, block: body } = function;
     let bindings = take_bindings(&mut sig, &args.target, &statements, &krate);
     let in_braces = |content: TokenStream| {
         let mut block = TokenStream::new();
         brace.surround(&mut block, |tokens| tokens.extend(content));
         block
     };
-    let body = in_braces(statements);
     let open = brace.span.open();
     let body = match asyncness {
         Asyncness::Sync => quote_spanned!(site=> match () { () => #body }),

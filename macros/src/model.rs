@@ -1,6 +1,6 @@
 //! The annotated function: its signature parsed, its body left as the user's own tokens.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
@@ -24,6 +24,8 @@ pub(crate) struct Function {
     pub(crate) inner_attrs: Vec<Attribute>,
     /// The body without its braces.
     pub(crate) statements: TokenStream,
+    /// The body in its braces.
+    pub(crate) block: TokenStream,
 }
 
 impl Parse for Function {
@@ -40,16 +42,24 @@ impl Parse for Function {
                 format!("`{}` has no body here: put `#[in_netns]` on the functions that implement it", sig.ident),
             ));
         }
+        let written = input.fork().parse::<TokenTree>()?;
         let content;
         let brace = braced!(content in input);
-        Ok(Self {
-            attrs,
-            vis,
-            sig,
-            brace,
-            inner_attrs: content.call(Attribute::parse_inner)?,
-            statements: content.parse()?,
-        })
+        let inner_attrs = content.call(Attribute::parse_inner)?;
+        let statements: TokenStream = content.parse()?;
+        let block = match written {
+            // A group that is made anew has one place for both of its braces. An error at one of them would be reported
+            // twice: for the function, and for the expansion.
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace && inner_attrs.is_empty() => {
+                group.into_token_stream()
+            }
+            _ => {
+                let mut block = TokenStream::new();
+                brace.surround(&mut block, |tokens| tokens.extend(statements.clone()));
+                block
+            }
+        };
+        Ok(Self { attrs, vis, sig, brace, inner_attrs, statements, block })
     }
 }
 
@@ -91,9 +101,7 @@ impl Function {
     /// compiler knows: its type is written as a path, a macro call or an `impl` type.
     pub(crate) fn may_return_future(&self) -> bool {
         match &self.sig.output {
-            ReturnType::Type(_, ty) => {
-                self.asyncness() == Asyncness::Sync && (is_opaque(ty) || may_be_alias(ty))
-            }
+            ReturnType::Type(_, ty) => self.asyncness() == Asyncness::Sync && (is_opaque(ty) || may_be_alias(ty)),
             ReturnType::Default => false,
         }
     }
