@@ -133,8 +133,9 @@ fn check(options: &Options) -> Result<ExitCode> {
     let (denied, verdicts) = report.denied(&options.deny);
     if denied > 0 {
         let verdicts: Vec<_> = verdicts.into_iter().map(Verdict::name).collect();
+        let denied = report::counted(denied, "finding is", "findings are");
         write_line(format_args!(
-            "{ERROR}error{ERROR:#}: {denied} findings are denied ({}). --explain VERDICT says what to do",
+            "{ERROR}error{ERROR:#}: {denied} denied ({}). --explain VERDICT says what to do",
             verdicts.join(", ")
         ));
         return Ok(ExitCode::from(DENIED));

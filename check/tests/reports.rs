@@ -93,7 +93,7 @@ fn only_what_the_baseline_does_not_have_is_denied() {
     let baseline = file("baseline-without.json", &without.to_string());
     let output = small(&["--baseline", baseline.to_str().unwrap(), "--deny", "spawn,unknown", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
-    assert!(complaint(&output).contains("1 findings are denied"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("1 finding is denied"), "{}", complaint(&output));
     let report = report(&output);
     assert_eq!(function(bodies(&report)[0]), "spawns", "what is new comes first");
 }
@@ -248,7 +248,7 @@ fn a_closure_before_a_known_one_leaves_it_known() {
     let folder = write(&format!("{starts} {starts}"));
     let output = check(&folder, &known);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
-    assert!(complaint(&output).contains("1 findings are denied"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("1 finding is denied"), "{}", complaint(&output));
     let both = fingerprints(&folder);
     assert_eq!(both.len(), 2);
     assert!(both[0] != both[1] && both.contains(&before[0]), "{both:?}");

@@ -94,7 +94,7 @@ impl Report {
         writeln!(out, "{BOLD}{}{BOLD:#}", self.summary)?;
         for program in &self.programs {
             let CheckedProgram { package: _, target, kind, path: _, bodies } = program;
-            writeln!(out, "\n{BOLD}{kind} {target}{BOLD:#}: {} bodies", bodies.len())?;
+            writeln!(out, "\n{BOLD}{kind} {target}{BOLD:#}: {}", counted(bodies.len(), "body", "bodies"))?;
             for body in bodies {
                 page.body(out, body)?;
             }
@@ -142,11 +142,17 @@ fn summary(programs: &[CheckedProgram], canaries: usize) -> String {
         [(with(|finding| finding.allowed.is_some()), "allowed"), (with(|finding| finding.known), "known")]
     {
         if count > 0 {
-            parts.push(format!("{count} findings {what}"));
+            parts.push(format!("{} {what}", counted(count, "finding", "findings")));
         }
     }
     let list = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
-    format!("{} bodies{list}; {canaries} canaries found", bodies.len())
+    let bodies = counted(bodies.len(), "body", "bodies");
+    format!("{bodies}{list}; {} found", counted(canaries, "canary", "canaries"))
+}
+
+/// A number with its noun.
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 const BOLD: Style = Style::new().bold();
