@@ -328,8 +328,8 @@ fn missing_namespace(span: Span) -> Error {
 
 fn not_an_option(name: &Ident) -> Error {
     let message = format!(
-        "`{name}` is no option: the namespace is written without a name, such as `#[in_netns(\"blue\")]`, and the options \
-         after it are {OPTIONS}"
+        "`{name}` is no option: the namespace is written without a name, such as `#[in_netns(\"blue\")]`, and the \
+         options after it are {OPTIONS}"
     );
     Error::new(name.span(), message)
 }
