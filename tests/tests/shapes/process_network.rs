@@ -58,7 +58,7 @@ fn documentation_and_other_attributes_are_accepted() {
         /// /proc/net/dev
         #[doc = "/proc/net/dev"]
         #[must_use = "/proc/net/dev"]
-        #[allow(clippy::items_after_statements, reason = "/sys/class/net")]
+        #[allow(clippy::items_after_statements, clippy::mixed_attributes_style, reason = "/sys/class/net")]
         #[cfg_attr(all(), doc = "/proc/self/net")]
         fn inner() -> &'static str {
             //! /proc/net/dev
