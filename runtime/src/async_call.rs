@@ -29,6 +29,7 @@ mod runtime;
 mod service;
 mod session;
 mod sockets;
+mod table;
 mod walk;
 mod watch;
 

@@ -117,8 +117,11 @@
 //! that unshares its table later must use [`Call::fresh`](crate::Call::fresh) from then on. Otherwise its body may run
 //! in another namespace, and a descriptor that the body returns is another file.
 //!
-//! **An async call must be polled and dropped in the table in which it was first polled.** A poll wakes the thread of the
-//! call by the number of a descriptor.
+//! **An async call must be polled in the table in which it was first polled**, and the handle of `NetNs::spawn_async`
+//! in that of its start: the thread of the call and the executor wake each other by the numbers of descriptors. Elsewhere
+//! both are [`Unsupported`](crate::ErrorKind::Unsupported). Then the body of the call is dropped, inside, and that of the
+//! handle goes on. They may be dropped, and aborted, in any table. tokio's own objects may be used in one table only, such
+//! as a `NetNsRuntime`, and a channel to a task that a body has spawned.
 //!
 //! A body may unshare its table: no later body gets its thread. What this crate holds for the call is closed in the table
 //! that the thread of the call began with. What the body itself has open at that moment stays open there, and keeps the namespace if it is a

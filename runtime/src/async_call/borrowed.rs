@@ -12,6 +12,7 @@ use super::body::Body;
 use super::launch::Launch;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, Make, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
+use super::table::CallTable;
 use crate::call::Outcome;
 use crate::call::context::{Context, PollerRun};
 use crate::call::launch::{Options, ThreadKind};
@@ -94,6 +95,7 @@ struct Running<'b> {
     /// The pool of the process that began the call.
     pool: &'static Pool,
     kind: ThreadKind,
+    table: CallTable,
 }
 
 // It is not generic, so that its code is not compiled again for each body.
@@ -113,7 +115,7 @@ impl<'b> Running<'b> {
             run: host,
         };
         match launch.begin() {
-            Ok(kind) => Ok(Running { poller: Some(poller), poller_run, pool, kind }),
+            Ok((kind, table)) => Ok(Running { poller: Some(poller), poller_run, pool, kind, table }),
             Err((error, Launch { payload: (pending_host, _), .. })) => {
                 poller.reclaim(pending_host);
                 Err(error)
@@ -123,9 +125,7 @@ impl<'b> Running<'b> {
 
     /// Polls the body to its end. The outcome has its panic, and no value.
     async fn end(mut self) -> Result<Outcome<()>, Error> {
-        let finished = poll_fn(|cx| self.poll(cx.waker())).await;
-        let Some(finished) = finished else { return Err(Error::of_other_process("await an async call")) };
-        let Ok(Finished { end: mut session_end, thrown }) = finished else {
+        let Ok(Finished { end: mut session_end, thrown }) = poll_fn(|cx| self.poll(cx.waker())).await? else {
             panic!("the thread of an async call was lost")
         };
         let refused = session_end.refused.take();
@@ -136,14 +136,18 @@ impl<'b> Running<'b> {
         Ok(Outcome { value: thrown.map_or(Ok(()), Err), thread: self.kind.fate(fate), strays })
     }
 
-    /// `None`: this process did not begin the call.
-    fn poll(&mut self, waker: &Waker) -> Poll<Option<Result<Finished<SessionEnd>, HostLost>>> {
+    /// An error in another process than the one that began the call, and in another table of descriptors.
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Result<Finished<SessionEnd>, HostLost>, Error>> {
+        const OPERATION: &str = "await an async call";
         match &mut self.poller {
             Some(poller) if self.pool.is_of_this_process() => {
+                if !self.table.is_known_here() && !poller.is_inline() {
+                    self.table.check(OPERATION)?;
+                }
                 self.poller_run.note();
-                poller.poll(waker).map(Some)
+                poller.poll(waker).map(Ok)
             }
-            _ => Poll::Ready(None),
+            _ => Poll::Ready(Err(Error::of_other_process(OPERATION))),
         }
     }
 }
@@ -156,7 +160,7 @@ impl Drop for Running<'_> {
             return;
         }
         self.poller_run.note();
-        let Detached { ended, thrown } = poller.leave();
+        let Detached { ended, thrown } = poller.leave(|host| self.table.wake(host));
         drop(poller);
         if let Some(session_end) = ended {
             session_end.report();

@@ -12,6 +12,7 @@ use std::task::{self, Poll, Waker};
 
 use super::local::LastSeen;
 use super::session::{HeldLease, SessionEnd};
+use super::table::CallTable;
 use crate::call::audit::Stray;
 use crate::error::Error;
 use crate::thread::{Pool, wake_elsewhere};
@@ -114,20 +115,21 @@ impl<R> Drop for HostGuard<'_, R> {
 }
 
 trait Abort: Send + Sync {
-    fn abort(&self);
+    fn abort(&self, table: Option<&CallTable>);
     fn is_finished(&self) -> bool;
 }
 
 impl<R: Send> Abort for Task<R> {
-    fn abort(&self) {
+    fn abort(&self, table: Option<&CallTable>) {
         if !self.pool.is_of_this_process() {
             return;
         }
         self.aborted.store(true, Ordering::Release);
         // One wake is enough: the host sees that it is aborted, and polls no more.
         let host = self.state().host.take();
-        if let Some(host) = host {
-            host.wake();
+        // There is none where the body was not started, and has no table.
+        if let Some((host, table)) = host.zip(table) {
+            table.wake(host);
         }
     }
 
@@ -147,13 +149,15 @@ impl<R: Send> Abort for Task<R> {
 pub struct JoinHandle<R> {
     /// `None` when the outcome was taken.
     task: Option<Arc<Task<R>>>,
+    /// `None` if the body could not be started.
+    table: Option<CallTable>,
     /// What the audit found, when the outcome was taken.
     pub(super) strays: Vec<Stray>,
 }
 
 impl<R> JoinHandle<R> {
-    pub(super) fn new(task: Arc<Task<R>>) -> JoinHandle<R> {
-        JoinHandle { task: Some(task), strays: Vec::new() }
+    pub(super) fn new(task: Arc<Task<R>>, table: Option<CallTable>) -> JoinHandle<R> {
+        JoinHandle { task: Some(task), table, strays: Vec::new() }
     }
 
     /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
@@ -165,7 +169,7 @@ impl<R> JoinHandle<R> {
         R: Send,
     {
         if let Some(task) = &self.task {
-            Abort::abort(&**task);
+            Abort::abort(&**task, self.table.as_ref());
         }
     }
 
@@ -175,7 +179,7 @@ impl<R> JoinHandle<R> {
     where
         R: Send + 'static,
     {
-        AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>) }
+        AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>), table: self.table.clone() }
     }
 
     /// Whether everything has ended. `true` in a forked child of the process that started the body.
@@ -190,10 +194,11 @@ impl<R> JoinHandle<R> {
 
 impl<R> JoinHandle<R> {
     pub(super) fn poll_boxed(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended<R>> {
+        const OPERATION: &str = "await an async body";
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
         if !task.pool.is_of_this_process() {
             mem::forget(self.task.take());
-            return Poll::Ready(Err(JoinError(Repr::Entry(Error::of_other_process("await an async body")))));
+            return Poll::Ready(Err(JoinError(Repr::Entry(Error::of_other_process(OPERATION)))));
         }
         // Cloning and dropping wakers is foreign code: it does not run under the lock.
         let mut waker = cx.waker().clone();
@@ -208,6 +213,11 @@ impl<R> JoinHandle<R> {
                 Ok(()) => return Poll::Pending,
                 Err(waker) => waker,
             };
+            state = task.state();
+        } else if let Some(table) = self.table.as_mut().filter(|table| !table.is_known_here()) {
+            drop(state);
+            // The body goes on, and the handle can be awaited on another thread.
+            table.check(OPERATION).map_err(|error| JoinError(Repr::Entry(error)))?;
             state = task.state();
         }
         let Some((outcome, session_end)) = state.outcome.take() else {
@@ -266,13 +276,14 @@ impl<R> fmt::Debug for JoinHandle<R> {
 #[derive(Clone)]
 pub struct AbortHandle {
     task: Option<Arc<dyn Abort>>,
+    table: Option<CallTable>,
 }
 
 impl AbortHandle {
     /// As [`JoinHandle::abort`].
     pub fn abort(&self) {
         if let Some(task) = &self.task {
-            task.abort();
+            task.abort(self.table.as_ref());
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::{self, Builder};
 
 use super::session::{AsyncSession, LeaseGuard, Refused, SessionEnd};
+use super::table::{CallTable, KeeperOfCall};
 use crate::call::launch::{FreshThread, Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
@@ -31,23 +32,23 @@ where
     T: Send + 'static,
     L: FnOnce(Result<AsyncSession<'_>, Refused>, T) + Send + 'static,
 {
-    /// Starts it on a pinned thread, a pooled one or one for this call alone, without waiting. Returns which of them.
-    /// Where no thread can be started, the launch is returned.
-    pub(super) fn begin(self) -> Result<ThreadKind, (Error, Self)> {
+    /// Starts it on a pinned thread, a pooled one or one for this call alone, without waiting. Returns which of them,
+    /// and the table of descriptors that it has. Where no thread can be started, the launch is returned.
+    pub(super) fn begin(self) -> Result<(ThreadKind, CallTable), (Error, Self)> {
         start_pending();
         let pool = Pool::of_process();
         let kind = match self.options.choose(pool) {
             Ok(kind) => kind,
             Err(error) => return Err((error, self)),
         };
-        match kind {
+        let keeper = match kind {
             ThreadKind::Fresh => self.on_fresh_thread(pool)?,
             ThreadKind::Pooled => match pool.ensure(self.allowance) {
-                Ok(()) => self.on_leased_thread(pool, UnfitThreads::default())?,
+                Ok(()) => self.on_leased_thread(pool, UnfitThreads::default()).map(|()| None)?,
                 Err(error) => return Err((error, self)),
             },
-        }
-        Ok(kind)
+        };
+        Ok((kind, CallTable::of_current(keeper)))
     }
 
     fn on_leased_thread(self, pool: &'static Pool, mut unfit: UnfitThreads) -> Result<(), (Error, Self)> {
@@ -76,11 +77,12 @@ where
         Ok(())
     }
 
-    fn on_fresh_thread(self, pool: &'static Pool) -> Result<(), (Error, Self)> {
+    /// Returns the keeper where the caller has a table of its own.
+    fn on_fresh_thread(self, pool: &'static Pool) -> Result<Option<KeeperOfCall>, (Error, Self)> {
         match start_fresh_thread(pool, &self.options) {
-            Ok(hand_on) => {
+            Ok((hand_on, keeper)) => {
                 let _ = hand_on.send(Box::new(move |thread, guard| self.enter_and_run(pool, thread, guard)));
-                Ok(())
+                Ok(keeper)
             }
             Err(error) => Err((error, self)),
         }
@@ -105,7 +107,10 @@ type Work = Box<dyn FnOnce(&mut PinnedThread, LeaseGuard) + Send>;
 
 /// Starts a fresh thread, which waits for its work: if `spawn` got the work and failed, the work would be lost. It is
 /// not generic, so that the code that starts a thread is not compiled again for each body.
-fn start_fresh_thread(pool: &'static Pool, options: &Options) -> Result<mpsc::SyncSender<Work>, Error> {
+fn start_fresh_thread(
+    pool: &'static Pool,
+    options: &Options,
+) -> Result<(mpsc::SyncSender<Work>, Option<KeeperOfCall>), Error> {
     let fresh = FreshThread::prepare(pool)?;
     let count = pool.roster.count_lease();
     let (hand_on, work_to_come) = mpsc::sync_channel::<Work>(1);
@@ -116,20 +121,27 @@ fn start_fresh_thread(pool: &'static Pool, options: &Options) -> Result<mpsc::Sy
         }
     };
     let builder = options.builder();
-    let spawned = if fresh.is_apart() {
+    let keeper = fresh.is_apart().then(KeeperOfCall::default);
+    let spawned = if let Some(keeper) = keeper.clone() {
         let inner = options.builder();
-        builder.spawn(move || run_with_keeper(fresh, inner, body))
+        builder.spawn(move || run_with_keeper(fresh, inner, &keeper, body))
     } else {
         builder.spawn(move || body(fresh))
     };
     spawned.map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-    Ok(hand_on)
+    Ok((hand_on, keeper))
 }
 
 /// Runs a body on another thread, which the calling thread is the keeper of. If it cannot be started, the calling
 /// thread runs the body itself.
-fn run_with_keeper(fresh: FreshThread, builder: Builder, body: impl FnOnce(FreshThread) + Send) {
+fn run_with_keeper(
+    fresh: FreshThread,
+    builder: Builder,
+    keeper_of_call: &KeeperOfCall,
+    body: impl FnOnce(FreshThread) + Send,
+) {
     let (keeper, jobs) = Keeper::new(sys::current_tid());
+    keeper_of_call.start(keeper.clone());
     // The last reference to the restore path is that of this thread: it closes descriptors.
     let (of_call, body) = (fresh.clone().with_keeper(keeper), Mutex::new(Some(body)));
     let take = &|| body.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -138,6 +150,7 @@ fn run_with_keeper(fresh: FreshThread, builder: Builder, body: impl FnOnce(Fresh
             if let Some(body) = take() {
                 body(of_call);
             }
+            keeper_of_call.end();
         };
         if builder.spawn_scoped(scope, run).is_ok() {
             for job in jobs {
@@ -150,4 +163,5 @@ fn run_with_keeper(fresh: FreshThread, builder: Builder, body: impl FnOnce(Fresh
     if let Some(body) = left {
         body(fresh);
     }
+    keeper_of_call.end();
 }

@@ -40,12 +40,16 @@ where
     let begun = call.into_parts().and_then(|(place, options)| {
         let launch =
             Launch { place, options, inspect: Inspect::Later, allowance: Allowance::of_caller(), payload, run: host };
-        launch.begin().map(drop).map_err(|(error, _)| error)
+        launch.begin().map_err(|(error, _)| error)
     });
-    if let Err(error) = begun {
-        task.finish(Err(JoinError(Repr::Entry(error))), None);
-    }
-    JoinHandle::new(task)
+    let table = match begun {
+        Ok((_, table)) => Some(table),
+        Err(error) => {
+            task.finish(Err(JoinError(Repr::Entry(error))), None);
+            None
+        }
+    };
+    JoinHandle::new(task, table)
 }
 
 fn host<F, Fut, R>(session: Result<AsyncSession<'_>, Refused>, (task, context, body): (Arc<Task<R>>, Context, F))

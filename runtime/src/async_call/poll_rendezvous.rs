@@ -207,7 +207,12 @@ impl<E> Shared<E> {
     }
 
     /// The poller's side: gives an order, and waits until it is served or the host is gone.
-    fn order<'s>(&'s self, mut state: MutexGuard<'s, State<E>>, order: Order) -> MutexGuard<'s, State<E>> {
+    fn order<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State<E>>,
+        order: Order,
+        wake: impl FnOnce(Waker),
+    ) -> MutexGuard<'s, State<E>> {
         // Unwinding from here would free what the host still uses.
         let no_unwinding = AbortOnUnwind;
         self.is_idle.store(false, Ordering::Relaxed);
@@ -216,7 +221,7 @@ impl<E> Shared<E> {
         drop(state);
         if let Some(host) = host {
             // It is the waker of the call's own runtime, and no foreign code.
-            host.wake();
+            wake(host);
         }
         for _ in 0..self.spin {
             if self.is_idle.load(Ordering::Acquire) {
@@ -504,7 +509,7 @@ impl<E> Poller<'_, E> {
             state = self.shared.state();
         }
         if !state.is_over && state.stage != Stage::Gone {
-            state = self.shared.order(state, Order::Poll);
+            state = self.shared.order(state, Order::Poll, Waker::wake);
         }
         match state.ended.take() {
             Some(end) => Poll::Ready(Ok(Finished { end, thrown: state.thrown.take() })),
@@ -513,15 +518,21 @@ impl<E> Poller<'_, E> {
         }
     }
 
-    /// Orders the drop of the body if there still is one, and waits for it. The poller must not be polled afterwards.
-    pub(crate) fn leave(&mut self) -> Detached<E> {
+    /// Whether a poll here would not wait, because it is made by a waker on the thread of a call.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.shared.state().is_host_thread() || hosted_by_waker().is_some()
+    }
+
+    /// Orders the drop of the body if there still is one, and waits for it. `wake` calls the waker of the host. The
+    /// poller must not be polled afterwards.
+    pub(crate) fn leave(&mut self, wake: impl FnOnce(Waker)) -> Detached<E> {
         let mut state = self.shared.state();
         state.is_poller_gone = true;
         if !state.is_over && state.stage != Stage::Gone {
             if state.is_host_thread() {
                 return self.drop_here(state);
             }
-            state = self.shared.order(state, Order::Drop);
+            state = self.shared.order(state, Order::Drop, wake);
         }
         let detached = Detached { ended: state.ended.take(), thrown: state.thrown.take() };
         drop(state);
@@ -567,7 +578,7 @@ impl<E> Drop for Poller<'_, E> {
         let has_left = state.is_over || state.is_poller_gone || state.stage == Stage::Gone;
         drop(state);
         if !has_left {
-            let Detached { ended, thrown } = self.leave();
+            let Detached { ended, thrown } = self.leave(Waker::wake);
             drop(ended);
             thrown.into_iter().for_each(discard);
         }

@@ -7,9 +7,10 @@
 
 use std::panic;
 use std::sync::mpsc;
+use std::task::Waker;
 
 use crate::netns::Place;
-use crate::sys::Tid;
+use crate::sys::{self, Tid};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::pool::Pool;
 use crate::thread::release::{Inspect, LeaseEnd};
@@ -42,6 +43,17 @@ impl Keeper {
     /// The thread, which has the table.
     pub(super) fn thread(&self) -> Tid {
         self.thread
+    }
+
+    /// Whether the calling thread has the table.
+    pub(crate) fn shares_table(&self) -> nix::Result<bool> {
+        sys::descriptor_table::is_shared_with(self.thread)
+    }
+
+    /// Calls a waker there, which must not be foreign code, and does not wait. `false` if there is no such thread: it
+    /// is the one of the call.
+    pub(crate) fn wake(&self, waker: Waker) -> bool {
+        self.jobs.send(Box::new(move |_| waker.wake())).is_ok()
     }
 
     /// Drops a value there, and does not wait.

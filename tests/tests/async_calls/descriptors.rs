@@ -2,11 +2,15 @@
 //! closed in that table all the same.
 
 use std::future::{Future, pending};
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Mutex, mpsc};
 use std::{fs, thread};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{Call, NetNs, WeakNetNs, with_netns_async};
+use in_netns::{Call, Error, ErrorKind, NetNs, NetNsId, WeakNetNs, with_netns_async};
 use in_netns_tests::{alone, descriptors, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use tokio::net::UdpSocket;
@@ -151,4 +155,142 @@ fn a_blocking_closure_of_a_service_may_leave_its_table() {
         let service = ns.tokio_builder().worker_threads(1).build().unwrap();
         service.spawn_blocking(leave).await.unwrap();
     });
+}
+
+/// Gives a value of the calling thread to a thread with another table, whose numbers are other files.
+fn give_to_another_table<T: Send, R: Send>(begin: impl FnOnce() -> T, then: impl FnOnce(T) -> R + Send) -> R {
+    thread::scope(|scope| {
+        let (give, given) = mpsc::channel();
+        let (filled, is_filled) = mpsc::channel();
+        let other = scope.spawn(move || {
+            leave();
+            let mut others: Vec<_> = (0..100).map(|_| UnixStream::pair().unwrap()).collect();
+            filled.send(()).unwrap();
+            let result = then(given.recv().unwrap());
+            for end in others.iter_mut().flat_map(|(one, other)| [one, other]) {
+                end.set_nonblocking(true).unwrap();
+                end.read(&mut [0]).expect_err("no file of this table is written");
+            }
+            result
+        });
+        is_filled.recv().unwrap();
+        give.send(begin()).unwrap();
+        other.join().unwrap()
+    })
+}
+
+/// As [`give_to_another_table`], from a thread with a table of its own.
+fn give_from_a_table_of_the_caller<T: Send, R: Send>(
+    begin: impl FnOnce() -> T + Send,
+    then: impl FnOnce(T) -> R + Send,
+) -> R {
+    let caller = || {
+        leave();
+        give_to_another_table(begin, then)
+    };
+    thread::scope(|scope| scope.spawn(caller).join()).unwrap()
+}
+
+/// A call that was polled, and is pending. Its body records where it is dropped.
+fn pending_call(dropped: &Mutex<Option<NetNsId>>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+    let ns = NetNs::new().unwrap();
+    let body = move || async move {
+        scopeguard::defer! { *dropped.lock().unwrap() = Some(NetNs::current().unwrap().id()); }
+        pending().await
+    };
+    let mut call = Box::pin(async move { with_netns_async(ns, body).await });
+    assert!((&mut call).now_or_never().is_none());
+    call
+}
+
+#[track_caller]
+fn is_dropped_inside(dropped: Mutex<Option<NetNsId>>) {
+    let place = dropped.into_inner().unwrap().expect("the body is dropped");
+    assert_ne!(place, NetNs::current().unwrap().id());
+}
+
+#[track_caller]
+fn is_of_another_table<T>(result: Result<T, &Error>) {
+    let error = result.err().expect("it is an error");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("another table of file descriptors"), "{error}");
+}
+
+#[test]
+fn a_call_that_is_polled_in_another_table_is_an_error() {
+    let _alone = alone();
+    let dropped = Mutex::new(None);
+    is_of_another_table(give_to_another_table(|| pending_call(&dropped), block_on).as_ref().map(drop));
+    is_dropped_inside(dropped);
+    let dropped = Mutex::new(None);
+    is_of_another_table(give_from_a_table_of_the_caller(|| pending_call(&dropped), block_on).as_ref().map(drop));
+    is_dropped_inside(dropped);
+}
+
+#[test]
+fn a_call_that_is_dropped_in_another_table_drops_its_body_inside() {
+    let _alone = alone();
+    let dropped = Mutex::new(None);
+    give_to_another_table(|| pending_call(&dropped), drop);
+    is_dropped_inside(dropped);
+    let dropped = Mutex::new(None);
+    give_from_a_table_of_the_caller(|| pending_call(&dropped), drop);
+    is_dropped_inside(dropped);
+}
+
+#[test]
+fn a_call_of_a_caller_with_a_table_of_its_own_is_not_polled_in_that_of_the_process() {
+    let _alone = alone();
+    block_on(with_netns_async(NetNs::new().unwrap(), async || ())).unwrap();
+    let (polled, dropped) = (Mutex::new(None), Mutex::new(None));
+    let begin = |dropped| {
+        let caller = || {
+            leave();
+            pending_call(dropped)
+        };
+        thread::scope(|scope| scope.spawn(caller).join()).unwrap()
+    };
+    is_of_another_table(block_on(begin(&polled)).as_ref().map(drop));
+    drop(begin(&dropped));
+    is_dropped_inside(polled);
+    is_dropped_inside(dropped);
+}
+
+#[test]
+fn a_body_that_is_started_can_be_aborted_in_another_table() {
+    let _alone = alone();
+    let start = || {
+        let (tell, thread) = mpsc::channel();
+        let task = NetNs::new().unwrap().spawn_async(async move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            pending::<()>().await;
+        });
+        let state = format!("/proc/self/task/{}/stat", thread.recv().unwrap());
+        wait_until("its thread sleeps", || fs::read_to_string(&state).unwrap().contains(") S "));
+        task
+    };
+    let task = give_to_another_table(start, |task| {
+        task.abort();
+        task
+    });
+    assert!(block_on(task).unwrap_err().is_cancelled());
+    let abort = |handle: in_netns::AbortHandle| {
+        handle.abort();
+        wait_until("it is aborted", || handle.is_finished());
+    };
+    give_from_a_table_of_the_caller(|| start().abort_handle(), abort);
+}
+
+#[test]
+fn a_body_that_is_started_is_awaited_in_the_table_of_its_start() {
+    let _alone = alone();
+    let (go_on, goes_on) = tokio::sync::oneshot::channel::<u32>();
+    let start = || NetNs::new().unwrap().spawn_async(async || goes_on.await.unwrap());
+    let task = give_to_another_table(start, |mut task| {
+        let awaited = block_on(&mut task);
+        is_of_another_table(awaited.as_ref().map_err(|error| error.entry().unwrap()));
+        task
+    });
+    go_on.send(7).unwrap();
+    assert_eq!(block_on(task).unwrap(), 7, "the handle is as before");
 }

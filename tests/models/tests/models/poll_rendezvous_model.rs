@@ -220,7 +220,7 @@ fn it_can_be_left_while_the_host_ends() {
         let (_task, waker) = Task::new();
         let told = match poller.poll(&waker) {
             Poll::Ready(finished) => finished.ok().map(|finished| finished.end),
-            Poll::Pending => poller.leave().ended,
+            Poll::Pending => poller.leave(Waker::wake).ended,
         };
         lent.add();
         drop(poller);
@@ -243,7 +243,7 @@ fn declined(poll_first: bool) {
             Poll::Pending => task.wait(),
         }
     }
-    let left = poller.leave().ended;
+    let left = poller.leave(Waker::wake).ended;
     drop(poller);
     assert_eq!(cell.get(), 1, "dropped, and not made");
     assert_eq!((told.or(left), told.and(left)), (Some(7), None));
