@@ -20,7 +20,7 @@ mod weak;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,14 +61,50 @@ pub use weak::WeakNetNs;
 pub struct NetNs(Arc<Inner>);
 
 struct Inner {
-    fd: OwnedFd,
+    fd: TableBound,
+    id: NetNsId,
+    /// Dropped after the descriptor is closed.
+    #[allow(dead_code, reason = "its destructor is what it is for")]
+    companion: Option<Box<dyn Companion>>,
+}
+
+/// The descriptor of a handle. It is closed in the table that it was opened in. Elsewhere its number is another file, so
+/// it stays open.
+struct TableBound {
+    /// `None` while it is dropped.
+    fd: Option<OwnedFd>,
     id: NetNsId,
     /// Whether the thread that made the handle has the table of descriptors that the threads of the process share, as
     /// far as the kernel tells.
     is_of_process_table: bool,
-    /// Dropped after the descriptor is closed.
-    #[allow(dead_code, reason = "its destructor is what it is for")]
-    companion: Option<Box<dyn Companion>>,
+}
+
+impl TableBound {
+    /// Whether the number is the namespace on the calling thread. No system call tells a thread that has the table of
+    /// the process, as a rule.
+    fn is_of_this_table(&self) -> bool {
+        let has_process_table = || sys::descriptor_table::is_shared() == Ok(true);
+        let id = Ok((self.id.device, self.id.inode));
+        self.is_of_process_table && has_process_table()
+            || self.fd.as_ref().map_or(Err(Errno::EBADF), sys::identity) == id
+    }
+}
+
+impl Drop for TableBound {
+    fn drop(&mut self) {
+        if !self.is_of_this_table() {
+            let _ = self.fd.take().map(OwnedFd::into_raw_fd);
+        }
+    }
+}
+
+impl AsFd for TableBound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("it is taken when it is dropped"),
+        }
+    }
 }
 
 /// A value that a handle and its clones keep, and whose destructor runs when the last of them is gone.
@@ -228,7 +264,8 @@ impl NetNs {
         let (device, inode) = sys::identity(&fd).map_err(failed)?;
         let id = NetNsId { device, inode };
         let is_of_process_table = sys::descriptor_table::is_shared().unwrap_or(false);
-        Ok(NetNs(Arc::new(Inner { fd, id, is_of_process_table, companion: None })))
+        let fd = TableBound { fd: Some(fd), id, is_of_process_table };
+        Ok(NetNs(Arc::new(Inner { fd, id, companion: None })))
     }
 
     /// Gives a companion to a new handle, of which there is no clone yet.

@@ -134,7 +134,7 @@ impl<'n> Target<'n> {
     /// As [`Target::check_table`], on a thread with the table that the threads of the process share. It costs no system
     /// call where such a thread has opened the descriptor.
     pub(crate) fn check_process_table(self) -> Result<(), Error> {
-        if self.surroundings.is_none() && self.ns.0.is_of_process_table { Ok(()) } else { self.check_table() }
+        if self.surroundings.is_none() && self.ns.0.fd.is_of_process_table { Ok(()) } else { self.check_table() }
     }
 
     /// The namespace that it leads to.

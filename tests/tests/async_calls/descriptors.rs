@@ -2,7 +2,7 @@
 //! closed in that table all the same.
 
 use std::future::{Future, pending};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::{Mutex, mpsc};
@@ -10,7 +10,7 @@ use std::{fs, thread};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{Call, Error, ErrorKind, NetNs, NetNsId, WeakNetNs, with_netns_async};
+use in_netns::{Call, Error, NetNs, NetNsId, WeakNetNs, with_netns_async};
 use in_netns_tests::{alone, descriptors, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use tokio::net::UdpSocket;
@@ -169,7 +169,8 @@ fn give_to_another_table<T: Send, R: Send>(begin: impl FnOnce() -> T, then: impl
             let result = then(given.recv().unwrap());
             for end in others.iter_mut().flat_map(|(one, other)| [one, other]) {
                 end.set_nonblocking(true).unwrap();
-                end.read(&mut [0]).expect_err("no file of this table is written");
+                let read = end.read(&mut [0]).map_err(|error| error.kind());
+                assert_eq!(read, Err(ErrorKind::WouldBlock), "no file of this table is written or closed");
             }
             result
         });
@@ -212,7 +213,7 @@ fn is_dropped_inside(dropped: Mutex<Option<NetNsId>>) {
 #[track_caller]
 fn is_of_another_table<T>(result: Result<T, &Error>) {
     let error = result.err().expect("it is an error");
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(error.kind(), in_netns::ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("another table of file descriptors"), "{error}");
 }
 
@@ -293,4 +294,19 @@ fn a_body_that_is_started_is_awaited_in_the_table_of_its_start() {
     });
     go_on.send(7).unwrap();
     assert_eq!(block_on(task).unwrap(), 7, "the handle is as before");
+}
+
+#[test]
+fn a_call_may_be_given_to_another_table_with_the_handle_that_it_borrows() {
+    let _alone = alone();
+    let begin = || {
+        let ns = NetNs::new().unwrap();
+        let mut call = Box::pin(async move { ns.run_async(pending::<()>).await });
+        assert!((&mut call).now_or_never().is_none());
+        call
+    };
+    give_to_another_table(begin, drop);
+    give_from_a_table_of_the_caller(begin, drop);
+    let polled = give_to_another_table(begin, |call| block_on(call));
+    is_of_another_table(polled.as_ref().map(drop));
 }
