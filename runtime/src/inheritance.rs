@@ -111,8 +111,9 @@
 //! A namespace is entered by the number of a descriptor, and a number is valid in one table only. A thread that has
 //! called `unshare(2)` with `CLONE_FILES` has a table of its own. Its calls run on threads that it starts. A handle
 //! that was opened in another table, a [`Worker`](crate::Worker), a [`Command`](crate::Command) and a
-//! [`NetNsPool`](crate::NetNsPool) are [`Unsupported`](crate::ErrorKind::Unsupported) there. A handle that is dropped in
-//! another table stays open, and keeps its namespace: its number is another file there.
+//! [`NetNsPool`](crate::NetNsPool) are [`Unsupported`](crate::ErrorKind::Unsupported) there. A handle of the
+//! table of the process that is dropped in another one is closed by another thread. One of another table stays open, and
+//! keeps its namespace.
 //!
 //! **A thread must unshare its table before its first call.** The crate checks the table once for each thread. A thread
 //! that unshares its table later must use [`Call::fresh`](crate::Call::fresh) from then on. Otherwise its body may run

@@ -20,7 +20,7 @@ mod weak;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ struct Inner {
     companion: Option<Box<dyn Companion>>,
 }
 
-/// The descriptor of a handle. It is closed in the table that it was opened in. Elsewhere its number is another file, so
-/// it stays open.
+/// The descriptor of a handle. Its number is another file in other tables than the one that it was opened in. So it is
+/// closed there: by another thread if that is the table of the process. Otherwise it stays open.
 struct TableBound {
     /// `None` while it is dropped.
     fd: Option<OwnedFd>,
@@ -93,7 +93,13 @@ impl TableBound {
 impl Drop for TableBound {
     fn drop(&mut self) {
         if !self.is_of_this_table() {
-            let _ = self.fd.take().map(OwnedFd::into_raw_fd);
+            let NetNsId { device, inode } = self.id;
+            match self.fd.take() {
+                Some(fd) if self.is_of_process_table => {
+                    sys::descriptor_table::close_in_that_of_process(fd, (device, inode));
+                }
+                fd => fd.into_iter().for_each(sys::descriptor_table::forget),
+            }
         }
     }
 }

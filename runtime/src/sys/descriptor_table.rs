@@ -2,7 +2,8 @@
 //! `CLONE_FILES`.
 
 use std::cell::Cell;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -18,9 +19,29 @@ thread_local! {
     static SHARES: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Closes a file, with this identity, on a thread that has the table of the process.
+type CloseElsewhere = fn(OwnedFd, (u64, u64));
+
+static CLOSE_ELSEWHERE: OnceLock<CloseElsewhere> = OnceLock::new();
+
 /// Records that the calling thread's table is that of the process.
-pub(crate) fn is_that_of_current_thread() {
+pub(crate) fn is_that_of_current_thread(close_elsewhere: CloseElsewhere) {
+    let _ = CLOSE_ELSEWHERE.set(close_elsewhere);
     OWNER.store(current_tid().as_raw(), Ordering::Relaxed);
+}
+
+/// Closes a file of the table of the process, which the calling thread does not have. Where no thread that has it is
+/// known, the file stays open.
+pub(crate) fn close_in_that_of_process(fd: OwnedFd, identity: (u64, u64)) {
+    match CLOSE_ELSEWHERE.get() {
+        Some(close) => close(fd, identity),
+        None => forget(fd),
+    }
+}
+
+/// Leaves a file open.
+pub(crate) fn forget(fd: OwnedFd) {
+    let _ = fd.into_raw_fd();
 }
 
 /// Whether the calling thread has the table of the process. The kernel is asked once for a thread that has it.

@@ -5,6 +5,7 @@
 //! thread can be started, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for
 //! these jobs. `run_elsewhere` is for what must be done before a call returns: it waits.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "tokio")]
@@ -23,6 +24,7 @@ use super::role::Role;
 #[cfg(feature = "tokio")]
 use crate::netns::Place;
 use crate::sys::process_local::ProcessLocal;
+use crate::sys::{self, descriptor_table};
 use crate::unwind::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -54,6 +56,15 @@ pub(crate) fn run_detached(job: impl FnOnce() + Send + 'static) {
     if let Err(job) = start(Box::new(job)) {
         keep(job);
     }
+}
+
+/// Closes a file, with this identity, in the table of descriptors that the threads of the process share. It does not
+/// wait.
+pub(super) fn close_elsewhere(fd: OwnedFd, identity: (u64, u64)) {
+    run_detached(move || {
+        // A forked child process of a thread with another table has that table.
+        if sys::identity(&fd) == Ok(identity) { drop(fd) } else { descriptor_table::forget(fd) }
+    });
 }
 
 /// Calls a waker on another thread, and does not wait. Returns the waker where there is no thread.

@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::readings::ShortestCall;
 use crate::sys::{self, Capabilities, Kind, Optional, OptionalCalls, ProcTask, Resource, Tid};
+use crate::thread::detached::close_elsewhere;
 
 /// See the [module's documentation](self).
 pub(crate) struct Home {
@@ -259,7 +260,7 @@ impl Home {
         let sentinel_mount = sentinel_mount(calls).map(AtomicU64::new);
         let unrestorable =
             final_kinds.into_iter().map(|kind| Ok((kind, namespace_here(kind)?))).collect::<Result<_, Error>>()?;
-        sys::descriptor_table::is_that_of_current_thread();
+        sys::descriptor_table::is_that_of_current_thread(close_elsewhere);
         Ok(Home {
             net,
             template,
