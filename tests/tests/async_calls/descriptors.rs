@@ -197,7 +197,7 @@ fn pending_call(dropped: &Mutex<Option<NetNsId>>) -> Pin<Box<dyn Future<Output =
     let ns = NetNs::new().unwrap();
     let body = move || async move {
         scopeguard::defer! { *dropped.lock().unwrap() = Some(NetNs::current().unwrap().id()); }
-        pending().await
+        pending::<()>().await;
     };
     let mut call = Box::pin(async move { with_netns_async(ns, body).await });
     assert!((&mut call).now_or_never().is_none());
@@ -310,6 +310,6 @@ fn a_call_may_be_given_to_another_table_with_the_handle_that_it_borrows() {
     let before = descriptors().len();
     (0..ROUNDS).for_each(|_| give_to_another_table(begin, drop));
     wait_until("the handles are closed", || descriptors().len() <= before);
-    let polled = give_to_another_table(begin, |call| block_on(call));
+    let polled = give_to_another_table(begin, block_on);
     is_of_another_table(polled.as_ref().map(drop));
 }
