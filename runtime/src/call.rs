@@ -31,6 +31,7 @@ use crate::call::launch::{Options, ThreadKind};
 use crate::call::session::Parameters;
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
+use crate::sys::process_local::in_one_process;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, start_pending};
@@ -423,7 +424,7 @@ where
         return execute_moved(target, role, options, inspect, body);
     }
     let (mut body, mut returned) = (Some(body), None);
-    let in_place = |thread: &mut PinnedThread| returned = body.take().map(|body| body(thread));
+    let in_place = |thread: &mut PinnedThread| returned = body.take().map(|body| in_one_process(|| body(thread)));
     let Outcome { value, thread, strays } = execute_moved(target, role, options, inspect, in_place)?;
     let value = value.map(|()| returned.unwrap_or_else(|| unreachable!("a body that ran has returned")));
     Ok(Outcome { value, thread, strays })

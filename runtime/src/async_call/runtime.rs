@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, mem, panic};
 
 use nix::errno::Errno;
@@ -48,6 +49,9 @@ pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) 
     }
 }
 
+/// How long a blocking thread waits for its next closure, in the parent and in a child that was forked in a closure.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// The runtime of a call. All its threads are in the call's namespace, or do no work.
 pub(super) struct CallRuntime {
     runtime: Runtime,
@@ -72,7 +76,12 @@ impl CallRuntime {
         builder.on_thread_park(move || process.end_child());
         builder
             .on_thread_start(move || starts.on_start(&place_of_threads))
-            .on_thread_stop(move || stops.exits.add_current());
+            .on_thread_stop(move || {
+                // And so may a blocking closure. In the child, its thread then waits for another closure.
+                process.end_child();
+                stops.exits.add_current();
+            })
+            .thread_keep_alive(BLOCKING_KEEP_ALIVE);
         let runtime = builder.build().map_err(not_built)?;
         Ok(CallRuntime { runtime, local: LocalTasks::new(), blocking, inside, process })
     }

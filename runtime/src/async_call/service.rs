@@ -23,6 +23,7 @@ use super::runtime::{
 use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::sys::process_local::{ProcessMark, in_one_process};
 use crate::sys::{self, Numbering};
 use crate::thread::{Pool, ThreadExit, tokio_at_home};
 use crate::unwind::{Payload, catch};
@@ -40,9 +41,21 @@ impl NetNs {
     /// ```
     pub fn tokio_builder(&self) -> RuntimeBuilder {
         let mut builder = Builder::new_multi_thread();
-        builder.enable_all();
+        // The options of the user may replace the two functions.
+        builder.enable_all().on_thread_park(end_forked_thread).on_thread_stop(end_forked_thread);
         RuntimeBuilder { ns: self.clone(), builder }
     }
+}
+
+thread_local! {
+    /// The process in which this thread of a runtime was started.
+    static STARTED_IN: Cell<Option<ProcessMark>> = const { Cell::new(None) };
+}
+
+/// Ends the calling process where it is a child that was forked on this thread of a runtime. It shares the epoll
+/// instance of the parent's runtime, and would take its events.
+fn end_forked_thread() {
+    STARTED_IN.get().into_iter().for_each(ProcessMark::end_child);
 }
 
 /// Builds a [`NetNsRuntime`]: see [`NetNs::tokio_builder`].
@@ -101,7 +114,8 @@ impl RuntimeBuilder {
     /// Sets other options of tokio's own builder, a multi-thread one with all drivers enabled. If it is replaced by one
     /// of a current-thread runtime, [`RuntimeBuilder::build`] is an error of kind [`ErrorKind::Unsupported`].
     ///
-    /// `on_thread_start` has no effect: it is replaced by the function that enters the namespace.
+    /// `on_thread_start` has no effect: it is replaced by the function that enters the namespace. `on_thread_park` and
+    /// `on_thread_stop` replace the functions that end forked children: see [`NetNsRuntime`].
     pub fn configure(mut self, configure: impl FnOnce(&mut Builder)) -> RuntimeBuilder {
         configure(&mut self.builder);
         self
@@ -122,6 +136,7 @@ impl RuntimeBuilder {
         builder.on_thread_start({
             let (threads, gate) = (Arc::clone(&threads), Arc::clone(&gate));
             move || {
+                STARTED_IN.set(Some(ProcessMark::current()));
                 let target = threads.begin();
                 let entered = enter_by_birth_or_now(&target);
                 // Only workers are received: the receiver is gone when a blocking thread starts.
@@ -363,7 +378,9 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
-/// error, what is spawned does not run, and a shutdown waits for nothing.
+/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in a task ends when its
+/// copy of the thread has nothing more to do, and one that was forked in a blocking closure when that returns, or after
+/// the keep-alive of blocking threads where the closure was given to [`tokio::task::spawn_blocking`].
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.
@@ -407,7 +424,7 @@ impl NetNsRuntime {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        self.handle().spawn_blocking(f)
+        self.handle().spawn_blocking(|| in_one_process(f))
     }
 
     /// Runs a future to its end, on a pinned thread inside, with this runtime's timers and sockets. The calling thread

@@ -10,6 +10,7 @@ use std::panic;
 use std::sync::MutexGuard;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::sys::process_local::in_one_process;
 #[cfg(feature = "tracing")]
 use crate::unwind::ContainDrop;
 use crate::unwind::{Payload, catch, discard};
@@ -173,7 +174,8 @@ impl Context {
         // The body's panic is caught here: a subscriber's `exit` may panic too, and two panics at once would end the
         // process. The body's panic has precedence.
         let mut thrown = None;
-        let left = catch(|| self.make_current(&mut || thrown = catch(&mut *body).err()));
+        let mut run = || thrown = catch(|| in_one_process(&mut *body)).err();
+        let left = catch(|| in_one_process(|| self.make_current(&mut run)));
         match thrown {
             Some(payload) => {
                 left.err().into_iter().for_each(discard);

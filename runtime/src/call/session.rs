@@ -15,6 +15,7 @@ use crate::call::context::Context;
 use crate::error::Error;
 use crate::netns::{NetNs, Target};
 use crate::sys;
+use crate::sys::process_local::in_one_process;
 #[cfg(feature = "tokio")]
 use crate::thread::keeper::Closer;
 use crate::thread::pinned::PinnedThread;
@@ -164,7 +165,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R,
 {
     fn run(&mut self, thread: &mut PinnedThread) {
-        self.value = self.body.take().map(|body| body(thread));
+        self.value = self.body.take().map(|body| in_one_process(|| body(thread)));
     }
 
     fn drop_value(&mut self) {

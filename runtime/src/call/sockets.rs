@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::call::run_own;
 use crate::error::Error;
 use crate::netns::NetNs;
+use crate::sys::process_local::in_one_process;
 use crate::sys::socket::{self, Blocking, Transport};
 
 /// The time after which the next address is tried beside the ones that have not answered: the *Connection Attempt
@@ -198,7 +199,8 @@ impl NetNs {
     {
         run_own(self, |thread| {
             let start = Instant::now();
-            let addresses = resolve(address);
+            // It may be the user's.
+            let addresses = in_one_process(|| resolve(address));
             let took = start.elapsed();
             let is_look_up_or_user_code = took >= SHORTEST_LOOK_UP || !is_converted_by_std::<A>();
             thread.user_code_took(Some(if is_look_up_or_user_code { took } else { Duration::ZERO }));

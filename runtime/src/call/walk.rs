@@ -9,7 +9,7 @@ use crate::call::context::Context;
 use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::sys::process_local::ProcessMark;
+use crate::sys::process_local::in_one_process;
 use crate::thread::pinned::PinnedThread;
 use crate::unwind::{catch, contain, discard};
 
@@ -179,11 +179,8 @@ fn visit<T, R>(thread: &mut PinnedThread, stop: Stop<T>, mut f: impl FnMut(T) ->
     }
     // The closure may release the namespace.
     drop(ns);
-    let process = ProcessMark::current();
-    let value = f(item);
     // In a child that was forked in `f`, the walk ends: the parent makes the rest.
-    process.end_child();
-    Ok(value)
+    Ok(in_one_process(|| f(item)))
 }
 
 /// Drops an item that was refused, on the caller's thread.

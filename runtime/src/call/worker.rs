@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::call::context::{Context, WorkerRun};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::process_local::ProcessLocal;
+use crate::sys::process_local::{ProcessLocal, in_one_process};
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Rejected};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
@@ -97,7 +97,7 @@ impl Worker {
         // In this frame, since they may be large: see `call::execute`.
         let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
         let job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            outcome = context.run(&mut || returned = body.take().map(|body| body()));
+            outcome = context.run(&mut || returned = body.take().map(in_one_process));
             let roster = &Pool::of_process().roster;
             thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };

@@ -142,3 +142,14 @@ impl ProcessMark {
         }
     }
 }
+
+/// Runs user code on a thread of this crate. A child that was forked in it ends when its copy of that code returns or
+/// panics: see [`ProcessMark::end_child`].
+///
+/// That must come before the thread uses what it borrows from its caller. The child does not have the caller: the C
+/// library gives the stacks of the parent's threads to those that the child starts.
+pub(crate) fn in_one_process<R>(run: impl FnOnce() -> R) -> R {
+    let process = ProcessMark::current();
+    let _ended = scopeguard::guard((), |()| process.end_child());
+    run()
+}

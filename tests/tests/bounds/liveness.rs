@@ -161,6 +161,26 @@ fn a_child_that_is_forked_in_one_body_of_many_ends_when_that_returns() {
 }
 
 #[test]
+fn a_child_that_is_forked_in_the_body_of_a_call_from_another_thread_ends_when_the_body_returns() {
+    child_process("called-by-another-thread");
+}
+
+#[test]
+fn a_child_that_is_forked_in_code_that_a_pool_of_namespaces_calls_ends_when_that_returns() {
+    child_process("returns-to-the-thread-of-a-pool");
+}
+
+#[test]
+fn a_child_that_is_forked_in_a_waker_ends_when_that_returns() {
+    child_process("returns-from-a-waker");
+}
+
+#[test]
+fn a_child_that_is_forked_on_a_thread_of_a_runtime_ends_when_its_task_or_closure_returns() {
+    child_process("returns-to-a-runtime");
+}
+
+#[test]
 fn a_child_that_is_forked_in_an_async_body_ends_when_the_body_returns() {
     child_process("returns-from-its-async-body");
 }

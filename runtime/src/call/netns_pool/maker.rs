@@ -26,6 +26,7 @@ use crate::call::pinned;
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys;
+use crate::sys::process_local::in_one_process;
 use crate::thread::{Allowance, Lease, Pool, Role, UnfitThreads};
 use crate::unwind::{Payload, catch, contain, discard};
 
@@ -139,7 +140,8 @@ impl Maker {
     fn run_loop(&mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
-            self.give_up_on_late_takers();
+            // Wakers are user code.
+            in_one_process(|| self.give_up_on_late_takers());
             self.look();
             let mut state = shared.lock();
             if state.life != Life::Open {
@@ -156,7 +158,7 @@ impl Maker {
             if self.is_wanted(&state) {
                 state.held += 1;
                 drop(state);
-                self.make();
+                in_one_process(|| self.make());
             } else {
                 self.wait(state);
             }
@@ -250,13 +252,16 @@ impl Maker {
     /// Prepares a namespace with the user's closure, in a call of its own: its changes do not stay on this thread.
     fn prepare(&self, netns: &NetNs) -> Result<(), Error> {
         pinned(|_| {
-            let failure = match catch(|| (self.shared.prepare.0)(netns)) {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(failure)) => failure,
-                Err(payload) => text_of(payload).into(),
-            };
-            // `to_string` is user code too.
-            let message = catch(|| failure.to_string()).unwrap_or_else(text_of);
+            // `to_string` and the payload's destructor are user code too.
+            let prepared = in_one_process(|| {
+                let failure = match catch(|| (self.shared.prepare.0)(netns)) {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(failure)) => failure,
+                    Err(payload) => text_of(payload).into(),
+                };
+                Err((catch(|| failure.to_string()).unwrap_or_else(text_of), failure))
+            });
+            let Err((message, failure)) = prepared else { return Ok(()) };
             Err(Error::not_prepared(format!("prepare {netns} for a pool"), &message, failure))
         })?
     }

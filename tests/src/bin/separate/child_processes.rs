@@ -98,21 +98,18 @@ pub(crate) fn main() {
             succeeded(Pid::from_raw(child));
         }
         "makes-calls-and-returns-from-its-body" => {
-            // The calls of the child start threads there, which wait for the next call.
             set_keep_alive(std::time::Duration::from_secs(3600));
-            let fork_and_call = || match start_child(libc_fork) {
-                0 => {
-                    inside();
-                    0
-                }
-                child => child,
-            };
+            let fork_and_call = || fork_and_call(&ns);
             succeeded(Pid::from_raw(with_netns(&ns, fork_and_call).expect("a call")));
             succeeded(Pid::from_raw(ns.worker().run(fork_and_call).expect("a run")));
             succeeded(Pid::from_raw(Call::new(&ns).fresh().run(fork_and_call).expect("a call")));
             succeeded(Pid::from_raw(pinned(|_| fork_and_call()).expect("a call")));
         }
+        "called-by-another-thread" => called_by_another_thread(&ns),
         "returns-to-a-loop" => returns_to_a_loop(&ns),
+        "returns-to-the-thread-of-a-pool" => returns_to_the_thread_of_a_pool(&ns),
+        "returns-from-a-waker" => returns_from_a_waker(&ns),
+        "returns-to-a-runtime" => returns_to_a_runtime(&ns),
         "returns-from-its-async-body" => returns_from_its_async_body(&ns),
         "beside-calls" => beside_calls(&ns),
         "beside-hooks" => beside_hooks(&ns),
@@ -215,6 +212,170 @@ fn worker_busy(ns: &NetNs) {
         first.join().expect("no panic").expect("a run");
         assert_eq!(second.join().expect("no panic").expect("a run"), key(ns.id()));
     });
+}
+
+/// Forks. The child makes calls, for which it starts threads that wait for the next call, and returns.
+fn fork_and_call(ns: &NetNs) -> i32 {
+    let child = start_child(libc_fork);
+    if child == 0 {
+        for _ in 0..2 {
+            assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+            assert_eq!(Call::new(ns).fresh().run(here).expect("a call"), key(ns.id()));
+        }
+    }
+    child
+}
+
+/// As [`fork_and_call`]. The child starts so many threads that they use the stacks of all threads of the parent.
+fn fork_and_overwrite(ns: &NetNs) -> i32 {
+    let child = start_child(libc_fork);
+    if child == 0 {
+        let threads = 16;
+        let barrier = Arc::new(std::sync::Barrier::new(threads));
+        let overwrite = move || {
+            // With numbers that tell variants of an enum apart, and lead nowhere as pointers.
+            std::hint::black_box([1_u64; 1 << 15]);
+            barrier.wait();
+        };
+        let started: Vec<_> = (0..threads).map(|_| thread::spawn(overwrite.clone())).collect();
+        started.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
+    }
+    child
+}
+
+/// The caller's stack is not there in the child: the C library gives it to the threads of the child.
+fn called_by_another_thread(ns: &NetNs) {
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    // What a body uses in the child is not on the caller's stack.
+    let ns: &'static NetNs = Box::leak(Box::new(ns.clone()));
+    let large = [0_u8; 4096];
+    let forked = thread::spawn(move || {
+        let pods = [ns, ns];
+        let walked = walk(pods, fork_and_overwrite).expect("a walk").into_iter();
+        let walked = walked.map(|child| child.expect("it was entered")).collect();
+        let worker = ns.worker();
+        let children = vec![
+            with_netns(ns, move || fork_and_overwrite(ns)).expect("a call"),
+            with_netns(ns, move || (fork_and_overwrite(ns), large)).expect("a call").0,
+            Call::new(ns).fresh().run(move || fork_and_overwrite(ns)).expect("a call"),
+            Call::new(ns).fresh().run(move || (fork_and_overwrite(ns), large)).expect("a call").0,
+            Call::new(ns).fresh().audit().run(move || fork_and_overwrite(ns)).expect("a call"),
+            worker.run(move || fork_and_overwrite(ns)).expect("a run"),
+            worker.run(move || (fork_and_overwrite(ns), large)).expect("a run").0,
+            block_on(with_netns_async(ns, move || async move { fork_and_overwrite(ns) })).expect("a call"),
+        ];
+        [children, walked].concat()
+    });
+    forked.join().expect("no panic").into_iter().for_each(|child| succeeded(Pid::from_raw(child)));
+}
+
+/// A value that forks when it is called, and tells the child.
+struct Forks(NetNs, std::sync::mpsc::Sender<i32>);
+
+impl Forks {
+    fn fork(&self) {
+        let child = fork_and_call(&self.0);
+        self.1.send(child).expect("the test waits for it");
+    }
+}
+
+impl std::task::Wake for Forks {
+    fn wake(self: Arc<Self>) {
+        self.fork();
+    }
+}
+
+impl std::fmt::Debug for Forks {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Forks")
+    }
+}
+
+impl std::fmt::Display for Forks {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.fork();
+        out.write_str("not prepared")
+    }
+}
+
+impl std::error::Error for Forks {}
+
+/// Children are created by the wakers of async calls, on the threads of these calls.
+fn returns_from_a_waker(ns: &NetNs) {
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let (tell, told) = std::sync::mpsc::channel();
+    for call in [Call::new(ns), Call::new(ns).fresh()] {
+        let go_on = Arc::new(Notify::new());
+        let waits = Arc::clone(&go_on);
+        let mut handle = call.spawn_async(move || async move { waits.notified().await });
+        let waker = Waker::from(Arc::new(Forks(ns.clone(), tell.clone())));
+        assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+        go_on.notify_one();
+        let child = told.recv_timeout(std::time::Duration::from_secs(10)).expect("a child");
+        succeeded(Pid::from_raw(child));
+        block_on(handle).expect("a body");
+    }
+}
+
+/// Children are created by a waker and by an error that the thread of a pool of namespaces calls.
+fn returns_to_the_thread_of_a_pool(ns: &NetNs) {
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let (tell, told) = std::sync::mpsc::channel();
+    let next = || Pid::from_raw(told.recv_timeout(std::time::Duration::from_secs(10)).expect("a child"));
+    let go_on = Arc::new(AtomicBool::new(false));
+    let waits = {
+        let go_on = Arc::clone(&go_on);
+        move |_: &NetNs| wait_until("it may go on", || go_on.load(Ordering::SeqCst))
+    };
+    let pool = NetNsPool::builder().ready(0).prepare(waits).build().expect("a pool");
+    let waker = Waker::from(Arc::new(Forks(ns.clone(), tell.clone())));
+    let mut taken = Box::pin(pool.take_async());
+    assert!(taken.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    go_on.store(true, Ordering::SeqCst);
+    succeeded(next());
+    drop(block_on(taken).expect("a namespace"));
+
+    let fails = {
+        let ns = ns.clone();
+        move |_: &NetNs| Err::<(), _>(Forks(ns.clone(), tell.clone()))
+    };
+    let pool = NetNsPool::builder().ready(0).prepare(fails).build().expect("a pool");
+    assert_eq!(pool.take().expect_err("it is not prepared").kind(), ErrorKind::Prepare);
+    succeeded(next());
+}
+
+/// Children are created in tasks and in blocking closures, on threads of a runtime.
+fn returns_to_a_runtime(ns: &NetNs) {
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let runtime = ns.tokio_builder().worker_threads(2).enable_all().build().expect("a runtime");
+    let succeeded = |child| succeeded(Pid::from_raw(child));
+    let on = ns.clone();
+    let forks = move || fork_and_call(&on);
+    for _ in 0..3 {
+        let fork = forks.clone();
+        succeeded(block_on(runtime.spawn(async move { fork() })).expect("a task"));
+        let fork = forks.clone();
+        let waits = async move {
+            let child = fork();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            child
+        };
+        succeeded(block_on(runtime.spawn(waits)).expect("a task"));
+        let fork = forks.clone();
+        let inner = async move { tokio::spawn(async move { fork() }).await };
+        succeeded(block_on(runtime.spawn(inner)).expect("a task").expect("a task"));
+        let fork = forks.clone();
+        succeeded(block_on(runtime.spawn_blocking(fork)).expect("a closure"));
+        let fork = forks.clone();
+        succeeded(runtime.block_on(async move { fork() }).expect("a future"));
+        // What the parent's runtime waits for still comes.
+        let sleep = async { tokio::time::sleep(std::time::Duration::from_millis(1)).await };
+        block_on(runtime.spawn(sleep)).expect("a task");
+    }
+    let fork = forks.clone();
+    let blocking = || async { tokio::task::spawn_blocking(fork).await.expect("a closure") };
+    succeeded(block_on(with_netns_async(ns, blocking)).expect("a call"));
 }
 
 /// Runs in a child that was forked in a body: its only thread is a copy of the pinned one, and belongs to the process.
