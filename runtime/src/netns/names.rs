@@ -176,17 +176,11 @@ impl Names {
                 .explain_missing(&path)
                 .explain_making()
         };
-        let directory = self.lock_directory().map_err(failed_to_mount)?;
-        // The file comes first: where it cannot be created, nothing has been mounted.
-        let file = sys::create_file_at(&*directory, name).map_err(failed)?;
-        let unlocked = directory.as_fd().try_clone_to_owned().map_err(|error| failed(errno_of(&error)))?;
-        let mut reserved =
-            Reserved { directory: unlocked, name: name.to_owned(), file: Some(file), operation: operation.clone() };
-        if let Some(mounted) = self.share_directory(&directory).map_err(failed_to_mount)? {
-            // What is open is below the new mount, which shows the same file.
-            reserved.move_to(mounted).map_err(failed_to_mount)?;
-        }
-        Ok(reserved)
+        let locked = self.lock_directory().map_err(failed_to_mount)?;
+        let directory = duplicate(&*locked).map_err(failed)?;
+        // It comes last: nothing can fail that would leave it.
+        let file = sys::create_file_at(&directory, name).map_err(failed)?;
+        Ok(Reserved { names: self.clone(), directory, name: name.to_owned(), file: Some(file), operation, path })
     }
 
     /// Refuses what cannot be a name here. Nothing has been touched when this fails.
@@ -220,29 +214,39 @@ impl Names {
     }
 
     /// Makes the directory where needed, and holds the lock that iproute2 takes to make a mount of it.
-    fn lock_directory(&self) -> Result<impl Deref<Target = OwnedFd>, Errno> {
+    fn lock_directory(&self) -> Result<impl Deref<Target = OwnedFd> + use<>, Errno> {
         let location = self.location();
         match DirBuilder::new().mode(0o755).create(&location) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(errno_of(&error)),
             _ => {}
         }
-        sys::lock_exclusively(sys::open_directory(&location)?)
+        self.lock_existing_directory()
+    }
+
+    fn lock_existing_directory(&self) -> Result<impl Deref<Target = OwnedFd> + use<>, Errno> {
+        sys::lock_exclusively(sys::open_directory(&self.location())?)
     }
 
     /// Makes a shared mount of the directory, where that is not done yet. Returns the directory on the new mount, where
     /// there is one.
     fn share_directory(&self, found: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+        // For the descriptor that is opened below: its want would leave the mount.
+        let spare = duplicate(found)?;
         match sys::share_mount(found) {
             // The directory is no mount of its own yet.
             Err(Errno::EINVAL) => sys::bind_mount(found, found)?,
             result => return result.map(|()| None),
         }
+        drop(spare);
         // To be on the new mount takes another look-up, which must find the same directory.
         let mounted = sys::open_directory(&self.location())?;
         if sys::identity(&mounted)? != sys::identity(found)? {
             return Err(Errno::EBUSY);
         }
-        sys::share_mount(&mounted)?;
+        if let Err(errno) = sys::share_mount(&mounted) {
+            let _ = sys::detach_mount(&mounted);
+            return Err(errno);
+        }
         self.unmount_hidden(found);
         Ok(Some(mounted))
     }
@@ -439,11 +443,13 @@ impl NetNs {
 
 /// A name file that is ours, with no namespace on it yet. Dropping it gives the name back.
 pub(crate) struct Reserved {
+    names: Names,
     directory: OwnedFd,
     name: String,
     /// `None` when the namespace has been bound.
     file: Option<OwnedFd>,
     operation: String,
+    path: PathBuf,
 }
 
 impl Reserved {
@@ -454,6 +460,43 @@ impl Reserved {
 
     /// Binds a namespace to the name.
     pub(crate) fn bind(mut self, netns: &NetNs) -> Result<(), Error> {
+        let failed = |errno, reserved: &Reserved| {
+            explain_descriptor_files(Error::from_errno(reserved.operation.clone(), errno))
+                .explain_missing(&reserved.path)
+                .explain_making()
+        };
+        // Until the end: a mount of the directory that is taken away again must have no other name yet.
+        let locked = self.names.lock_existing_directory().map_err(|errno| failed(errno, &self))?;
+        let is_mounted_here = self.move_to_shared(&locked).map_err(|errno| failed(errno, &self))?;
+        let mount = scopeguard::guard(is_mounted_here.then(|| duplicate(&self.directory)), |mount| {
+            // Of a name that was not bound, also the mount of its directory goes.
+            if let Some(Ok(directory)) = mount {
+                let _ = sys::detach_mount(&directory);
+            }
+        });
+        self.mount(netns)?;
+        drop(scopeguard::ScopeGuard::into_inner(mount));
+        self.file = None;
+        Ok(())
+    }
+
+    /// Makes the directory a shared mount where it is none, and takes the same file there. Returns whether it made one.
+    fn move_to_shared(&mut self, locked: &OwnedFd) -> Result<bool, Errno> {
+        if sys::identity(locked)? != sys::identity(&self.directory)? {
+            return Err(Errno::EBUSY);
+        }
+        // For the descriptors that are opened when the mount is made.
+        let spares = [duplicate(locked)?, duplicate(locked)?];
+        let mounted = self.names.share_directory(locked)?;
+        drop(spares);
+        let is_mounted_here = mounted.is_some();
+        let directory = mounted.map_or_else(|| duplicate(locked), Ok)?;
+        // What is open is below the mount, which shows the same file.
+        self.move_to(directory)?;
+        Ok(is_mounted_here)
+    }
+
+    fn mount(&self, netns: &NetNs) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
         let replaced = || {
             let why = "another program removed or replaced the file meanwhile";
@@ -469,7 +512,6 @@ impl Reserved {
             }
         }
         if self.leads_to(netns) {
-            self.file = None;
             return Ok(());
         }
         unmount_from_renamed(file, netns);
@@ -546,6 +588,10 @@ fn explain_descriptor_files(error: Error) -> Error {
 /// Why a file on which nothing is mounted is a mount point.
 fn hidden(directory: &Path) -> String {
     format!("the mount on {} hides another one, where a namespace is mounted on the same file", directory.display())
+}
+
+fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Errno> {
+    fd.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))
 }
 
 /// The errno behind an error that std reported. All of std's own file errors here have one.

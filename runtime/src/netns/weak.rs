@@ -64,15 +64,19 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] before Linux 6.18, or where `/proc` does not show `kernel/random/boot_id`.
+    /// [`ErrorKind::Unsupported`] before Linux 6.18, or where `/proc` does not show `kernel/random/boot_id`;
+    /// [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn downgrade(&self) -> Result<WeakNetNs, Error> {
         let operation = || format!("remember {self} without keeping it");
         let handle = sys::handle_of_namespace(self).map_err(|errno| {
             Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explain(|_| Some(TOO_OLD.into()))
         })?;
-        let boot = boot_id().ok_or_else(|| Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID))?;
-        let is_within = sys::owning_user_namespace(self).is_ok();
-        let made_in = own_user_namespace().filter(|_| is_within).map_or(0, |own| own.number);
+        let short = |errno| Error::from_errno(operation(), errno);
+        let boot = unless_short(boot_id()).map_err(short)?;
+        let boot = boot.ok_or_else(|| Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID))?;
+        let is_within = unless_short(sys::owning_user_namespace(self)).map_err(short)?.is_some();
+        let own = unless_short(own_user_namespace()).map_err(short)?;
+        let made_in = own.filter(|_| is_within).map_or(0, |own| own.number);
         Ok(WeakNetNs { handle, boot, made_in })
     }
 }
@@ -90,14 +94,15 @@ impl WeakNetNs {
     /// it; [`ErrorKind::Unsupported`] before Linux 6.18; [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn upgrade(&self) -> Result<Option<NetNs>, Error> {
         let operation = || format!("open {self}, which was remembered");
-        match boot_id() {
+        let short = |errno| Error::from_errno(operation(), errno);
+        match unless_short(boot_id()).map_err(short)? {
             Some(boot) if boot == self.boot => {}
             Some(_) => return Ok(None),
             None => return Err(Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID)),
         }
         match sys::open_namespace_handle(self.handle) {
             Ok(namespace) => NetNs::checked(namespace, operation).map(Some),
-            Err(Errno::ESTALE) if self.may_open() => Ok(None),
+            Err(Errno::ESTALE) if unless_short(self.may_open()).map_err(short)? == Some(true) => Ok(None),
             // The kernel says the same of a namespace that is gone and of one that the thread may not open.
             Err(Errno::ESTALE) => Err(Error::from_errno(operation(), Errno::EPERM).explain(|_| Some(DENIED.into()))),
             Err(errno @ (Errno::EBADF | Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
@@ -112,8 +117,9 @@ impl WeakNetNs {
 
     /// Whether the calling thread may open the namespace wherever it is: it has `CAP_SYS_ADMIN` in the user namespace
     /// that owns it, or in one above that.
-    fn may_open(&self) -> bool {
-        may_administer() && own_user_namespace().is_some_and(|own| own.is_initial || own.number == self.made_in)
+    fn may_open(&self) -> nix::Result<bool> {
+        let own = own_user_namespace()?;
+        Ok(may_administer() && (own.is_initial || own.number == self.made_in))
     }
 
     /// The number of the namespace, as [`NetNs::cookie`] gives it.
@@ -191,25 +197,35 @@ struct UserNamespace {
     is_initial: bool,
 }
 
-fn own_user_namespace() -> Option<UserNamespace> {
-    /// `USER_NS_INIT_INO` of `linux/nsfs.h`.
-    const INITIAL: u64 = 0xEFFF_FFFD;
-    let file = sys::open_namespace_file(Path::new("/proc/thread-self/ns/user")).ok()?;
-    let (_, inode) = sys::identity(&file).ok()?;
-    Some(UserNamespace { number: sys::namespace_number(&file).ok()?, is_initial: inode == INITIAL })
+/// `None` where something is missing that is not a descriptor.
+fn unless_short<T>(found: nix::Result<T>) -> nix::Result<Option<T>> {
+    match found {
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
+        found => Ok(found.ok()),
+    }
 }
 
-fn boot_id() -> Option<BootId> {
+fn own_user_namespace() -> nix::Result<UserNamespace> {
+    /// `USER_NS_INIT_INO` of `linux/nsfs.h`.
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    let file = sys::open_namespace_file(Path::new("/proc/thread-self/ns/user"))?;
+    let (_, inode) = sys::identity(&file)?;
+    Ok(UserNamespace { number: sys::namespace_number(&file)?, is_initial: inode == INITIAL })
+}
+
+fn boot_id() -> nix::Result<BootId> {
     static BOOT: Inherited<BootId> = Inherited::new();
     if let Some(boot) = BOOT.get() {
-        return Some(boot);
+        return Ok(boot);
     }
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let text = read.map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
     let mut digits = text.trim().chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit.to_le_bytes()[0]);
     let mut boot = BootId::default();
     for byte in &mut boot {
-        *byte = digits.next()? << 4 | digits.next()?;
+        let mut next = || digits.next().ok_or(Errno::EINVAL);
+        *byte = next()? << 4 | next()?;
     }
     BOOT.replace(boot);
-    Some(boot)
+    Ok(boot)
 }

@@ -245,3 +245,32 @@ fn waiting_for_the_end_of_a_namespace_that_is_held_gives_up() {
     assert!(again.wait_until_gone(Duration::from_secs(20)).unwrap());
     assert!(!NetNs::current().unwrap().wait_until_gone(Duration::ZERO).unwrap());
 }
+
+/// What is missing is a descriptor, and nothing else is said or remembered.
+#[test]
+fn where_descriptors_are_short_a_namespace_is_neither_remembered_nor_judged() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let Ok(whole) = ns.downgrade() else { return };
+    let gone = {
+        let other = NetNs::new().unwrap();
+        let weak = other.downgrade().unwrap();
+        assert!(other.wait_until_gone(in_netns_tests::BOUND).unwrap());
+        weak
+    };
+    for free in 0..8 {
+        let open = descriptors();
+        let limit = (0..).filter(|number| !open.contains_key(number)).nth(free).unwrap();
+        let limited = in_netns_tests::limited(nix::sys::resource::Resource::RLIMIT_NOFILE, limit.into());
+        let (remembered, found) = (ns.downgrade(), gone.upgrade());
+        drop(limited);
+        match remembered {
+            Ok(weak) => assert_eq!(weak.to_bytes(), whole.to_bytes(), "{free} free"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitReached, "{free} free: {error}"),
+        }
+        match found {
+            Ok(found) => assert_eq!(found, None),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitReached, "{free} free: {error}"),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! - `dangling`: `/run/netns` is a dangling link
 //! - `read-only`: the directory is on a mount that is read-only
 //! - `not-utf8`: the path of a mount is no UTF-8
+//! - `short`: descriptors or namespaces are short
 //! - `working`: the directory is the working directory, by a relative path
 
 use std::ffi::OsStr;
@@ -30,6 +31,7 @@ pub(crate) fn main() {
         Some("linked") => linked(),
         Some("dangling") => dangling(),
         Some("working") => working(),
+        Some("short") => short(),
         Some("read-only") => read_only(),
         Some("not-utf8") => not_utf8(),
         other => panic!("what is {other:?}?"),
@@ -81,6 +83,38 @@ fn not_utf8() {
     }
     assert_eq!(NetNs::list_named().expect("a list"), [""; 0]);
     assert_eq!(names_of(&theirs), [""; 0]);
+}
+
+/// Nothing is left where descriptors or namespaces are short: no file, and no mount of the directory.
+fn short() {
+    fn is_left(directory: &str) -> bool {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+        let has_file = fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some());
+        has_file || mounts.contains(&format!(" {directory} "))
+    }
+    drop(NetNs::new().expect("a namespace"));
+    let mut failures = 0;
+    for free in 0..30 {
+        let directory = format!("/run/short-{free}");
+        let names = Names::at(&directory);
+        let open = in_netns_tests::descriptors();
+        let limit = (0..).filter(|number| !open.contains_key(number)).nth(free).expect("a number");
+        let limited = in_netns_tests::limited(nix::sys::resource::Resource::RLIMIT_NOFILE, limit.into());
+        let created = names.create("blue");
+        drop(limited);
+        match created {
+            Ok(_) => names.delete("blue").expect("it is there"),
+            Err(error) => {
+                failures += 1;
+                assert_eq!(error.kind(), ErrorKind::LimitReached, "{free} free: {error}");
+                assert!(!is_left(&directory), "{free} free: {error}");
+            }
+        }
+    }
+    assert!((3..25).contains(&failures), "{failures}");
+    fs::write("/proc/sys/user/max_net_namespaces", "0").expect("root of this user namespace");
+    assert_eq!(Names::at("/run/few").create("blue").expect_err("no room").kind(), ErrorKind::LimitReached);
+    assert!(!is_left("/run/few"));
 }
 
 fn working() {
