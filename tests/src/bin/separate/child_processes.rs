@@ -348,7 +348,11 @@ fn returns_to_the_thread_of_a_pool(ns: &NetNs) {
 /// Children are created in tasks and in blocking closures, on threads of a runtime.
 fn returns_to_a_runtime(ns: &NetNs) {
     set_keep_alive(std::time::Duration::from_secs(3600));
-    let runtime = ns.tokio_builder().worker_threads(2).enable_all().build().expect("a runtime");
+    let hour = std::time::Duration::from_secs(3600);
+    let builder = ns.tokio_builder().worker_threads(2).enable_all();
+    // A child does not end because its thread has waited for another closure.
+    let builder = builder.configure(|builder| _ = builder.thread_keep_alive(hour));
+    let runtime = builder.build().expect("a runtime");
     let succeeded = |child| succeeded(Pid::from_raw(child));
     let on = ns.clone();
     let forks = move || fork_and_call(&on);
