@@ -234,11 +234,14 @@ fn fork_and_overwrite(ns: &NetNs) -> i32 {
         let barrier = Arc::new(std::sync::Barrier::new(threads));
         let overwrite = move || {
             // With numbers that tell variants of an enum apart, and lead nowhere as pointers.
+            #[allow(clippy::large_stack_arrays)]
             std::hint::black_box([1_u64; 1 << 15]);
             barrier.wait();
         };
         let started: Vec<_> = (0..threads).map(|_| thread::spawn(overwrite.clone())).collect();
-        started.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        for thread in started {
+            thread.join().expect("no panic");
+        }
         assert_eq!(with_netns(ns, here).expect("a call"), key(ns.id()));
     }
     child
