@@ -15,6 +15,7 @@
 //! The modules, in the order in which a call meets them: [`launch`] starts a thread; a [`session`] is that thread's
 //! time inside, with a [`runtime`] and [`local`] tasks; [`poll_rendezvous`] gives it the polls of a [`body`] that may
 //! borrow ([`borrowed`]). A body that borrows nothing runs at its own pace ([`owned`]), and has a handle ([`join`]).
+//! Both are polled in the [`table`] of file descriptors that they began in.
 
 mod body;
 mod borrowed;
