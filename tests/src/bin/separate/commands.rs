@@ -9,7 +9,7 @@ use std::time::Duration;
 use caps::{CapSet, Capability};
 use in_netns::{NetNs, init, pool_stats, retire_current_thread, rootless, set_keep_alive, set_poison_hook, with_netns};
 use in_netns_tests::{become_root_of_a_user_namespace, is_alive, key, threads, threads_in, tid, wait_until};
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
@@ -279,12 +279,14 @@ fn many_at_once_leave_nothing() {
 
 /// tokio makes a pair of sockets for signals when the process's first runtime starts, and keeps them for ever.
 fn what_tokio_keeps_for_the_process_is_kept_at_home() {
-    let ns = NetNs::new().expect("a namespace");
-    futures::executor::block_on(ns.run_async(|| async { tokio::task::yield_now().await })).expect("a call");
-    wait_until("nothing is left inside", || ns.holders().expect("holders").is_empty());
+    // Not `NetNs::new`, which is a call: the first one is below.
+    let new = || unshare(CloneFlags::CLONE_NEWNET).map(|()| NetNs::current());
+    let ns = thread::spawn(new).join().expect("a thread").expect("root").expect("a namespace");
     let body = || tokio::runtime::Builder::new_current_thread().enable_all().build().map(drop);
     ns.run(body).expect("a call").expect("a runtime");
-    assert!(ns.holders().expect("holders").is_empty());
+    wait_until("nothing is left inside", || ns.holders().expect("holders").is_empty());
+    futures::executor::block_on(ns.run_async(|| async { tokio::task::yield_now().await })).expect("a call");
+    wait_until("nothing is left inside", || ns.holders().expect("holders").is_empty());
 }
 
 fn many_one_after_another_use_one_thread() {
