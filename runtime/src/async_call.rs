@@ -68,8 +68,8 @@ use crate::thread::Inspect;
 ///   returned future.
 /// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking`
 ///   is the way. Where no thread can be started for a blocking closure, tokio panics, and the body with it.
-/// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it. The paused clock of
-///   the caller does not wait for a call: it goes on to the next timer, such as that of a timeout around the call.
+/// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it. The paused clock
+///   of the caller does not wait for a call: it goes on to the next timer, such as that of a timeout around the call.
 /// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task
 ///   where it is woken runs that task there until it polls this future, which is pending then and woken on a thread at
 ///   home. Dropped there, it drops the body at once. Where no thread can be started for such a wake, that poll panics.

@@ -112,22 +112,22 @@
 //! called `unshare(2)` with `CLONE_FILES` has a table of its own. Its calls run on threads that it starts. A handle
 //! that was opened in another table, a [`Worker`](crate::Worker), a [`Command`](crate::Command) and a
 //! [`NetNsPool`](crate::NetNsPool) are [`Unsupported`](crate::ErrorKind::Unsupported) there. A handle of the
-//! table of the process that is dropped in another one is closed by another thread. One of another table stays open, and
-//! keeps its namespace.
+//! table of the process that is dropped in another one is closed by another thread. One of another table stays open,
+//! and keeps its namespace.
 //!
 //! **A thread must unshare its table before its first call.** The crate checks the table once for each thread. A thread
 //! that unshares its table later must use [`Call::fresh`](crate::Call::fresh) from then on. Otherwise its body may run
 //! in another namespace, and a descriptor that the body returns is another file.
 //!
 //! **An async call must be polled in the table in which it was first polled**, and the handle of `NetNs::spawn_async`
-//! in that of its start: the thread of the call and the executor wake each other by the numbers of descriptors. Elsewhere
-//! both are [`Unsupported`](crate::ErrorKind::Unsupported). Then the body of the call is dropped, inside, and that of the
-//! handle goes on. They may be dropped, and aborted, in any table. tokio's own objects may be used in one table only, such
-//! as a `NetNsRuntime`, and a channel to a task that a body has spawned.
+//! in that of its start: the thread of the call and the executor wake each other by the numbers of descriptors.
+//! Elsewhere both are [`Unsupported`](crate::ErrorKind::Unsupported). Then the body of the call is dropped, inside, and
+//! that of the handle goes on. They may be dropped, and aborted, in any table. tokio's own objects may be used in one
+//! table only, such as a `NetNsRuntime`, and a channel to a task that a body has spawned.
 //!
-//! A body may unshare its table: no later body gets its thread. What this crate holds for the call is closed in the table
-//! that the thread of the call began with. What the body itself has open at that moment stays open there, and keeps the namespace if it is a
-//! socket: the body closes it before.
+//! A body may unshare its table: no later body gets its thread. What this crate holds for the call is closed in the
+//! table that the thread of the call began with. What the body itself has open at that moment stays open there, and
+//! keeps the namespace if it is a socket: the body closes it before.
 //!
 //! # Processes
 //!

@@ -192,16 +192,20 @@ pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
     id.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
 }
 
+/// The line of the mount that a descriptor is on, in the calling thread's mount table. `None` if it is unmounted, or of
+/// another mount namespace.
+pub(crate) fn line_of_mount(fd: impl AsFd) -> io::Result<Option<String>> {
+    let id = mount_of(fd)?.to_string();
+    let table = text_of("/proc/thread-self/mountinfo")?;
+    Ok(table.lines().find(|line| line.split(' ').next() == Some(&id)).map(str::to_owned))
+}
+
 /// Whether mounts and unmounts on the mount of a descriptor propagate to other mounts. `true` where the kernel does not
 /// tell.
 pub(crate) fn is_on_shared_mount(fd: impl AsFd) -> bool {
-    let (Ok(mount), Ok(table)) = (mount_of(fd), text_of("/proc/thread-self/mountinfo")) else { return true };
-    let mount = mount.to_string();
-    let line = table.lines().find(|line| line.split(' ').next() == Some(&mount));
+    let Ok(Some(line)) = line_of_mount(fd) else { return true };
     // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD …] - …
-    line.is_none_or(|line| {
-        line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"))
-    })
+    line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"))
 }
 
 /// Makes mounts and unmounts below a mount propagate to other mount namespaces (`MS_SHARED`). `EINVAL` where `root` is

@@ -13,7 +13,8 @@
 //! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
 //! thread enters and restores to [`home`], for views with its own [`files`], with the capabilities of its
 //! [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. `detached` runs
-//! hooks and wakers that must not run on the current thread, and a `keeper` closes what is open in a table that it keeps.
+//! hooks and wakers that must not run on the current thread, and a `keeper` closes what is open in a table that it
+//! keeps.
 
 mod allowance;
 mod children;

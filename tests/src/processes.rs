@@ -117,8 +117,8 @@ pub fn in_directory<R: Send>(directory: &Path, closure: impl FnOnce() -> R + Sen
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
-/// A command that runs a module of `tests/src/bin/separate`, and takes the arguments of the module. Given a [`Scratch`],
-/// it runs a copy there, which any user can run.
+/// A command that runs a module of `tests/src/bin/separate`, and takes the arguments of the module. Given a
+/// [`Scratch`], it runs a copy there, which any user can run.
 ///
 /// Cargo tells the tests alone where the program is, so this is no function.
 #[macro_export]

@@ -106,8 +106,8 @@ impl CallRuntime {
     /// Ends the tasks that were spawned, waits for blocking closures that run, and calls `then`.
     ///
     /// If the body has left the table of descriptors that its thread began with, another thread does so inside, which
-    /// has that table: the `closer`. What is closed here would stay open there: the descriptors of the runtime, and that
-    /// of the namespace where the call has the last handle of it.
+    /// has that table: the `closer`. What is closed here would stay open there: the descriptors of the runtime, and
+    /// that of the namespace where the call has the last handle of it.
     pub(super) fn end<R: Send + 'static>(self, closer: Closer, then: impl FnOnce() -> R + Send + 'static) -> R {
         let CallRuntime { runtime, local, blocking, inside, process: _ } = self;
         // tokio catches the panics of tasks' destructors. If another panic occurs, the thread is still restored.

@@ -378,9 +378,9 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
-/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in a task ends when its
-/// copy of the thread has nothing more to do, and one that was forked in a blocking closure when that returns, or after
-/// the keep-alive of blocking threads where the closure was given to [`tokio::task::spawn_blocking`].
+/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in a task ends when
+/// its copy of the thread has nothing more to do, and one that was forked in a blocking closure when that returns, or
+/// after the keep-alive of blocking threads where the closure was given to [`tokio::task::spawn_blocking`].
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.
@@ -455,8 +455,8 @@ impl NetNsRuntime {
     }
 
     /// Shuts down, and waits at most `duration` for blocking closures. If they end in time, the threads have exited
-    /// when this returns; otherwise they stay in the namespace until the closures end. On a thread of the runtime itself
-    /// it does not wait.
+    /// when this returns; otherwise they stay in the namespace until the closures end. On a thread of the runtime
+    /// itself it does not wait.
     ///
     /// # Panics
     ///

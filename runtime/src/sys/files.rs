@@ -117,10 +117,7 @@ pub(crate) fn is_read_only(directory: &Path) -> nix::Result<bool> {
 
 /// Whether the mount that a descriptor is on is one of the calling thread's mount namespace. An unmounted one is none.
 pub(crate) fn is_mounted(file: &OwnedFd) -> io::Result<bool> {
-    let id = mount_of(file)?.to_string();
-    let table = fs::read("/proc/thread-self/mountinfo")?;
-    // ID …
-    Ok(table.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').next() == Some(id.as_bytes())))
+    super::line_of_mount(file).map(|line| line.is_some())
 }
 
 /// The visible mounts on the mount that a directory is the root of: the mount point of each, and a descriptor of its

@@ -139,7 +139,8 @@ impl OptionalCalls {
                 Err(_) => break,
             };
             harmless |= answer & ((1 << SHIFT) - 1);
-            // The one that was being made killed the child. Where the child ended before it reported one, it was the first.
+            // The one that was being made killed the child. Where the child ended before it reported one, it was the
+            // first.
             next = first.max((answer >> SHIFT) as usize) + 1;
         }
         Ok(OptionalCalls(harmless))

@@ -81,8 +81,8 @@ static HOOK: Hook<Poisoning> = Hook::new();
 /// Sets the hook that is called when a thread could not be restored. Without a hook, one line is written to stderr.
 /// With feature `tracing`, an event of level `ERROR` is emitted in addition.
 ///
-/// The hook runs after the poisoned thread has left the namespace. A panic in the hook has no other effect than its message.
-/// Where it runs:
+/// The hook runs after the poisoned thread has left the namespace. A panic in the hook has no other effect than its
+/// message. Where it runs:
 ///
 /// - A call that is waited for, awaited or not: on the thread that made the call, or that polls its future, before the
 ///   call returns or its future is ready.

@@ -4,8 +4,8 @@
 //! created it, it would keep the call's namespace forever.
 //!
 //! **How:** the template makes tokio create it. Where descriptors are short at that moment, the next call does so, on a
-//! thread at home. Where it is refused, by a seccomp filter, no later call tries. Until it is made, each call that needs
-//! a runtime is an error.
+//! thread at home. Where it is refused, by a seccomp filter, no later call tries. Until it is made, each call that
+//! needs a runtime is an error.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -82,16 +82,19 @@ fn a_body_may_leave_the_table_of_its_caller() {
     });
 }
 
+/// A call whose body leaves its table, and is dropped while it waits.
+fn cancelled_after_it_left(ns: NetNs) {
+    let body = async || {
+        leave();
+        pending::<()>().await;
+    };
+    let mut call = Box::pin(with_netns_async(ns, body));
+    assert!((&mut call).now_or_never().is_none());
+}
+
 #[test]
 fn a_body_that_is_cancelled_may_have_left_the_table_of_its_caller() {
-    leaves_none_in_a_table_of_the_caller(async |ns| {
-        let body = async || {
-            leave();
-            pending::<()>().await;
-        };
-        let mut call = Box::pin(with_netns_async(ns, body));
-        assert!((&mut call).now_or_never().is_none());
-    });
+    leaves_none_in_a_table_of_the_caller(async |ns| cancelled_after_it_left(ns));
 }
 
 #[test]
@@ -127,14 +130,7 @@ fn a_body_may_leave_its_table_with_tasks_that_run() {
 
 #[test]
 fn a_body_that_is_cancelled_may_have_left_its_table() {
-    leaves_none(async |ns| {
-        let body = async || {
-            leave();
-            pending::<()>().await;
-        };
-        let mut call = Box::pin(with_netns_async(ns, body));
-        assert!((&mut call).now_or_never().is_none());
-    });
+    leaves_none(async |ns| cancelled_after_it_left(ns));
 }
 
 #[test]

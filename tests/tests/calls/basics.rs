@@ -422,8 +422,8 @@ fn a_body_may_capture_and_return_more_than_fits_the_stack_many_times() {
     assert!(refused.is_err());
 }
 
-/// Gives the calling thread 10 of each 100 milliseconds (`SCHED_DEADLINE`), with these flags. `EPERM` for a user without
-/// `CAP_SYS_NICE`.
+/// Gives the calling thread 10 of each 100 milliseconds (`SCHED_DEADLINE`), with these flags. `EPERM` for a user
+/// without `CAP_SYS_NICE`.
 fn be_scheduled_by_deadline(flags: u64) -> nix::Result<()> {
     const SCHED_DEADLINE: u64 = 6;
     const MILLISECOND: u64 = 1_000_000;

@@ -1,8 +1,9 @@
 //! A process with a seccomp filter, whose pinned threads keep a file open for it, closes every descriptor that it has:
 //! in a body, or in a child process that a body forks. Nothing closes them once more.
 //!
-//! Argument: who closes them (`child`, `process`, `body`, or `body-apart`, in a table of its own; or `view`, a body in a view, whose
-//! thread keeps more files). In `view-leaves`, such a body leaves the table of the process and closes nothing.
+//! Argument: who closes them (`child`, `process`, `body`, or `body-apart`, in a table of its own; or `view`, a body in
+//! a view, whose thread keeps more files). In `view-leaves`, such a body leaves the table of the process and closes
+//! nothing.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! A process has a seccomp filter, and adds another one that kills for a system call. The library does not make that
 //! call on a thread that has the second filter.
 //!
-//! Arguments: who has the second one (`body`, `caller` or `all`), and the system call. Or `refused` and the system call:
-//! there is one filter, before the first call, and it refuses. Or `unadoptable`: capset(2) is refused.
+//! Arguments: who has the second one (`body`, `caller` or `all`), and the system call. Or `refused` and the system
+//! call: there is one filter, before the first call, and it refuses. Or `unadoptable`: capset(2) is refused.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
