@@ -12,7 +12,7 @@ use std::thread::{self, Builder};
 use crate::call::session::{CallResult, Parameters, Sent, run_call};
 use crate::error::Error;
 use crate::netns::Target;
-use crate::sys::process_local::ProcessMark;
+use crate::sys::process_local::in_one_process;
 use crate::sys::{self, Tid};
 use crate::thread::fate::{RetireReason, ThreadFate};
 use crate::thread::home::{Home, RestorePath};
@@ -119,13 +119,10 @@ impl FreshThread {
     /// Pins the new thread, on which it is called, until `run` returns.
     pub(crate) fn pin<R>(self, run: impl FnOnce(&mut PinnedThread) -> R) -> R {
         let _registration = self.pool.roster.register_current();
-        let process = ProcessMark::current();
         let mut thread = PinnedThread::pin_current_of_caller(self.home, self.caller, self.restore_path);
         #[cfg(feature = "tokio")]
         thread.set_keeper(self.keeper);
-        let result = run(&mut thread);
-        // As on a pooled thread.
-        process.end_child();
+        let result = in_one_process(|| run(&mut thread));
         thread.close_files();
         result
     }
