@@ -1,12 +1,11 @@
 //! The crate moves its threads between processors, and no body sees that.
 #![allow(missing_docs)]
 
-use std::hint;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use in_netns::{NetNs, Worker, with_netns};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -15,7 +14,11 @@ use nix::unistd::{Pid, gettid};
 in_netns::rootless!();
 
 fn affinity() -> Vec<usize> {
-    let affinity = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    affinity_of(Pid::from_raw(0))
+}
+
+fn affinity_of(thread: Pid) -> Vec<usize> {
+    let affinity = sched_getaffinity(thread).unwrap();
     (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap()).collect()
 }
 
@@ -101,20 +104,21 @@ fn make_real_time(thread: Pid, priority: u32) -> bool {
 
 #[test]
 fn the_callee_of_a_real_time_thread_does_not_wait_for_others_on_that_processor() {
-    // After a second the kernel gives ordinary threads some time on such a processor.
-    const BUSY: Duration = Duration::from_millis(800);
     let cpus = affinity();
     let ns = NetNs::new().unwrap();
     let worker: Worker = ns.worker();
-    worker.run(|| ()).unwrap();
+    let callee = worker.run(gettid).unwrap();
     for cpu in cpus.iter().filter(|_| cpus.len() > 1) {
         let is_served = AtomicBool::new(false);
+        // Keeps all ordinary threads from the processor. Returns whether the callee may run elsewhere all that time.
         let busy = || {
             stay_on(*cpu);
-            let start = Instant::now();
-            while !is_served.load(Ordering::Relaxed) && start.elapsed() < BUSY {
-                hint::spin_loop();
+            while !is_served.load(Ordering::Relaxed) {
+                if affinity_of(callee) != cpus {
+                    return false;
+                }
             }
+            true
         };
         let calls = || {
             stay_on(*cpu);
@@ -127,18 +131,20 @@ fn the_callee_of_a_real_time_thread_does_not_wait_for_others_on_that_processor()
                 let other = scope.spawn(move || {
                     to_tell.send(gettid()).unwrap();
                     start.recv().unwrap();
-                    busy();
+                    busy()
                 });
                 // It has inherited the priority, with which it would keep its creator from the processor.
                 assert!(make_real_time(told.recv().unwrap(), 10));
                 to_start.send(()).unwrap();
-                for _ in 0..10 {
+                let results = (0..10).map(|_| {
                     // The callee sleeps, and the other thread takes the processor.
                     thread::sleep(Duration::from_millis(2));
-                    worker.run(|| ()).unwrap();
-                }
-                assert!(!other.is_finished(), "on processor {cpu} the callee waited for the other thread");
+                    worker.run(|| ())
+                });
+                let results: Vec<_> = results.collect();
                 is_served.store(true, Ordering::Relaxed);
+                assert!(results.iter().all(Result::is_ok), "{results:?}");
+                assert!(other.join().unwrap(), "the callee may not run on another processor than {cpu}");
             });
         };
         thread::scope(|scope| scope.spawn(calls).join().unwrap());
