@@ -312,21 +312,25 @@ impl<C: Collect> Search<'_, C> {
 
 /// Opens the namespace that is mounted on a path. `NotFound` where the mount is gone, though its file may be there.
 fn open_mount(path: &Path, is_still_mounted: impl Fn() -> bool) -> Result<NetNs, Error> {
-    /// A second try is needed only where another mount has come in place of the one that is gone.
-    const TRIES: u32 = 4;
-    let mut opened = NetNs::from_path(path);
-    for _ in 1..TRIES {
-        match opened {
-            Err(error) if error.kind() == ErrorKind::NotANetNs => {
+    /// A mount may go and come back between two looks. After so many, another mount covers it, or its directory.
+    const LOOKS: u32 = 10;
+    let mut looks = 1;
+    loop {
+        match NetNs::from_path(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound) => {
                 if !is_still_mounted() {
                     return Err(error.with_kind(ErrorKind::NotFound));
                 }
-                opened = NetNs::from_path(path);
+                if looks == LOOKS {
+                    let operation = format!("look at the network namespace that is mounted on {}", path.display());
+                    let why = "another mount covers it, or a directory of its path";
+                    return Err(Error::new(ErrorKind::NotANetNs, operation, why));
+                }
             }
             opened => return opened,
         }
+        looks += 1;
     }
-    opened
 }
 
 /// Whether an error is a lack of descriptors, and no property of what was looked at.

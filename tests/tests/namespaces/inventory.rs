@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use nix::unistd::Pid;
 
 fn find(inventory: &Inventory, id: NetNsId) -> &Found {
     inventory.namespaces.iter().find(|found| found.netns.id() == id).unwrap_or_else(|| panic!("{id} is not listed"))
@@ -119,24 +120,35 @@ fn a_mount_that_goes_meanwhile_is_not_listed_as_unseen() {
     assert!(unseen.is_none(), "{unseen:?}");
 }
 
-/// A mount that another one covers is still there.
+/// A mount that another one covers, or whose directory one covers, is still there.
 #[test]
 fn a_mount_that_is_covered_is_listed_as_unseen() {
     let _alone = alone();
-    let scratch = Scratch::new();
-    let point = scratch.path().join("covered");
-    fs::write(&point, "").unwrap();
-    let ns = NetNs::new().unwrap();
-    let source = format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd());
-    mount(Some(source.as_str()), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-    drop(ns);
-    mount(Some("/etc/hosts"), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-    let inventory = NetNs::all().unwrap();
-    umount2(&point, MntFlags::MNT_DETACH).unwrap();
-    umount2(&point, MntFlags::MNT_DETACH).unwrap();
-    let unseen: Vec<_> = inventory.unseen.iter().filter(|unseen| unseen.process == std::process::id()).collect();
-    let [unseen] = unseen[..] else { panic!("{unseen:?}") };
-    assert!(unseen.error.to_string().contains(point.to_str().unwrap()), "{unseen:?}");
+    for directory in [false, true] {
+        let scratch = Scratch::new();
+        let (parent, point) = (scratch.path().join("parent"), scratch.path().join("parent/covered"));
+        fs::create_dir(&parent).unwrap();
+        fs::write(&point, "").unwrap();
+        let ns = NetNs::new().unwrap();
+        let source = format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd());
+        mount(Some(source.as_str()), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        drop(ns);
+        let covered = if directory {
+            mount_at(parent.to_str().unwrap());
+            &parent
+        } else {
+            mount(Some("/etc/hosts"), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+            &point
+        };
+        let inventory = NetNs::all().unwrap();
+        umount2(covered, MntFlags::MNT_DETACH).unwrap();
+        umount2(&point, MntFlags::MNT_DETACH).unwrap();
+        let unseen: Vec<_> = inventory.unseen.iter().filter(|unseen| unseen.process == std::process::id()).collect();
+        let [unseen] = unseen[..] else { panic!("{unseen:?}") };
+        let message = unseen.error.to_string();
+        assert!(message.contains(point.to_str().unwrap()), "{message}");
+        assert!(message.contains("another mount covers it"), "{message}");
+    }
 }
 
 /// Without room for all, there is an error and no part of a list.
@@ -297,16 +309,28 @@ fn change_while_waiting(
     make: impl FnOnce() + Send,
 ) -> (String, Option<NetNs>) {
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(UNTIL_IT_WAITS);
+        let waiting = nix::unistd::gettid();
+        scope.spawn(move || {
+            wait_until_it_sleeps(waiting);
             make();
         });
         change(watch, prefix)
     })
 }
 
-/// So long a change is put off, to be made while another thread or task waits for it.
-const UNTIL_IT_WAITS: Duration = Duration::from_millis(50);
+/// Until a thread of this process has slept for a while, as it does while it waits for a change.
+fn wait_until_it_sleeps(thread: Pid) {
+    let state = || fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    let mut before = String::new();
+    wait_until("it waits", || {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = state();
+        // The line has the time that the thread has run, in clock ticks.
+        let sleeps = now.contains(") S ") && now == before;
+        before = now;
+        sleeps
+    });
+}
 
 /// `ln -s /proc/PID/ns/net /run/netns/NAME`: no mount comes or goes.
 #[test]
@@ -356,11 +380,13 @@ fn names_that_are_links_are_told() {
                 }
             }
         };
-        let removed = async {
-            tokio::time::sleep(UNTIL_IT_WAITS).await;
-            fs::remove_file(path(&link)).unwrap();
-        };
-        tokio::time::timeout(BOUND, async { tokio::join!(told, removed) }).await.expect("it is told of");
+        let waiting = nix::unistd::gettid();
+        let link = path(&link);
+        let removed = tokio::task::spawn_blocking(move || {
+            wait_until_it_sleeps(waiting);
+            fs::remove_file(link).unwrap();
+        });
+        tokio::time::timeout(BOUND, async { tokio::join!(told, removed).1.unwrap() }).await.expect("it is told of");
     });
     child.kill().unwrap();
     child.wait().unwrap();
