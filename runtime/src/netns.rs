@@ -321,7 +321,7 @@ fn kind_of_namespace(kind: CloneFlags) -> &'static str {
 fn not_a_namespace(operation: impl Into<String>, is_ordinary_file: bool) -> Error {
     let what = if is_ordinary_file {
         "an ordinary file; a name file looks like this once its mount is gone, or where this mount namespace does not \
-         show it (`NetNs::delete_named` removes it)"
+         show it (`NetNs::delete_named` or `Names::delete` removes it)"
     } else {
         "no file of a namespace"
     };

@@ -428,7 +428,8 @@ impl Command {
         let mut missing = Missing::default();
         let start = || {
             let started = start(std);
-            if started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let kind = started.as_ref().err().map(io::Error::kind);
+            if matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)) {
                 // The spawner looks for it: a view has other files than home.
                 missing.directory = std.get_current_dir().is_some_and(|directory| !directory.is_dir());
                 missing.null = !Path::new(NULL).exists();
@@ -466,6 +467,14 @@ impl Command {
                 }
                 _ => "no such program, or the interpreter or dynamic loader that it needs does not exist",
             },
+            Errno::ENOTDIR => match self.get_current_dir() {
+                Some(directory) if missing.directory => {
+                    let why = format!("the working directory {} is not a directory", directory.display());
+                    return Error::from_errno(operation, errno).explain(|_| Some(why));
+                }
+                _ => "a part of the path of the program is a file where a directory is expected",
+            },
+            Errno::EINVAL => "a process group, a signal or an id of a user or group was asked for that cannot be one",
             Errno::EACCES | Errno::EPERM => {
                 let why = "the file or the working directory is not executable for this user, is on a mount that \
                            allows no programs (noexec), or a user, group or limit was asked for that this process \
@@ -482,7 +491,7 @@ impl Command {
             }
             Errno::ETXTBSY => "the file is open for writing",
             Errno::EAGAIN => "see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup",
-            _ => return Error::from_errno(operation, errno),
+            _ => errno.desc(),
         };
         let why = format!("{cause}, unless a closure given to `pre_exec` failed with this error");
         Error::from_errno(operation, errno).explain(|_| Some(why))

@@ -144,8 +144,9 @@ impl View {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] where there is no such process, or it has exited; [`ErrorKind::PermissionDenied`] where
-    /// this process may not inspect it (`CAP_SYS_PTRACE`), or has no capabilities in its user namespace. An error of
-    /// another kind where `/etc/nsswitch.conf` exists at home and cannot be read.
+    /// this process may not inspect it (`CAP_SYS_PTRACE`), or has no capabilities in its user namespace;
+    /// [`ErrorKind::NotANetNs`] where the descriptor is not one of a process. An error of another kind where
+    /// `/etc/nsswitch.conf` exists at home and cannot be read.
     ///
     /// # Examples
     ///
@@ -285,6 +286,9 @@ impl ViewBuilder {
     /// An entry that `/etc` lacks is an error, where `ip netns exec` warns and goes on. Such an entry is left out if
     /// editors and other programs use its name while they change a file: it begins with `.` or `#`, or ends with `~`. A
     /// file under any other name may exist for a few milliseconds, until it is renamed to the file that it replaces.
+    ///
+    /// The texts of [`resolv_conf`](ViewBuilder::resolv_conf) and [`hosts`](ViewBuilder::hosts) are shown in place of
+    /// the directory's entries of these names.
     pub fn etc(mut self, directory: impl Into<PathBuf>) -> ViewBuilder {
         self.etc = Etc::At(directory.into());
         self
@@ -298,13 +302,14 @@ impl ViewBuilder {
 
     /// Shows a text as `/etc/resolv.conf`.
     ///
-    /// Where that is a link, the file that it leads to is covered as well.
+    /// Where that is a link, the file that it leads to is covered as well. What a body writes to the file, the next one
+    /// in the view reads.
     pub fn resolv_conf(mut self, text: impl Into<String>) -> ViewBuilder {
         self.resolv_conf = Some(text.into());
         self
     }
 
-    /// Shows a text as `/etc/hosts`.
+    /// Shows a text as `/etc/hosts`, as [`resolv_conf`](ViewBuilder::resolv_conf) does.
     pub fn hosts(mut self, text: impl Into<String>) -> ViewBuilder {
         self.hosts = Some(text.into());
         self
@@ -382,7 +387,10 @@ fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
         return Err(Error::new(ErrorKind::InvalidName, operation(), "a path cannot contain a NUL byte"));
     }
     std::path::absolute(directory).map_err(|source| {
-        let why = source.to_string();
+        let why = match source.raw_os_error() {
+            Some(_) => "it is relative, and the path of the working directory is not to be found".to_owned(),
+            None => source.to_string(),
+        };
         Error::from_io(ErrorKind::NotFound, operation(), source).explain(|_| Some(why))
     })
 }

@@ -84,12 +84,8 @@ impl Names {
     pub fn open(&self, name: &str) -> Result<NetNs, Error> {
         self.check(name, "open")?;
         let path = self.path_of(name);
-        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display())).map_err(|error| {
-            error.explain(|kind| {
-                (kind == ErrorKind::NotFound)
-                    .then(|| "no such name: `ip netns list` and `NetNs::list_named` show what there is".into())
-            })
-        })
+        NetNs::open(&path, || format!("open the network namespace `{name}` ({})", path.display()))
+            .map_err(|error| self.explain_no_such_name(error))
     }
 
     /// The names, sorted. No directory means no names.
@@ -125,7 +121,10 @@ impl Names {
         self.check(name, "delete")?;
         let path = self.path_of(name);
         let operation = || format!("delete the network namespace `{name}` ({})", path.display());
-        let failed = |errno| Error::from_errno(operation(), errno).explain_missing(&path).explain_making();
+        let failed = |errno| {
+            let error = Error::from_errno(operation(), errno).explain_missing(&path).explain_making();
+            self.explain_no_such_name(error)
+        };
         let by_descriptor = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_making();
         let unmounting = |errno| explain_descriptor_files(Error::from_errno(operation(), errno)).explain_unmounting();
         let refused = |what: &str| not_a_netns(operation(), &format!("{what}, which is left as it is"));
@@ -160,6 +159,18 @@ impl Names {
         }
     }
 
+    /// Adds to a `NotFound` error what lists the names of this directory.
+    fn explain_no_such_name(&self, error: Error) -> Error {
+        error.explain(|kind| {
+            let lists = if DIRECTORIES.iter().any(|directory| self.directory == Path::new(directory)) {
+                "`ip netns list` and `NetNs::list_named` show what there is"
+            } else {
+                "`Names::list` shows what there is"
+            };
+            (kind == ErrorKind::NotFound).then(|| format!("no such name: {lists}"))
+        })
+    }
+
     /// Gives a namespace a name.
     pub(crate) fn bind(&self, netns: &NetNs, name: &str) -> Result<(), Error> {
         self.reserve(name)?.bind(netns)
@@ -170,12 +181,14 @@ impl Names {
         self.check(name, "create")?;
         let path = self.path_of(name);
         let operation = format!("create the network namespace `{name}` ({})", path.display());
-        let failed = |errno| Error::from_errno(operation.clone(), errno).explain_missing(&path).explain_making();
-        let failed_to_mount = |errno| {
-            explain_descriptor_files(Error::from_errno(operation.clone(), errno))
-                .explain_missing(&path)
-                .explain_making()
+        let missing_parent = |kind| {
+            let parent = self.location().parent()?.to_owned();
+            (kind == ErrorKind::NotFound && !parent.exists())
+                .then(|| format!("the directory {} does not exist", parent.display()))
         };
+        let explained = |error: Error| error.explain_missing(&path).explain(missing_parent).explain_making();
+        let failed = |errno| explained(Error::from_errno(operation.clone(), errno));
+        let failed_to_mount = |errno| explained(explain_descriptor_files(Error::from_errno(operation.clone(), errno)));
         let locked = self.lock_directory().map_err(failed_to_mount)?;
         let directory = duplicate(&*locked).map_err(failed)?;
         // It comes last: nothing can fail that would leave it.
@@ -187,7 +200,14 @@ impl Names {
     fn check(&self, name: &str, verb: &str) -> Result<(), Error> {
         check_name(name, verb)?;
         let directory = self.location();
-        check_path(&directory, || format!("{verb} the network namespace `{name}` in {}", directory.display()))
+        let operation = || format!("{verb} the network namespace `{name}` in {}", directory.display());
+        if directory.as_os_str().is_empty() {
+            // The name alone would be a path in the working directory.
+            let operation = format!("{verb} the network namespace `{name}`");
+            let why = "the path of the directory is empty";
+            return Err(Error::from_errno(operation, Errno::ENOENT).explain(|_| Some(why.into())));
+        }
+        check_path(&directory, operation)
     }
 
     /// The names that are links, such as `ln -s /proc/PID/ns/net /run/netns/NAME`, and lead to a namespace.
@@ -287,7 +307,8 @@ fn check_name(name: &str, verb: &str) -> Result<(), Error> {
 /// Refuses a path that the kernel cannot be asked about.
 pub(super) fn check_path<O: Into<String>>(path: &Path, operation: impl FnOnce() -> O) -> Result<(), Error> {
     if path.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err(Error::new(ErrorKind::InvalidName, operation(), "a path cannot contain a NUL byte"));
+        let operation = operation().into().replace('\0', "\\0");
+        return Err(Error::new(ErrorKind::InvalidName, operation, "a path cannot contain a NUL byte"));
     }
     Ok(())
 }

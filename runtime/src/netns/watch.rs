@@ -39,7 +39,7 @@ pub enum WatchEvent {
         /// As in `ip netns list`.
         name: String,
     },
-    /// A namespace has lost a name and got another.
+    /// A namespace has lost a name, which is gone, and got another, which was not there before.
     #[non_exhaustive]
     Renamed {
         /// The name that is gone.
@@ -205,16 +205,21 @@ impl Watch {
         let mut lost: Vec<(String, Identity)> =
             gone.into_iter().filter_map(|name| self.known.remove_entry(&name)).collect();
         let mut events = Vec::new();
-        for (name, netns) in now {
-            if self.known.contains_key(&name) {
+        for (name, netns) in &now {
+            if self.known.contains_key(name) {
                 continue;
             }
-            let id = identity(&netns);
-            self.known.insert(name.clone(), id);
-            events.push(match lost.iter().position(|(_, was)| *was == id) {
-                Some(at) => WatchEvent::Renamed { from: lost.swap_remove(at).0, to: name, netns },
-                None => WatchEvent::Created { name, netns },
+            let id = identity(netns);
+            let (to, netns) = (name.clone(), netns.clone());
+            // A name that stays, for another namespace, is deleted first and then created. If it were renamed, its two
+            // events would contradict each other where names change places.
+            let had_another = lost.iter().any(|(lost, _)| lost == name);
+            let renamed = lost.iter().position(|(from, was)| *was == id && !now.contains_key(from));
+            events.push(match renamed.filter(|_| !had_another) {
+                Some(at) => WatchEvent::Renamed { from: lost.swap_remove(at).0, to, netns },
+                None => WatchEvent::Created { name: to, netns },
             });
+            self.known.insert(name.clone(), id);
         }
         lost.sort_unstable();
         self.pending.extend(lost.into_iter().map(|(name, _)| WatchEvent::Deleted { name }));

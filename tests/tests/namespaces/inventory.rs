@@ -438,6 +438,60 @@ fn links_that_lead_nowhere_are_no_names() {
     });
 }
 
+/// Names that take the place of others, between two looks.
+#[test]
+fn the_events_in_order_give_the_names_that_exist() {
+    use std::os::unix::fs::symlink;
+    let _alone = alone();
+    let namespaces: Vec<_> = (0..3).map(|_| NetNs::new().unwrap()).collect();
+    let targets: Vec<_> =
+        namespaces.iter().map(|ns| format!("/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd())).collect();
+    // The namespaces of the names `a`, `b`, `c` and `d`, before and after.
+    let changes = [
+        ([Some(0), Some(1), None, None], [Some(1), Some(0), None, None]),
+        ([Some(0), Some(1), None, None], [None, Some(0), Some(1), None]),
+        ([None, Some(0), Some(1), None], [Some(0), Some(1), None, None]),
+        ([Some(0), Some(1), Some(2), None], [Some(1), Some(2), Some(0), None]),
+        ([Some(0), Some(1), Some(2), None], [Some(2), Some(0), None, Some(1)]),
+        ([Some(0), Some(0), Some(1), None], [Some(1), None, Some(0), Some(0)]),
+        ([Some(0), Some(1), None, None], [None, Some(0), None, None]),
+        ([Some(0), None, None, None], [None, None, None, Some(0)]),
+    ];
+    with_empty_run(|_, _| {
+        fs::create_dir("/run/netns").unwrap();
+        for (before, after) in changes {
+            let link = |names: [Option<usize>; 4]| {
+                for (name, at) in ["a", "b", "c", "d"].into_iter().zip(names) {
+                    let path = format!("/run/netns/{name}");
+                    let _ = fs::remove_file(&path);
+                    at.into_iter().for_each(|at| symlink(&targets[at], &path).unwrap());
+                }
+            };
+            link(before);
+            let (names, mut watch) = NetNs::watch().unwrap();
+            link(after);
+            let mut known: BTreeMap<String, NetNs> = names.into_iter().collect();
+            let mut events = Vec::new();
+            while let Some(event) = watch.try_next().unwrap() {
+                events.push(event.clone());
+                match event {
+                    WatchEvent::Created { name, netns, .. } => {
+                        assert_eq!(known.insert(name, netns), None, "{events:?}")
+                    }
+                    WatchEvent::Deleted { name, .. } => assert!(known.remove(&name).is_some(), "{events:?}"),
+                    WatchEvent::Renamed { from, to, netns, .. } => {
+                        assert_eq!(known.remove(&from), Some(netns.clone()), "{events:?}");
+                        assert_eq!(known.insert(to, netns), None, "{events:?}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            let there: BTreeMap<String, NetNs> = NetNs::watch().unwrap().0.into_iter().collect();
+            assert_eq!(known, there, "{events:?}");
+        }
+    });
+}
+
 #[test]
 fn a_directory_of_names_that_is_mounted_later_and_goes_again_is_watched() {
     let _alone = alone();

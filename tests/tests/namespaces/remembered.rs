@@ -211,6 +211,39 @@ fn names_in_a_directory_of_ones_own() {
     assert_eq!(missing.create("x").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+#[test]
+fn what_is_missing_in_a_directory_of_ones_own_is_named() {
+    let scratch = Scratch::new();
+    let names = in_netns::Names::at(scratch.path());
+    for error in [names.open("blue").unwrap_err(), names.delete("blue").unwrap_err()] {
+        let text = error.to_string();
+        assert!(error.kind() == ErrorKind::NotFound && text.contains("no such name: `Names::list` shows"), "{text}");
+    }
+    let error = NetNs::delete_named("no-such-name").unwrap_err().to_string();
+    assert!(error.contains("no such name: `ip netns list`"), "{error}");
+
+    let parent = scratch.path().join("no/such");
+    let error = in_netns::Names::at(parent.join("names")).create("blue").unwrap_err().to_string();
+    assert!(error.contains(&format!("the directory {} does not exist", parent.display())), "{error}");
+}
+
+/// The name alone would be a path in the working directory.
+#[test]
+fn an_empty_path_of_a_directory_has_no_names() {
+    let names = in_netns::Names::at("");
+    assert_eq!(names.list().unwrap(), [""; 0]);
+    // Both are in the working directory of the tests.
+    for name in ["Cargo.toml", "src"] {
+        for error in [names.open(name).unwrap_err(), names.delete(name).unwrap_err(), names.create(name).unwrap_err()] {
+            let text = error.to_string();
+            assert!(
+                error.kind() == ErrorKind::NotFound && text.contains("the path of the directory is empty"),
+                "{text}"
+            );
+        }
+    }
+}
+
 /// After that, a link of the same name can be made at once.
 #[test]
 fn waiting_for_the_end_frees_the_names_of_links() {

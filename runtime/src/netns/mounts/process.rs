@@ -28,7 +28,7 @@ impl ProcessNamespaces {
         let operation = || "open the namespaces of a process by its descriptor".to_owned();
         if !sys::is_pidfd(process) {
             let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
-            return Err(Error::new(ErrorKind::NotFound, operation(), why));
+            return Err(Error::new(ErrorKind::NotANetNs, operation(), why));
         }
         let task = pidfd::task_of_pidfd(process, &operation)?;
         ProcessNamespaces::open(&task, &operation)
