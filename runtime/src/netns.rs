@@ -247,7 +247,7 @@ impl NetNs {
             Errno::ENOTDIR => leads_nowhere(errno, "a part of the path is a file where a directory is expected"),
             Errno::ELOOP => leads_nowhere(errno, "the path leads through too many symbolic links"),
             Errno::ENAMETOOLONG => leads_nowhere(errno, "a part of the path is too long"),
-            _ => Error::from_errno(operation(), errno).explain_missing(path),
+            _ => Error::from_errno(operation(), errno).explain_missing(path).explain_opening(path),
         };
         // Nothing else is opened: that would let the writer of a FIFO go on, and set some devices to work.
         if !sys::leads_to_namespace_file(path).map_err(failed)? {

@@ -52,7 +52,7 @@ pub fn privileges() -> Privileges {
 }
 
 impl Privileges {
-    /// Whether a network namespace can be made.
+    /// Whether a network namespace can be made, with its loopback up.
     #[must_use]
     pub fn can_make(&self) -> bool {
         self.make.is_ok()
@@ -100,6 +100,8 @@ impl fmt::Display for Privileges {
 pub enum Cause {
     /// `CAP_SYS_ADMIN` is missing. The process could enter a user namespace of its own, where it has that capability.
     NoCapability,
+    /// `CAP_NET_ADMIN` is missing, without which the loopback of a new network namespace stays down.
+    NoNetAdmin,
     /// `CAP_SYS_ADMIN` is missing, and a switch of the system forbids user namespaces.
     #[non_exhaustive]
     UserNamespacesDisabled {
@@ -134,6 +136,8 @@ pub enum Cause {
     },
 }
 
+/// What lacks without `CAP_NET_ADMIN`.
+const LOOPBACK: &str = "without which the loopback of a new network namespace stays down";
 const MAX_USER: &str = "user.max_user_namespaces";
 /// The limit of network namespaces (`namespaces(7)`).
 pub(crate) const MAX_NET: &str = "user.max_net_namespaces";
@@ -167,7 +171,9 @@ impl Cause {
             | Cause::RootWithoutSetfcap
             | Cause::NotDumpable
             | Cause::Threads => true,
-            Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => false,
+            Cause::NoNetAdmin | Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => {
+                false
+            }
         }
     }
 
@@ -175,6 +181,7 @@ impl Cause {
     fn detail(&self) -> Option<String> {
         Some(match self {
             Cause::NoCapability => return None,
+            Cause::NoNetAdmin => format!("CAP_NET_ADMIN is missing, {LOOPBACK}"),
             Cause::UserNamespacesDisabled { sysctl } => format!("user namespaces are disabled ({sysctl} is 0)"),
             Cause::AppArmor => format!("AppArmor restricts user namespaces ({APPARMOR})"),
             Cause::Seccomp => {
@@ -222,6 +229,7 @@ impl Cause {
             Cause::NoCapability => {
                 format!("write `in_netns::rootless!();` at the top of the test file or binary, {or_root}")
             }
+            Cause::NoNetAdmin => "start the process with the capability too (container: `--cap-add NET_ADMIN`)".into(),
             Cause::UserNamespacesDisabled { sysctl: MAX_USER } | Cause::Limit { sysctl: MAX_USER } => {
                 format!("`sudo sysctl {MAX_USER}=100000`, {or_root}")
             }
@@ -280,6 +288,25 @@ impl Cause {
     pub(crate) fn explanation_without_capability(&self, own: &str) -> String {
         let detail = self.detail().map_or_else(String::new, |detail| format!(", and {detail}"));
         format!("this thread lacks CAP_SYS_ADMIN in {own}{detail}: {}", self.way_out())
+    }
+
+    /// The explanation of a refusal to bring up the loopback of a namespace that the calling thread has made.
+    pub(crate) fn explanation_of_loopback(errno: Errno, own: &str) -> String {
+        match Cause::of_loopback(errno) {
+            cause @ Cause::NoNetAdmin => {
+                format!("this thread lacks CAP_NET_ADMIN in {own}, {LOOPBACK}: {}", cause.way_out())
+            }
+            cause => cause.explanation(),
+        }
+    }
+
+    /// The cause of `errno`, which the calling thread got when it brought up the loopback of a namespace that it has
+    /// made.
+    fn of_loopback(errno: Errno) -> Cause {
+        match errno {
+            Errno::EPERM | Errno::EACCES if !has_capability(sys::CAP_NET_ADMIN) => Cause::NoNetAdmin,
+            _ => Cause::of_errno(errno),
+        }
     }
 
     /// The cause of `errno`, which the calling thread got when it made, entered or left a namespace that belongs to its
@@ -370,6 +397,7 @@ fn probe() -> Privileges {
     let here = Kind::Net.open(ProcTask::Current);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
     let new = made.and_then(|()| Kind::Net.open(ProcTask::Current));
+    let looped = made.is_ok().then(sys::socket::loopback_up).transpose();
     // Where no namespace could be made, entering home from home is the test: the kernel checks the same capabilities.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
@@ -381,7 +409,7 @@ fn probe() -> Privileges {
         _ => Cause::of_errno(errno),
     };
     Privileges {
-        make: made.map_err(cause),
+        make: made.map_err(cause).and_then(|()| looped.map(drop).map_err(Cause::of_loopback)),
         enter: forth.map_err(cause),
         go_back: back.map_err(|errno| match cause(errno) {
             Cause::Other { .. } | Cause::Seccomp if errno == Errno::EPERM && forth.is_ok() => Cause::HomeNotOwned,

@@ -491,7 +491,7 @@ impl Command {
             }
             Errno::ETXTBSY => "the file is open for writing",
             Errno::EAGAIN => "see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup",
-            _ => errno.desc(),
+            _ => return Error::from_errno(operation, errno),
         };
         let why = format!("{cause}, unless a closure given to `pre_exec` failed with this error");
         Error::from_errno(operation, errno).explain(|_| Some(why))

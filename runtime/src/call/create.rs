@@ -1,9 +1,5 @@
 //! Creates namespaces, on pinned threads: the caller's own thread never moves.
 
-use std::os::fd::OwnedFd;
-
-use nix::errno::Errno;
-use nix::libc;
 use nix::sched::CloneFlags;
 
 use crate::call::pinned;
@@ -21,8 +17,9 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`; [`ErrorKind::LimitReached`] if
-    /// `user.max_net_namespaces` or the limit of descriptors is reached; [`ErrorKind::ThreadSpawn`].
+    /// [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`, or without `CAP_NET_ADMIN`, which the loopback takes;
+    /// [`ErrorKind::LimitReached`] if `user.max_net_namespaces` or the limit of descriptors is reached;
+    /// [`ErrorKind::ThreadSpawn`].
     ///
     /// # Examples
     ///
@@ -49,8 +46,8 @@ impl NetNs {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidName`]; [`ErrorKind::AlreadyExists`], with nothing changed; [`ErrorKind::PermissionDenied`]
-    /// without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace. No file or mount is left behind on
-    /// an error.
+    /// without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace, and where the user may not write to
+    /// the directory; those of [`NetNs::new`]. No file or mount is left behind on an error.
     ///
     /// # References
     ///
@@ -120,8 +117,9 @@ pub(super) fn new_with<R: Send>(inside: impl FnOnce() -> R + Send) -> Result<(Ne
     pinned(|_| {
         sys::unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::from_errno("make a network namespace (unshare)", errno).explain_unshare(MAX_NET))?;
-        let socket = loopback_up()
-            .map_err(|errno| Error::from_errno("bring the loopback of a new network namespace up", errno))?;
+        let socket = sys::socket::loopback_up().map_err(|errno| {
+            Error::from_errno("bring the loopback of a new network namespace up", errno).explain_loopback()
+        })?;
         // Asking the socket for its namespace takes half the time of opening the file in `/proc`.
         let netns = NetNs::of_socket(socket).or_else(|_| NetNs::current())?;
         Ok((netns, inside()))
@@ -134,12 +132,4 @@ fn create(reserved: Reserved) -> Result<NetNs, Error> {
     let netns = NetNs::new()?;
     reserved.bind(&netns)?;
     Ok(netns)
-}
-
-/// Brings up the loopback in the calling thread's namespace, and returns the socket that was used for it.
-fn loopback_up() -> nix::Result<OwnedFd> {
-    let socket = |family| sys::socket::create_socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-    let carrier = sys::SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;
-    sys::bring_loopback_up(&carrier)?;
-    Ok(carrier)
 }

@@ -196,10 +196,14 @@ fn step(netns: &NetNs, what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
 /// As [`step`], of a mount.
 fn mount_step(netns: &NetNs, what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let failed = step(netns, what);
-    move |errno| {
-        failed(errno).explain(|_| {
-            let why = "the mount namespace has as many mounts as `sysctl fs.mount-max` allows";
-            (errno == Errno::ENOSPC).then(|| why.into())
-        })
-    }
+    move |errno| explain_too_many_mounts(failed(errno))
+}
+
+/// Adds the meaning of `ENOSPC` from `mount(2)`.
+pub(super) fn explain_too_many_mounts(error: Error) -> Error {
+    let errno = error.errno();
+    error.explain(|_| {
+        let why = "the mount namespace has as many mounts as `sysctl fs.mount-max` allows";
+        (errno == Errno::ENOSPC).then(|| why.into())
+    })
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::mounts::explain_too_many_mounts;
 use super::{NetNs, not_a_netns};
 use crate::error::{Error, ErrorKind};
 use crate::sys;
@@ -186,7 +187,14 @@ impl Names {
             (kind == ErrorKind::NotFound && !parent.exists())
                 .then(|| format!("the directory {} does not exist", parent.display()))
         };
-        let explained = |error: Error| error.explain_missing(&path).explain(missing_parent).explain_making();
+        let full = |errno| {
+            let why = || "the file system of the directory has no space or no inodes left (`df`, `df -i`)".into();
+            (errno == Errno::ENOSPC).then(why)
+        };
+        let explained = |error: Error| {
+            let errno = error.errno();
+            error.explain_missing(&path).explain(missing_parent).explain(|_| full(errno)).explain_making()
+        };
         let failed = |errno| explained(Error::from_errno(operation.clone(), errno));
         let failed_to_mount = |errno| explained(explain_descriptor_files(Error::from_errno(operation.clone(), errno)));
         let locked = self.lock_directory().map_err(failed_to_mount)?;
@@ -482,9 +490,8 @@ impl Reserved {
     /// Binds a namespace to the name.
     pub(crate) fn bind(mut self, netns: &NetNs) -> Result<(), Error> {
         let failed = |errno, reserved: &Reserved| {
-            explain_descriptor_files(Error::from_errno(reserved.operation.clone(), errno))
-                .explain_missing(&reserved.path)
-                .explain_making()
+            let error = explain_too_many_mounts(Error::from_errno(reserved.operation.clone(), errno));
+            explain_descriptor_files(error).explain_missing(&reserved.path).explain_making()
         };
         // Until the end: a mount of the directory that is taken away again must have no other name yet.
         let locked = self.names.lock_existing_directory().map_err(|errno| failed(errno, &self))?;
@@ -528,7 +535,7 @@ impl Reserved {
             // The file has no name any more.
             Err(Errno::ENOENT) if sys::has_descriptor_files() => return Err(replaced()),
             Err(errno) => {
-                let error = Error::from_errno(self.operation.clone(), errno);
+                let error = explain_too_many_mounts(Error::from_errno(self.operation.clone(), errno));
                 return Err(explain_descriptor_files(error).explain_making());
             }
         }

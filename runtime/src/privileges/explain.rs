@@ -56,14 +56,36 @@ impl Error {
         })
     }
 
+    /// A refusal to bring up the loopback of a new namespace, which asks for `CAP_NET_ADMIN` in the caller's own user
+    /// namespace.
+    pub(crate) fn explain_loopback(self) -> Error {
+        let errno = self.errno();
+        self.explain_denied(|| Cause::explanation_of_loopback(errno, &own_user_namespace()))
+    }
+
+    /// `EACCES` from opening a path: of the `ns` directory of a process, as
+    /// [`Error::explain_looking_at_process`], or of another one, which the user may not search.
+    pub(crate) fn explain_opening(self, path: &Path) -> Error {
+        if self.kind() != ErrorKind::PermissionDenied {
+            return self;
+        }
+        match process_of(path) {
+            Some(process) => self.explain_looking_at_process(Some(process)),
+            None => self.explain_denied(not_accessible),
+        }
+    }
+
     /// `EPERM` from an operation that asks for `CAP_SYS_ADMIN` in the caller's own user namespace, or in the one that
-    /// owns its mount namespace.
+    /// owns its mount namespace; `EACCES` from the files that it works on.
     pub(crate) fn explain_making(self) -> Error {
         let errno = self.errno();
         self.explain_denied(|| {
             let own = own_user_namespace();
             if !may_administer() {
                 return lacks_sys_admin(&own, errno);
+            }
+            if errno == Errno::EACCES {
+                return not_accessible();
             }
             match before_main::state() {
                 State::Entered(Some(defect)) if defect.step == Step::Names => format!(
@@ -136,10 +158,15 @@ impl Error {
                     .filter_map(|(name, there)| (!there).then_some(name))
                     .collect();
             if !missing.is_empty() {
+                let way_out = if may_administer() {
+                    // The process needs no user namespace of its own, so `rootless` does nothing.
+                    "start the process with the capability too; container: `--cap-add SYS_CHROOT`"
+                } else {
+                    "`in_netns::rootless` gives the process both capabilities"
+                };
                 let missing = missing.join(" and ");
                 return format!(
-                    "this thread lacks {missing}, without which it cannot enter a mount namespace \
-                     (`in_netns::rootless` gives the process both capabilities)"
+                    "this thread lacks {missing}, without which it cannot enter a mount namespace ({way_out})"
                 );
             }
             match owner_of(namespace) {
@@ -188,6 +215,20 @@ impl Error {
 
 fn lacks_sys_admin(own: &str, errno: Errno) -> String {
     Cause::of_errno(errno).explanation_without_capability(own)
+}
+
+/// The process in whose directory of `/proc` a path is, or leads to by a link.
+fn process_of(path: &Path) -> Option<u32> {
+    let number = |path: &Path| path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok();
+    number(path).or_else(|| number(&std::fs::read_link(path).ok()?))
+}
+
+/// What to say where a file or a directory may not be used.
+fn not_accessible() -> String {
+    format!(
+        "uid {} may not use it, or search a directory of its path: see `namei -l` of the path",
+        nix::unistd::geteuid()
+    )
 }
 
 /// What to say of `path` where it, or a directory on the way to it, is a symbolic link that leads nowhere.

@@ -316,6 +316,7 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
 }
 
 /// The numbers of these capabilities in `capabilities(7)`.
+pub(crate) const CAP_NET_ADMIN: u8 = 12;
 pub(crate) const CAP_SYS_CHROOT: u8 = 18;
 pub(crate) const CAP_SYS_PTRACE: u8 = 19;
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;

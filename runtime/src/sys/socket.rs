@@ -35,6 +35,14 @@ pub(crate) fn create(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<
     Ok(create_socket(domain, kind | libc::SOCK_CLOEXEC, protocol)?)
 }
 
+/// Brings up the loopback in the calling thread's namespace, and returns the socket that was used for it.
+pub(crate) fn loopback_up() -> nix::Result<OwnedFd> {
+    let socket = |family| create_socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+    let carrier = super::SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;
+    super::bring_loopback_up(&carrier)?;
+    Ok(carrier)
+}
+
 /// Creates a socket for an address.
 pub(crate) fn create_for(address: SocketAddr, transport: Transport, mode: Blocking) -> io::Result<OwnedFd> {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };

@@ -171,7 +171,7 @@ fn loopback_is_up() {
 #[test]
 fn names_in_unusual_directories() {
     let _alone = alone();
-    for case in ["var-run", "linked", "dangling", "read-only", "not-utf8", "short", "working"] {
+    for case in ["var-run", "linked", "dangling", "read-only", "full", "not-utf8", "short", "working"] {
         let output = separate!("directories").arg(case).output().unwrap();
         assert!(output.status.success(), "{case}: {output:?}");
     }

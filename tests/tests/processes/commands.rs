@@ -225,7 +225,12 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     fs::write(&empty, "").unwrap();
     std::process::Command::new("chmod").arg("755").arg(&empty).status().unwrap();
     let long = "x".repeat(200_000);
+    let file = format!("the working directory {} is not a directory", data.display());
     let causes = [
+        (ns.command("true").current_dir(&data).spawn(), &*file),
+        (ns.command(data.join("below")).spawn(), "a part of the path of the program is a file"),
+        (ns.command("true").process_group(-5).spawn(), "a process group, a signal or an id"),
+        (ns.command("true").parent_death_signal(999).spawn(), "a process group, a signal or an id"),
         (ns.command(&empty).spawn(), "names its interpreter"),
         (ns.command("true").arg(&long).spawn(), "`ulimit -s`"),
         (

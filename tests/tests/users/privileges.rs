@@ -322,3 +322,53 @@ fn a_process_that_may_not_be_examined_is_reported() {
     assert!(!message.contains("lacks CAP_SYS_PTRACE in user:") || message.contains("above"), "{message}");
     assert!(message.contains("user namespace"), "{message}");
 }
+
+/// A container that has `CAP_SYS_ADMIN` alone.
+#[test]
+fn a_missing_capability_for_the_loopback_is_named() {
+    let output = as_root_of_its_own("exec setpriv --bounding-set=-net_admin --inh-caps=-all \"$0\" stands");
+    let facts = facts(&output);
+    assert_eq!(facts["make"], "false enter=true back=true");
+    assert_refused(&facts, "NoNetAdmin", &["CAP_NET_ADMIN", "the loopback of a new network", "--cap-add NET_ADMIN"]);
+    assert!(facts["new"].starts_with("PermissionDenied ") && facts["new"].contains("(EPERM, os error 1)"), "{output}");
+    assert!(facts["new"].contains("lacks CAP_NET_ADMIN in user:["), "{output}");
+    assert_eq!(facts["with"], "entered");
+}
+
+/// `rootless` does nothing for a process that has `CAP_SYS_ADMIN`.
+#[test]
+fn a_view_names_the_capability_that_is_missing_and_a_way_out_that_works() {
+    let output = as_root_of_its_own("exec setpriv --bounding-set=-sys_chroot --inh-caps=-all \"$0\" stands");
+    let view = facts(&output)["view"];
+    assert!(view.starts_with("PermissionDenied ") && view.contains("lacks CAP_SYS_CHROOT,"), "{output}");
+    assert!(view.contains("--cap-add SYS_CHROOT") && !view.contains("rootless"), "{output}");
+    let output = as_root_of_its_own(&format!("{POWERLESS} \"$0\" stands"));
+    let view = facts(&output)["view"];
+    assert!(view.contains("lacks CAP_SYS_ADMIN and CAP_SYS_CHROOT,") && view.contains("rootless"), "{output}");
+}
+
+#[test]
+fn files_that_may_not_be_used_are_reported() {
+    let output = as_root_of_its_own(
+        "mount -t tmpfs none /mnt; mkdir -m 0 /mnt/closed; \
+         exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all \
+         \"$0\" stands create-in /mnt/closed/names from-path /mnt/closed/name",
+    );
+    let facts = facts(&output);
+    for message in [facts["create_in"], facts["from_path"]] {
+        assert!(message.starts_with("PermissionDenied ") && message.contains("(EACCES, os error 13)"), "{output}");
+        assert!(message.contains("uid 0 may not use it, or search a directory of its path"), "{output}");
+        assert!(!message.contains("CAP_SYS_ADMIN") && !message.contains("/run/netns"), "{output}");
+    }
+}
+
+/// By the path that manual pages give, as by the id.
+#[test]
+fn the_path_of_a_process_that_may_not_be_examined_is_reported() {
+    let id = std::process::id();
+    let output = as_root_of_its_own(&format!("exec \"$0\" stands from-pid {id} from-path /proc/{id}/ns/net"));
+    let facts = facts(&output);
+    let cause = |message: &str| message.split_once(": ").map(|(_, cause)| cause.to_owned());
+    assert!(facts["from_path"].contains("user namespace"), "{output}");
+    assert_eq!(cause(facts["from_path"]), cause(facts["from_pid"]), "{output}");
+}

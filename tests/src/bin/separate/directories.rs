@@ -4,6 +4,7 @@
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
 //! - `dangling`: `/run/netns` is a dangling link
 //! - `read-only`: the directory is on a mount that is read-only
+//! - `full`: the file system of the directory is full
 //! - `not-utf8`: the path of a mount is no UTF-8
 //! - `short`: descriptors or namespaces are short
 //! - `working`: the directory is the working directory, by a relative path
@@ -33,6 +34,7 @@ pub(crate) fn main() {
         Some("working") => working(),
         Some("short") => short(),
         Some("read-only") => read_only(),
+        Some("full") => full(),
         Some("not-utf8") => not_utf8(),
         other => panic!("what is {other:?}?"),
     }
@@ -53,6 +55,18 @@ fn names_of(ns: &NetNs) -> Vec<String> {
         _ => None,
     };
     holders.iter().filter_map(name).collect()
+}
+
+fn full() {
+    fs::create_dir("/run/full").expect("a directory");
+    // One for the root, one for the directory of names.
+    mount(Some("own"), "/run/full", Some("tmpfs"), MsFlags::empty(), Some("nr_inodes=2")).expect("a tmpfs");
+    for path in ["/run/full/names", "/run/full/names/below"] {
+        let error = Names::at(path).create("blue").expect_err("there is no inode left");
+        let text = error.to_string();
+        assert!(error.kind() == ErrorKind::LimitReached && text.contains("no space or no inodes left"), "{text}");
+        assert!(text.ends_with("(ENOSPC, os error 28)"), "{text}");
+    }
 }
 
 /// Nothing is mounted where no file can be created.

@@ -11,12 +11,13 @@
 //! - `filter-mount-enosys`: installs one that refuses `mount(2)` with `ENOSYS`
 //! - `change-user`: becomes another user, without capabilities
 //! - `create NAME`, `delete NAME`: creates or deletes a name
-//! - `from-pid PID`: looks for the namespace of a process
+//! - `create-in DIRECTORY`: creates a name in a directory other than that of `ip netns`
+//! - `from-pid PID`, `from-path PATH`: looks for the namespace of a process, or behind a path
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
 
-use in_netns::NetNs;
+use in_netns::{Names, NetNs};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -44,6 +45,14 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             "delete" => match NetNs::delete_named(&arguments.next().ok_or("delete takes a name")?) {
                 Ok(()) => println!("delete=done"),
                 Err(error) => println!("delete={:?} {error}", error.kind()),
+            },
+            "create-in" => match Names::at(arguments.next().ok_or("create-in takes a directory")?).create("blue") {
+                Ok(_) => println!("create_in=done"),
+                Err(error) => println!("create_in={:?} {error}", error.kind()),
+            },
+            "from-path" => match NetNs::from_path(arguments.next().ok_or("from-path takes a path")?) {
+                Ok(ns) => println!("from_path={ns}"),
+                Err(error) => println!("from_path={:?} {error}", error.kind()),
             },
             "change-user" => {
                 nix::unistd::setgid(nix::unistd::Gid::from_raw(65534))?;
