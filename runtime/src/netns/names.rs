@@ -65,7 +65,7 @@ pub struct Names {
 
 impl Names {
     /// The names in a directory. It need not exist: the first [`create`](Names::create) makes it, and makes it a
-    /// shared mount.
+    /// shared mount. A relative path is looked up in the working directory at each use.
     #[must_use]
     pub fn at(directory: impl Into<PathBuf>) -> Names {
         Names { directory: directory.into() }

@@ -52,7 +52,8 @@ pub enum WatchEvent {
 }
 
 /// The changes of the names that `ip netns` knows, as the mount namespace of the thread that called [`NetNs::watch`]
-/// shows them.
+/// shows them. It must be polled in that mount namespace: a watch that was made in a [`View`](crate::View) is polled
+/// there.
 ///
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
 /// not reported.

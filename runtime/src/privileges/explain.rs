@@ -37,6 +37,17 @@ impl Error {
         })
     }
 
+    /// `EPERM` from leaving a namespace, on a thread whose body has given up the capability.
+    pub(crate) fn explain_given_up(self) -> Error {
+        self.explain_denied(|| {
+            format!(
+                "the body gave up CAP_SYS_ADMIN in {} (capset(2), or a raw change of its user), without which its \
+                 thread cannot go back; give it up in another process, or in a thread that the body starts and joins",
+                own_user_namespace()
+            )
+        })
+    }
+
     /// A refusal of `unshare(2)`, which asks for `CAP_SYS_ADMIN` in the caller's own user namespace, and for room
     /// within a limit, which `sysctl` names.
     pub(crate) fn explain_unshare(self, sysctl: &'static str) -> Error {

@@ -332,7 +332,13 @@ impl Home {
 
     fn restore_failed(&self, errno: Errno) -> Error {
         let operation = format!("go back home to {} (setns)", self.net);
-        Error::from_errno(operation, errno).explain_closed().explain_entering(self.net.as_fd())
+        let error = Error::from_errno(operation, errno).explain_closed();
+        let may_administer = |thread| sys::capabilities_of(thread).is_ok_and(|its| its.has(sys::CAP_SYS_ADMIN));
+        // A change of the user takes the capability from the template too.
+        let has_given_up =
+            errno == Errno::EPERM && !may_administer(sys::current_tid()) && may_administer(self.template);
+        let error = if has_given_up { error.explain_given_up() } else { error };
+        error.explain_entering(self.net.as_fd())
     }
 
     /// The path home with descriptors of the calling thread's table. In another table than the template's, the numbers

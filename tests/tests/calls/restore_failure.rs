@@ -37,6 +37,10 @@ fn case_8b_the_value_arrives_and_the_thread_is_gone() {
             .unwrap();
         let poisoned = outcome.value.unwrap();
         assert!(is_poisoned(&outcome.thread), "{:?}", outcome.thread);
+        let ThreadFate::Retired(reason) = outcome.thread else { unreachable!("it is poisoned") };
+        let why = reason.to_string();
+        assert!(why.contains("the body gave up CAP_SYS_ADMIN") && why.contains("(EPERM, os error 1)"), "{why}");
+        assert!(!why.contains("rootless") && !why.contains("run as"), "{why}");
         assert!(!is_alive(poisoned), "it is gone before the call returned");
         assert_eq!(threads_in(&ns), [] as [u32; 0]);
         let after = pool_stats();
