@@ -128,7 +128,7 @@ pub enum Cause {
     Threads,
     /// The process has entered a user namespace and kept a network namespace that does not belong to it.
     HomeNotOwned,
-    /// Something else: a security module, a chroot, a kernel without namespaces.
+    /// Something else: a security module, a chroot, `/proc` that is not mounted, a kernel without namespaces.
     #[non_exhaustive]
     Other {
         /// What the kernel said, as `errno(3)` numbers it.
@@ -210,6 +210,10 @@ impl Cause {
                 "home belongs to another user namespace than the process's own, and CAP_SYS_ADMIN is missing there"
                     .into()
             }
+            // Only files of `/proc` are looked for.
+            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::ENOENT as i32 => {
+                "/proc is not mounted, or is that of another pid namespace".into()
+            }
             Cause::Other { os_error: Some(os_error) } => {
                 format!("the kernel refused: {}", Errno::from_raw(*os_error).desc())
             }
@@ -267,6 +271,9 @@ impl Cause {
             // Only the start of a process, in which it is tried first, fails with this errno.
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EAGAIN as i32 => {
                 "no process can be started: see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup".into()
+            }
+            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::ENOENT as i32 => {
+                "mount it (`mount -t proc proc /proc`)".into()
             }
             Cause::Other { .. } => {
                 "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
@@ -409,7 +416,10 @@ fn probe() -> Privileges {
         _ => Cause::of_errno(errno),
     };
     Privileges {
-        make: made.map_err(cause).and_then(|()| looped.map(drop).map_err(Cause::of_loopback)),
+        make: made
+            .map_err(cause)
+            .and_then(|()| looped.map(drop).map_err(Cause::of_loopback))
+            .and_then(|()| new.as_ref().map(drop).map_err(|errno| cause(*errno))),
         enter: forth.map_err(cause),
         go_back: back.map_err(|errno| match cause(errno) {
             Cause::Other { .. } | Cause::Seccomp if errno == Errno::EPERM && forth.is_ok() => Cause::HomeNotOwned,

@@ -320,7 +320,8 @@ impl ViewBuilder {
     /// The socket of a program that is named here (`resolve`, `mdns4_minimal`, `sss`) is not covered. nscd always is.
     /// An `nsswitch.conf` in the directory of the view overrides this; if it has no line for `hosts`, the default of
     /// the C library applies, `files dns`. With glibc, both are ignored once the process has made a
-    /// [`View::of_process`].
+    /// [`View::of_process`]. Where home has no `nsswitch.conf`, glibc takes `files dns`, and other services are an
+    /// error: [`ErrorKind::NotFound`].
     pub fn names(mut self, services: impl Into<String>) -> ViewBuilder {
         self.services = Some(services.into());
         self
@@ -354,13 +355,13 @@ impl ViewBuilder {
     ///   leads nowhere, or where there is no such directory.
     /// - [`ErrorKind::NotADirectory`] where a file would cover a directory, or a directory a file.
     /// - [`ErrorKind::InvalidName`] where the path of the directory contains a NUL byte, or what was given to
-    ///   [`names`](ViewBuilder::names) is more than one line.
+    ///   [`names`](ViewBuilder::names) is more than one line, or contains a NUL byte.
     /// - [`ErrorKind::LimitReached`], [`ErrorKind::ThreadSpawn`].
     ///
     /// Nothing is left behind on an error.
     pub fn build(self) -> Result<View, Error> {
         let ViewBuilder { net, etc, resolv_conf, hosts, services, sys } = self;
-        if let Some(lines) = services.as_deref().filter(|services| services.contains('\n')) {
+        if let Some(lines) = services.as_deref().filter(|services| services.contains(['\n', '\0'])) {
             let operation = format!("make a view of {net}: look names of hosts up in {lines:?}");
             return Err(Error::new(ErrorKind::InvalidName, operation, "the sources are one line, such as `files dns`"));
         }

@@ -501,9 +501,12 @@ fn a_command_whose_output_is_captured_needs_no_device_in_the_view() {
 
 #[test]
 fn sources_of_names_are_one_line() {
-    let error = View::builder(&NetNs::new().unwrap()).names("files dns\npasswd: files").build().unwrap_err();
+    let ns = NetNs::new().unwrap();
+    let error = View::builder(&ns).names("files dns\npasswd: files").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");
     assert!(error.to_string().contains("one line"), "{error}");
+    let error = View::builder(&ns).names("files\0dns").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");
 }
 
 #[test]

@@ -91,8 +91,12 @@ impl Files {
             let home = Path::new(ETC).join(NSSWITCH);
             let path = own.unwrap_or(&home);
             let text = match read_regular(path) {
-                // Without the file, the C library asks none of those programs but nscd.
+                // Without the file, the C library asks none of those programs but nscd. It takes its default then, so
+                // other sources cannot be had.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if own.is_none() && !is_default(services) {
+                        return Err(no_target(netns, &"the text for nsswitch.conf", &home, Errno::ENOENT));
+                    }
                     expected.push(Expected { path: path.into(), found: None });
                     None
                 }
@@ -423,6 +427,12 @@ fn with_services(text: &[u8], services: &str) -> Vec<u8> {
     }
     new.extend_from_slice(format!("hosts: {services}\n").as_bytes());
     new
+}
+
+/// Whether these are the sources that the C library takes where there is no `nsswitch.conf`. Another one than glibc
+/// reads no such file at all.
+fn is_default(services: &str) -> bool {
+    !cfg!(target_env = "gnu") || services.split_ascii_whitespace().eq(DEFAULT_SERVICES.split_ascii_whitespace())
 }
 
 /// The sources of names of hosts in the text of an `nsswitch.conf`.

@@ -12,6 +12,10 @@ pub(crate) fn main() {
     for error in [NetNs::current().expect_err("there is no /proc"), pinned(|_| ()).expect_err("there is no /proc")] {
         tells_of_proc(&error);
     }
+    let privileges = in_netns::privileges();
+    assert!(!privileges.can_make() && !privileges.can_enter(), "{privileges}");
+    let text = privileges.to_string();
+    assert!(text.contains("/proc is not mounted") && text.contains("mount it"), "{text}");
 }
 
 fn tells_of_proc(error: &Error) {
