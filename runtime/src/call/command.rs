@@ -469,7 +469,10 @@ impl Command {
             },
             Errno::ENOTDIR => match self.get_current_dir() {
                 Some(directory) if missing.directory => {
-                    let why = format!("the working directory {} is not a directory", directory.display());
+                    let why = format!(
+                        "the working directory {} is a file where a directory is expected",
+                        directory.display()
+                    );
                     return Error::from_errno(operation, errno).explain(|_| Some(why));
                 }
                 _ => "a part of the path of the program is a file where a directory is expected",

@@ -225,7 +225,7 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     fs::write(&empty, "").unwrap();
     std::process::Command::new("chmod").arg("755").arg(&empty).status().unwrap();
     let long = "x".repeat(200_000);
-    let file = format!("the working directory {} is not a directory", data.display());
+    let file = format!("the working directory {} is a file where a directory is expected", data.display());
     let causes = [
         (ns.command("true").current_dir(&data).spawn(), &*file),
         (ns.command(data.join("below")).spawn(), "a part of the path of the program is a file"),
