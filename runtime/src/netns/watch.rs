@@ -33,13 +33,13 @@ pub enum WatchEvent {
         /// The namespace, open.
         netns: NetNs,
     },
-    /// A name is gone, or is now another namespace's, which is then created.
+    /// A name is gone, or is now another namespace's: an event that gives it the name follows.
     #[non_exhaustive]
     Deleted {
         /// As in `ip netns list`.
         name: String,
     },
-    /// A namespace has lost a name, which is gone, and got another, which was not there before.
+    /// A namespace has lost a name, which is gone, and got another.
     #[non_exhaustive]
     Renamed {
         /// The name that is gone.
@@ -212,11 +212,10 @@ impl Watch {
             }
             let id = identity(netns);
             let (to, netns) = (name.clone(), netns.clone());
-            // A name that stays, for another namespace, is deleted first and then created. If it were renamed, its two
-            // events would contradict each other where names change places.
-            let had_another = lost.iter().any(|(lost, _)| lost == name);
+            // A name that another namespace has now is deleted, before all else. If it were renamed instead, the events
+            // would contradict each other where names change places.
             let renamed = lost.iter().position(|(from, was)| *was == id && !now.contains_key(from));
-            events.push(match renamed.filter(|_| !had_another) {
+            events.push(match renamed {
                 Some(at) => WatchEvent::Renamed { from: lost.swap_remove(at).0, to, netns },
                 None => WatchEvent::Created { name: to, netns },
             });
