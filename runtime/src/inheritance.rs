@@ -13,8 +13,10 @@
 //! - **refused**: if the first caller has it, and the main thread does not, the call is an error of kind
 //!   [`Unsupported`](crate::ErrorKind::Unsupported) that names it, no thread is started, and the next caller tries
 //!   again. Linux offers no way to remove it;
-//! - **inherited**: it is the first caller's, because Linux shows it only to its own thread. If the main thread makes
-//!   the first call, it is the main thread's;
+//! - **confirmed**: Linux shows it only to its own thread. It is the first caller's until the main thread makes a call.
+//!   If that thread has another one, all pinned threads are replaced then, and have that of the main thread;
+//! - **inherited**: it is the first caller's, because Linux shows it only to its own thread, or to none. If the main
+//!   thread makes the first call, it is the main thread's;
 //! - **new**: a new thread does not inherit it;
 //! - **shared**: it belongs to the process, not to a thread.
 //!
@@ -37,7 +39,7 @@
 //! | ids for file access (`setfsuid(2)`) | **set**, else **refused** | `Uid`, `Gid` |
 //! | `no_new_privs` | **refused** | `NoNewPrivs` |
 //! | seccomp mode and filters | **refused** if there are more | `Seccomp`, `Seccomp_filters` |
-//! | nice value, scheduling policy and priority, utilisation clamps | **set**, with the meaning of the reset-on-fork flag; **refused** where `CAP_SYS_NICE` is missing | `sched_getattr(2)` |
+//! | nice value, scheduling policy and priority, time slice, utilisation clamps | **set**, with the meaning of the reset-on-fork flag; **refused** where `CAP_SYS_NICE` is missing | `sched_getattr(2)` |
 //! | CPU affinity | **set** | `sched_getaffinity(2)` |
 //! | I/O priority | **set**, else **refused** | `ioprio_get(2)` |
 //! | core scheduling cookie | **set**, else **refused** | `PR_SCHED_CORE` |
@@ -47,11 +49,12 @@
 //! | machine check policy (`PR_MCE_KILL`), I/O flusher (`PR_SET_IO_FLUSHER`) | **set**, else **refused** | `stat` |
 //! | speculation control (`PR_SET_SPECULATION_CTRL`) | **set**, and **refused** if it was disabled for good | `status` |
 //! | threaded cgroup, resctrl group | **refused** | `cgroup`, `cpu_resctrl_groups` |
+//! | login uid, audit session | **refused** | `loginuid`, `sessionid` |
 //! | attributes of security modules (`SELinux`, `AppArmor`, Smack) | **refused** | `attr/` |
 //! | Landlock domain | **inherited** | |
-//! | session keyring, keyring for requested keys | **inherited** | |
-//! | securebits, "keep capabilities" | **inherited** | |
-//! | time stamp counter and CPUID faulting (`PR_SET_TSC`, `arch_prctl(2)`) | **inherited** | |
+//! | session and process keyring, keyring for requested keys | **confirmed** | `keyctl(2)` |
+//! | securebits, "keep capabilities" | **confirmed** | `PR_GET_SECUREBITS` |
+//! | time stamp counter and CPUID faulting (`PR_SET_TSC`, `arch_prctl(2)`) | **confirmed** where there is no seccomp filter | `PR_GET_TSC` |
 //! | floating-point environment (rounding mode and the like) | **set** to the default, which Rust takes for granted; **inherited** on other architectures than `x86` and arm64 | |
 //! | protection key rights | **inherited** | |
 //! | vector lengths (SVE, SME), tagged addresses, pointer authentication keys on arm64 | **inherited** | |
@@ -100,7 +103,7 @@
 //! `CLONE_FS` or `CLONE_NEWNS`, then `chroot(2)` or `mount(2)`), a pooled body has those of the process, and a fresh
 //! one has the caller's.
 //!
-//! **All other attributes of the table are fixed by the first call.** If the main thread sets `no_new_privs`, a seccomp
+//! **All other attributes of the table are fixed by the first call**, or by the first one of the main thread. If the main thread sets `no_new_privs`, a seccomp
 //! filter or Landlock after that, it does so for itself alone. Do it before the first call, or for all threads at once
 //! (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the capabilities that the process had when the
 //! worker leased its thread. Where the process changes its user after that, the C library takes them from all threads:

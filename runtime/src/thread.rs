@@ -17,6 +17,7 @@
 //! keeps.
 
 mod allowance;
+mod bounding_set;
 mod children;
 pub(crate) mod descriptors;
 mod detached;

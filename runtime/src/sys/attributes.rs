@@ -81,13 +81,15 @@ impl Scheduling {
         } else if resets {
             child.nice = child.nice.max(0);
         }
-        Scheduling { runtime: 0, deadline: 0, period: 0, ..child }
+        // Of an ordinary policy, `runtime` is the time slice, which a thread can choose since Linux 6.12.
+        let slice = if resets || child.is_real_time() || self.policy == DEADLINE { 0 } else { child.runtime };
+        Scheduling { runtime: slice, deadline: 0, period: 0, ..child }
     }
 
-    /// Whether two threads are scheduled alike. (`runtime` is a time slice where there is no deadline.)
+    /// Whether two threads are scheduled alike.
     pub(crate) fn is_like(self, other: Scheduling) -> bool {
-        let of = |Scheduling { policy, nice, priority, clamp_min, clamp_max, .. }: Scheduling| {
-            (policy, nice, priority, clamp_min, clamp_max)
+        let of = |Scheduling { policy, nice, priority, runtime, clamp_min, clamp_max, .. }: Scheduling| {
+            (policy, nice, priority, runtime, clamp_min, clamp_max)
         };
         of(self) == of(other)
     }

@@ -319,11 +319,12 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> nix::Result<()> {
 pub(crate) const CAP_NET_ADMIN: u8 = 12;
 pub(crate) const CAP_SYS_CHROOT: u8 = 18;
 pub(crate) const CAP_SYS_PTRACE: u8 = 19;
+pub(crate) const CAP_SETPCAP: u8 = 8;
 pub(crate) const CAP_SYS_ADMIN: u8 = 21;
 pub(crate) const CAP_SETFCAP: u8 = 31;
 
 /// The capability sets of one thread, a bit for each capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capabilities {
     pub(crate) effective: u64,
     pub(crate) permitted: u64,

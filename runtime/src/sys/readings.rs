@@ -46,6 +46,44 @@ pub(crate) fn securebits() -> nix::Result<c_int> {
     get_by_prctl(libc::PR_GET_SECUREBITS)
 }
 
+/// Whether the time stamp counter, and the instruction `cpuid`, can be read without a fault (`PR_GET_TSC(2const)`,
+/// `arch_prctl(2)`). `ENOSYS` on other processors.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn faulting() -> [nix::Result<c_int>; 2] {
+    /// Of `asm/prctl.h`; not in every `libc` crate.
+    const ARCH_GET_CPUID: c_int = 0x1011;
+    let mut counter: c_int = 0;
+    // SAFETY: the kernel writes the number during the call.
+    let read = Errno::result(unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut counter) });
+    let cpuid = by_numbers(libc::SYS_arch_prctl, [ARCH_GET_CPUID.into(), 0, 0, 0]);
+    [read.map(|_| counter), cpuid.map(|allowed| c_int::from(allowed != 0))]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn faulting() -> [nix::Result<c_int>; 2] {
+    [Err(Errno::ENOSYS); 2]
+}
+
+/// The name of the calling thread (`PR_GET_NAME(2const)`): 16 bytes, of which the last is zero.
+pub(crate) fn thread_name() -> nix::Result<[u64; 2]> {
+    let mut name = [0_u64; 2];
+    // SAFETY: the kernel writes 16 bytes.
+    Errno::result(unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) }).map(|_| name)
+}
+
+/// Gives the calling thread a name that [`thread_name`] returned.
+pub(crate) fn set_thread_name(name: [u64; 2]) -> nix::Result<()> {
+    // SAFETY: the kernel reads at most 16 bytes, up to a zero.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// Whether a capability is in the bounding set (`PR_CAPBSET_READ(2const)`). `EINVAL` where the kernel does not know it.
+pub(crate) fn is_in_bounding_set(capability: u8) -> nix::Result<bool> {
+    // SAFETY: it takes a number.
+    let found = unsafe { libc::prctl(libc::PR_CAPBSET_READ, c_ulong::from(capability)) };
+    Errno::result(found).map(|found| found == 1)
+}
+
 /// How far the calling thread controls a speculation of the processor: 0 for store bypass, 1 for indirect branches
 /// (`PR_GET_SPECULATION_CTRL(2const)`).
 pub(crate) fn speculation(which: c_int) -> nix::Result<c_int> {

@@ -29,12 +29,14 @@ const _: () = assert!(mem::size_of::<WorkerHandle>() <= 40);
 #[derive(Debug)]
 pub(super) struct Retired {
     pub(super) role: Role,
+    /// See [`Roster::replace_workers`](super::roster::Roster::replace_workers).
+    pub(super) generation: u32,
     set: AtomicBool,
 }
 
 impl Retired {
-    pub(super) fn not_yet(role: Role) -> Retired {
-        Retired { role, set: AtomicBool::new(false) }
+    pub(super) fn not_yet(role: Role, generation: u32) -> Retired {
+        Retired { role, generation, set: AtomicBool::new(false) }
     }
 
     pub(super) fn is_set(&self) -> bool {

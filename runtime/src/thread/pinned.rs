@@ -577,7 +577,7 @@ impl PinnedThread {
         };
         // The baseline is checked first: it shows whether the optional calls are still harmless.
         let within = || self.home.inspect_from_within(self.from_caller.as_ref(), self.calls);
-        let found = self.baseline.inspect().and_then(|()| others()).and_then(|()| within());
+        let found = self.baseline.inspect(self.capabilities).and_then(|()| others()).and_then(|()| within());
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found
     }

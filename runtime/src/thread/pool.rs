@@ -42,6 +42,7 @@ impl Pool {
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
     pub(crate) fn lease(&'static self, role: Role) -> Result<Lease, Error> {
+        self.confirm();
         let worker = match self.roster.take_idle(role) {
             Some(worker) => worker,
             None => self.clone_worker(role)?,
@@ -68,7 +69,26 @@ impl Pool {
     /// As [`Pool::home_or_init`]. If the calling thread is the main thread, its namespaces become home.
     pub(super) fn init(&'static self) -> Result<(), Error> {
         let leader = sys::current_tid() == sys::process_id();
-        self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)
+        self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)?;
+        self.confirm();
+        Ok(())
+    }
+
+    /// Where another thread than the main one has started the template, and the main thread makes its first call:
+    /// ensures that the template has what the main thread has, also of what only a thread itself can read. If that is
+    /// not possible now, as where threads are short, the next call of the main thread tries again.
+    fn confirm(&'static self) {
+        if !self.roster.is_provisional() || sys::current_tid() != sys::process_id() {
+            return;
+        }
+        let Ok((mut templates, home)) = self.templates(Settle::FindOut) else { return };
+        let Ok((started, _)) = Template::start(&self.roster, Some(home), Settle::FindOut) else { return };
+        if !templates.last().is_some_and(|template| template.has_inherited_as(&started)) {
+            templates.truncate(1);
+            templates.push(started);
+            self.roster.replace_workers();
+        }
+        self.roster.set_provisional(false);
     }
 
     /// The templates, the first of them started if needed.
@@ -80,6 +100,7 @@ impl Pool {
                 self.roster.set_home(home);
             }
             templates.push(started);
+            self.roster.set_provisional(sys::current_tid() != sys::process_id());
         }
         match self.roster.home() {
             Some(home) => Ok((templates, home)),
@@ -146,6 +167,7 @@ impl Pool {
         }
         self.roster.clear_idle();
         let (started, _) = Template::start(&self.roster, Some(home), Settle::FindOut)?;
+        self.roster.set_provisional(sys::current_tid() != sys::process_id());
         templates.truncate(1);
         templates.push(started);
         Ok(())

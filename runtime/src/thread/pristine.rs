@@ -17,11 +17,12 @@ use std::fs::File;
 
 use nix::errno::Errno;
 
+use super::bounding_set::BoundingSet;
 use super::home::Change;
 use crate::sys::filters;
 use crate::sys::kept::Kept;
 use crate::sys::readings::{self, FloatControl, Keyring};
-use crate::sys::{self, Optional, OptionalCalls};
+use crate::sys::{self, Capabilities, Optional, OptionalCalls};
 
 /// The value of an attribute, or the error of reading it: the same error then and now is no change.
 type Reading = Result<[u64; WORDS], Errno>;
@@ -86,6 +87,7 @@ const TABLE: &[Attribute] = &[
     Attribute { call: None, read: signal_stack, treatment: Compare(Change::SignalStack) },
     Attribute { call: None, read: speculation, treatment: Compare(Change::Speculation) },
     Attribute { call: None, read: parent_death_signal, treatment: Reset(set_parent_death_signal) },
+    Attribute { call: None, read: name, treatment: Reset(set_name) },
 ];
 
 /// The seccomp filters of a thread, which can only add to them.
@@ -129,6 +131,7 @@ pub(super) struct Baseline {
     filters: Filters,
     /// Whether the kernel reports the use of `io_uring(7)`.
     tells_of_io_uring: bool,
+    bounding_set: BoundingSet,
     readings: Box<[(&'static Attribute, Reading)]>,
 }
 
@@ -144,6 +147,7 @@ impl Baseline {
             float_control: FloatControl::of_current(),
             filters: Filters::of_current_thread(keeps_files),
             tells_of_io_uring: calls.has(Optional::IoUringEnter) && readings::has_used_io_uring().is_ok(),
+            bounding_set: BoundingSet::of_current_thread(),
             readings: readings.filter(|(_, reading)| is_readable(reading)).collect(),
         }
     }
@@ -172,8 +176,9 @@ impl Baseline {
         self.filters.file.take()
     }
 
-    /// Compares the calling thread, of which this is the baseline, and resets what can be reset.
-    pub(super) fn inspect(&self) -> Result<(), Change> {
+    /// Compares the calling thread, of which this is the baseline, and resets what can be reset. `capabilities` are those
+    /// that its lease began with.
+    pub(super) fn inspect(&self, capabilities: Capabilities) -> Result<(), Change> {
         self.inspect_registers();
         if !self.filters.compared.take() {
             self.filters.compare()?;
@@ -192,7 +197,18 @@ impl Baseline {
             }
             // An attribute that cannot be read cannot be reset. Every kernel can read those that are reset here.
             (Reset(_), Err(_)) => Ok(()),
-        })
+        })?;
+        self.compare_inheritable(capabilities)
+    }
+
+    /// Compares the inheritable and the bounding set. Nothing else changes the former meanwhile: no other thread
+    /// compares it.
+    fn compare_inheritable(&self, capabilities: Capabilities) -> Result<(), Change> {
+        match sys::capabilities_of_current() {
+            Ok(mine) if mine.inheritable == capabilities.inheritable && self.bounding_set.is_complete(mine) => Ok(()),
+            Ok(_) => Err(Change::Capabilities),
+            Err(_) => Err(Change::Unknown),
+        }
     }
 }
 
@@ -233,6 +249,15 @@ fn timer_slack() -> Reading {
 fn set_timer_slack(before: &[u64; WORDS]) {
     // A real-time thread has no timer slack, and setting it has no effect.
     let _ = sys::set_timer_slack(before[0]);
+}
+
+fn name() -> Reading {
+    readings::thread_name().map(words)
+}
+
+fn set_name(before: &[u64; WORDS]) {
+    // It accepts any name.
+    let _ = readings::set_thread_name([before[0], before[1]]);
 }
 
 fn user_ids() -> Reading {

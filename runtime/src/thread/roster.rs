@@ -1,6 +1,6 @@
 //! The list of this process's pinned threads: which are idle, which exist, and how many there were.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,10 @@ pub(crate) struct Roster {
     spin: OnceLock<SpinLimit>,
     /// The kernel's ids of the pinned threads that are alive.
     registered: Mutex<Vec<u32>>,
+    /// Whether the template has attributes of another thread than the main one, which the main thread may not have.
+    is_provisional: AtomicBool,
+    /// How many templates were replaced for that. Workers of an earlier one are not taken back.
+    generation: AtomicU32,
     leased: AtomicUsize,
     spawned_total: AtomicU64,
     poisoned_total: AtomicU64,
@@ -42,6 +46,8 @@ impl Roster {
             home: OnceLock::new(),
             spin: OnceLock::new(),
             registered: Mutex::new(Vec::new()),
+            is_provisional: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
             leased: AtomicUsize::new(0),
             spawned_total: AtomicU64::new(0),
             poisoned_total: AtomicU64::new(0),
@@ -86,6 +92,26 @@ impl Roster {
         self.idle(role).pop()
     }
 
+    /// Whether the template was started by another thread than the main one, and the main thread has made no call yet.
+    pub(super) fn is_provisional(&self) -> bool {
+        self.is_provisional.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_provisional(&self, is_provisional: bool) {
+        self.is_provisional.store(is_provisional, Ordering::Relaxed);
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Ends all workers that exist: the idle ones now, and the leased ones when their leases end.
+    pub(super) fn replace_workers(&self) {
+        // Before the lists are cleared: a lease that ends now is either on a list already, or sees it.
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.clear_idle();
+    }
+
     /// Ends all idle workers.
     pub(super) fn clear_idle(&self) {
         for role in Role::ALL {
@@ -97,7 +123,8 @@ impl Roster {
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
         let mut idle = self.idle(worker.retired.role);
-        if inspected.is_ok() && !worker.retired.is_set() {
+        let is_outdated = worker.retired.generation != self.generation();
+        if inspected.is_ok() && !worker.retired.is_set() && !is_outdated {
             idle.push(worker);
             return;
         }

@@ -18,6 +18,7 @@
 //! read at that moment went to every body, and to every child process that a body started: it could not be terminated.
 
 mod attributes;
+mod inherited;
 mod namespaces;
 mod signal_mask;
 
@@ -27,6 +28,7 @@ use std::sync::mpsc;
 
 use nix::errno::Errno;
 
+use self::inherited::Inherited;
 use super::handle::WorkerHandle;
 use super::home::Home;
 use super::oneshot;
@@ -49,6 +51,8 @@ pub(super) enum Settle {
 pub(super) struct Template {
     thread: Tid,
     requests: mpsc::Sender<WorkerRequest>,
+    /// What it has from the thread that started it, and no other thread can read.
+    inherited: Inherited,
 }
 
 type WorkerRequest = (Role, oneshot::Sender<Result<WorkerHandle, Error>>);
@@ -71,7 +75,7 @@ impl Template {
             #[cfg(feature = "tokio")]
             super::tokio_at_home::settle();
             // The receiver waits below, and a request comes only from a template that arrived.
-            ready.send(here.map(|here| (sys::current_tid(), here)));
+            ready.send(here.map(|here| (sys::current_tid(), Inherited::of_current_thread(), here)));
             if arrived {
                 for (role, reply) in inbox {
                     reply.send(worker::spawn(roster, role));
@@ -84,9 +88,14 @@ impl Template {
             crate::unwind::contain(live);
         })
         .map_err(not_started)?;
-        let (thread, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
+        let (thread, inherited, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
         sys::at_start::used();
-        Ok((Template { thread, requests }, home))
+        Ok((Template { thread, requests, inherited }, home))
+    }
+
+    /// Whether both have inherited the same of what only the thread itself can read.
+    pub(super) fn has_inherited_as(&self, other: &Template) -> bool {
+        self.inherited == other.inherited
     }
 
     /// A new worker, cloned from the template.

@@ -17,7 +17,7 @@ pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 
 /// Starts a worker from the calling thread, which is the template.
 pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle, Error> {
-    let retired = Arc::new(Retired::not_yet(role));
+    let retired = Arc::new(Retired::not_yet(role, roster.generation()));
     let (side, callee) = mailbox(roster.spin_limit(), placement::may_be_confined());
     Builder::new()
         .name(NAME.to_string_lossy().into_owned())

@@ -238,6 +238,22 @@ fn an_ambient_and_inheritable_capability_is_not_left_to_a_later_body() {
     });
 }
 
+#[test]
+fn a_smaller_bounding_set_is_not_left_to_a_later_body() {
+    no_later_body_meets(|| set(libc::PR_CAPBSET_DROP, [23, 0, 0, 0]));
+    // A capability that is inheritable stays so when it is dropped.
+    no_later_body_meets(|| {
+        caps::raise(None, caps::CapSet::Inheritable, caps::Capability::CAP_SYS_NICE).unwrap();
+        set(libc::PR_CAPBSET_DROP, [23, 0, 0, 0]);
+        caps::drop(None, caps::CapSet::Inheritable, caps::Capability::CAP_SYS_NICE).unwrap();
+    });
+}
+
+#[test]
+fn a_thread_name_is_not_left_to_a_later_body() {
+    no_later_body_meets(|| nix::sys::prctl::set_name(c"of a body").unwrap());
+}
+
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_rounding_mode_is_not_left_to_a_later_body() {

@@ -67,6 +67,11 @@ fn home_is_the_process_s_while_the_main_thread_is_elsewhere_for_a_moment(#[case]
 #[case::rounding("rounding")]
 #[case::processes("processes")]
 #[case::time("time")]
+#[case::time_slice("time-slice")]
+#[case::login("login")]
+#[case::securebits("securebits")]
+#[case::session_keyring("session-keyring")]
+#[case::requested_keys("requested-keys")]
 fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attribute: &str) {
     passes("first_caller", &[attribute]);
 }

@@ -29,7 +29,7 @@ pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
     personality()?;
     memory_policy(calls)?;
     timer_slack();
-    groups_of_tasks()?;
+    accounting()?;
     security_modules()
 }
 
@@ -276,9 +276,16 @@ fn timer_slack() {
     }
 }
 
-/// Checks the groups to which the kernel accounts a thread: a threaded cgroup (`cgroups(7)`) and a group of `resctrl`.
-fn groups_of_tasks() -> Result<(), Error> {
-    for (file, what) in [("cgroup", "a cgroup of its own"), ("cpu_resctrl_groups", "a resctrl group of its own")] {
+/// Checks to which the kernel accounts a thread: a threaded cgroup (`cgroups(7)`), a group of `resctrl`, and a login
+/// (`pam_loginuid(8)`).
+fn accounting() -> Result<(), Error> {
+    let files = [
+        ("cgroup", "a cgroup of its own"),
+        ("cpu_resctrl_groups", "a resctrl group of its own"),
+        ("loginuid", "a login uid of its own (/proc/thread-self/loginuid)"),
+        ("sessionid", "an audit session of its own (/proc/thread-self/sessionid)"),
+    ];
+    for (file, what) in files {
         let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();
         // Compared twice, because the process may be moved between two reads.
         if of(ProcTask::Current) != of(ProcTask::Leader) && of(ProcTask::Current) != of(ProcTask::Leader) {

@@ -4,9 +4,10 @@
 //! The argument is the attribute.
 
 use std::fs;
+use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{ErrorKind, pinned};
+use in_netns::{ErrorKind, PinnedThread, pinned};
 use in_netns_tests::drop_effective;
 
 /// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
@@ -217,7 +218,87 @@ fn attribute(name: &str) -> Attribute {
             || nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(0x80)).expect("unshare"),
             || fs::read_link("/proc/thread-self/ns/time_for_children").expect("a namespace").display().to_string(),
         ),
+        "time-slice" => (
+            || {
+                let mut attributes = [0_u64; 7];
+                attributes[0] = size_of_val(&attributes) as u64;
+                attributes[3] = 20_000_000;
+                // SAFETY: the kernel reads the attributes during the call.
+                #[allow(unsafe_code)]
+                let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes.as_ptr(), 0) };
+                assert_eq!(result, 0);
+            },
+            time_slice,
+        ),
+        "login" => (|| fs::write("/proc/thread-self/loginuid", "7").expect("a login uid"), login),
+        "securebits" => (
+            || {
+                prctl(libc::PR_SET_SECUREBITS, [0x4, 0, 0, 0]);
+            },
+            || prctl(libc::PR_GET_SECUREBITS, [0; 4]).to_string(),
+        ),
+        "session-keyring" => (
+            || {
+                syscall(libc::SYS_keyctl, [1, 0, 0, 0, 0]);
+            },
+            || syscall(libc::SYS_keyctl, [0, -3, 0, 0, 0]).to_string(),
+        ),
+        "requested-keys" => (
+            || {
+                syscall(libc::SYS_keyctl, [14, 3, 0, 0, 0]);
+            },
+            || syscall(libc::SYS_keyctl, [14, -1, 0, 0, 0]).to_string(),
+        ),
         other => panic!("what is {other}?"),
+    }
+}
+
+/// Linux shows these only to their own thread. So they are those of the process as soon as the main thread has made a
+/// call.
+fn is_seen_by_its_thread_alone(attribute: &str) -> bool {
+    ["securebits", "session-keyring", "requested-keys"].contains(&attribute)
+}
+
+/// In nanoseconds. 0 before Linux 6.12.
+fn time_slice() -> String {
+    let mut attributes = [0_u64; 7];
+    // SAFETY: the kernel writes at most as many bytes as it is told.
+    #[allow(unsafe_code)]
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0) };
+    assert_eq!(result, 0);
+    attributes[3].to_string()
+}
+
+/// Empty where the kernel has none.
+fn login() -> String {
+    fs::read_to_string("/proc/thread-self/loginuid").unwrap_or_default()
+}
+
+/// The first caller is in a body while the main thread makes its first call. That thread is not used again.
+fn the_main_thread_decides((change, read): Attribute) {
+    let of_the_process = read();
+    let (is_inside, inside) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let first = thread::spawn(move || {
+        let before = read();
+        change();
+        assert_ne!(read(), before, "it was changed");
+        let body = move |_: &mut PinnedThread| {
+            is_inside.send(()).expect("the main thread waits");
+            wait.recv().expect("the main thread goes on");
+        };
+        pinned(body).expect("a lease");
+    });
+    inside.recv().expect("a body");
+    let called = pinned(move |_| (read(), thread::spawn(read).join().expect("a child"))).expect("a lease");
+    assert_eq!(called, (of_the_process.clone(), of_the_process.clone()));
+    go_on.send(()).expect("the body waits");
+    first.join().expect("the first caller");
+    for _ in 0..5 {
+        assert_eq!(pinned(move |_| read()).expect("a lease"), of_the_process);
+        let other = thread::spawn(move || pinned(move |_| read()).expect("a lease"));
+        assert_eq!(other.join().expect("another caller"), of_the_process);
     }
 }
 
@@ -232,6 +313,14 @@ pub(crate) fn main() {
     let has_control = |text: String| text.starts_with("conditional");
     if name == "speculation" && !line_of_status("SpeculationIndirectBranch:").is_some_and(has_control) {
         eprintln!("a processor or kernel where no thread has a control of its own");
+        return;
+    }
+    if name == "time-slice" && time_slice() == "0" || name == "login" && login() != "4294967295" {
+        eprintln!("a kernel without the attribute `{name}`, or one that cannot be changed again");
+        return;
+    }
+    if is_seen_by_its_thread_alone(&name) {
+        the_main_thread_decides((change, read));
         return;
     }
     let of_the_process = read();
