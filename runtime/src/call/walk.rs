@@ -21,7 +21,9 @@ use crate::unwind::{catch, contain, discard};
 /// the walk goes on.
 ///
 /// Between two items only the network namespace of the thread changes. Its other attributes are restored at the end, as
-/// after [`with_netns`](crate::with_netns).
+/// after [`with_netns`](crate::with_netns). If the closure calls
+/// [`retire_current_thread`](crate::retire_current_thread) or uses `io_uring(7)`, whose kernel threads stay in its
+/// namespace, the walk goes on in another thread.
 ///
 /// # Errors
 ///
@@ -69,8 +71,41 @@ where
     let mut seen = Vec::with_capacity(stops.len());
     // Borrowed, so that the items that a panic leaves are dropped on this thread as well.
     let mut rest = stops.into_iter();
-    pinned(|thread| seen.extend(rest.by_ref().map(|stop| visit(thread, stop, &mut f))))?;
+    on_pinned_threads(|| rest.next(), |thread, stop| seen.push(visit(thread, stop, &mut f)))?;
     Ok(seen.into_iter().map(without_item).collect())
+}
+
+/// Makes the steps of a walk on one pinned thread, and goes on in another one after a closure whose thread must not be
+/// in another namespace. An error if there is no thread for the first step, which is not taken then.
+fn on_pinned_threads<S: Send>(
+    mut next: impl FnMut() -> Option<S> + Send,
+    mut step: impl FnMut(Result<&mut PinnedThread, Error>, S) + Send,
+) -> Result<(), Error> {
+    let mut waiting = None;
+    let mut is_first = true;
+    loop {
+        let walked = pinned(|thread| {
+            while let Some(stop) = waiting.take().or_else(&mut next) {
+                step(Ok(&mut *thread), stop);
+                if thread.must_be_replaced() {
+                    return false;
+                }
+            }
+            true
+        });
+        match walked {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) if is_first => return Err(error),
+            // What was done is reported. The error is that of the item.
+            Err(error) => waiting.take().into_iter().for_each(|stop| step(Err(error.clone()), stop)),
+        }
+        is_first = false;
+        waiting = next();
+        if waiting.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// As [`walk`], on several pinned threads at once.
@@ -114,11 +149,7 @@ where
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let walk_on = || {
         let mut seen = Vec::new();
-        pinned(|thread| {
-            while let Some((at, stop)) = next() {
-                seen.push((at, visit(thread, stop, &f)));
-            }
-        })?;
+        on_pinned_threads(next, |thread, (at, stop)| seen.push((at, visit(thread, stop, &f))))?;
         Ok::<_, Error>(seen)
     };
     let context = Context::of_caller();
@@ -172,9 +203,13 @@ where
 
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
 /// code. The item is returned: its destructor is user code, and must run on the caller's thread.
-fn visit<T, R>(thread: &mut PinnedThread, stop: Stop<T>, mut f: impl FnMut(T) -> R) -> Result<R, (Error, T)> {
+fn visit<T, R>(
+    thread: Result<&mut PinnedThread, Error>,
+    stop: Stop<T>,
+    mut f: impl FnMut(T) -> R,
+) -> Result<R, (Error, T)> {
     let (ns, item) = stop;
-    if let Err(error) = thread.enter_checked(ns.as_target()) {
+    if let Err(error) = thread.and_then(|thread| thread.enter_checked(ns.as_target())) {
         return Err((error, item));
     }
     // The closure may release the namespace.

@@ -496,6 +496,12 @@ impl PinnedThread {
         self.user_code = time;
     }
 
+    /// Whether the thread must run nothing more in another namespace: the body asked for that, or has started kernel
+    /// threads that stay in its own.
+    pub(crate) fn must_be_replaced(&self) -> bool {
+        PIN.get().is_some_and(|pin| pin.retiring) || self.baseline.has_used_io_uring()
+    }
+
     /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).
     pub(crate) fn end_lease(&mut self) -> RestoreOutcome {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
@@ -646,6 +652,10 @@ pub(crate) fn is_pinned() -> bool {
 }
 
 /// Keeps a pinned thread in a network namespace until it is dropped.
+///
+/// Kernel threads that `io_uring(7)` starts for a thread stay in the namespace that it is in then. So requests that they
+/// carry out (`IOSQE_ASYNC`, and those that would block) are not in a namespace that the thread enters later: use a call
+/// for each namespace.
 ///
 /// Dropping the guard returns the thread to its previous namespace. A failure poisons the thread;
 /// [`NetNsGuard::restore`] also returns it. `mem::forget` is harmless: the end of the lease restores the thread in any

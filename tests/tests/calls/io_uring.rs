@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use in_netns::{Call, NetNs, RetireReason, ThreadFate, with_netns};
+use in_netns::{Call, NetNs, RetireReason, ThreadFate, par_walk, walk, with_netns};
 use in_netns_tests::{alone, is_alive, threads_in, tid};
 use io_uring::{IoUring, opcode, squeue::Flags, types};
 use nix::libc;
@@ -60,6 +60,23 @@ fn a_request_of_a_later_body_is_made_in_its_own_namespace() {
             }
         }
     }
+}
+
+#[test]
+fn a_request_in_a_walk_is_made_in_the_namespace_of_its_item() {
+    let _alone = alone();
+    if !rings() {
+        return;
+    }
+    let spaces: Vec<_> = (0..4).map(|_| NetNs::new().unwrap()).collect();
+    let by_ring = |_: &NetNs| socket_by_ring(Flags::ASYNC);
+    for walked in [walk(&spaces, by_ring), par_walk(&spaces, 2, by_ring)] {
+        for (ns, socket) in spaces.iter().zip(walked.unwrap()) {
+            assert_eq!(NetNs::of_socket(socket.unwrap()).unwrap(), *ns);
+            assert_eq!(threads_in(ns), [] as [u32; 0], "nothing holds the namespace");
+        }
+    }
+    assert_eq!(kernel_threads(), 0);
 }
 
 #[test]

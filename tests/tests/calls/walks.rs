@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use in_netns::{NetNs, par_walk, pool_stats, set_poison_hook, walk};
+use in_netns::{NetNs, par_walk, pool_stats, retire_current_thread, set_poison_hook, walk};
 use in_netns_tests::{
     alone, descriptors, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home, tid,
     wait_until,
@@ -25,6 +25,19 @@ fn each_is_visited_in_order_on_one_thread_that_is_home_after() {
     assert!(threads.iter().all(|(on, right)| *right && *on != tid()));
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
     assert_eq!(here(), home());
+}
+
+#[test]
+fn a_walk_goes_on_in_another_thread_after_one_that_was_retired() {
+    let _alone = alone();
+    let spaces = spaces(3);
+    let retire = |ns: &NetNs| (ns.is_current().unwrap(), tid(), retire_current_thread());
+    for walked in [walk(&spaces, retire), par_walk(&spaces, 1, retire)] {
+        let seen: Vec<_> = walked.unwrap().into_iter().map(Result::unwrap).collect();
+        assert!(seen.iter().all(|(inside, _, retired)| *inside && *retired));
+        let threads: BTreeSet<_> = seen.iter().map(|(_, thread, _)| *thread).collect();
+        assert_eq!(threads.len(), 3, "no retired thread visits another namespace");
+    }
 }
 
 #[test]
