@@ -517,10 +517,11 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
             // The whole value first: a pattern alone would capture only the parts that it binds.
             let name = format_ident!("__arg{}", index, span = at(pattern.span()));
             let value = argument(name.clone());
+            let mutability = model::borrows_mutably(pattern).then(|| quote_spanned!(site=> mut));
             let pattern = std::mem::replace(pattern, Pat::Verbatim(name.to_token_stream()));
             quote_spanned! {site=>
                 #(#attrs)*
-                let #name = #value;
+                let #mutability #name = #value;
                 #(#attrs)*
                 let #pattern = #name;
             }

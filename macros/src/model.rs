@@ -87,11 +87,11 @@ impl Function {
 
     /// What a failure to enter becomes without the option `error`.
     ///
-    /// It is returned where the return type is written `Result<…>`. A path of another name may be an alias of a
-    /// `Result`, which only the compiler knows. No other type can be a `Result`, so there a failure is a panic.
+    /// It is returned where the return type is written `Result<…>`. Another path may be an alias of a `Result`, as
+    /// `fmt::Result` is, which only the compiler knows. No other type can be a `Result`, so there a failure is a panic.
     pub(crate) fn default_error_action(&self) -> ErrorAction {
         match &self.value() {
-            ReturnType::Type(_, ty) if named(ty, "Result") => ErrorAction::Return,
+            ReturnType::Type(_, ty) if is_result(ty) => ErrorAction::Return,
             ReturnType::Type(_, ty) if may_be_alias(ty) => ErrorAction::ByType,
             _ => ErrorAction::Panic,
         }
@@ -253,6 +253,20 @@ pub(crate) fn is_plain(name: &PatIdent) -> bool {
     name.by_ref.is_none() && name.subpat.is_none()
 }
 
+/// Whether the pattern has a `ref mut`.
+pub(crate) fn borrows_mutably(pattern: &Pat) -> bool {
+    struct Finder(bool);
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_pat_ident(&mut self, name: &'ast PatIdent) {
+            self.0 |= name.by_ref.is_some() && name.mutability.is_some();
+            syn::visit::visit_pat_ident(self, name);
+        }
+    }
+    let mut found = Finder(false);
+    found.visit_pat(pattern);
+    found.0
+}
+
 /// The parameters other than `self`.
 pub(crate) fn parameters(inputs: &mut Punctuated<FnArg, Token![,]>) -> impl Iterator<Item = &mut PatType> {
     inputs.iter_mut().filter_map(|input| match input {
@@ -270,9 +284,11 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
     }
 }
 
-/// Whether the last segment of the type's path is `name`.
-fn named(ty: &Type, name: &str) -> bool {
-    matches!(ungrouped(ty), Type::Path(path) if last_segment_is(&path.path, name))
+/// Whether the type is written `Result<…>`, with any path before it.
+fn is_result(ty: &Type) -> bool {
+    let Type::Path(path) = ungrouped(ty) else { return false };
+    let last = path.path.segments.last();
+    last.is_some_and(|last| last.ident == "Result" && matches!(last.arguments, PathArguments::AngleBracketed(_)))
 }
 
 /// Whether the type is written `impl Trait`.

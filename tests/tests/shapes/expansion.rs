@@ -13,7 +13,7 @@ mod shadowed {
     mod std {}
     mod alloc {}
     mod in_netns {}
-    struct Result;
+    pub(super) struct Result;
     struct Ok;
     struct Err;
     struct Option;
@@ -42,6 +42,12 @@ mod shadowed {
         number
     }
 
+    #[::in_netns::in_netns(new)]
+    pub(super) fn of_the_name(caller: Caller) -> Result {
+        caller.is_elsewhere();
+        Result
+    }
+
     #[::in_netns::in_netns("in-netns-shapes-no-such-namespace")]
     pub(super) fn fails() -> ::std::io::Result<()> {
         ::core::result::Result::Ok(())
@@ -52,6 +58,7 @@ mod shadowed {
 fn it_compiles_in_a_module_that_shadows_the_prelude() {
     assert_eq!(shadowed::value(Caller::here(), 0, 1), 2);
     assert!(shadowed::fails().is_err());
+    let _: shadowed::Result = shadowed::of_the_name(Caller::here());
 }
 
 #[test]
