@@ -18,20 +18,22 @@ use crate::sys::{self, CAP_SETPCAP, Capabilities};
 pub(super) struct BoundingSet(Option<u64>);
 
 impl BoundingSet {
-    /// That of the calling thread.
-    pub(super) fn of_current_thread() -> BoundingSet {
-        /// The one that was read last: most threads have the same. 0: none yet.
+    /// That of the calling thread. For a thread that is not used again, it may be a part of the set.
+    pub(super) fn of_current_thread(is_used_again: bool) -> BoundingSet {
+        /// That of the thread of the pool that was started last, which most others have too. 0: none yet.
         static LAST: AtomicU64 = AtomicU64::new(0);
         let mine = sys::capabilities_of_current().unwrap_or_default();
         if !mine.has_permitted(CAP_SETPCAP) || readings::is_filtered() {
             return BoundingSet(None);
         }
         let last = LAST.load(Ordering::Relaxed);
-        if last != 0 && contains(last, mine) {
+        if !is_used_again && last != 0 && contains(last, mine) {
             return BoundingSet(Some(last));
         }
         let set = read();
-        LAST.store(set, Ordering::Relaxed);
+        if is_used_again {
+            LAST.store(set, Ordering::Relaxed);
+        }
         BoundingSet(Some(set))
     }
 

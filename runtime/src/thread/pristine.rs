@@ -147,7 +147,7 @@ impl Baseline {
             float_control: FloatControl::of_current(),
             filters: Filters::of_current_thread(keeps_files),
             tells_of_io_uring: calls.has(Optional::IoUringEnter) && readings::has_used_io_uring().is_ok(),
-            bounding_set: BoundingSet::of_current_thread(),
+            bounding_set: BoundingSet::of_current_thread(keeps_files),
             readings: readings.filter(|(_, reading)| is_readable(reading)).collect(),
         }
     }
