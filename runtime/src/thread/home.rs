@@ -107,7 +107,7 @@ pub(crate) enum RestorePath {
 /// | root, working directory, umask; table of file descriptors | compared, whether shared | 0.5 |
 /// | of a body in a [`View`](crate::View): mount namespace, root, working directory, umask, IPC namespace | restored; its `SEM_UNDO` operations are undone then | – |
 /// | effective, permitted, inheritable capabilities | compared | 0.4 |
-/// | capability bounding set, of a thread that has `CAP_SETPCAP` and no seccomp filter | compared, by two `capset(2)` | 1.0 |
+/// | capability bounding set, of a thread that has `CAP_SETPCAP` and no seccomp filter | compared, by two `capset(2)` | 1.5 |
 /// | ambient capabilities | compared, where the inheritable set is not empty | – |
 /// | securebits, keep-capabilities flag | compared | 0.2 |
 /// | user ids, group ids, supplementary groups, ids for file access | compared | 1.0 |

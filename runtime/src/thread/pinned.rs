@@ -653,9 +653,9 @@ pub(crate) fn is_pinned() -> bool {
 
 /// Keeps a pinned thread in a network namespace until it is dropped.
 ///
-/// Kernel threads that `io_uring(7)` starts for a thread stay in the namespace that it is in then. So requests that they
-/// carry out (`IOSQE_ASYNC`, and those that would block) are not in a namespace that the thread enters later: use a call
-/// for each namespace.
+/// Kernel threads that `io_uring(7)` starts for a thread stay in the namespace that it is in then. Requests that they
+/// carry out (`IOSQE_ASYNC`, and those that would block) are not in a namespace that the thread enters later. Use a
+/// call for each namespace instead.
 ///
 /// Dropping the guard returns the thread to its previous namespace. A failure poisons the thread;
 /// [`NetNsGuard::restore`] also returns it. `mem::forget` is harmless: the end of the lease restores the thread in any
