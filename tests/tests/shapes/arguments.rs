@@ -59,28 +59,28 @@ fn patterns_are_bound() {
 }
 
 #[test]
+#[allow(clippy::toplevel_ref_arg)]
 fn a_pattern_binds_by_mutable_reference() {
     #[in_netns(new)]
-    fn f(
-        caller: Caller,
-        ref mut list: Vec<u8>,
-        (ref mut text, n): (String, u8),
-        [.., ref mut last]: [u8; 3],
-    ) -> String {
+    fn f(caller: Caller, ref mut list: Vec<u8>, (ref mut text, n): (String, u8), [.., ref mut end]: [u8; 3]) -> String {
         caller.is_elsewhere();
         list.push(n);
         text.push('b');
-        *last += 1;
-        format!("{list:?} {text} {last}")
+        *end += 1;
+        format!("{list:?} {text} {end}")
     }
     assert_eq!(f(Caller::here(), vec![], ("a".to_owned(), 1), [1, 2, 3]), "[1] ab 4");
+}
 
+#[test]
+#[allow(clippy::toplevel_ref_arg)]
+fn the_namespace_may_be_bound_by_reference() {
     #[in_netns(ns)]
-    async fn of_the_namespace(ref ns: NetNs, ref mut list: Vec<u8>) -> (bool, usize) {
+    async fn f(ref ns: NetNs, ref mut list: Vec<u8>) -> (bool, usize) {
         list.push(1);
         (ns.is_current().unwrap(), list.len())
     }
-    assert_eq!(futures::executor::block_on(of_the_namespace(NetNs::new().unwrap(), vec![])), (true, 1));
+    assert_eq!(futures::executor::block_on(f(NetNs::new().unwrap(), vec![])), (true, 1));
 }
 
 #[test]
