@@ -282,8 +282,8 @@ fn accounting() -> Result<(), Error> {
     let files = [
         ("cgroup", "a cgroup of its own"),
         ("cpu_resctrl_groups", "a resctrl group of its own"),
-        ("loginuid", "a login uid of its own (/proc/thread-self/loginuid)"),
-        ("sessionid", "an audit session of its own (/proc/thread-self/sessionid)"),
+        // Each change of the login uid begins another session.
+        ("sessionid", "a login uid of its own (/proc/thread-self/loginuid)"),
     ];
     for (file, what) in files {
         let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();

@@ -315,8 +315,8 @@ pub(crate) fn main() {
         eprintln!("a processor or kernel where no thread has a control of its own");
         return;
     }
-    if name == "time-slice" && time_slice() == "0" || name == "login" && login() != "4294967295" {
-        eprintln!("a kernel without the attribute `{name}`, or one that cannot be changed again");
+    if name == "time-slice" && time_slice() == "0" || name == "login" && (!is_real_root() || login() != "4294967295") {
+        eprintln!("the attribute `{name}` cannot be changed here");
         return;
     }
     if is_seen_by_its_thread_alone(&name) {
