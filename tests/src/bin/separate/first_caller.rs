@@ -220,8 +220,7 @@ fn attribute(name: &str) -> Attribute {
         ),
         "time-slice" => (
             || {
-                let mut attributes = [0_u64; 7];
-                attributes[0] = size_of_val(&attributes) as u64;
+                let mut attributes = scheduling_attributes();
                 attributes[3] = 20_000_000;
                 // SAFETY: the kernel reads the attributes during the call.
                 #[allow(unsafe_code)]
@@ -261,13 +260,18 @@ fn is_seen_by_its_thread_alone(attribute: &str) -> bool {
 
 /// In nanoseconds. 0 before Linux 6.12.
 fn time_slice() -> String {
+    scheduling_attributes()[3].to_string()
+}
+
+/// `struct sched_attr` of `sched_setattr(2)`.
+fn scheduling_attributes() -> [u64; 7] {
     let mut attributes = [0_u64; 7];
     // SAFETY: the kernel writes at most as many bytes as it is told.
     #[allow(unsafe_code)]
     let result =
         unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0) };
     assert_eq!(result, 0);
-    attributes[3].to_string()
+    attributes
 }
 
 /// Empty where the kernel has none.
