@@ -1,5 +1,7 @@
 //! The pool: leases of pinned threads.
 
+use std::cell::Cell;
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::allowance::{self, Allowance};
@@ -37,7 +39,7 @@ impl Pool {
     /// Whether its threads belong to this process. A forked child of that process has none of these threads, and one of
     /// them may have held a lock of the pool at the fork.
     pub(crate) fn is_of_this_process(&'static self) -> bool {
-        std::ptr::eq(self, Pool::of_process())
+        ptr::eq(self, Pool::of_process())
     }
 
     /// The exclusive use of a pristine thread: an idle one, or a new one.
@@ -78,7 +80,15 @@ impl Pool {
     /// ensures that the template has what the main thread has, also of what only a thread itself can read. If that is
     /// not possible now, as where threads are short, the next call of the main thread tries again.
     fn confirm(&'static self) {
-        if !self.roster.is_provisional() || sys::current_tid() != sys::process_id() {
+        thread_local! {
+            /// The pool in whose process the calling thread was found not to be the main one. Each call asks.
+            static OTHER_THREAD_IN: Cell<*const Pool> = const { Cell::new(ptr::null()) };
+        }
+        if !self.roster.is_provisional() || OTHER_THREAD_IN.get() == ptr::from_ref(self) {
+            return;
+        }
+        if sys::current_tid() != sys::process_id() {
+            OTHER_THREAD_IN.set(self);
             return;
         }
         let Ok((mut templates, home)) = self.templates(Settle::FindOut) else { return };
