@@ -151,13 +151,15 @@ pub struct JoinHandle<R> {
     task: Option<Arc<Task<R>>>,
     /// `None` if the body could not be started.
     table: Option<CallTable>,
+    /// It was polled on the call's own thread, and the task was woken on another one.
+    was_woken_elsewhere: bool,
     /// What the audit found, when the outcome was taken.
     pub(super) strays: Vec<Stray>,
 }
 
 impl<R> JoinHandle<R> {
     pub(super) fn new(task: Arc<Task<R>>, table: Option<CallTable>) -> JoinHandle<R> {
-        JoinHandle { task: Some(task), table, strays: Vec::new() }
+        JoinHandle { task: Some(task), table, was_woken_elsewhere: false, strays: Vec::new() }
     }
 
     /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
@@ -205,10 +207,11 @@ impl<R> JoinHandle<R> {
         let mut state = task.state();
         let is_own_thread =
             |(_, end): &(_, Option<SessionEnd>)| end.as_ref().is_some_and(SessionEnd::is_of_current_thread);
-        if state.outcome.as_ref().is_some_and(is_own_thread) {
+        if !self.was_woken_elsewhere && state.outcome.as_ref().is_some_and(is_own_thread) {
             // An executor that polls where it is woken polls on the call's own thread. The task is woken on another
-            // thread instead, unless none can be started.
+            // thread instead, unless none can be started. A waker that blocks on the handle polls again.
             drop(state);
+            self.was_woken_elsewhere = true;
             waker = match wake_elsewhere(waker) {
                 Ok(()) => return Poll::Pending,
                 Err(waker) => waker,

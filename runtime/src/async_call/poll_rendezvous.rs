@@ -22,8 +22,12 @@
 //!
 //! **Nested calls.** A body awaits a call of its own, whose host is a third thread. There, wakes go through both
 //! relays, and an executor may use the *outer* poller. Its host would use the inner poller, which would wait for the
-//! third thread, which is in the waker. So a poll there is pending, as above. A thread that waits there for a body to
-//! be dropped also serves an order to drop the body of which it is itself the host.
+//! third thread, which is in the waker. So a poll there is pending, as above. A thread that waits there for an order of
+//! its own also serves those to the call of which it is itself the host: it drops that body, and postpones a poll.
+//!
+//! **A waker that blocks** on a call (`block_on`) polls it again in the same wake. From the second poll on, a poll waits
+//! for the host. A call whose host is the calling thread, or which awaits such a call, cannot go on before the waker
+//! returns: after some polls there is a panic.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
 //! So where orders have followed each other closely, and another thread woke the body, the host spins for the next one,
@@ -67,12 +71,16 @@ thread_local! {
     /// How many wakers of pollers the calling thread is in.
     #[allow(clippy::missing_const_for_thread_local)]
     static WAKERS: Cell<u32> = Cell::new(0);
+    /// The number of the outermost of these wakers, or of the last one.
+    #[allow(clippy::missing_const_for_thread_local)]
+    static WAKE: Cell<u64> = Cell::new(0);
 }
 
 /// The host's part of a call, for the host's thread while it is in a waker.
 trait Hosted {
-    /// Drops the body, if that is the order.
-    fn drop_if_ordered(&self);
+    /// Serves an order, where there is one, before the waker returns: drops the body, or postpones a poll. Returns
+    /// whether a poll was postponed.
+    fn serve_in_waker(&self) -> bool;
 }
 
 /// The call that the calling thread is the host of, where it is in a waker.
@@ -81,6 +89,25 @@ fn hosted_by_waker() -> Option<Rc<dyn Hosted>> {
         return None;
     }
     HOSTED.try_with(|hosted| hosted.borrow().clone()).ok().flatten()
+}
+
+/// Counts a poll in a waker. Returns how many there were in the same wake.
+fn count_polls(counted: &mut Option<(CurrentWake, u32)>) -> u32 {
+    let wake = current_wake();
+    let polls = match *counted {
+        Some((before, polls)) if before == wake => polls.saturating_add(1),
+        _ => 1,
+    };
+    *counted = Some((wake, polls));
+    polls
+}
+
+/// Identifies a wake of a poller: the thread that is in the waker, and the number of that wake on it.
+type CurrentWake = (ThreadKey, u64);
+
+/// The wake that the calling thread is in.
+fn current_wake() -> CurrentWake {
+    (current_thread_key(), WAKE.try_with(Cell::get).unwrap_or(0))
 }
 
 /// The state that the two sides share. `E` is what the host reports when everything has ended.
@@ -104,6 +131,8 @@ struct State<E> {
     host: Option<Waker>,
     /// The host's thread, from the time that it can run foreign code until the host is gone.
     host_thread: Option<ThreadKey>,
+    /// An order to poll was served without a poll, which the host has to make up for.
+    is_postponed: bool,
     /// What the host reports at the very end.
     ended: Option<E>,
     stage: Stage,
@@ -156,6 +185,10 @@ impl Slot {
         mem::replace(&mut *self.0, Held::Empty)
     }
 
+    fn is_empty(&self) -> bool {
+        matches!(*self.0, Held::Empty)
+    }
+
     fn put(&mut self, body: Body<'static>) {
         *self.0 = Held::Made(ThreadBound::new(body));
     }
@@ -206,13 +239,14 @@ impl<E> Shared<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The poller's side: gives an order, and waits until it is served or the host is gone.
+    /// The poller's side: gives an order, and waits until it is served or the host is gone. Returns also whether the call
+    /// that the calling thread is the host of was polled meanwhile, which was postponed.
     fn order<'s>(
         &'s self,
         mut state: MutexGuard<'s, State<E>>,
         order: Order,
         wake: impl FnOnce(Waker),
-    ) -> MutexGuard<'s, State<E>> {
+    ) -> (MutexGuard<'s, State<E>>, bool) {
         // Unwinding from here would free what the host still uses.
         let no_unwinding = AbortOnUnwind;
         self.is_idle.store(false, Ordering::Relaxed);
@@ -230,6 +264,7 @@ impl<E> Shared<E> {
             spin_loop();
         }
         let hosted = hosted_by_waker();
+        let mut has_postponed = false;
         let mut state = self.state();
         while state.order.is_some() && state.stage != Stage::Gone {
             // `park` would consume the token of the executor's thread.
@@ -238,13 +273,13 @@ impl<E> Shared<E> {
                 Some(hosted) => {
                     // No condition variable covers both orders, so the wait ends at intervals. This case is rare.
                     drop(self.served.wait_timeout(state, LOOK_INTERVAL));
-                    hosted.drop_if_ordered();
+                    has_postponed |= hosted.serve_in_waker();
                     self.state()
                 }
             };
         }
         mem::forget(no_unwinding);
-        state
+        (state, has_postponed)
     }
 
     /// The host's side: spins until there is an order, but no longer than a poller does.
@@ -276,13 +311,22 @@ impl<E> Shared<E> {
 }
 
 impl<E> Hosted for Arc<Shared<E>> {
-    fn drop_if_ordered(&self) {
+    fn serve_in_waker(&self) -> bool {
         let mut state = self.state();
-        // An order to poll cannot be served here: the host has the body while it polls.
-        if state.order == Some(Order::Drop) {
-            let body = state.body.take();
-            drop(state);
-            self.drop_body(body);
+        match state.order {
+            Some(Order::Drop) => {
+                let body = state.body.take();
+                drop(state);
+                self.drop_body(body);
+                false
+            }
+            // While the host has the body, it is in the middle of serving the order.
+            Some(Order::Poll) if !state.body.is_empty() => {
+                state.is_postponed = true;
+                self.serve(state);
+                true
+            }
+            Some(Order::Poll) | None => false,
         }
     }
 }
@@ -361,6 +405,9 @@ impl WakerRelay {
             // The access fails in a destructor of a thread-local, when the thread is no longer a host.
             let count = |change: fn(u32) -> u32| WAKERS.try_with(|wakers| wakers.set(change(wakers.get())));
             let is_counted = count(|wakers| wakers + 1).is_ok();
+            if WAKERS.try_with(Cell::get).unwrap_or(0) == 1 {
+                let _ = WAKE.try_with(|wake| wake.set(wake.get() + 1));
+            }
             contain(|| poller.wake());
             if is_counted {
                 let _ = count(|wakers| wakers - 1);
@@ -404,6 +451,9 @@ pub(crate) struct PollBudget {
     pub(crate) close_orders: u32,
 }
 
+/// The most polls in one wake of a call that cannot go on before the waker returns. Each of them starts a thread.
+const MAX_POLLS_IN_WAKER: u32 = 50;
+
 /// An order is *close* if it comes within this time, after a wake from another thread.
 const SOON: Duration = Duration::from_micros(20);
 
@@ -438,6 +488,7 @@ pub(crate) fn pair<E>(
         is_over: false,
         host: None,
         host_thread: None,
+        is_postponed: false,
         ended: None,
         stage: Stage::Serving,
         is_poller_gone: false,
@@ -451,13 +502,15 @@ pub(crate) fn pair<E>(
         budget,
         spin,
     });
-    let poller = Poller { shared: Arc::clone(&shared), body: PhantomData };
+    let poller = Poller { shared: Arc::clone(&shared), polled_in_waker: None, body: PhantomData };
     (poller, PendingHost { end: HostEnd(shared) })
 }
 
 /// The side that polls. Dropping it drops the body, on the host's thread, and waits for that.
 pub(crate) struct Poller<'b, E> {
     shared: Arc<Shared<E>>,
+    /// The wake in which it was polled last without waiting, and how often.
+    polled_in_waker: Option<(CurrentWake, u32)>,
     /// What the body borrows is used until the poller is dropped.
     body: PhantomData<fn() -> Make<'b>>,
 }
@@ -478,44 +531,68 @@ pub(crate) struct Finished<E> {
 impl<E> Poller<'_, E> {
     /// Orders a poll of the body, and waits for it. It is ready when the host has ended too.
     ///
-    /// On the host's own thread, and on that of another call which wakes this one, it does not wait: it is pending, and
-    /// woken on another thread.
+    /// On the host's own thread, and on that of another call which is in a waker, it does not wait at first: it is
+    /// pending, and woken on another thread. If it is polled there again in the same wake, it waits.
     ///
     /// # Panics
     ///
-    /// On the host's own thread, where no other thread can be started. The poller must then be dropped.
+    /// On the host's own thread, where no other thread can be started, and where the waker goes on to poll. The poller
+    /// must then be dropped.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Finished<E>, HostLost>> {
-        let Shared { relay, .. } = &*self.shared;
-        relay.set(waker.clone());
+        self.shared.relay.set(waker.clone());
         let mut state = self.shared.state();
+        let is_host_thread = state.is_host_thread();
+        let mut polls = 0;
         // The thread of a nested call that wakes this one must not wait either.
-        if state.is_host_thread() || hosted_by_waker().is_some() {
-            let (is_over, is_concluded) = (state.is_over, state.stage == Stage::Concluded);
-            drop(state);
-            relay.wakes().is_inline = true;
-            if is_over && !is_concluded {
-                // The host is about to conclude, and wakes then.
-                return Poll::Pending;
+        if is_host_thread || hosted_by_waker().is_some() {
+            polls = count_polls(&mut self.polled_in_waker);
+            let may_wait = polls > 1 && (!is_host_thread || state.stage == Stage::Concluded);
+            if !may_wait {
+                if self.poll_elsewhere(state, polls) {
+                    return Poll::Pending;
+                }
+                state = self.shared.state();
             }
-            if relay.take().map_or(Ok(()), relay.elsewhere).is_ok() {
-                return Poll::Pending;
-            }
-            // No other thread can be started. That does not matter if there is nothing to wait for.
-            assert!(
-                is_concluded,
-                "the future of an async call was polled on the call's own thread, and no thread could be started to \
-                     poll it on"
-            );
-            state = self.shared.state();
         }
+        let mut has_postponed = false;
         if !state.is_over && state.stage != Stage::Gone {
-            state = self.shared.order(state, Order::Poll, Waker::wake);
+            (state, has_postponed) = self.shared.order(state, Order::Poll, Waker::wake);
         }
         match state.ended.take() {
             Some(end) => Poll::Ready(Ok(Finished { end, thrown: state.thrown.take() })),
             None if state.stage == Stage::Gone => Poll::Ready(Err(HostLost)),
-            None => Poll::Pending,
+            None => {
+                if has_postponed {
+                    // The body awaits a call whose host is this thread. On another one it is polled.
+                    self.poll_elsewhere(state, polls);
+                }
+                Poll::Pending
+            }
         }
+    }
+
+    /// Has the waker called on another thread. `false`: no thread can be started, and the host has ended.
+    fn poll_elsewhere(&self, state: MutexGuard<'_, State<E>>, polls: u32) -> bool {
+        let relay = &self.shared.relay;
+        let (is_over, is_concluded) = (state.is_over, state.stage == Stage::Concluded);
+        drop(state);
+        assert!(
+            polls <= MAX_POLLS_IN_WAKER,
+            "the future of an async call was awaited in a waker of that call, or of one that it awaits, which can go \
+                 on only when the waker has returned: a waker must not block"
+        );
+        relay.wakes().is_inline = true;
+        // If the host is about to conclude, it wakes then.
+        if is_over && !is_concluded || relay.take().map_or(Ok(()), relay.elsewhere).is_ok() {
+            return true;
+        }
+        // That does not matter if there is nothing to wait for.
+        assert!(
+            is_concluded,
+            "the future of an async call was polled on the call's own thread, and no thread could be started to \
+                 poll it on"
+        );
+        false
     }
 
     /// Whether a poll here would not wait, because it is made by a waker on the thread of a call.
@@ -532,7 +609,7 @@ impl<E> Poller<'_, E> {
             if state.is_host_thread() {
                 return self.drop_here(state);
             }
-            state = self.shared.order(state, Order::Drop, wake);
+            (state, _) = self.shared.order(state, Order::Drop, wake);
         }
         let detached = Detached { ended: state.ended.take(), thrown: state.thrown.take() };
         drop(state);
@@ -726,6 +803,12 @@ impl<E> Host<E> {
     fn take_order(&mut self, cx: &mut Context<'_>) -> Option<Poll<Turn>> {
         let Host { end: HostEnd(shared), .. } = self;
         let mut state = shared.state();
+        if mem::take(&mut state.is_postponed) {
+            drop(state);
+            // On this thread the executor might poll again in a waker.
+            shared.relay.wake_poller(true);
+            state = shared.state();
+        }
         if state.order.is_none()
             && !state.is_over
             && !state.host.as_ref().is_some_and(|host| host.will_wake(cx.waker()))

@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -19,6 +19,8 @@ use in_netns_tests::{BOUND, alone, give_up_sys_admin, here, home, key, threads_i
 use tokio::io::AsyncReadExt as _;
 use tokio::task;
 use tokio::time::sleep;
+
+use super::owned::in_time;
 
 type Local<'f> = Pin<Box<dyn Future<Output = ()> + Send + 'f>>;
 
@@ -570,4 +572,142 @@ fn a_walk_in_a_call_ends_where_the_task_is_polled_in_a_waker() {
         });
         assert!(visited.await.unwrap().into_iter().all(Result::unwrap));
     });
+}
+
+/// A waker that blocks, and then unparks the thread that waits for it.
+struct BlocksWhereItIsWoken<B> {
+    block: B,
+    waiter: thread::Thread,
+}
+
+impl<B: Fn() + Send + Sync + 'static> Wake for BlocksWhereItIsWoken<B> {
+    fn wake(self: Arc<Self>) {
+        (self.block)();
+        self.waiter.unpark();
+    }
+}
+
+/// Runs a future on this thread, with a waker that calls `block`.
+fn run_with_blocking_waker<F: Future>(future: F, block: impl Fn() + Send + Sync + 'static) -> F::Output {
+    let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block, waiter: thread::current() }));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park_timeout(BOUND),
+        }
+    }
+}
+
+#[test]
+fn a_waker_may_block_on_another_call() {
+    let _alone = alone();
+    let (outer, other) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let [wakes, ended] = [const { AtomicU32::new(0) }; 2].map(Arc::new);
+    in_time("calls whose wakers block on other calls end", {
+        let (outer, other, wakes, ended) = (outer.clone(), other.clone(), Arc::clone(&wakes), Arc::clone(&ended));
+        move || {
+            let block = move || {
+                wakes.fetch_add(1, Ordering::SeqCst);
+                let call = other.run_async(async || {
+                    sleep(Duration::from_millis(1)).await;
+                    assert_eq!(here(), key(other.id()));
+                    // A call of its own, whose thread wakes that of this one.
+                    other.run_async(|| sleep(Duration::from_millis(1))).await.unwrap();
+                });
+                futures::executor::block_on(call).unwrap();
+                ended.fetch_add(1, Ordering::SeqCst);
+            };
+            for _ in 0..5 {
+                run_with_blocking_waker(outer.run_async(every_wait), block.clone()).unwrap();
+            }
+        }
+    });
+    let wakes = wakes.load(Ordering::SeqCst);
+    assert!(wakes > 0, "the wakers were called");
+    wait_until("each call of a waker ends", || ended.load(Ordering::SeqCst) == wakes);
+    wait_until_given_back(&outer);
+}
+
+/// Gives a call to a waker that is called on the call's own thread, which blocks on it, and expects a panic.
+fn panics_where_its_waker_blocks(make: impl FnOnce() -> Local<'static> + Send + 'static) {
+    in_time("a call that its own waker blocks on ends", move || {
+        let shared: Arc<Mutex<Option<Local<'static>>>> = Arc::new(Mutex::new(None));
+        let (tell, told) = mpsc::channel();
+        let block = {
+            let shared = Arc::clone(&shared);
+            move || {
+                let call = shared.lock().unwrap().take();
+                if let Some(call) = call {
+                    let outcome = panic::catch_unwind(AssertUnwindSafe(|| futures::executor::block_on(call)));
+                    tell.send(outcome.map_err(|payload| payload.downcast_ref::<&str>().copied())).unwrap();
+                }
+            }
+        };
+        let mut call = make();
+        let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block, waiter: thread::current() }));
+        assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        *shared.lock().unwrap() = Some(call);
+        let outcome = told.recv_timeout(BOUND).expect("the waker returns");
+        let message = outcome.expect_err("it panics").expect("with a message");
+        assert!(message.contains("in a waker of that call"), "{message}");
+    });
+}
+
+/// The call's own thread is in the waker, so the call cannot go on.
+#[test]
+fn a_waker_that_blocks_on_its_own_call_panics() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let inside = ns.clone();
+    panics_where_its_waker_blocks(move || {
+        Box::pin(async move { inside.run_async(|| sleep(Duration::from_millis(20))).await.unwrap() })
+    });
+    wait_until_given_back(&ns);
+}
+
+/// The thread of the inner call is in the waker, so the outer one cannot go on either.
+#[test]
+fn a_waker_that_blocks_on_a_call_that_awaits_its_own_panics() {
+    let _alone = alone();
+    let (outer, inner) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let (outside, inside) = (outer.clone(), inner.clone());
+    panics_where_its_waker_blocks(move || {
+        Box::pin(async move {
+            let nested = async || inside.run_async(|| sleep(Duration::from_millis(20))).await.unwrap();
+            outside.run_async(nested).await.unwrap();
+        })
+    });
+    wait_until_given_back(&outer);
+    wait_until_given_back(&inner);
+}
+
+/// The body has ended, so there is nothing to wait for.
+#[test]
+fn a_waker_may_block_on_the_handle_that_it_waits_for() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    in_time("a handle that its own waker blocks on is ready", {
+        let ns = ns.clone();
+        move || {
+            let shared = Arc::new(Mutex::new(None));
+            let (tell, told) = mpsc::channel();
+            let block = {
+                let shared = Arc::clone(&shared);
+                move || {
+                    let handle = shared.lock().unwrap().take();
+                    if let Some(handle) = handle {
+                        tell.send(futures::executor::block_on::<in_netns::JoinHandle<_>>(handle)).unwrap();
+                    }
+                }
+            };
+            let mut handle = ns.spawn_async(every_wait);
+            let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block, waiter: thread::current() }));
+            assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+            *shared.lock().unwrap() = Some(handle);
+            let outcome = told.recv_timeout(BOUND).expect("the waker returns");
+            assert_eq!(outcome.unwrap(), key(ns.id()));
+        }
+    });
+    wait_until_given_back(&ns);
 }

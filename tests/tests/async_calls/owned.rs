@@ -282,7 +282,7 @@ fn a_waker_that_panics_when_it_is_dropped_keeps_no_output_from_its_owner() {
 }
 
 /// Runs a test that might hang in its own thread, with a bound.
-fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
+pub(super) fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(run);
     wait_until(what, || thread.is_finished());
     thread.join().unwrap();
