@@ -17,7 +17,7 @@ use super::local::LocalTasks;
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
-use crate::sys::process_local::ProcessMark;
+use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit};
 use crate::thread::keeper::Closer;
 use crate::thread::{Pool, ThreadExit, descriptors, run_elsewhere, tokio_at_home};
 use crate::unwind::contain;
@@ -152,6 +152,7 @@ impl BlockingThreads {
     /// one: a handle of the runtime can be used on any thread.
     fn on_start(&self, inside: &ThreadsPlace) {
         self.any.store(true, Ordering::Relaxed);
+        end_child_at_thread_exit();
         let inside = inside.get().unwrap_or_else(|| end_thread_of_no_runtime());
         panic_unless_entered(inside.place.netns(), inside.enter_by_birth_or_now());
     }

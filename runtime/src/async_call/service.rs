@@ -7,9 +7,12 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::ops::DerefMut;
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem, panic, thread};
 
@@ -23,7 +26,7 @@ use super::runtime::{
 use crate::call::LARGEST_MOVED;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::process_local::{ProcessMark, in_one_process};
+use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit, in_one_process};
 use crate::sys::{self, Numbering};
 use crate::thread::{Pool, ThreadExit, tokio_at_home};
 use crate::unwind::{Payload, catch};
@@ -56,6 +59,18 @@ thread_local! {
 /// instance of the parent's runtime, and would take its events.
 fn end_forked_thread() {
     STARTED_IN.get().into_iter().for_each(ProcessMark::end_child);
+}
+
+/// A future of a runtime. A child process that was forked in a poll of it ends when its copy of that poll returns: the
+/// thread has other tasks, and they are the parent's.
+struct InOneProcess<P>(Pin<P>);
+
+impl<P: DerefMut<Target: Future> + Unpin> Future for InOneProcess<P> {
+    type Output = <P::Target as Future>::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        in_one_process(|| self.0.as_mut().poll(cx))
+    }
 }
 
 /// Builds a [`NetNsRuntime`]: see [`NetNs::tokio_builder`].
@@ -137,6 +152,7 @@ impl RuntimeBuilder {
             let (threads, gate) = (Arc::clone(&threads), Arc::clone(&gate));
             move || {
                 STARTED_IN.set(Some(ProcessMark::current()));
+                end_child_at_thread_exit();
                 let target = threads.begin();
                 let entered = enter_by_birth_or_now(&target);
                 // Only workers are received: the receiver is gone when a blocking thread starts.
@@ -378,9 +394,11 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
-/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in a task ends when
-/// its copy of the thread has nothing more to do, and one that was forked in a blocking closure when that returns, or
-/// after the keep-alive of blocking threads where the closure was given to [`tokio::task::spawn_blocking`].
+/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in the
+/// future of [`NetNsRuntime::spawn`] or [`NetNsRuntime::block_on`] ends when its copy of that poll returns, and one that
+/// was forked in the closure of [`NetNsRuntime::spawn_blocking`] when that returns. What was given to tokio's own
+/// functions ([`tokio::spawn`], [`tokio::task::spawn_blocking`]) is not seen there: such a child ends when its copy of
+/// the thread has nothing more to do, and may run other tasks before, or after the keep-alive of blocking threads.
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.
@@ -415,7 +433,7 @@ impl NetNsRuntime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.handle().spawn(future)
+        self.handle().spawn(InOneProcess(Box::pin(future)))
     }
 
     /// Runs a closure on a blocking thread, inside.
@@ -447,10 +465,10 @@ impl NetNsRuntime {
             return Err(Error::of_other_process(format!("block on a runtime in {}", self.ns)));
         }
         if const { size_of::<F>() + size_of::<F::Output>() <= LARGEST_MOVED } {
-            return self.ns.run(|| self.handle().block_on(future));
+            return self.ns.run(|| self.handle().block_on(InOneProcess(pin!(future))));
         }
         // The future and its output are boxed, because each of tokio's functions has copies of them.
-        let future = Box::pin(future);
+        let future = InOneProcess(Box::pin(future));
         self.ns.run(|| self.handle().block_on(async { Box::new(future.await) })).map(|value| *value)
     }
 

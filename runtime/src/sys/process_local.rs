@@ -13,7 +13,7 @@
 
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use nix::libc;
 
@@ -152,4 +152,49 @@ pub(crate) fn in_one_process<R>(run: impl FnOnce() -> R) -> R {
     let process = ProcessMark::current();
     let _ended = scopeguard::guard((), |()| process.end_child());
     run()
+}
+
+/// Has a child end that is forked in a destructor of a thread-local of the calling thread, which is a new one of this
+/// crate: the child ends, with status zero, when its copy of these destructors returns.
+///
+/// Where the child has made calls, it has other threads, which would keep it alive.
+///
+/// **Why a key of the C library:** its destructors run after those of thread-locals, and when the thread exits alone. A
+/// destructor of a thread-local also runs in `exit(3)`, and would replace the status.
+pub(crate) fn end_child_at_thread_exit() {
+    if let Some(key) = exit_key() {
+        // It fails where memory is short. Then the child stays.
+        // SAFETY: the key exists, and the value points to a mark, which is never freed.
+        unsafe { libc::pthread_setspecific(key, ptr::from_ref(ProcessMark::current().0).cast()) };
+    }
+}
+
+/// The key whose destructor is [`end_forked_child`]. `None` where there are no more keys.
+fn exit_key() -> Option<libc::pthread_key_t> {
+    /// The key, plus one. No lock: another thread might hold it at a fork.
+    static KEY: AtomicU32 = AtomicU32::new(0);
+    let made = KEY.load(Ordering::Acquire);
+    if let Some(key) = made.checked_sub(1) {
+        return Some(key);
+    }
+    let mut key = 0;
+    // SAFETY: the function has no requirements, and writes the key.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(end_forked_child)) } != 0 {
+        return None;
+    }
+    match KEY.compare_exchange(0, key.checked_add(1)?, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(key),
+        Err(theirs) => {
+            // SAFETY: no thread has a value for it.
+            unsafe { libc::pthread_key_delete(key) };
+            theirs.checked_sub(1)
+        }
+    }
+}
+
+/// At the exit of a thread that was started in the process of this mark.
+unsafe extern "C" fn end_forked_child(mark: *mut libc::c_void) {
+    if !ptr::eq(mark.cast_const().cast(), ProcessMark::current().0) {
+        process::exit(0);
+    }
 }

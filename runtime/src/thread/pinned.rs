@@ -65,7 +65,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{EntryError, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
-use crate::sys::process_local::ProcessMark;
+use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit};
 use crate::sys::{self, Capabilities, OptionalCalls, Tid};
 use crate::thread::allowance::{self, Allowance};
 use crate::thread::children::Children;
@@ -149,6 +149,7 @@ impl PinnedThread {
     }
 
     fn pin(home: &'static Home, keeps_files: bool) -> PinnedThread {
+        end_child_at_thread_exit();
         PIN.set(Some(Pin { process: ProcessMark::current(), retiring: false }));
         let id = sys::current_tid();
         let calls = OptionalCalls::of_current_thread();

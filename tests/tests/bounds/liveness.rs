@@ -181,6 +181,16 @@ fn a_child_that_is_forked_on_a_thread_of_a_runtime_ends_when_its_task_or_closure
 }
 
 #[test]
+fn a_child_that_is_forked_in_a_task_of_a_runtime_polls_no_other_task() {
+    child_process("returns-to-other-tasks");
+}
+
+#[test]
+fn a_child_that_is_forked_in_the_destructor_of_a_thread_local_ends_with_its_thread() {
+    child_process("returns-from-a-thread-local");
+}
+
+#[test]
 fn a_child_that_is_forked_in_an_async_body_ends_when_the_body_returns() {
     child_process("returns-from-its-async-body");
 }

@@ -110,6 +110,8 @@ pub(crate) fn main() {
         "returns-to-the-thread-of-a-pool" => returns_to_the_thread_of_a_pool(&ns),
         "returns-from-a-waker" => returns_from_a_waker(&ns),
         "returns-to-a-runtime" => returns_to_a_runtime(&ns),
+        "returns-to-other-tasks" => returns_to_other_tasks(&ns),
+        "returns-from-a-thread-local" => returns_from_a_thread_local(&ns),
         "returns-from-its-async-body" => returns_from_its_async_body(&ns),
         "beside-calls" => beside_calls(&ns),
         "beside-hooks" => beside_hooks(&ns),
@@ -376,6 +378,13 @@ fn returns_to_a_runtime(ns: &NetNs) {
         succeeded(block_on(runtime.spawn_blocking(fork)).expect("a closure"));
         let fork = forks.clone();
         succeeded(runtime.block_on(async move { fork() }).expect("a future"));
+        let fork = forks.clone();
+        let waits = async move {
+            let child = fork();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            child
+        };
+        succeeded(runtime.block_on(waits).expect("a future"));
         // What the parent's runtime waits for still comes.
         let sleep = async { tokio::time::sleep(std::time::Duration::from_millis(1)).await };
         block_on(runtime.spawn(sleep)).expect("a task");
@@ -383,6 +392,86 @@ fn returns_to_a_runtime(ns: &NetNs) {
     let fork = forks.clone();
     let blocking = || async { tokio::task::spawn_blocking(fork).await.expect("a closure") };
     succeeded(block_on(with_netns_async(ns, blocking)).expect("a call"));
+}
+
+/// A child is created in a task, while other tasks wait for the same thread of the runtime.
+fn returns_to_other_tasks(ns: &NetNs) {
+    let runtime = ns.tokio_builder().worker_threads(1).build().expect("a runtime");
+    let (told, tasks) = nix::unistd::pipe().expect("a pipe");
+    let tasks = Arc::new(tasks);
+    for waits in [false, true] {
+        let tasks = Arc::clone(&tasks);
+        let forks = async move {
+            for _ in 0..4 {
+                let tasks = Arc::clone(&tasks);
+                tokio::spawn(async move { nix::unistd::write(&tasks, b"!").expect("it has room") });
+            }
+            let child = start_child(libc_fork);
+            if waits {
+                tokio::task::yield_now().await;
+            }
+            child
+        };
+        succeeded(Pid::from_raw(block_on(runtime.spawn(forks)).expect("a task")));
+    }
+    drop(runtime);
+    drop(tasks);
+    let mut ran = String::new();
+    std::fs::File::from(told).read_to_string(&mut ran).expect("text");
+    assert_eq!(ran, "!!!!!!!!");
+}
+
+thread_local! {
+    static FORKS_AT_EXIT: std::cell::RefCell<Option<ForksWhenDropped>> = const { std::cell::RefCell::new(None) };
+}
+
+struct ForksWhenDropped(Forks);
+
+impl Drop for ForksWhenDropped {
+    fn drop(&mut self) {
+        self.0.fork();
+    }
+}
+
+/// Children are created, and make calls, in destructors of thread-locals on threads of the crate, which exit.
+fn returns_from_a_thread_local(ns: &NetNs) {
+    set_keep_alive(std::time::Duration::from_secs(3600));
+    let (tell, told) = std::sync::mpsc::channel();
+    let forks_at_exit = {
+        let ns = ns.clone();
+        move || FORKS_AT_EXIT.set(Some(ForksWhenDropped(Forks(ns.clone(), tell.clone()))))
+    };
+    let next = || Pid::from_raw(told.recv_timeout(std::time::Duration::from_secs(10)).expect("a child"));
+    let retires = || {
+        forks_at_exit();
+        retire_current_thread();
+    };
+    with_netns(ns, retires).expect("a call");
+    succeeded(next());
+    Call::new(ns).fresh().run(&forks_at_exit).expect("a call");
+    succeeded(next());
+    block_on(Call::new(ns).fresh().run_async(async || forks_at_exit())).expect("a call");
+    succeeded(next());
+    let on_blocking_thread = {
+        let forks_at_exit = forks_at_exit.clone();
+        async || tokio::task::spawn_blocking(forks_at_exit).await.expect("a closure")
+    };
+    block_on(with_netns_async(ns, on_blocking_thread)).expect("a call");
+    succeeded(next());
+    let runtime = ns.tokio_builder().worker_threads(1).build().expect("a runtime");
+    block_on(runtime.spawn(async move { forks_at_exit() })).expect("a task");
+    drop(runtime);
+    succeeded(next());
+    // A child that exits by itself has its own status.
+    let exits = || {
+        let child = start_child(libc_fork);
+        if child == 0 {
+            std::process::exit(7);
+        }
+        child
+    };
+    let child = Pid::from_raw(with_netns(ns, exits).expect("a call"));
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 7)));
 }
 
 /// Runs in a child that was forked in a body: its only thread is a copy of the pinned one, and belongs to the process.
