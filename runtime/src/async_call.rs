@@ -40,6 +40,7 @@ pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use owned::call as call_owned;
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
+use tokio::task::coop::consume_budget;
 pub use walk::walk_async;
 
 use crate::call::view::View;
@@ -68,6 +69,8 @@ use crate::thread::Inspect;
 ///   returned future.
 /// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking`
 ///   is the way. Where no thread can be started for a blocking closure, tokio panics, and the body with it.
+/// - **Cooperation**: a call takes one unit of the budget of the caller's tokio task, as an operation of tokio does
+///   ([`tokio::task::coop`]). So a task that makes one call after another yields.
 /// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it. The paused clock
 ///   of the caller does not wait for a call: it goes on to the next timer, such as that of a timeout around the call.
 /// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task
@@ -250,7 +253,7 @@ impl Call {
         Fut: Future<Output = R>,
         R: Send,
     {
-        self.execute_async(Inspect::Later, body).await.map(Outcome::into_value)
+        Call::execute_async(Ok(self), Inspect::Later, body).await.map(Outcome::into_value)
     }
 
     /// Runs an async body, and returns the full outcome, as [`Call::outcome`] does.
@@ -269,7 +272,7 @@ impl Call {
     {
         let body = Box::new(body);
         async move {
-            let Outcome { value, thread, strays } = self.execute_async(Inspect::Now, body).await?;
+            let Outcome { value, thread, strays } = Call::execute_async(Ok(self), Inspect::Now, body).await?;
             Ok(Outcome { value: value.map(|value| *value), thread, strays })
         }
     }
@@ -287,13 +290,20 @@ impl Call {
         owned::spawn(self, body)
     }
 
-    pub(crate) async fn execute_async<F, Fut, R>(self, inspect: Inspect, body: Box<F>) -> Result<Outcome<Box<R>>, Error>
+    /// Runs a call, or returns the failure to find its place.
+    pub(crate) async fn execute_async<F, Fut, R>(
+        call: Result<Call, Error>,
+        inspect: Inspect,
+        body: Box<F>,
+    ) -> Result<Outcome<Box<R>>, Error>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = R>,
         R: Send,
     {
-        let (place, options) = self.into_parts()?;
+        // The whole call may end in its first poll. In a loop of such calls, the caller's task would never yield.
+        consume_budget().await;
+        let (place, options) = call?.into_parts()?;
         borrowed::call(place, options, inspect, body).await
     }
 }

@@ -146,7 +146,8 @@ where
 {
     let body = Box::new(body);
     async move {
-        let outcome = async { options.call(place?).execute_async(Inspect::Later, body).await }.await;
+        let call = place.map(|place| options.call(place));
+        let outcome = Call::execute_async(call, Inspect::Later, body).await;
         CallOutcome::unboxed(outcome.map(Outcome::into_value_and_strays), options)
     }
 }
@@ -169,7 +170,7 @@ where
 {
     let body = Box::new(body);
     async move {
-        let outcome = async { async_call::call_owned(options.call(place?), body).await }.await;
+        let outcome = async_call::call_owned(place.map(|place| options.call(place)), body).await;
         CallOutcome::unboxed(outcome, options)
     }
 }

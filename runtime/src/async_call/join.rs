@@ -5,10 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Waker, ready};
+
+use tokio::task::coop::consume_budget;
 
 use super::local::LastSeen;
 use super::session::{HeldLease, SessionEnd};
@@ -221,6 +223,12 @@ impl<R> JoinHandle<R> {
             drop(state);
             // The body goes on, and the handle can be awaited on another thread.
             table.check(OPERATION).map_err(|error| JoinError(Repr::Entry(error)))?;
+            state = task.state();
+        }
+        if state.outcome.is_some() {
+            // As tokio's own handle. The outcome stays until there is a budget.
+            drop(state);
+            ready!(pin!(consume_budget()).poll(cx));
             state = task.state();
         }
         let Some((outcome, session_end)) = state.outcome.take() else {

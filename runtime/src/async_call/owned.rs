@@ -6,6 +6,8 @@ use std::panic;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
+use tokio::task::coop::consume_budget;
+
 use super::body::Body;
 use super::join::{HostGuard, JoinError, JoinHandle, Repr, Task};
 use super::launch::Launch;
@@ -117,7 +119,7 @@ where
 }
 
 /// Starts a body and awaits it, as a call does. Dropping the future aborts the body, and a panic is resumed.
-pub(crate) async fn call<F, Fut, R>(call: Call, body: Box<F>) -> Result<(Box<R>, Vec<Stray>), Error>
+pub(crate) async fn call<F, Fut, R>(call: Result<Call, Error>, body: Box<F>) -> Result<(Box<R>, Vec<Stray>), Error>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
@@ -129,7 +131,9 @@ where
             self.0.abort();
         }
     }
-    let mut task = AbortOnDrop(spawn(call, body));
+    // As for a borrowed call.
+    consume_budget().await;
+    let mut task = AbortOnDrop(spawn(call?, body));
     match poll_fn(|cx| task.0.poll_boxed(cx)).await {
         Ok(value) => Ok((value, mem::take(&mut task.0.strays))),
         Err(JoinError(Repr::Entry(error))) => Err(error),

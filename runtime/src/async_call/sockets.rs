@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::task::coop::consume_budget;
 
 use super::service::no_thread_or_resume;
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
@@ -217,6 +218,8 @@ impl NetNs {
     }
 
     async fn resolve_async(&self, address: impl IntoSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+        // Where there is no name to look up, the caller's task would not yield.
+        consume_budget().await;
         let unresolved = match address.unresolved() {
             Unresolved::Addresses(addresses) => return resolve(&*addresses),
             unresolved => unresolved,

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use in_netns::{NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
+use in_netns::{Call, NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
 use in_netns_tests::{all_descriptors, alone, here, home, key, threads, threads_outside_home, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task;
 use tokio::time::sleep;
+
+use super::owned::in_time;
 
 /// Awaits of every kind. The namespace is checked after each.
 async fn checked(ns: NetNs) -> (u64, u64) {
@@ -248,6 +250,54 @@ fn timeouts_and_aborts_drop_calls() {
     drop(runtime);
     wait_until("their threads are given back", || pool_stats().leased == 0);
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
+}
+
+/// The timeout is in the same task, and the call is ready in its first poll.
+async fn times_out<F: Future>(one: impl Fn() -> F) {
+    let without_end = async {
+        loop {
+            one().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(30), without_end).await.unwrap_err();
+}
+
+#[in_netns::in_netns(ns)]
+async fn annotated(ns: &NetNs) {
+    assert_eq!(here(), key(ns.id()));
+}
+
+#[in_netns::in_netns(name)]
+async fn annotated_with_a_name(name: &str) -> Result<(), in_netns::Error> {
+    unreachable!("{name} is not there");
+}
+
+#[test]
+fn a_task_that_makes_one_call_after_another_lets_others_run() {
+    const MISSING: &str = "in-netns-test-no-such-name";
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for kind in 0..9 {
+        let ns = ns.clone();
+        in_time(&format!("the timeout around calls of kind {kind} fires"), move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let pods = [ns.clone(), ns.clone()];
+                match kind {
+                    0 => times_out(|| ns.run_async(async || ())).await,
+                    1 => times_out(|| Call::new(&ns).outcome_async(async || ())).await,
+                    2 => times_out(|| in_netns::walk_async(&pods, 1, async |_: &NetNs| ())).await,
+                    3 => times_out(|| annotated(&ns)).await,
+                    4 => times_out(|| annotated_with_a_name(MISSING)).await,
+                    5 => times_out(|| with_netns_async(MISSING, async || ())).await,
+                    6 => times_out(|| Call::new(MISSING).spawn_async(async || ())).await,
+                    7 => times_out(|| ns.tcp_listen_async("127.0.0.1:0")).await,
+                    _ => times_out(|| ns.lookup_host_async("127.0.0.1", 80)).await,
+                }
+            });
+        });
+    }
+    wait_until("the threads are given back", || pool_stats().leased == 0);
 }
 
 /// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.
