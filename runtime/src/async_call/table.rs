@@ -5,11 +5,13 @@
 //! of the call for the same reason. So the call is not polled there, and what must be woken in any case, for a drop or
 //! an abort, is woken by a thread with the call's table.
 
+use std::cell::Cell;
 use std::mem;
 use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
@@ -58,18 +60,33 @@ impl KeeperOfCall {
     }
 }
 
+/// Identifies the calling thread among all of the process, also those that have exited.
+///
+/// `std::thread::current` panics in a destructor that runs after those of thread-locals (`pthread_key_create(3)`). This
+/// thread-local has none.
+fn current_thread() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static ID: Cell<usize> = const { Cell::new(0) });
+    ID.with(|id| {
+        if id.get() == 0 {
+            id.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        id.get()
+    })
+}
+
 /// The table that a call began in.
 #[derive(Clone)]
 pub(super) struct CallTable {
     keeper: Option<KeeperOfCall>,
     /// The last thread that was found to have it: most calls are polled by one.
-    known: ThreadId,
+    known: usize,
 }
 
 impl CallTable {
     /// That of the calling thread, with the keeper of the call where it is not that of the process.
     pub(super) fn of_current(keeper: Option<KeeperOfCall>) -> CallTable {
-        CallTable { keeper, known: thread::current().id() }
+        CallTable { keeper, known: current_thread() }
     }
 
     /// Whether the calling thread has the table. `true` if the kernel does not say, and if the call has ended.
@@ -86,13 +103,13 @@ impl CallTable {
 
     /// Whether the calling thread was the last one that was found to have it, which costs no system call.
     pub(super) fn is_known_here(&self) -> bool {
-        self.known == thread::current().id()
+        self.known == current_thread()
     }
 
     /// An error where the calling thread has another table.
     pub(super) fn check(&mut self, operation: &'static str) -> Result<(), Error> {
         if self.is_current() {
-            self.known = thread::current().id();
+            self.known = current_thread();
             return Ok(());
         }
         let why = "it began in another table of file descriptors than that of the calling thread (unshare(2) with \

@@ -111,6 +111,11 @@ fn user_code_beside_the_body_of_a_worker_can_use_the_worker() {
 }
 
 #[test]
+fn destructors_of_keys_of_the_c_library_make_calls() {
+    passes_in_time("key_destructors", "");
+}
+
+#[test]
 fn a_child_of_a_raw_clone_makes_calls() {
     child_process("raw-clone");
 }

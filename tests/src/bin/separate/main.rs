@@ -10,6 +10,7 @@ mod child_processes;
 mod foreign_home;
 mod foreign_walk;
 mod foreign_worker;
+mod key_destructors;
 mod leaves_a_stray;
 mod reentrant;
 mod user_panics;
@@ -82,6 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "foreign_home" => foreign_home::main(),
         "foreign_walk" => foreign_walk::main(),
         "foreign_worker" => foreign_worker::main(),
+        "key_destructors" => key_destructors::main(),
         "leaves_a_stray" => leaves_a_stray::main(),
         "reentrant" => reentrant::main(),
         "user_panics" => user_panics::main(),
