@@ -4,8 +4,8 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
-use std::thread;
+use std::task::{self, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::body::Body;
@@ -72,7 +72,12 @@ fn host(
         }
         Ok(mut session) => {
             let mut host = pending_host.accept();
-            let ended = session.drive(poll_fn(|cx| poller_run.within(|| host.serve(cx))));
+            let ended =
+                session.try_drive(poll_fn(|cx| poller_run.within(|| host.serve(cx)))).unwrap_or_else(|payload| {
+                    host.fail(payload);
+                    // The runtime may not work any more.
+                    by_parking(|cx| host.serve(cx))
+                });
             if ended == Ended::Finished && session.may_take_long_to_end() {
                 host.release();
             }
@@ -82,6 +87,23 @@ fn host(
         }
     };
     left.into_iter().for_each(SessionEnd::report_detached);
+}
+
+/// Polls until it is ready, on a thread of the crate.
+fn by_parking<R>(mut poll: impl FnMut(&mut task::Context<'_>) -> Poll<R>) -> R {
+    struct Unparks(Thread);
+    impl Wake for Unparks {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unparks(thread::current())));
+    loop {
+        match poll(&mut task::Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 /// A running call. Dropping it cancels the body.

@@ -85,13 +85,14 @@ where
 {
     let mut body = Body::new(context, body);
     let mut known = LastSeen::default();
-    let driven = session.drive(poll_fn(|cx| {
+    let driven = session.try_drive(poll_fn(|cx| {
         if task.is_aborted(cx, &mut known) {
             return Poll::Ready(None);
         }
         body.poll(cx).map(Some)
     }));
-    let outcome = session.drive(async {
+    let driven = driven.unwrap_or_else(|payload| Some(Err(payload)));
+    let outcome = session.try_drive(async {
         let cleared = catch(|| body.clear());
         let mut outcome = match (driven, cleared) {
             (Some(Ok(value)), Ok(())) => Ok(value),
@@ -114,6 +115,7 @@ where
         drop(body);
         outcome
     });
+    let outcome = outcome.unwrap_or_else(|payload| Err(JoinError::panicked(payload)));
     task.forget_host();
     (outcome, session.end())
 }

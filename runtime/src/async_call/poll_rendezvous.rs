@@ -685,7 +685,7 @@ impl<E: 'static> PendingHost<E> {
         end.0.state().host_thread = Some(current_thread_key());
         HOSTED.with(|hosted| *hosted.borrow_mut() = Some(Rc::new(Arc::clone(&end.0))));
         let waker = Waker::from(Arc::clone(&end.0.relay));
-        Host { turn: ManuallyDrop::new(None), waker, end, served: None, close_orders: 0 }
+        Host { turn: ManuallyDrop::new(None), waker, end, served: None, close_orders: 0, failed: None }
     }
 
     /// Ends the host without a poll, on the thread that would have been the host's: the poller keeps the body.
@@ -708,6 +708,8 @@ pub(crate) struct Host<E> {
     served: Option<Instant>,
     /// How many orders in a row were close.
     close_orders: u32,
+    /// The runtime has failed with this: the body is polled no more, and dropped with the next order.
+    failed: Option<Payload>,
 }
 
 /// An order to poll that is under way.
@@ -738,7 +740,11 @@ impl<E> Host<E> {
                 }
                 continue;
             };
-            let Host { turn: next, waker, end: HostEnd(shared), served, close_orders } = self;
+            if let Some(payload) = self.failed.take() {
+                catch(|| drop(turn)).err().into_iter().for_each(discard);
+                return Poll::Ready(self.finished(Some(payload)));
+            }
+            let Host { turn: next, waker, end: HostEnd(shared), served, close_orders, failed: _ } = self;
             let PollBudget { polls, turns, time, close_orders: enough } = shared.budget;
             let lasts = |left: BudgetLeft| left.polls > 0 && left.since.elapsed() < time;
             let left = match turn.left {
@@ -792,11 +798,24 @@ impl<E> Host<E> {
                 }
                 (None, second) => second,
             };
-            let mut state = shared.state();
-            state.thrown = thrown;
-            state.is_over = true;
-            return Poll::Ready(Ended::Finished);
+            return Poll::Ready(self.finished(thrown));
         }
+    }
+
+    fn finished(&self, thrown: Option<Payload>) -> Ended {
+        let mut state = self.end.0.state();
+        state.thrown = thrown;
+        state.is_over = true;
+        Ended::Finished
+    }
+
+    /// Lets the next order, or the one that is under way, end the call with this panic.
+    pub(crate) fn fail(&mut self, payload: Payload) {
+        self.failed = Some(payload);
+        let HostEnd(shared) = &self.end;
+        // The poller is to give an order.
+        shared.relay.forward();
+        shared.relay.wake_poller(false);
     }
 
     /// Takes an order to poll, or serves an order to drop. `None`: the body has been dropped.

@@ -14,6 +14,7 @@ use crate::netns::Place;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{CountGuard, Inspect, Lease, LeaseEnd, Pool, run_detached};
+use crate::unwind::{Payload, catch, discard};
 
 /// See the [module's documentation](self).
 pub(super) struct AsyncSession<'t> {
@@ -186,6 +187,24 @@ impl<'t> AsyncSession<'t> {
         match &mut self.inside {
             Some(inside) => inside.runtime.drive(future),
             None => unreachable!("a session is driven until its end"),
+        }
+    }
+
+    /// As [`AsyncSession::drive`]. A panic that leaves the runtime is returned, unless the future was ready before. It is
+    /// one of foreign code that the runtime calls, such as a waker that is not the body's. The thread is retired then.
+    pub(super) fn try_drive<F: Future>(&mut self, future: F) -> Result<F::Output, Payload> {
+        let mut output = None;
+        let driven = catch(|| self.drive(async { output = Some(future.await) }));
+        if let (Err(_), Some(inside)) = (&driven, &mut self.inside) {
+            inside.session.retire_thread();
+        }
+        match (output, driven) {
+            (Some(output), driven) => {
+                driven.err().into_iter().for_each(discard);
+                Ok(output)
+            }
+            (None, Err(payload)) => Err(payload),
+            (None, Ok(())) => unreachable!("the future is ready"),
         }
     }
 

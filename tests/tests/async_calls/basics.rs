@@ -828,3 +828,62 @@ mod large {
         });
     }
 }
+
+/// A waker of a reactor that is not the body's, and panics there.
+struct PanicsWhenWoken;
+
+impl std::task::Wake for PanicsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any("the waker panics");
+    }
+}
+
+/// Has the call's reactor call a waker that panics, and waits.
+async fn panics_in_the_reactor(dropped: Arc<Mutex<Option<(u64, u64)>>>) {
+    struct Witness(Arc<Mutex<Option<(u64, u64)>>>);
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(here());
+        }
+    }
+    let _witness = Witness(dropped);
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = tokio::net::UnixStream::from_std(near).unwrap();
+    let waker = std::task::Waker::from(Arc::new(PanicsWhenWoken));
+    assert!(near.poll_read_ready(&mut std::task::Context::from_waker(&waker)).is_pending());
+    std::io::Write::write_all(&mut &far, b"!").unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn a_panic_in_the_runtime_of_a_call_is_the_panic_of_the_call() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for fresh in [false, true] {
+        let call = || if fresh { Call::new(&ns).fresh() } else { Call::new(&ns) };
+        let dropped = Arc::new(Mutex::new(None));
+        let body = || panics_in_the_reactor(Arc::clone(&dropped));
+        let run = AssertUnwindSafe(|| block_on(call().run_async(body)));
+        let payload = std::panic::catch_unwind(run).expect_err("it panics");
+        assert_eq!(payload.downcast_ref(), Some(&"the waker panics"));
+        assert_eq!(dropped.lock().unwrap().take(), Some(key(ns.id())), "the body is dropped inside");
+        let body = {
+            let dropped = Arc::clone(&dropped);
+            || panics_in_the_reactor(dropped)
+        };
+        let error = block_on(call().spawn_async(body)).unwrap_err();
+        let payload = error.try_into_panic().expect("a panic");
+        assert_eq!(payload.downcast_ref(), Some(&"the waker panics"));
+        assert_eq!(dropped.lock().unwrap().take(), Some(key(ns.id())), "the body is dropped inside");
+    }
+    assert_left(&ns);
+    // A guard that is leaked makes the runtime panic after the body has ended.
+    let leaks = async || {
+        std::mem::forget(tokio::runtime::Handle::current().enter());
+        7
+    };
+    assert_eq!(block_on(ns.run_async(leaks)).unwrap(), 7);
+    assert_eq!(block_on(ns.spawn_async(leaks)).unwrap(), 7);
+    assert_left(&ns);
+}

@@ -629,26 +629,42 @@ fn a_waker_may_block_on_another_call() {
     wait_until_given_back(&outer);
 }
 
-/// Gives a call to a waker that is called on the call's own thread, which blocks on it, and expects a panic.
-fn panics_where_its_waker_blocks(make: impl FnOnce() -> Local<'static> + Send + 'static) {
-    in_time("a call that its own waker blocks on ends", move || {
-        let shared: Arc<Mutex<Option<Local<'static>>>> = Arc::new(Mutex::new(None));
+/// What a waker that is called on a call's own thread takes, and gives to `block`. `make` gets how long the call is to
+/// wait.
+fn given_to_its_waker<T, R>(make: impl Fn(Duration) -> T, block: impl Fn(T) -> R + Send + Sync + Clone + 'static) -> R
+where
+    T: Future + Unpin + Send + 'static,
+    R: Send + 'static,
+{
+    // The waker may come before it is given anything. Then the next call waits longer.
+    for wait in [20, 200, 2000] {
+        let given: Arc<Mutex<Option<T>>> = Arc::default();
         let (tell, told) = mpsc::channel();
-        let block = {
-            let shared = Arc::clone(&shared);
+        let take = {
+            let (given, block) = (Arc::clone(&given), block.clone());
             move || {
-                let call = shared.lock().unwrap().take();
-                if let Some(call) = call {
-                    let outcome = panic::catch_unwind(AssertUnwindSafe(|| futures::executor::block_on(call)));
-                    tell.send(outcome.map_err(|payload| payload.downcast_ref::<&str>().copied())).unwrap();
-                }
+                let taken = given.lock().unwrap().take();
+                tell.send(taken.map(&block)).unwrap_or_default();
             }
         };
-        let mut call = make();
-        let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block, waiter: thread::current() }));
-        assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        *shared.lock().unwrap() = Some(call);
-        let outcome = told.recv_timeout(BOUND).expect("the waker returns");
+        let mut future = make(Duration::from_millis(wait));
+        let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block: take, waiter: thread::current() }));
+        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+        *given.lock().unwrap() = Some(future);
+        if let Some(result) = told.recv_timeout(BOUND).expect("the waker returns") {
+            return result;
+        }
+    }
+    panic!("the wakers were called too soon");
+}
+
+/// Gives a call to a waker that is called on the call's own thread and blocks on it, and expects a panic.
+fn panics_where_its_waker_blocks(make: impl Fn(Duration) -> Local<'static> + Send + 'static) {
+    in_time("a call that its own waker blocks on ends", move || {
+        let outcome = given_to_its_waker(make, |call| {
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| futures::executor::block_on(call)));
+            outcome.map_err(|payload| payload.downcast_ref::<&str>().copied())
+        });
         let message = outcome.expect_err("it panics").expect("with a message");
         assert!(message.contains("in a waker of that call"), "{message}");
     });
@@ -660,8 +676,9 @@ fn a_waker_that_blocks_on_its_own_call_panics() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = ns.clone();
-    panics_where_its_waker_blocks(move || {
-        Box::pin(async move { inside.run_async(|| sleep(Duration::from_millis(20))).await.unwrap() })
+    panics_where_its_waker_blocks(move |wait| {
+        let inside = inside.clone();
+        Box::pin(async move { inside.run_async(|| sleep(wait)).await.unwrap() })
     });
     wait_until_given_back(&ns);
 }
@@ -672,9 +689,10 @@ fn a_waker_that_blocks_on_a_call_that_awaits_its_own_panics() {
     let _alone = alone();
     let (outer, inner) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let (outside, inside) = (outer.clone(), inner.clone());
-    panics_where_its_waker_blocks(move || {
+    panics_where_its_waker_blocks(move |wait| {
+        let (outside, inside) = (outside.clone(), inside.clone());
         Box::pin(async move {
-            let nested = async || inside.run_async(|| sleep(Duration::from_millis(20))).await.unwrap();
+            let nested = async || inside.run_async(|| sleep(wait)).await.unwrap();
             outside.run_async(nested).await.unwrap();
         })
     });
@@ -690,22 +708,13 @@ fn a_waker_may_block_on_the_handle_that_it_waits_for() {
     in_time("a handle that its own waker blocks on is ready", {
         let ns = ns.clone();
         move || {
-            let shared = Arc::new(Mutex::new(None));
-            let (tell, told) = mpsc::channel();
-            let block = {
-                let shared = Arc::clone(&shared);
-                move || {
-                    let handle = shared.lock().unwrap().take();
-                    if let Some(handle) = handle {
-                        tell.send(futures::executor::block_on::<in_netns::JoinHandle<_>>(handle)).unwrap();
-                    }
-                }
+            let start = |wait| {
+                ns.spawn_async(move || async move {
+                    sleep(wait).await;
+                    here()
+                })
             };
-            let mut handle = ns.spawn_async(every_wait);
-            let waker = Waker::from(Arc::new(BlocksWhereItIsWoken { block, waiter: thread::current() }));
-            assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
-            *shared.lock().unwrap() = Some(handle);
-            let outcome = told.recv_timeout(BOUND).expect("the waker returns");
+            let outcome = given_to_its_waker(start, |handle| futures::executor::block_on(handle));
             assert_eq!(outcome.unwrap(), key(ns.id()));
         }
     });
