@@ -714,7 +714,7 @@ fn a_waker_may_block_on_the_handle_that_it_waits_for() {
                     here()
                 })
             };
-            let outcome = given_to_its_waker(start, |handle| futures::executor::block_on(handle));
+            let outcome = given_to_its_waker(start, futures::executor::block_on);
             assert_eq!(outcome.unwrap(), key(ns.id()));
         }
     });
