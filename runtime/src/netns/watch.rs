@@ -73,10 +73,23 @@ pub enum WatchEvent {
 pub struct Watch {
     pub(crate) changes: Changes,
     known: BTreeMap<String, Identity>,
-    pending: VecDeque<WatchEvent>,
+    pending: VecDeque<Change>,
     /// The registration with the runtime in which the stream was polled.
     #[cfg(feature = "tokio")]
     pub(crate) registration: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
+}
+
+/// A difference between two lists of names. Its namespace is opened when the caller takes it, so that what is pending
+/// needs no descriptors.
+#[derive(Debug)]
+enum Change {
+    Deleted(String),
+    /// `from` is a name that the namespace has lost.
+    Created {
+        from: Option<String>,
+        to: String,
+        id: Identity,
+    },
 }
 
 /// The identity of a namespace that nothing may hold: the inode number alone may be reused.
@@ -175,16 +188,44 @@ impl Watch {
 
     /// The next change, without waiting for it.
     pub(crate) fn look(&mut self) -> Result<Option<WatchEvent>, Error> {
-        if self.pending.is_empty() {
-            // The kernel reports a change once, and the caller may have consumed that report by waiting for the
-            // descriptor. So the names are compared in any case, and the reports consumed before: the next wait
-            // reports a change that comes during the comparison.
-            self.changes.watch_entries(&DIRECTORIES).map_err(failed)?;
-            self.changes.take_reports().map_err(failed)?;
-            self.wait(Some(Instant::now()))?;
-            self.compare()?;
+        loop {
+            if self.pending.is_empty() {
+                // The kernel reports a change once, and the caller may have consumed that report by waiting for the
+                // descriptor. So the names are compared in any case, and the reports consumed before: the next wait
+                // reports a change that comes during the comparison.
+                self.changes.watch_entries(&DIRECTORIES).map_err(failed)?;
+                self.changes.take_reports().map_err(failed)?;
+                self.wait(Some(Instant::now()))?;
+                self.compare()?;
+            }
+            let Some(change) = self.pending.pop_front() else { return Ok(None) };
+            if let Some(event) = self.event_of(change)? {
+                return Ok(Some(event));
+            }
         }
-        Ok(self.pending.pop_front())
+    }
+
+    /// Opens the namespace of a change. `None` where its name is not that namespace's any more, which the next
+    /// comparison finds. On an error the change is still pending.
+    fn event_of(&mut self, change: Change) -> Result<Option<WatchEvent>, Error> {
+        let (from, to, id) = match change {
+            Change::Deleted(name) => return Ok(Some(WatchEvent::Deleted { name })),
+            Change::Created { from, to, id } => (from, to, id),
+        };
+        match open(&to) {
+            Err(error) => {
+                self.pending.push_front(Change::Created { from, to, id });
+                Err(error)
+            }
+            Ok(Some(netns)) if identity(&netns) == id => Ok(Some(match from {
+                Some(from) => WatchEvent::Renamed { from, to, netns },
+                None => WatchEvent::Created { name: to, netns },
+            })),
+            Ok(_) => {
+                self.known.remove(&to);
+                Ok(from.map(|name| WatchEvent::Deleted { name }))
+            }
+        }
     }
 
     /// Waits until something has changed since the last wait. `false` where the deadline came first.
@@ -194,36 +235,39 @@ impl Watch {
             .map_err(|errno| Error::from_errno("wait for changes of the names of network namespaces (poll)", errno))
     }
 
-    /// Lists the names again, and queues an event for each difference.
+    /// Lists the names again, and queues each difference. It opens one namespace after another: there may be more names
+    /// than descriptors.
     fn compare(&mut self) -> Result<(), Error> {
-        let now: BTreeMap<String, NetNs> = open_all()?.into_iter().collect();
-        let gone: Vec<String> = self
-            .known
-            .iter()
-            .filter(|(name, was)| now.get(*name).is_none_or(|netns| identity(netns) != **was))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let mut lost: Vec<(String, Identity)> =
-            gone.into_iter().filter_map(|name| self.known.remove_entry(&name)).collect();
-        let mut events = Vec::new();
-        for (name, netns) in &now {
-            if self.known.contains_key(name) {
-                continue;
+        let mut now = BTreeMap::new();
+        for name in NetNs::list_named()? {
+            if let Some(netns) = open(&name)? {
+                now.insert(name, identity(&netns));
             }
-            let id = identity(netns);
-            let (to, netns) = (name.clone(), netns.clone());
-            // A name that another namespace has now is deleted, before all else. If it were renamed instead, the events
-            // would contradict each other where names change places.
-            let renamed = lost.iter().position(|(from, was)| *was == id && !now.contains_key(from));
-            events.push(match renamed {
-                Some(at) => WatchEvent::Renamed { from: lost.swap_remove(at).0, to, netns },
-                None => WatchEvent::Created { name: to, netns },
-            });
-            self.known.insert(name.clone(), id);
         }
-        lost.sort_unstable();
-        self.pending.extend(lost.into_iter().map(|(name, _)| WatchEvent::Deleted { name }));
-        self.pending.extend(events);
+        let before = std::mem::take(&mut self.known);
+        // The names that are gone, by identity.
+        let mut lost: BTreeMap<Identity, VecDeque<String>> = BTreeMap::new();
+        let mut deleted = Vec::new();
+        for (name, was) in &before {
+            match now.get(name) {
+                None => lost.entry(*was).or_default().push_back(name.clone()),
+                // A name that another namespace has now is deleted, before all else. If it were renamed instead, the
+                // events would contradict each other where names change places.
+                Some(is) if is != was => deleted.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        let is_new = |(name, id): &(&String, &Identity)| before.get(*name) != Some(*id);
+        let mut created = Vec::new();
+        for (to, id) in now.iter().filter(is_new) {
+            let from = lost.get_mut(id).and_then(VecDeque::pop_front);
+            created.push(Change::Created { from, to: to.clone(), id: *id });
+        }
+        deleted.extend(lost.into_values().flatten());
+        deleted.sort_unstable();
+        self.pending.extend(deleted.into_iter().map(Change::Deleted));
+        self.pending.extend(created);
+        self.known = now;
         Ok(())
     }
 }
@@ -259,13 +303,20 @@ fn identity(netns: &NetNs) -> Identity {
 fn open_all() -> Result<Vec<(String, NetNs)>, Error> {
     let mut names = Vec::new();
     for name in NetNs::list_named()? {
-        match NetNs::from_name(&name) {
-            Ok(netns) => names.push((name, netns)),
-            // Its mount is not there yet, or gone; or the file is no name, or gone.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound | ErrorKind::InvalidName) => {}
-            Err(error) => return Err(error),
+        if let Some(netns) = open(&name)? {
+            names.push((name, netns));
         }
     }
     Ok(names)
+}
+
+/// The namespace of a name. `None` where its mount is not there yet, or gone; or the file is no name, or gone.
+fn open(name: &str) -> Result<Option<NetNs>, Error> {
+    match NetNs::from_name(name) {
+        Ok(netns) => Ok(Some(netns)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound | ErrorKind::InvalidName) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -13,7 +13,7 @@ use in_netns_tests::{BOUND, Scratch, alone, descriptors, limited, wait_until};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
 
@@ -330,6 +330,65 @@ fn wait_until_it_sleeps(thread: Pid) {
         before = now;
         sleeps
     });
+}
+
+/// Leaves a few descriptors to the process, until the result is dropped.
+fn few_descriptors() -> impl Drop {
+    let taken: Vec<fs::File> = (0..12).map(|_| fs::File::open("/").unwrap()).collect();
+    let highest = taken.iter().map(|file| file.as_raw_fd().unsigned_abs()).max().unwrap();
+    limited(Resource::RLIMIT_NOFILE, u64::from(highest) + 1)
+}
+
+/// A watch needs a few descriptors, whatever the number of names: those of events that the caller has not dropped, too.
+#[test]
+fn a_watch_reports_more_names_than_there_are_descriptors() {
+    const NAMES: usize = 60;
+    let _alone = alone();
+    let prefix = format!("in-netns-many-{}-", std::process::id());
+    let names: Vec<String> = (0..NAMES).map(|number| format!("{prefix}{number:02}")).collect();
+    let _deleted = scopeguard::guard(names.clone(), |names| {
+        for name in names {
+            let _ = NetNs::delete_named(&name);
+        }
+    });
+    let ns = NetNs::new().unwrap();
+    ns.persist(&names[0]).unwrap();
+    let (listed, mut watch) = NetNs::watch().unwrap();
+    drop(listed);
+    for name in &names[1..] {
+        ns.persist(name).unwrap();
+    }
+    let limit = few_descriptors();
+    let created: Vec<String> = (1..NAMES).map(|_| change(&mut watch, &prefix).0).collect();
+    assert_eq!(created, names[1..].iter().map(|name| format!("created {name}")).collect::<Vec<_>>());
+    // With all names known.
+    NetNs::delete_named(&names[7]).unwrap();
+    assert_eq!(change(&mut watch, &prefix).0, format!("deleted {}", names[7]));
+    for name in &names {
+        let _ = NetNs::delete_named(name);
+    }
+    while watch.try_next().unwrap().is_some() {}
+    // Events that are kept take a descriptor each. While none is left, the next one is an error, and it is not lost.
+    drop(limit);
+    for name in &names {
+        ns.persist(name).unwrap();
+    }
+    let limit = few_descriptors();
+    let mut kept = Vec::new();
+    let error = loop {
+        match watch.try_next() {
+            Ok(event) => kept.push(event.unwrap_or_else(|| panic!("{} events", kept.len()))),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    drop(limit);
+    kept.extend(std::iter::from_fn(|| watch.try_next().unwrap()));
+    let created = |event: WatchEvent| match event {
+        WatchEvent::Created { name, .. } => Some(name).filter(|name| name.starts_with(&prefix)),
+        _ => None,
+    };
+    assert_eq!(kept.into_iter().filter_map(created).collect::<Vec<_>>(), names);
 }
 
 /// `ln -s /proc/PID/ns/net /run/netns/NAME`: no mount comes or goes.
