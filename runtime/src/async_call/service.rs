@@ -164,16 +164,17 @@ impl RuntimeBuilder {
         });
         let given_up = scopeguard::guard(Arc::clone(&threads), |threads| drop(threads.give_up()));
         let failed = |source: io::Error| refused_by_tokio(format!("build a tokio runtime in {ns}"), source);
+        let not_started = |source: io::Error| {
+            let threads = format!("the threads of a tokio runtime in {ns}");
+            Error::spawn_failed(&threads, source).with_kind(ErrorKind::LimitReached)
+        };
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
             tokio_at_home::check().map_err(failed)?;
-            start_one_thread(stack_size_of(&builder)).map_err(|source| {
-                let threads = format!("the threads of a tokio runtime in {ns}");
-                Error::spawn_failed(&threads, source).with_kind(ErrorKind::LimitReached)
-            })?;
-            let built = catch(|| builder.build()).unwrap_or_else(|payload| Err(no_thread_or_resume(payload)));
+            start_threads(workers_of(&builder), stack_size_of(&builder)).map_err(not_started)?;
+            let built = catch(|| builder.build());
             gate.open();
-            built.map_err(failed)
+            built.map_or_else(|payload| Err(not_started(no_thread_or_resume(payload))), |built| built.map_err(failed))
         });
         let runtime = runtime??;
         if runtime.handle().runtime_flavor() != RuntimeFlavor::MultiThread {
@@ -185,20 +186,47 @@ impl RuntimeBuilder {
         let workers = runtime.metrics().num_workers();
         let service = NetNsRuntime { ns: ns.clone(), runtime: Some(runtime), threads, pool: Pool::of_process() };
         // On an error the service is dropped, which ends all of its threads.
-        wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(failed)?;
+        wait_for_workers(&ns, &arrivals, workers, before.as_deref())?.map_err(not_started)?;
         drop(ScopeGuard::into_inner(given_up));
         Ok(service)
     }
 }
 
-/// Starts a thread like those of a runtime, and waits for its end.
+/// Starts threads like those of a runtime, as many at once as it has workers, and waits for their end.
 ///
-/// tokio panics where it cannot start a single thread, and then leaks its epoll instance. So this is tried first.
-fn start_one_thread(stack_size: Option<usize>) -> io::Result<()> {
-    let builder = stack_size.into_iter().fold(thread::Builder::new(), thread::Builder::stack_size);
-    let exit = builder.spawn(ThreadExit::of_current)?.join().map_err(|_| io::Error::other("a new thread panicked"))?;
-    exit.wait();
-    Ok(())
+/// tokio panics where it cannot start one of its workers, and then leaks its epoll instance. So this is tried first.
+fn start_threads(count: usize, stack_size: Option<usize>) -> io::Result<()> {
+    let all_started = Mutex::new(());
+    let wait = || {
+        drop(all_started.lock());
+        ThreadExit::of_current()
+    };
+    let mut exits = Vec::with_capacity(count);
+    let result = thread::scope(|scope| {
+        let starting = all_started.lock();
+        let start = |_| {
+            let builder = stack_size.into_iter().fold(thread::Builder::new(), thread::Builder::stack_size);
+            builder.spawn_scoped(scope, wait)
+        };
+        let mut refused = Ok(());
+        let started: Vec<_> = (0..count).map_while(|n| start(n).map_err(|error| refused = Err(error)).ok()).collect();
+        drop(starting);
+        for thread in started {
+            exits.push(thread.join().map_err(|_| io::Error::other("a new thread panicked"))?);
+        }
+        refused
+    });
+    exits.into_iter().for_each(ThreadExit::wait);
+    result
+}
+
+/// How many workers the runtime has. Only the `Debug` form of tokio's builder shows a number that was set.
+fn workers_of(builder: &Builder) -> usize {
+    let shown = format!("{builder:?}");
+    let set = shown.split_once("worker_threads: Some(").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
+    set.or_else(|| std::env::var("TOKIO_WORKER_THREADS").ok()?.parse().ok())
+        .or_else(|| thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
 }
 
 /// The stack size that tokio's builder gives to threads. Only its `Debug` form shows it.

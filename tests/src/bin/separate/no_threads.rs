@@ -1,13 +1,14 @@
 //! A user who may start no more threads: each call is an error that reports it, and later calls work.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::{panic, thread};
 
 use futures::executor::block_on;
 use in_netns::{Call, Error, ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{
-    BOUND, become_ordinary_user, become_root_of_a_user_namespace, give_up_sys_admin, here, home, is_alive, key,
-    threads_in, tid, wait_until,
+    BOUND, become_ordinary_user, become_root_of_a_user_namespace, descriptors, give_up_sys_admin, here, home, is_alive,
+    key, threads_in, tid, wait_until,
 };
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -58,6 +59,7 @@ pub(crate) fn main() {
     a_body_panics_that_needs_a_blocking_thread(&ns, &limit, hard);
     a_name_is_not_looked_up_without_a_blocking_thread(&ns, &limit, hard);
     a_service_needs_all_its_workers(&ns, hard);
+    a_service_is_not_built_where_the_limit_is_lowered_meanwhile(&ns, hard);
 }
 
 /// Waits for a condition, with a bound, so that a hang is reported as a failure.
@@ -135,6 +137,7 @@ fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
     let limit = |soft| setrlimit(Resource::RLIMIT_NPROC, soft, hard).expect("setrlimit");
     with_netns(ns, || ()).expect("a thread is idle afterwards");
     build(4).expect("threads can be had");
+    let before = descriptors().len();
     let mut outcomes = [0, 0];
     // The number of the user's threads is unknown, so the test tries all limits up to one that is high enough.
     for soft in 1.. {
@@ -152,11 +155,37 @@ fn a_service_needs_all_its_workers(ns: &NetNs, hard: u64) {
             Err(error) => {
                 let kind = error.kind();
                 assert!(matches!(kind, ErrorKind::LimitReached | ErrorKind::ThreadSpawn), "{kind:?}: {error}");
+                assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
                 outcomes[0] += 1;
             }
         }
         assert!(soft < 10_000, "no limit is high enough");
     }
     assert!(outcomes[0] >= 4, "each number of workers too few was met: {outcomes:?}");
+    wait_until("no worker is left", || threads_in(ns).is_empty());
+    assert_eq!(descriptors().len(), before, "tokio's descriptors are closed");
+}
+
+/// tokio names each thread before it starts it.
+fn a_service_is_not_built_where_the_limit_is_lowered_meanwhile(ns: &NetNs, hard: u64) {
+    let limit = move |soft| setrlimit(Resource::RLIMIT_NPROC, soft, hard).expect("setrlimit");
+    let named = Arc::new(AtomicU32::new(0));
+    let builder = ns.tokio_builder().worker_threads(3).configure({
+        let named = Arc::clone(&named);
+        move |builder| {
+            builder.thread_name_fn(move || {
+                if named.fetch_add(1, Ordering::Relaxed) == 1 {
+                    limit(1);
+                }
+                "late".into()
+            });
+        }
+    });
+    with_netns(ns, || ()).expect("a thread is idle afterwards");
+    let built = in_time("a runtime is not built", move || builder.build().map(drop));
+    limit(hard);
+    let error = built.expect_err("the second worker cannot be started");
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
     wait_until("no worker is left", || threads_in(ns).is_empty());
 }
