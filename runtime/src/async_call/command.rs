@@ -90,7 +90,7 @@ impl Command {
         let mut child = self.spawn_async()?;
         // The process would wait forever for a pipe that is open and not served.
         drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
-        child.wait().await
+        child.wait().await.map_err(|source| self.not_waited(source))
     }
 
     /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`].
@@ -116,6 +116,7 @@ impl Command {
     /// # }
     /// ```
     pub async fn output_async(&mut self) -> io::Result<Output> {
-        self.with_captured_streams(Command::spawn_async)?.wait_with_output().await
+        let child = self.with_captured_streams(Command::spawn_async)?;
+        child.wait_with_output().await.map_err(|source| self.not_waited(source))
     }
 }

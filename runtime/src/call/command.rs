@@ -371,9 +371,9 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`].
+    /// As [`Command::spawn`], and `ECHILD` where the process ignores `SIGCHLD` or waits for all children elsewhere.
     pub fn status(&mut self) -> io::Result<ExitStatus> {
-        self.spawn()?.wait()
+        self.spawn()?.wait().map_err(|source| self.not_waited(source))
     }
 
     /// Runs the process to its end, and returns its status and output: [`std::process::Command::output`].
@@ -382,9 +382,10 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`].
+    /// As [`Command::spawn`], and `ECHILD` where the process ignores `SIGCHLD` or waits for all children elsewhere.
     pub fn output(&mut self) -> io::Result<Output> {
-        self.with_captured_streams(Command::spawn)?.wait_with_output()
+        let child = self.with_captured_streams(Command::spawn)?;
+        child.wait_with_output().map_err(|source| self.not_waited(source))
     }
 
     /// Starts the process with the streams of [`Command::output`].
@@ -447,6 +448,17 @@ impl Command {
         let operation = format!("register the program {program} in {} with the tokio runtime", self.place);
         let text = source.raw_os_error().is_none().then(|| source.to_string());
         Error::of_proc(operation, source).explain(|_| text)
+    }
+
+    /// A process whose end cannot be waited for.
+    pub(crate) fn not_waited(&self, source: io::Error) -> io::Error {
+        if source.raw_os_error() != Some(Errno::ECHILD as i32) {
+            return source;
+        }
+        let operation = format!("wait for the program {} in {}", Path::new(self.get_program()).display(), self.place);
+        let why = "it was started, and something else has waited for it: the kernel, where the process ignores SIGCHLD \
+                   (SIG_IGN, or SA_NOCLDWAIT), or other code that waits for all children (wait(2), waitpid(2) with -1)";
+        Error::from_errno(operation, Errno::ECHILD).explain(|_| Some(why.into())).into()
     }
 
     fn not_started(&self, source: io::Error, missing: Missing) -> Error {

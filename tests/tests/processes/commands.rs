@@ -363,6 +363,11 @@ mod separate_process {
     }
 
     #[test]
+    fn a_process_that_the_kernel_reaps_is_an_error_that_says_so() {
+        passes("reaped");
+    }
+
+    #[test]
     fn children_that_asked_for_it_end_with_the_process() {
         let mut parent = separate!("commands");
         let (parent, printed) = in_netns_tests::start_until(parent.arg("ends"), "");

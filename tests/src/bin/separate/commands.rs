@@ -31,8 +31,38 @@ pub(crate) fn main() {
         "powerless" => a_namespace_that_may_not_be_entered_is_an_error_and_no_process_is_started(),
         "many" => many_at_once_leave_nothing(),
         "runtime" => what_tokio_keeps_for_the_process_is_kept_at_home(),
+        "reaped" => a_process_that_the_kernel_reaps_is_an_error_that_says_so(),
         "few" => many_one_after_another_use_one_thread(),
         other => panic!("{other}?"),
+    }
+}
+
+#[allow(unsafe_code)]
+fn a_process_that_the_kernel_reaps_is_an_error_that_says_so() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let ns = NetNs::new().expect("a namespace");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let waits: [&dyn Fn() -> std::io::Result<()>; 4] = [
+        &|| ns.command("true").status().map(drop),
+        &|| ns.command("true").output().map(drop),
+        &|| runtime.block_on(ns.command("true").status_async()).map(drop),
+        &|| runtime.block_on(ns.command("true").output_async()).map(drop),
+    ];
+    for (handler, flags) in [(SigHandler::SigIgn, SaFlags::empty()), (SigHandler::SigDfl, SaFlags::SA_NOCLDWAIT)] {
+        for wait in waits {
+            // SAFETY: it is no handler.
+            let set = || unsafe { sigaction(Signal::SIGCHLD, &SigAction::new(handler, flags, SigSet::empty())) };
+            let error = loop {
+                set().expect("sigaction");
+                match (wait(), set().expect("sigaction").handler()) {
+                    (Err(error), _) => break error.to_string(),
+                    // tokio has installed its handler, for a process that it could not wait for before. It does so once.
+                    (Ok(()), SigHandler::Handler(_) | SigHandler::SigAction(_)) => {}
+                    (Ok(()), _) => panic!("nothing was left to wait for"),
+                }
+            };
+            assert!(error.contains("SIGCHLD") && error.contains("true") && error.contains("ECHILD"), "{error}");
+        }
     }
 }
 
