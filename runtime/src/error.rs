@@ -183,7 +183,8 @@ impl Error {
                  threads"
                     .into()
             } else {
-                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, and the size of its stack"
+                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size of \
+                 its stack"
                     .into()
             })
         })
@@ -240,7 +241,7 @@ fn remedy(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
         Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
-        Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, and `free`"),
+        Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, `free`, and `ulimit -v`"),
         Errno::ENOSYS => Some(
             "the kernel does not have this system call, or a seccomp filter answers that, as in a container \
              (`--security-opt seccomp=unconfined`)",
