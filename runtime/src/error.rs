@@ -160,13 +160,18 @@ impl Error {
         Error::new(ErrorKind::Unsupported, operation, why)
     }
 
-    /// Adds the meaning of `EBADF`, for a descriptor that is kept for the process.
+    /// Adds the meaning of `EBADF` and `EINVAL`, for a descriptor that is kept for the process.
     pub(crate) fn explain_closed(self) -> Error {
-        let is_closed = self.raw_os_error() == Some(Errno::EBADF as i32);
+        let what = match self.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EBADF) => "was closed",
+            Some(Errno::EINVAL) => "was closed, and its number is another file's now",
+            _ => return self,
+        };
         self.explain(|_| {
-            let why = "a descriptor that this crate or tokio keeps for the process was closed, as by a daemon that \
-                       closes all that it has (close_range(2)); close them before the first call";
-            is_closed.then(|| why.into())
+            Some(format!(
+                "a descriptor that this crate or tokio keeps for the process {what}, as by a daemon that closes all \
+                 that it has (close_range(2)); close them before the first call"
+            ))
         })
     }
 

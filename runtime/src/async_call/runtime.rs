@@ -42,8 +42,14 @@ pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) 
             Error::from_io(ErrorKind::LimitReached, operation, source).explain(|_| Some(text))
         }
         Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain_closed().explain(|kind| {
-            let why =
-                "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one";
+            // `EPERM` is also what the kernel says where a number is an ordinary file's now.
+            let why = if tokio_at_home::check().is_ok() {
+                "a descriptor that tokio keeps for the process was closed, and its number is another file's now, as by \
+                 a daemon that closes all that it has (close_range(2)); or a seccomp filter that was added forbids \
+                 epoll_create1(2), eventfd2(2) or socketpair(2)"
+            } else {
+                "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one"
+            };
             (kind != ErrorKind::LimitReached).then(|| why.into())
         }),
     }

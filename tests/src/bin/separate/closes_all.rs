@@ -106,13 +106,20 @@ fn process(ns: &NetNs) {
             assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }, 0);
         }
     }
-    let ThreadFate::Retired(RetireReason::Poisoned(error)) = Call::new(ns).outcome(|| ()).expect("a call").thread
-    else {
-        panic!("a thread that cannot go home is poisoned")
+    let errors = || {
+        let ThreadFate::Retired(RetireReason::Poisoned(error)) = Call::new(ns).outcome(|| ()).expect("a call").thread
+        else {
+            panic!("a thread that cannot go home is poisoned")
+        };
+        let built = futures::executor::block_on(ns.run_async(async || ()));
+        [error, built.expect_err("there is no runtime")]
     };
-    let built = futures::executor::block_on(ns.run_async(async || ()));
-    for error in [error, built.expect_err("there is no runtime")] {
+    for error in errors() {
         assert!(error.to_string().contains("was closed") && !error.to_string().contains("seccomp"), "{error}");
+    }
+    let _others = open_files();
+    for error in errors() {
+        assert!(error.to_string().contains("was closed, and its number is another file's now"), "{error}");
     }
 }
 
