@@ -469,8 +469,10 @@ impl Scratch {
         const PLACES: [&str; 4] = ["/sys", "/mnt", "/media", "/opt"];
         let path = PLACES.into_iter().map(Path::new).find(|path| path.is_dir()).ok_or(Errno::ENOENT);
         let path = path.map_err(step(netns, "find a directory to work in (/sys, /mnt, /media, /opt)"))?;
+        let what = format!("mount a filesystem in memory over {}", path.display());
+        let mounted = sys::files::mount_virtual("tmpfs", path, false, Some("mode=0755"));
+        mounted.map_err(mount_step(netns, what.as_str()))?;
         let make = || {
-            sys::files::mount_virtual("tmpfs", path, false, Some("mode=0755"))?;
             let root = sys::files::open_for_lookup(path)?;
             let empty = path.join("empty");
             fs::create_dir(&empty)?;
@@ -479,7 +481,7 @@ impl Scratch {
             scratch.file("no_socket", b"")?;
             Ok(scratch)
         };
-        make().map_err(io_step(netns, format!("mount a filesystem in memory over {}", path.display())))
+        make().map_err(io_step(netns, what))
     }
 
     fn file(&self, name: &str, text: &[u8]) -> io::Result<PathBuf> {

@@ -4,7 +4,7 @@
 //! - `linked`: `/run/netns` is a link to `/run/docker/netns`
 //! - `dangling`: `/run/netns` is a dangling link
 //! - `read-only`: the directory is on a mount that is read-only
-//! - `full`: the file system of the directory is full
+//! - `full`: the file system of the directory is full, and then the mount namespace is
 //! - `not-utf8`: the path of a mount is no UTF-8
 //! - `short`: descriptors or namespaces are short
 //! - `working`: the directory is the working directory, by a relative path
@@ -66,6 +66,31 @@ fn full() {
         let text = error.to_string();
         assert!(error.kind() == ErrorKind::LimitReached && text.contains("no space or no inodes left"), "{text}");
         assert!(text.ends_with("(ENOSPC, os error 28)"), "{text}");
+    }
+
+    let ns = NetNs::new().expect("a namespace");
+    mount_as_much_as_is_allowed();
+    let named = Names::at("/run/netns").create("blue").map(drop);
+    let errors = [named.expect_err("nothing can be mounted"), ns.view().map(drop).expect_err("nothing can be mounted")];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+        assert!(error.to_string().contains("fs.mount-max"), "{error}");
+    }
+    assert_eq!(Names::at("/run/netns").list().expect("it is a directory"), Vec::<String>::new());
+}
+
+/// Uses up `fs.mount-max`: each mount of a directory with all that is mounted below, in itself, doubles them.
+fn mount_as_much_as_is_allowed() {
+    for number in 0.. {
+        let directory = format!("/run/{number}");
+        fs::create_dir(&directory).expect("a directory");
+        if mount(Some("own"), directory.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).is_err() {
+            return;
+        }
+        let inside = format!("{directory}/inside");
+        fs::create_dir(&inside).expect("a directory");
+        let again = MsFlags::MS_BIND | MsFlags::MS_REC;
+        while mount(Some(directory.as_str()), inside.as_str(), None::<&str>, again, None::<&str>).is_ok() {}
     }
 }
 
