@@ -58,6 +58,9 @@ pub enum WatchEvent {
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
 /// not reported.
 ///
+/// The namespace of an event is opened when the event is taken. Where no descriptor is left, that is an error, and the
+/// event is still there for the next try.
+///
 /// A name may be a link, such as `ln -s /proc/PID/ns/net /run/netns/NAME`. Its removal is noticed at once, the end of
 /// its process at the next change. A directory of names that did not exist is noticed with the next mount, such as
 /// that of `ip netns add`.
