@@ -28,11 +28,11 @@ fn outer() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Asserts that nothing is left of a call in `ns` at this moment.
+/// Asserts that no thread is left in `ns` at this moment. A busy machine may give the thread of the call back later.
 #[track_caller]
 fn assert_left(ns: &NetNs) {
     assert_eq!(threads_in(ns), [] as [u32; 0]);
-    assert_eq!(pool_stats().leased, 0);
+    wait_until("the thread is given back", || pool_stats().leased == 0);
 }
 
 #[test]
