@@ -100,10 +100,11 @@ impl Args {
         if let Some(view) = leading_view(input) {
             input.parse::<Ident>()?;
             input.parse::<Token![=]>()?;
-            let value = RawValue::Equals(until_comma(input)?);
-            match value.equals::<Expr>(&view, "&view") {
-                Ok(expr) => args.target = Target::View(Box::new(expr)),
-                Err(error) => errors.push(error),
+            if input.is_empty() || input.peek(Token![,]) {
+                errors.push(missing_value(&view, "&view"));
+            } else {
+                // To its end, which is not the next comma: `view = view_of::<A, B>()`.
+                args.target = Target::View(Box::new(input.parse()?));
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -303,9 +304,7 @@ impl RawValue {
     fn equals<T: Parse>(self, name: &Ident, value: &str) -> Result<T> {
         match self {
             Self::Equals(tokens) if !tokens.is_empty() => syn::parse2(tokens),
-            Self::None | Self::Equals(_) | Self::List(_) => {
-                Err(Error::new(name.span(), format!("option `{name}` takes a value: `{name} = {value}`")))
-            }
+            Self::None | Self::Equals(_) | Self::List(_) => Err(missing_value(name, value)),
         }
     }
 
@@ -316,6 +315,11 @@ impl RawValue {
             Self::None | Self::Equals(_) | Self::List(_) => Err(Error::new(name.span(), format!("expected {list}"))),
         }
     }
+}
+
+/// `value` is how the message spells it.
+fn missing_value(name: &Ident, value: &str) -> Error {
+    Error::new(name.span(), format!("option `{name}` takes a value: `{name} = {value}`"))
 }
 
 fn missing_namespace(span: Span) -> Error {

@@ -126,7 +126,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let function_output = function.value();
     let output = closure_output(&function_output);
     let refuses_futures = function.may_return_future() && !args.allow.handover;
-    let receiver = receiver(&function, &krate);
+    let receiver = receiver(&function, &args.target, &krate);
 
     let Function { attrs, vis, mut sig, brace, inner_attrs, statements, block: body } = function;
     let bindings = take_bindings(&mut sig, &args.target, &statements, &krate);
@@ -429,7 +429,8 @@ fn expected_value(output: &ReturnType) -> Option<TokenStream> {
 
 /// Captures `self` as a whole, and makes the compiler point at it if it is not `Send`.
 ///
-/// A reference that the body does not use is not captured: it has nothing to drop, and need not be `Send`.
+/// A reference that the body does not use is not captured: it has nothing to drop, and need not be `Send`. A value that
+/// the namespace expression may consume is captured as far as the body uses it.
 ///
 /// ```text
 /// // Input:
@@ -438,9 +439,13 @@ fn expected_value(output: &ReturnType) -> Option<TokenStream> {
 /// // Output, in the closure:
 /// ::in_netns::__private::receiver(&self);
 /// ```
-fn receiver(function: &Function, krate: &TokenStream) -> Option<TokenStream> {
+fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option<TokenStream> {
     let Receiver { self_token, kind, .. } = function.sig.receiver()?;
-    if matches!(kind, ReceiverKind::Reference(..)) && !function.body_mentions_self() {
+    let stays = match kind {
+        ReceiverKind::Reference(..) => !function.body_mentions_self(),
+        _ => model::may_consume_self(target),
+    };
+    if stays {
         return None;
     }
     let span = self_token.span;

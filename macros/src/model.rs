@@ -338,6 +338,16 @@ fn borrows(namespace: &Expr) -> bool {
     }
 }
 
+/// Whether the namespace expression may consume `self`, or a part of it.
+pub(crate) fn may_consume_self(target: &Target) -> bool {
+    match target {
+        Target::New => false,
+        Target::Given(expr) | Target::View(expr) => {
+            !borrows(expr) && mentions(&expr.to_token_stream(), &|word| word == "self")
+        }
+    }
+}
+
 /// The names that a pattern binds. A constant in it is counted too, which does no harm.
 struct Bindings(Vec<Ident>);
 

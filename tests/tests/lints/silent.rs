@@ -57,6 +57,13 @@ mod clean {
     }
 
     #[in_netns(new)]
+    pub(crate) fn mutable_references((ref mut a, _): (u8, u8), (&mut ref mut b, c): (&mut u8, u8)) -> u8 {
+        *a += 1;
+        *b += *a;
+        *b + c
+    }
+
+    #[in_netns(new)]
     pub(crate) fn diverges() -> ! {
         panic!("on purpose")
     }
@@ -119,6 +126,7 @@ fn the_expansion_is_clean() {
     assert_eq!(clean::generic(&pod.ns, &1), [1, 1]);
     let copy = Pod { ns: pod.ns.clone(), name: pod.into_name() };
     assert!(clean::names_only_its_namespace(copy));
+    assert_eq!(clean::mutable_references((1, 0), (&mut 2, 3)), 7);
     let panicked = std::panic::catch_unwind(|| clean::diverges());
     assert!(panicked.is_err());
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
-use in_netns::{Error, IntoNetNs, NetNs, in_netns};
+use in_netns::{Error, IntoNetNs, NetNs, View, in_netns};
 
 use super::Caller;
 
@@ -119,6 +119,31 @@ fn the_namespace_may_use_a_name_inside_a_text() {
     }
     assert!(f("a").unwrap_err().to_string().contains("namespace-a"));
     assert!(g(("b".to_owned(), 1)).unwrap_err().to_string().contains("namespace-b"));
+}
+
+#[test]
+fn a_view_is_any_expression() {
+    fn view_of<A, B>(ns: &NetNs) -> View
+    where
+        (A, B): Default,
+    {
+        ns.view().unwrap()
+    }
+    #[in_netns(view = view_of::<u8, Vec<u16>>(ns), fresh)]
+    fn generic(ns: &NetNs, caller: Caller) -> NetNs {
+        let _ = ns;
+        caller.is_elsewhere();
+        NetNs::current().unwrap()
+    }
+    #[in_netns(view = if 1 < 2 { views.0 } else { views.1 })]
+    fn compared(views: (View, View), caller: Caller) -> NetNs {
+        caller.is_elsewhere();
+        NetNs::current().unwrap()
+    }
+    let ns = NetNs::new().unwrap();
+    assert_eq!(generic(&ns, Caller::here()), ns);
+    let view = ns.view().unwrap();
+    assert_eq!(compared((view.clone(), view), Caller::here()), ns);
 }
 
 #[test]

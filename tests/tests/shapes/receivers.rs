@@ -22,6 +22,10 @@ impl Pod {
         &self.ns
     }
 
+    fn into_ns(self) -> NetNs {
+        self.ns
+    }
+
     #[in_netns(&self.ns)]
     fn by_reference(&self, caller: Caller) -> &str {
         caller.is_elsewhere();
@@ -46,6 +50,17 @@ impl Pod {
     fn by_value(self, caller: Caller) -> String {
         caller.is_elsewhere();
         self.name
+    }
+
+    #[in_netns(self.ns)]
+    fn by_value_of_which_the_namespace_consumes_a_part(self, caller: Caller) -> String {
+        caller.is_elsewhere();
+        self.name
+    }
+
+    #[in_netns(self.into_ns())]
+    fn by_value_that_the_namespace_consumes(self, caller: Caller) {
+        caller.is_elsewhere();
     }
 
     #[in_netns(&self.ns)]
@@ -115,6 +130,8 @@ fn self_is_taken_by_mutable_reference() {
 #[test]
 fn self_is_taken_by_value() {
     assert_eq!(Pod::new("a").by_value(Caller::here()), "a");
+    assert_eq!(Pod::new("a").by_value_of_which_the_namespace_consumes_a_part(Caller::here()), "a");
+    Pod::new("a").by_value_that_the_namespace_consumes(Caller::here());
     assert_eq!(Pod::new("a").by_mutable_value(Caller::here()).name, "a!");
 }
 
