@@ -36,14 +36,19 @@ fn bodies_are_found_and_judged() {
         ("unknown", ["UNKNOWN"]),
         ("watch_over", ["SPAWN"]),
         ("opaque", ["UNKNOWN"]),
-        ("call_once", ["SPAWN"]),
+        ("wrapped", ["SPAWN"]),
+        ("main", ["SPAWN"]),
+        ("boxed", ["SPAWN"]),
         ("probes", ["SPAWN"]),
         ("probes_error", ["SPAWN"]),
         ("within", ["SPAWN"]),
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 13);
+    assert_eq!(bodies(&report).len(), 15);
+    for body in bodies(&report) {
+        assert!(body["file"].as_str().unwrap().ends_with("src/main.rs"), "{body}");
+    }
     let spawn = &body(&report, "spawns")["findings"][0];
     let place = &spawn["path"][0];
     assert!(place["file"].as_str().unwrap().ends_with("src/main.rs"), "{place}");

@@ -73,6 +73,15 @@ impl Functions {
         self.method(r#type, is_call)
     }
 
+    /// The type whose code is called when a value of this type is: `F` for `&mut F`, `Box<F>` and the like. A body is
+    /// known by its own name and place, and not by those of a function of the standard library.
+    pub(crate) fn callee<'t>(&self, r#type: &'t str) -> &'t str {
+        match names::called_through(r#type) {
+            Some(inner) if !self.named(inner).is_empty() => self.callee(inner),
+            _ => r#type,
+        }
+    }
+
     /// The code of a future that has a type of its own.
     fn polled(&self, r#type: &str) -> &[Node] {
         self.method(r#type, is_poll)

@@ -205,7 +205,8 @@ fn entered(
     let library = owner(graph, function);
     let code = |argument| Some((argument, functions.named(argument))).filter(|(_, code)| !code.is_empty());
     let arguments = names::generic_arguments(identity);
-    let mut given: Vec<_> = arguments.iter().copied().map(code).skip_while(Option::is_none).collect();
+    let arguments = arguments.into_iter().map(|argument| functions.callee(argument));
+    let mut given: Vec<_> = arguments.map(code).skip_while(Option::is_none).collect();
     if library == LIBRARY {
         // The body comes first, then the future that it makes, and then its result.
         given.truncate(if contained.0 { 2 } else { 1 });

@@ -114,6 +114,17 @@ pub(crate) fn is_indirect(r#type: &str) -> bool {
     r#type.contains("dyn ") || r#type.contains("fn(")
 }
 
+/// The type in a type of the standard library that calls it when it is called: `F` of `&mut F` and `Box<F>`.
+pub(crate) fn called_through(r#type: &str) -> Option<&str> {
+    if let Some(referent) = r#type.strip_prefix('&') {
+        return Some(referent.strip_prefix("mut ").unwrap_or(referent));
+    }
+    let (base, arguments) = split(r#type);
+    let name = base.rsplit("::").next()?;
+    let of_std = ["alloc", "core"].contains(&krate(base));
+    (of_std && ["AssertUnwindSafe", "Box"].contains(&name)).then(|| arguments.first().copied()).flatten()
+}
+
 /// The crate that a path begins in, without its hash.
 pub(crate) fn krate(path: &str) -> &str {
     let start = path.trim_start_matches(['<', '&', '*', '(', '[']);
@@ -238,6 +249,17 @@ mod tests {
         assert!(is_closure("app::f::{closure#0}::{closure#0}::<i32>"));
         assert!(!is_closure("app::f<app::g::{closure#1}>"));
         assert!(!is_closure("&str"));
+    }
+
+    #[test]
+    fn a_type_is_called_through_those_around_it() {
+        assert_eq!(called_through("&app::f::{closure#0}"), Some("app::f::{closure#0}"));
+        assert_eq!(called_through("&mut app::f::{closure#0}"), Some("app::f::{closure#0}"));
+        let boxed = "alloc[ab]::boxed::Box<app::f::<u8>::{closure#0}, alloc[ab]::alloc::Global>";
+        assert_eq!(called_through(boxed), Some("app::f::<u8>::{closure#0}"));
+        assert_eq!(called_through("core::panic::unwind_safe::AssertUnwindSafe<app::f>"), Some("app::f"));
+        assert_eq!(called_through("app::Box<app::f>"), None);
+        assert_eq!(called_through("app::f::{closure#0}"), None);
     }
 
     #[test]

@@ -97,6 +97,18 @@ fn wrapped() {
     );
 }
 
+/// As above: a reference, because the closure is called more than once.
+fn retries(mut body: impl FnMut() + Send) {
+    for _ in 0..2 {
+        println!("{:?}", with_netns("small", &mut body));
+    }
+}
+
+/// As above.
+fn boxed() {
+    println!("{:?}", with_netns("small", Box::new(|| watch())));
+}
+
 /// Takes a closure, as a user's own function may.
 fn take(body: impl FnOnce()) {
     body();
@@ -134,6 +146,8 @@ fn weak() {
 fn main() {
     gives();
     wrapped();
+    retries(|| watch());
+    boxed();
     clean();
     spawns();
     scoped();
