@@ -124,6 +124,9 @@ pub enum Cause {
     /// `CAP_SYS_ADMIN` is missing, and the process may not map itself into a user namespace, because it is not dumpable
     /// (`PR_SET_DUMPABLE(2const)`): it changed its user or group since it started, or its program file cannot be read.
     NotDumpable,
+    /// `CAP_SYS_ADMIN` is missing, and the user or group of the process is not mapped in its user namespace, as in one
+    /// without a map. Linux makes no user namespace for it.
+    NotMapped,
     /// `CAP_SYS_ADMIN` is missing, and it was too late to enter a user namespace: there were threads already.
     Threads,
     /// The process has entered a user namespace and kept a network namespace that does not belong to it.
@@ -170,6 +173,7 @@ impl Cause {
             | Cause::AppArmor
             | Cause::RootWithoutSetfcap
             | Cause::NotDumpable
+            | Cause::NotMapped
             | Cause::Threads => true,
             Cause::NoNetAdmin | Cause::Seccomp | Cause::Limit { .. } | Cause::HomeNotOwned | Cause::Other { .. } => {
                 false
@@ -199,6 +203,11 @@ impl Cause {
             Cause::NotDumpable => {
                 "a process that has changed its user or group, or whose program file it cannot read, may not map \
                  itself into a user namespace (it is not dumpable)"
+                    .into()
+            }
+            Cause::NotMapped => {
+                "the user or group of this process is not mapped in its user namespace, and so may not make another \
+                 user namespace"
                     .into()
             }
             Cause::Threads => {
@@ -258,6 +267,11 @@ impl Cause {
             Cause::NotDumpable => {
                 "keep the capability when the process changes its user (PR_SET_KEEPCAPS, `setpriv --ambient-caps \
                  +sys_admin`), or start the program as that user"
+                    .into()
+            }
+            Cause::NotMapped => {
+                "map both (/proc/self/uid_map, /proc/self/gid_map), as `unshare --map-current-user` and `unshare \
+                 --map-root-user` do"
                     .into()
             }
             Cause::Threads => {
@@ -354,6 +368,7 @@ impl Cause {
 struct Facts {
     root_without_setfcap: bool,
     not_dumpable: bool,
+    not_mapped: bool,
     filtered: bool,
     max_user_namespaces: Option<u64>,
     debian_clone: Option<u64>,
@@ -366,6 +381,8 @@ impl Facts {
         Facts {
             root_without_setfcap: nix::unistd::geteuid().is_root() && !setfcap,
             not_dumpable: !sys::is_dumpable(),
+            not_mapped: lacks_mapping("uid_map", nix::unistd::geteuid().as_raw())
+                || lacks_mapping("gid_map", nix::unistd::getegid().as_raw()),
             filtered: sys::readings::is_filtered(),
             max_user_namespaces: sys_value(MAX_USER),
             debian_clone: sys_value(DEBIAN_CLONE),
@@ -374,7 +391,8 @@ impl Facts {
     }
 
     fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
-        let Facts { root_without_setfcap, not_dumpable, filtered, max_user_namespaces, debian_clone, apparmor } = self;
+        let Facts { root_without_setfcap, not_dumpable, not_mapped, filtered, .. } = self;
+        let Facts { max_user_namespaces, debian_clone, apparmor, .. } = self;
         let apparmor = apparmor.is_some_and(|restricted| restricted != 0);
         match (step, errno) {
             (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
@@ -386,6 +404,7 @@ impl Facts {
             (Step::UserNamespace, Errno::EPERM) if debian_clone == Some(0) => {
                 Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE }
             }
+            (Step::UserNamespace, Errno::EPERM) if not_mapped => Cause::NotMapped,
             (Step::Mapping, Errno::EPERM) if root_without_setfcap => Cause::RootWithoutSetfcap,
             // The files of such a process in `/proc` belong to root.
             (Step::Mapping, Errno::EACCES) if not_dumpable => Cause::NotDumpable,
@@ -450,6 +469,20 @@ pub(crate) fn has_capability(capability: u8) -> bool {
     sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
 }
 
+/// Whether this user namespace has no such id. The process reads one that is not mapped as that of `nobody`, which may
+/// itself be mapped; then nothing tells them apart.
+fn lacks_mapping(map: &str, id: u32) -> bool {
+    fs::read_to_string(format!("/proc/thread-self/{map}")).is_ok_and(|text| !is_mapped(&text, id))
+}
+
+/// Whether an id is in a map of a user namespace (`user_namespaces(7)`): lines of first id, first id outside, length.
+fn is_mapped(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, length] if id.checked_sub(first).is_some_and(|offset| offset < length))
+    })
+}
+
 /// What `sysctl(8)` prints for a name, where this kernel has it and it is a number.
 fn sys_value(name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
@@ -475,6 +508,15 @@ mod tests {
         assert!(cause.explanation().contains("`sudo sysctl kernel.unprivileged_userns_clone=1`"), "{cause}");
         let on = Facts { debian_clone: Some(1), ..facts };
         assert_eq!(on.cause_of(refused(Step::UserNamespace, Errno::EPERM)), Cause::other(Errno::EPERM));
+    }
+
+    #[test]
+    fn an_id_is_mapped_within_a_line() {
+        let map = "         0     100000       1000\n      5000          7          1\n";
+        assert!([0, 999, 5000].iter().all(|id| is_mapped(map, *id)));
+        assert!([1000, 4999, 5001, u32::MAX].iter().all(|id| !is_mapped(map, *id)));
+        assert!(is_mapped("0 0 4294967295", 65534));
+        assert!(!is_mapped("", 0));
     }
 
     #[test]

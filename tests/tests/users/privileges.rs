@@ -162,6 +162,17 @@ fn root_that_may_not_map_itself_is_reported() {
     assert_eq!(facts["uid"], "0 gid=0");
 }
 
+#[test]
+fn a_user_that_is_not_mapped_is_reported() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_separate"));
+    let output = output_of(Command::new("unshare").arg("--user").arg(program).args(["stands", "enter"]));
+    let facts = facts(&output);
+    assert_refused(&facts, "NotMapped", &["is not mapped in its user namespace", "/proc/self/uid_map"]);
+    assert!(facts["enter"].contains("is not mapped in its user namespace"), "{output}");
+    assert!(!output.contains("dmesg"), "{output}");
+}
+
 /// Case 8 (a), detected in advance.
 #[test]
 fn a_home_of_another_user_namespace_is_reported() {
