@@ -280,7 +280,9 @@ impl Cause {
                     .into()
             }
             Cause::HomeNotOwned => {
-                "enter both at once, as `in_netns::rootless!();` and `unshare --map-root-user --net` do".into()
+                "enter both at once, as `unshare --map-root-user --net` does, and `in_netns::rootless!();` where \
+                 CAP_SYS_ADMIN is missing altogether"
+                    .into()
             }
             // Only the start of a process, in which it is tried first, fails with this errno.
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EAGAIN as i32 => {

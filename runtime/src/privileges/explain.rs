@@ -30,8 +30,8 @@ impl Error {
                 None => format!(
                     "it belongs to a user namespace above {own}, and CAP_SYS_ADMIN is missing there: a process that \
                      entered a user \
-                     namespace can use the network namespaces that were made in it (`in_netns::rootless` makes both \
-                     at once)"
+                     namespace can use the network namespaces that were made in it (`unshare --map-root-user --net` \
+                     makes both at once, and `in_netns::rootless` where CAP_SYS_ADMIN is missing altogether)"
                 ),
             }
         })
