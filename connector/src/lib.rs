@@ -81,11 +81,18 @@ impl Service<Uri> for Connector {
 }
 
 fn host_and_port(uri: &Uri) -> io::Result<(Cow<'_, str>, u16)> {
-    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to `{uri}`: {why}"));
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let (user, after_user) = authority.rsplit_once('@').map_or((None, authority), |(user, after)| (Some(user), after));
+    let invalid = |why: &str| {
+        // Errors are logged, and a password is not for a log.
+        let shown = match user {
+            Some(user) => uri.to_string().replacen(&format!("{user}@"), "", 1),
+            None => uri.to_string(),
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to `{shown}`: {why}"))
+    };
     let host = uri.host().ok_or_else(|| invalid("it has no host"))?;
     // A port that is no number of 16 bits looks like none.
-    let authority = uri.authority().map_or("", Authority::as_str);
-    let after_user = authority.rsplit_once('@').map_or(authority, |(_, after)| after);
     if uri.port().is_none() && !matches!(after_user.strip_prefix(host), Some("" | ":")) {
         return Err(invalid("its port is not a number from 0 to 65535"));
     }
@@ -130,6 +137,16 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("port"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_show_the_user_and_password() {
+        for uri in ["http://user:secret@blue:99999/path", "unix://user:secret@blue/"] {
+            let text = host_and_port(&uri.parse().unwrap()).unwrap_err().to_string();
+            assert!(text.contains("://blue") && !text.contains("user") && !text.contains("secret"), "{text}");
+        }
+        let text = host_and_port(&"unix://blue/a@b".parse().unwrap()).unwrap_err().to_string();
+        assert!(text.contains("unix://blue/a@b"), "{text}");
     }
 
     #[test]
