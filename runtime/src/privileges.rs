@@ -367,6 +367,7 @@ impl Cause {
 
 /// The facts by which the causes of a refusal are distinguished.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Facts {
     root_without_setfcap: bool,
     not_dumpable: bool,
