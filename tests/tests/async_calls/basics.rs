@@ -489,21 +489,22 @@ fn case_7_nothing_is_left_in_the_target_the_moment_an_async_call_is_ready() {
     }
 }
 
-/// tokio waits only for `join`, which returns before the kernel has released the thread's namespaces. In between the
-/// kernel closes the thread's descriptors, and here the thread has many of its own.
+/// Has the calling thread exit slowly. tokio waits only for `join`, which returns before the kernel has released the
+/// thread's namespaces. In between the kernel closes the thread's descriptors, and here the thread has many of its own.
+pub(crate) fn exit_slowly() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let many: Vec<_> = std::iter::from_fn(|| null.try_clone().ok()).take(10_000).collect();
+    std::mem::forget(many);
+}
+
 #[test]
 fn a_blocking_thread_that_is_slow_to_go_is_waited_for() {
     let _alone = alone();
     let _descriptors = all_descriptors();
     let ns = NetNs::new().unwrap();
     for _ in 0..20 {
-        let slow_to_go = || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
-            let null = std::fs::File::open("/dev/null").unwrap();
-            let many: Vec<_> = std::iter::from_fn(|| null.try_clone().ok()).take(10_000).collect();
-            std::mem::forget(many);
-        };
-        block_on(ns.run_async(|| async { task::spawn_blocking(slow_to_go).await.unwrap() })).unwrap();
+        block_on(ns.run_async(|| async { task::spawn_blocking(exit_slowly).await.unwrap() })).unwrap();
         assert_eq!(threads_in(&ns), [] as [u32; 0]);
     }
 }

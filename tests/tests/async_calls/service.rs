@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use in_netns::{ErrorKind, NetNs, NetNsRuntime};
 use in_netns_tests::{
-    BOUND, alone, give_up_sys_admin, here, key, threads, threads_in, threads_outside_home, wait_until,
+    BOUND, all_descriptors, alone, give_up_sys_admin, here, key, threads, threads_in, threads_outside_home, wait_until,
 };
+
+use crate::basics::exit_slowly;
 
 #[test]
 fn all_its_threads_are_inside() {
@@ -120,10 +122,11 @@ fn a_build_that_panics_does_not_keep_the_namespace() {
 #[test]
 fn no_thread_is_inside_when_a_drop_or_a_shutdown_has_returned() {
     let _alone = alone();
+    let _descriptors = all_descriptors();
     let ns = NetNs::new().unwrap();
-    for round in 0..100 {
+    for round in 0..20 {
         let service = ns.tokio_builder().worker_threads(2).build().unwrap();
-        service.block_on(service.spawn_blocking(|| ())).unwrap().unwrap();
+        service.block_on(service.spawn_blocking(exit_slowly)).unwrap().unwrap();
         if round % 2 == 0 {
             drop(service);
         } else {
