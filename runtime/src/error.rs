@@ -188,8 +188,8 @@ impl Error {
                  threads"
                     .into()
             } else {
-                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size of \
-                 its stack"
+                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size \
+                 of its stack"
                     .into()
             })
         })

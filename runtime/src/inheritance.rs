@@ -103,11 +103,12 @@
 //! `CLONE_FS` or `CLONE_NEWNS`, then `chroot(2)` or `mount(2)`), a pooled body has those of the process, and a fresh
 //! one has the caller's.
 //!
-//! **All other attributes of the table are fixed by the first call**, or by the first one of the main thread. If the main thread sets `no_new_privs`, a seccomp
-//! filter or Landlock after that, it does so for itself alone. Do it before the first call, or for all threads at once
-//! (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the capabilities that the process had when the
-//! worker leased its thread. Where the process changes its user after that, the C library takes them from all threads:
-//! the next run leases another thread if the process has kept `CAP_SYS_ADMIN`, and has no capabilities otherwise.
+//! **All other attributes of the table are fixed by the first call**, or by the first one of the main thread. If the
+//! main thread sets `no_new_privs`, a seccomp filter or Landlock after that, it does so for itself alone. Do it before
+//! the first call, or for all threads at once (`SECCOMP_FILTER_FLAG_TSYNC`). A [`Worker`](crate::Worker) keeps the
+//! capabilities that the process had when the worker leased its thread. Where the process changes its user after that,
+//! the C library takes them from all threads: the next run leases another thread if the process has kept
+//! `CAP_SYS_ADMIN`, and has no capabilities otherwise.
 //!
 //! # Tables of file descriptors
 //!

@@ -7,10 +7,10 @@
 //! **Promised:** if the process lacks `CAP_SYS_ADMIN`, it gets a user namespace *together with* a network namespace
 //! that becomes its home (loopback up), a mount namespace with a private `/run/netns`, and UTS, IPC and cgroup
 //! namespaces. It is root there, but not outside. All of it vanishes with the process, even after `SIGKILL`; that
-//! includes named namespaces. If the process has the privilege already, nothing changes; that includes a process that
+//! includes named namespaces. If the process has the privilege already, nothing changes. That includes a process that
 //! was made root of a user namespace without a network namespace (`unshare --map-root-user`), which cannot return home:
-//! start it with both (`unshare --map-root-user --net`). If the user namespace cannot
-//! be created, nothing changes either, and the first call that needs the privilege fails with the reason ([`Cause`]).
+//! start it with both (`unshare --map-root-user --net`). If the user namespace cannot be created, nothing changes
+//! either, and the first call that needs the privilege fails with the reason ([`Cause`]).
 //!
 //! **Why together:** a thread can return only to a network namespace that its user namespace owns. A process that
 //! enters a user namespace and keeps its network namespace can create and enter namespaces, but can never return home.

@@ -25,9 +25,9 @@
 //! third thread, which is in the waker. So a poll there is pending, as above. A thread that waits there for an order of
 //! its own also serves those to the call of which it is itself the host: it drops that body, and postpones a poll.
 //!
-//! **A waker that blocks** on a call (`block_on`) polls it again in the same wake. From the second poll on, a poll waits
-//! for the host. A call whose host is the calling thread, or which awaits such a call, cannot go on before the waker
-//! returns: after some polls there is a panic.
+//! **A waker that blocks** on a call (`block_on`) polls it again in the same wake. From the second poll on, a poll
+//! waits for the host. A call whose host is the calling thread, or which awaits such a call, cannot go on before the
+//! waker returns: after some polls there is a panic.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
 //! So where orders have followed each other closely, and another thread woke the body, the host spins for the next one,
@@ -239,8 +239,8 @@ impl<E> Shared<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The poller's side: gives an order, and waits until it is served or the host is gone. Returns also whether the call
-    /// that the calling thread is the host of was polled meanwhile, which was postponed.
+    /// The poller's side: gives an order, and waits until it is served or the host is gone. Returns also whether the
+    /// call that the calling thread is the host of was polled meanwhile, which was postponed.
     fn order<'s>(
         &'s self,
         mut state: MutexGuard<'s, State<E>>,

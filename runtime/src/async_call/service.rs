@@ -423,8 +423,8 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
 /// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in the
-/// future of [`NetNsRuntime::spawn`] or [`NetNsRuntime::block_on`] ends when its copy of that poll returns, and one that
-/// was forked in the closure of [`NetNsRuntime::spawn_blocking`] when that returns. What was given to tokio's own
+/// future of [`NetNsRuntime::spawn`] or [`NetNsRuntime::block_on`] ends when its copy of that poll returns, and one
+/// that was forked in the closure of [`NetNsRuntime::spawn_blocking`] when that returns. What was given to tokio's own
 /// functions ([`tokio::spawn`], [`tokio::task::spawn_blocking`]) is not seen there: such a child ends when its copy of
 /// the thread has nothing more to do, and may run other tasks before, or after the keep-alive of blocking threads.
 pub struct NetNsRuntime {

@@ -176,8 +176,8 @@ impl Baseline {
         self.filters.file.take()
     }
 
-    /// Compares the calling thread, of which this is the baseline, and resets what can be reset. `capabilities` are those
-    /// that its lease began with.
+    /// Compares the calling thread, of which this is the baseline, and resets what can be reset. `capabilities` are
+    /// those that its lease began with.
     pub(super) fn inspect(&self, capabilities: Capabilities) -> Result<(), Change> {
         self.inspect_registers();
         if !self.filters.compared.take() {

@@ -56,7 +56,8 @@ fn a_process_that_the_kernel_reaps_is_an_error_that_says_so() {
                 set().expect("sigaction");
                 match (wait(), set().expect("sigaction").handler()) {
                     (Err(error), _) => break error.to_string(),
-                    // tokio has installed its handler, for a process that it could not wait for before. It does so once.
+                    // tokio has installed its handler, for a process that it could not wait for before. It does so
+                    // once.
                     (Ok(()), SigHandler::Handler(_) | SigHandler::SigAction(_)) => {}
                     (Ok(()), _) => panic!("nothing was left to wait for"),
                 }
