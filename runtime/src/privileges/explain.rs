@@ -95,20 +95,16 @@ impl Error {
             if !may_administer() {
                 return lacks_sys_admin(&own, errno);
             }
-            if errno == Errno::EACCES {
-                return not_accessible();
-            }
             match before_main::state() {
                 State::Entered(Some(defect)) if defect.step == Step::Names => format!(
                     "this process entered {own}, and could not get a /run/netns of its own there ({}): namespaces \
-                     without a name \
-                     (`NetNs::new`) work",
+                     without a name (`NetNs::new`) work",
                     defect.errno.desc()
                 ),
+                _ if errno == Errno::EACCES => not_accessible(),
                 _ => format!(
                     "this thread has CAP_SYS_ADMIN in {own}, but not in the user namespace that owns what it works \
-                     on (the mount \
-                     namespace, for `/run/netns`), or a security module or seccomp filter forbids it"
+                     on (the mount namespace, for `/run/netns`), or a security module or seccomp filter forbids it"
                 ),
             }
         })
@@ -121,8 +117,7 @@ impl Error {
             if has_capability(sys::CAP_SYS_PTRACE) {
                 return format!(
                     "this thread has CAP_SYS_PTRACE in {own}; so the process is in a user namespace above that one, \
-                     or a security \
-                     module forbids looking at it (see `dmesg`)"
+                     or a security module forbids looking at it (see `dmesg`)"
                 );
             }
             let uid = nix::unistd::geteuid();
