@@ -84,7 +84,7 @@ fn host_and_port(uri: &Uri) -> io::Result<(Cow<'_, str>, u16)> {
     let authority = uri.authority().map_or("", Authority::as_str);
     let (user, after_user) = authority.rsplit_once('@').map_or((None, authority), |(user, after)| (Some(user), after));
     let invalid = |why: &str| {
-        // Errors are logged, and a password is not for a log.
+        // Errors are logged, and a log must not contain the password.
         let shown = match user {
             Some(user) => uri.to_string().replacen(&format!("{user}@"), "", 1),
             None => uri.to_string(),

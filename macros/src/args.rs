@@ -103,7 +103,7 @@ impl Args {
             if input.is_empty() || input.peek(Token![,]) {
                 errors.push(missing_value(&view, "&view"));
             } else {
-                // To its end, which is not the next comma: `view = view_of::<A, B>()`.
+                // The expression may contain commas: `view = view_of::<A, B>()`.
                 args.target = Target::View(Box::new(input.parse()?));
             }
             if !input.is_empty() {

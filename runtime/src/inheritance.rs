@@ -14,7 +14,7 @@
 //!   [`Unsupported`](crate::ErrorKind::Unsupported) that names it, no thread is started, and the next caller tries
 //!   again. Linux offers no way to remove it;
 //! - **confirmed**: Linux shows it only to its own thread. It is the first caller's until the main thread makes a call.
-//!   If that thread has another one, all pinned threads are replaced then, and have that of the main thread;
+//!   If the main thread has another value, all pinned threads are replaced then, by threads with that value;
 //! - **inherited**: it is the first caller's, because Linux shows it only to its own thread, or to none. If the main
 //!   thread makes the first call, it is the main thread's;
 //! - **new**: a new thread does not inherit it;
@@ -39,7 +39,7 @@
 //! | ids for file access (`setfsuid(2)`) | **set**, else **refused** | `Uid`, `Gid` |
 //! | `no_new_privs` | **refused** | `NoNewPrivs` |
 //! | seccomp mode and filters | **refused** if there are more | `Seccomp`, `Seccomp_filters` |
-//! | nice value, scheduling policy and priority, time slice, utilisation clamps | **set**, with the meaning of the reset-on-fork flag; **refused** where `CAP_SYS_NICE` is missing | `sched_getattr(2)` |
+//! | nice value, scheduling policy and priority, time slice, utilization clamps | **set**, with the meaning of the reset-on-fork flag; **refused** where `CAP_SYS_NICE` is missing | `sched_getattr(2)` |
 //! | CPU affinity | **set** | `sched_getaffinity(2)` |
 //! | I/O priority | **set**, else **refused** | `ioprio_get(2)` |
 //! | core scheduling cookie | **set**, else **refused** | `PR_SCHED_CORE` |

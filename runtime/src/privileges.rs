@@ -139,7 +139,7 @@ pub enum Cause {
     },
 }
 
-/// What lacks without `CAP_NET_ADMIN`.
+/// The consequence of a missing `CAP_NET_ADMIN`.
 const LOOPBACK: &str = "without which the loopback of a new network namespace stays down";
 const MAX_USER: &str = "user.max_user_namespaces";
 /// The limit of network namespaces (`namespaces(7)`).
@@ -426,7 +426,7 @@ fn probe() -> Privileges {
     let here = Kind::Net.open(ProcTask::Current);
     let made = sys::unshare(CloneFlags::CLONE_NEWNET);
     let new = made.and_then(|()| Kind::Net.open(ProcTask::Current));
-    let looped = made.is_ok().then(sys::socket::loopback_up).transpose();
+    let loopback = made.is_ok().then(sys::socket::loopback_up).transpose();
     // Where no namespace could be made, entering home from home is the test: the kernel checks the same capabilities.
     let back = here.and_then(|here| enter(&here));
     let forth = new.as_ref().map_or(back, enter);
@@ -440,7 +440,7 @@ fn probe() -> Privileges {
     Privileges {
         make: made
             .map_err(cause)
-            .and_then(|()| looped.map(drop).map_err(Cause::of_loopback))
+            .and_then(|()| loopback.map(drop).map_err(Cause::of_loopback))
             .and_then(|()| new.as_ref().map(drop).map_err(|errno| cause(*errno))),
         enter: forth.map_err(cause),
         go_back: back.map_err(|errno| match cause(errno) {
@@ -472,8 +472,8 @@ pub(crate) fn has_capability(capability: u8) -> bool {
     sys::capabilities_of(sys::current_tid()).is_ok_and(|mine| mine.has(capability))
 }
 
-/// Whether this user namespace has no such id. The process reads one that is not mapped as that of `nobody`, which may
-/// itself be mapped; then nothing tells them apart.
+/// Whether this user namespace has no such id. The process reads an id that is not mapped as that of `nobody`. If
+/// that one is mapped itself, the two cannot be told apart.
 fn lacks_mapping(map: &str, id: u32) -> bool {
     fs::read_to_string(format!("/proc/thread-self/{map}")).is_ok_and(|text| !is_mapped(&text, id))
 }

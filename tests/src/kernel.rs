@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use in_netns::{NetNs, NetNsId};
+use in_netns::{NetNs, NetNsId, pool_stats};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::stat;
 
@@ -135,6 +135,23 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < BOUND, "waited {BOUND:?} in vain: {what}");
         std::thread::yield_now();
     }
+}
+
+/// Runs in a thread, with a bound, what might hang.
+///
+/// # Panics
+///
+/// If it does not end within the bound, and with its own panic.
+pub fn in_time<R: Send + 'static>(what: &str, run: impl FnOnce() -> R + Send + 'static) -> R {
+    let thread = std::thread::spawn(run);
+    wait_until(what, || thread.is_finished());
+    thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
+
+/// Waits until no thread is leased.
+#[track_caller]
+pub fn wait_until_given_back() {
+    wait_until("the thread is given back", || pool_stats().leased == 0);
 }
 
 /// Drops a capability from the calling thread's effective set. A body that does so cannot be restored.

@@ -76,7 +76,7 @@ fn host(
                 session.try_drive(poll_fn(|cx| poller_run.within(|| host.serve(cx)))).unwrap_or_else(|payload| {
                     host.fail(payload);
                     // The runtime may not work any more.
-                    by_parking(|cx| host.serve(cx))
+                    poll_until_ready(|cx| host.serve(cx))
                 });
             if ended == Ended::Finished && session.may_take_long_to_end() {
                 host.release();
@@ -89,15 +89,16 @@ fn host(
     left.into_iter().for_each(SessionEnd::report_detached);
 }
 
-/// Polls until it is ready, on a thread of the crate.
-fn by_parking<R>(mut poll: impl FnMut(&mut task::Context<'_>) -> Poll<R>) -> R {
-    struct Unparks(Thread);
-    impl Wake for Unparks {
+/// Calls `poll` until it is ready, and parks the calling thread in between. It must be a thread of the crate, because
+/// the park token is used.
+fn poll_until_ready<R>(mut poll: impl FnMut(&mut task::Context<'_>) -> Poll<R>) -> R {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Unparks(thread::current())));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         match poll(&mut task::Context::from_waker(&waker)) {
             Poll::Ready(value) => return value,

@@ -226,7 +226,7 @@ impl<R> JoinHandle<R> {
             state = task.state();
         }
         if state.outcome.is_some() {
-            // As tokio's own handle. The outcome stays until there is a budget.
+            // It takes budget, as tokio's own handle does. The outcome stays until there is some.
             drop(state);
             ready!(pin!(consume_budget()).poll(cx));
             state = task.state();

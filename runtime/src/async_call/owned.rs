@@ -133,7 +133,7 @@ where
             self.0.abort();
         }
     }
-    // As for a borrowed call.
+    // For the reason given in `Call::execute_async`.
     consume_budget().await;
     let mut task = AbortOnDrop(spawn(call?, body));
     match poll_fn(|cx| task.0.poll_boxed(cx)).await {

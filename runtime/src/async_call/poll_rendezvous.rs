@@ -71,7 +71,7 @@ thread_local! {
     /// How many wakers of pollers the calling thread is in.
     #[allow(clippy::missing_const_for_thread_local)]
     static WAKERS: Cell<u32> = Cell::new(0);
-    /// The number of the outermost of these wakers, or of the last one.
+    /// How often the calling thread has entered a waker from outside of one: this numbers its current or last wake.
     #[allow(clippy::missing_const_for_thread_local)]
     static WAKE: Cell<u64> = Cell::new(0);
 }
@@ -239,8 +239,8 @@ impl<E> Shared<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The poller's side: gives an order, and waits until it is served or the host is gone. Returns also whether the
-    /// call that the calling thread is the host of was polled meanwhile, which was postponed.
+    /// The poller's side: gives an order, and waits until it is served or the host is gone. Also returns whether a
+    /// poll of the call that the calling thread is the host of was postponed during the wait.
     fn order<'s>(
         &'s self,
         mut state: MutexGuard<'s, State<E>>,
@@ -563,7 +563,7 @@ impl<E> Poller<'_, E> {
             None if state.stage == Stage::Gone => Poll::Ready(Err(HostLost)),
             None => {
                 if has_postponed {
-                    // The body awaits a call whose host is this thread. On another one it is polled.
+                    // The body awaits a call whose host is this thread, so it is polled on another thread.
                     self.poll_elsewhere(state, polls);
                 }
                 Poll::Pending
@@ -586,7 +586,7 @@ impl<E> Poller<'_, E> {
         if is_over && !is_concluded || relay.take().map_or(Ok(()), relay.elsewhere).is_ok() {
             return true;
         }
-        // That does not matter if there is nothing to wait for.
+        // No other thread can be started. That does not matter if there is nothing to wait for.
         assert!(
             is_concluded,
             "the future of an async call was polled on the call's own thread, and no thread could be started to \
@@ -809,11 +809,11 @@ impl<E> Host<E> {
         Ended::Finished
     }
 
-    /// Lets the next order, or the one that is under way, end the call with this panic.
+    /// Makes the next order, or the one that is under way, end the call with this panic.
     pub(crate) fn fail(&mut self, payload: Payload) {
         self.failed = Some(payload);
         let HostEnd(shared) = &self.end;
-        // The poller is to give an order.
+        // The poller has to give an order.
         shared.relay.forward();
         shared.relay.wake_poller(false);
     }

@@ -220,20 +220,24 @@ fn start_threads(count: usize, stack_size: Option<usize>) -> io::Result<()> {
     result
 }
 
-/// How many workers the runtime has. Only the `Debug` form of tokio's builder shows a number that was set.
+/// How many workers the runtime of a builder has.
 fn workers_of(builder: &Builder) -> usize {
-    let shown = format!("{builder:?}");
-    let set = shown.split_once("worker_threads: Some(").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
-    set.or_else(|| std::env::var("TOKIO_WORKER_THREADS").ok()?.parse().ok())
+    number_set(builder, "worker_threads")
+        .or_else(|| std::env::var("TOKIO_WORKER_THREADS").ok()?.parse().ok())
         .or_else(|| thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
 }
 
-/// The stack size that tokio's builder gives to threads. Only its `Debug` form shows it.
+/// The stack size that a builder gives to threads.
 fn stack_size_of(builder: &Builder) -> Option<usize> {
+    number_set(builder, "thread_stack_size")
+}
+
+/// A number that was set in a builder. Only the `Debug` form of tokio's builder shows it.
+fn number_set(builder: &Builder, field: &str) -> Option<usize> {
     let shown = format!("{builder:?}");
-    let (_, size) = shown.rsplit_once("thread_stack_size: Some(")?;
-    size.split_once(')')?.0.parse().ok()
+    let (_, rest) = shown.rsplit_once(&format!("{field}: Some("))?;
+    rest.split_once(')')?.0.parse().ok()
 }
 
 thread_local! {
@@ -422,11 +426,12 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///
 /// A child process that does not exec (`fork(2)`) has none of its threads. There, [`NetNsRuntime::block_on`] is an
-/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in the
-/// future of [`NetNsRuntime::spawn`] or [`NetNsRuntime::block_on`] ends when its copy of that poll returns, and one
-/// that was forked in the closure of [`NetNsRuntime::spawn_blocking`] when that returns. What was given to tokio's own
-/// functions ([`tokio::spawn`], [`tokio::task::spawn_blocking`]) is not seen there: such a child ends when its copy of
-/// the thread has nothing more to do, and may run other tasks before, or after the keep-alive of blocking threads.
+/// error, what is spawned does not run, and a shutdown waits for nothing. A child that was forked in the future of
+/// [`NetNsRuntime::spawn`] or [`NetNsRuntime::block_on`] ends when its copy of that poll returns, and one that was
+/// forked in the closure of [`NetNsRuntime::spawn_blocking`] when that returns. This crate does not see what was given
+/// to tokio's own functions. A child that was forked in a task of [`tokio::spawn`] ends when its copy of the thread has
+/// nothing more to do, and may run other tasks before. One that was forked in a closure of
+/// [`tokio::task::spawn_blocking`] ends after the keep-alive of blocking threads.
 pub struct NetNsRuntime {
     ns: NetNs,
     /// `None` while it is shut down.

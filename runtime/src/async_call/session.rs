@@ -190,9 +190,9 @@ impl<'t> AsyncSession<'t> {
         }
     }
 
-    /// As [`AsyncSession::drive`]. A panic that leaves the runtime is returned, unless the future was ready before. It
-    /// is one of foreign code that the runtime calls, such as a waker that is not the body's. The thread is retired
-    /// then.
+    /// As [`AsyncSession::drive`]. A panic that leaves the runtime is returned, unless the future was ready before, and
+    /// the thread is retired. It is a panic of foreign code that the runtime calls, such as a waker that is not the
+    /// body's.
     pub(super) fn try_drive<F: Future>(&mut self, future: F) -> Result<F::Output, Payload> {
         let mut output = None;
         let driven = catch(|| self.drive(async { output = Some(future.await) }));

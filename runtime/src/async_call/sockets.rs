@@ -218,7 +218,7 @@ impl NetNs {
     }
 
     async fn resolve_async(&self, address: impl IntoSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-        // Where there is no name to look up, the caller's task would not yield.
+        // Without this, the caller's task would not yield where there is no name to look up.
         consume_budget().await;
         let unresolved = match address.unresolved() {
             Unresolved::Addresses(addresses) => return resolve(&*addresses),

@@ -60,19 +60,25 @@ impl KeeperOfCall {
     }
 }
 
-/// Identifies the calling thread among all of the process, also those that have exited.
-///
-/// `std::thread::current` panics in a destructor that runs after those of thread-locals (`pthread_key_create(3)`). This
-/// thread-local has none.
-fn current_thread() -> usize {
-    static LAST: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static ID: Cell<usize> = const { Cell::new(0) });
-    ID.with(|id| {
-        if id.get() == 0 {
-            id.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        id.get()
-    })
+/// Identifies a thread among all of the process, also those that have exited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ThreadNumber(usize);
+
+impl ThreadNumber {
+    /// That of the calling thread.
+    ///
+    /// `std::thread::current` panics in a destructor that runs after those of thread-locals (`pthread_key_create(3)`).
+    /// This thread-local has no destructor.
+    fn of_current() -> ThreadNumber {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
+        NUMBER.with(|number| {
+            if number.get() == 0 {
+                number.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+            }
+            ThreadNumber(number.get())
+        })
+    }
 }
 
 /// The table that a call began in.
@@ -80,13 +86,13 @@ fn current_thread() -> usize {
 pub(super) struct CallTable {
     keeper: Option<KeeperOfCall>,
     /// The last thread that was found to have it: most calls are polled by one.
-    known: usize,
+    known: ThreadNumber,
 }
 
 impl CallTable {
     /// That of the calling thread, with the keeper of the call where it is not that of the process.
     pub(super) fn of_current(keeper: Option<KeeperOfCall>) -> CallTable {
-        CallTable { keeper, known: current_thread() }
+        CallTable { keeper, known: ThreadNumber::of_current() }
     }
 
     /// Whether the calling thread has the table. `true` if the kernel does not say, and if the call has ended.
@@ -103,13 +109,13 @@ impl CallTable {
 
     /// Whether the calling thread was the last one that was found to have it, which costs no system call.
     pub(super) fn is_known_here(&self) -> bool {
-        self.known == current_thread()
+        self.known == ThreadNumber::of_current()
     }
 
     /// An error where the calling thread has another table.
     pub(super) fn check(&mut self, operation: &'static str) -> Result<(), Error> {
         if self.is_current() {
-            self.known = current_thread();
+            self.known = ThreadNumber::of_current();
             return Ok(());
         }
         let why = "it began in another table of file descriptors than that of the calling thread (unshare(2) with \

@@ -489,7 +489,9 @@ impl Command {
                 }
                 _ => "a part of the path of the program is a file where a directory is expected",
             },
-            Errno::EINVAL => "a process group, a signal or an id of a user or group was asked for that cannot be one",
+            Errno::EINVAL => {
+                "the process group, the signal, or the id of the user or group that was asked for is not valid"
+            }
             Errno::EACCES | Errno::EPERM => {
                 let why = "the file or the working directory is not executable for this user, is on a mount that \
                            allows no programs (noexec), or a user, group or limit was asked for that this process \

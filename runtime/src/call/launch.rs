@@ -60,9 +60,9 @@ impl Options {
     /// Returns the builder for a fresh thread. The default name is the caller's, so that a panic message
     /// names the failing test.
     pub(crate) fn builder(&self) -> Builder {
-        // It panics in a destructor that runs after those of thread-locals: see `pthread_key_create(3)`.
-        let current = || catch(|| thread::current().name().map(str::to_owned)).unwrap_or_default();
-        let name = self.thread_name.clone().or_else(current);
+        // `thread::current` panics in a destructor that runs after those of thread-locals: see `pthread_key_create(3)`.
+        let of_caller = || catch(|| thread::current().name().map(str::to_owned)).unwrap_or_default();
+        let name = self.thread_name.clone().or_else(of_caller);
         let builder = name.map_or_else(Builder::new, |name| Builder::new().name(name));
         match self.stack_size {
             Some(bytes) => builder.stack_size(bytes.saturating_add(OWN_STACK)),

@@ -302,8 +302,8 @@ impl ViewBuilder {
 
     /// Shows a text as `/etc/resolv.conf`.
     ///
-    /// Where that is a link, the file that it leads to is covered as well. What a body writes to the file, the next one
-    /// in the view reads.
+    /// Where that is a link, the file that it leads to is covered as well. If a body writes to the file, later bodies
+    /// in the view read what it wrote.
     pub fn resolv_conf(mut self, text: impl Into<String>) -> ViewBuilder {
         self.resolv_conf = Some(text.into());
         self
@@ -363,7 +363,11 @@ impl ViewBuilder {
         let ViewBuilder { net, etc, resolv_conf, hosts, services, sys } = self;
         if let Some(lines) = services.as_deref().filter(|services| services.contains(['\n', '\0'])) {
             let operation = format!("make a view of {net}: look names of hosts up in {lines:?}");
-            return Err(Error::new(ErrorKind::InvalidName, operation, "the sources are one line, such as `files dns`"));
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                operation,
+                "the services are one line, such as `files dns`",
+            ));
         }
         let (directory, directories_of_names) = match etc {
             Etc::OfName => (None, directories_of_names(&net)?),
@@ -389,7 +393,7 @@ fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
     }
     std::path::absolute(directory).map_err(|source| {
         let why = match source.raw_os_error() {
-            Some(_) => "it is relative, and the path of the working directory is not to be found".to_owned(),
+            Some(_) => "it is relative, and the path of the working directory cannot be determined".to_owned(),
             None => source.to_string(),
         };
         Error::from_io(ErrorKind::NotFound, operation(), source).explain(|_| Some(why))

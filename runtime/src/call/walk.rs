@@ -75,8 +75,8 @@ where
     Ok(seen.into_iter().map(without_item).collect())
 }
 
-/// Makes the steps of a walk on one pinned thread, and goes on in another one after a closure whose thread must not be
-/// in another namespace. An error if there is no thread for the first step, which is not taken then.
+/// Makes the steps of a walk on one pinned thread, and goes on in another one after a closure whose thread must not
+/// enter another namespace. Returns an error, without a step, if there is no thread for the first one.
 fn on_pinned_threads<S: Send>(
     mut next: impl FnMut() -> Option<S> + Send,
     mut step: impl FnMut(Result<&mut PinnedThread, Error>, S) + Send,
@@ -97,7 +97,7 @@ fn on_pinned_threads<S: Send>(
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) if is_first => return Err(error),
-            // What was done is reported. The error is that of the item.
+            // The results of earlier steps are kept, so the error is that of this step.
             Err(error) => waiting.take().into_iter().for_each(|stop| step(Err(error.clone()), stop)),
         }
         is_first = false;

@@ -312,7 +312,8 @@ impl<C: Collect> Search<'_, C> {
 
 /// Opens the namespace that is mounted on a path. `NotFound` where the mount is gone, though its file may be there.
 fn open_mount(path: &Path, is_still_mounted: impl Fn() -> bool) -> Result<NetNs, Error> {
-    /// A mount may go and come back between two looks. After so many, another mount covers it, or its directory.
+    /// A mount may go and come back between two looks. If it is not seen in this many, another mount covers it, or its
+    /// directory.
     const LOOKS: u32 = 10;
     let mut looks = 1;
     loop {

@@ -76,7 +76,7 @@ pub enum WatchEvent {
 pub struct Watch {
     pub(crate) changes: Changes,
     known: BTreeMap<String, Identity>,
-    pending: VecDeque<Change>,
+    pending: VecDeque<NameChange>,
     /// The registration with the runtime in which the stream was polled.
     #[cfg(feature = "tokio")]
     pub(crate) registration: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
@@ -85,7 +85,7 @@ pub struct Watch {
 /// A difference between two lists of names. Its namespace is opened when the caller takes it, so that what is pending
 /// needs no descriptors.
 #[derive(Debug)]
-enum Change {
+enum NameChange {
     Deleted(String),
     /// `from` is a name that the namespace has lost.
     Created {
@@ -145,7 +145,7 @@ impl NetNs {
             .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
         let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
         changes.watch_entries(&DIRECTORIES).map_err(failed)?;
-        let names = open_all()?;
+        let names = list_with(|netns| netns)?;
         let known = names.iter().map(|(name, netns)| (name.clone(), identity(netns))).collect();
         let watch = Watch {
             changes,
@@ -210,14 +210,14 @@ impl Watch {
 
     /// Opens the namespace of a change. `None` where its name is not that namespace's any more, which the next
     /// comparison finds. On an error the change is still pending.
-    fn event_of(&mut self, change: Change) -> Result<Option<WatchEvent>, Error> {
+    fn event_of(&mut self, change: NameChange) -> Result<Option<WatchEvent>, Error> {
         let (from, to, id) = match change {
-            Change::Deleted(name) => return Ok(Some(WatchEvent::Deleted { name })),
-            Change::Created { from, to, id } => (from, to, id),
+            NameChange::Deleted(name) => return Ok(Some(WatchEvent::Deleted { name })),
+            NameChange::Created { from, to, id } => (from, to, id),
         };
         match open(&to) {
             Err(error) => {
-                self.pending.push_front(Change::Created { from, to, id });
+                self.pending.push_front(NameChange::Created { from, to, id });
                 Err(error)
             }
             Ok(Some(netns)) if identity(&netns) == id => Ok(Some(match from {
@@ -238,15 +238,10 @@ impl Watch {
             .map_err(|errno| Error::from_errno("wait for changes of the names of network namespaces (poll)", errno))
     }
 
-    /// Lists the names again, and queues each difference. It opens one namespace after another: there may be more names
+    /// Lists the names again, and queues each difference. Only one namespace is open at a time: there may be more names
     /// than descriptors.
     fn compare(&mut self) -> Result<(), Error> {
-        let mut now = BTreeMap::new();
-        for name in NetNs::list_named()? {
-            if let Some(netns) = open(&name)? {
-                now.insert(name, identity(&netns));
-            }
-        }
+        let now: BTreeMap<_, _> = list_with(|netns| identity(&netns))?.into_iter().collect();
         let before = std::mem::take(&mut self.known);
         // The names that are gone, by identity.
         let mut lost: BTreeMap<Identity, VecDeque<String>> = BTreeMap::new();
@@ -264,11 +259,11 @@ impl Watch {
         let mut created = Vec::new();
         for (to, id) in now.iter().filter(is_new) {
             let from = lost.get_mut(id).and_then(VecDeque::pop_front);
-            created.push(Change::Created { from, to: to.clone(), id: *id });
+            created.push(NameChange::Created { from, to: to.clone(), id: *id });
         }
         deleted.extend(lost.into_values().flatten());
         deleted.sort_unstable();
-        self.pending.extend(deleted.into_iter().map(Change::Deleted));
+        self.pending.extend(deleted.into_iter().map(NameChange::Deleted));
         self.pending.extend(created);
         self.known = now;
         Ok(())
@@ -302,18 +297,19 @@ fn identity(netns: &NetNs) -> Identity {
     (netns.id(), netns.cookie())
 }
 
-/// The names that lead to a namespace now.
-fn open_all() -> Result<Vec<(String, NetNs)>, Error> {
+/// The names that lead to a namespace now, each with what `read` makes of that namespace.
+fn list_with<T>(read: impl Fn(NetNs) -> T) -> Result<Vec<(String, T)>, Error> {
     let mut names = Vec::new();
     for name in NetNs::list_named()? {
         if let Some(netns) = open(&name)? {
-            names.push((name, netns));
+            names.push((name, read(netns)));
         }
     }
     Ok(names)
 }
 
-/// The namespace of a name. `None` where its mount is not there yet, or gone; or the file is no name, or gone.
+/// The namespace of a name. `None` where its mount is not there yet or is gone, or the file
+/// is no name or is gone.
 fn open(name: &str) -> Result<Option<NetNs>, Error> {
     match NetNs::from_name(name) {
         Ok(netns) => Ok(Some(netns)),

@@ -154,8 +154,8 @@ pub(crate) fn in_one_process<R>(run: impl FnOnce() -> R) -> R {
     run()
 }
 
-/// Has a child end that is forked in a destructor of a thread-local of the calling thread, which is a new one of this
-/// crate: the child ends, with status zero, when its copy of these destructors returns.
+/// Makes each child end that is forked in a destructor of a thread-local of the calling thread, which is a new one of
+/// this crate. The child ends, with status zero, when its copy of these destructors returns.
 ///
 /// Where the child has made calls, it has other threads, which would keep it alive.
 ///

@@ -114,7 +114,7 @@ pub(crate) enum RestorePath {
 /// | `no_new_privs` | compared | 0.2 |
 /// | seccomp mode; number of filters, where there are some | compared | 0.2; 3 more |
 /// | session, thread and process keyring, place for requested keys | compared | 0.6 |
-/// | scheduling policy, nice value, priority, utilization clamps | compared | 0.2 |
+/// | scheduling policy, nice value, priority, time slice, utilization clamps | compared | 0.2 |
 /// | processor affinity, of the first 1,024 processors | compared | 0.2 |
 /// | I/O priority | compared | 0.2 |
 /// | memory policy (its mode) | compared | 0.2 |
@@ -181,7 +181,8 @@ pub enum Change {
     Seccomp,
     /// It joined another session keyring, or has a thread or process keyring, or another place for requested keys.
     Keyring,
-    /// Its scheduling policy, nice value, priority, utilization clamps, processor affinity or I/O priority differ.
+    /// Its scheduling policy, nice value, priority, time slice, utilization clamps, processor affinity or I/O priority
+    /// differ.
     Scheduling,
     /// Its memory policy differs.
     MemoryPolicy,

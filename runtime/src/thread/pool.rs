@@ -76,12 +76,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Where another thread than the main one has started the template, and the main thread makes its first call:
-    /// ensures that the template has what the main thread has, also of what only a thread itself can read. If that is
-    /// not possible now, as where threads are short, the next call of the main thread tries again.
+    /// Ensures, in the first call of the main thread, that a template that another thread has started has the
+    /// attributes of the main thread, also those that only a thread itself can read. If that is not possible now, as
+    /// where threads are short, the next call of the main thread tries again.
     fn confirm(&'static self) {
         thread_local! {
-            /// The pool in whose process the calling thread was found not to be the main one. Each call asks.
+            /// The pool in whose process the calling thread was found not to be the main one. It is kept because each
+            /// call asks.
             static OTHER_THREAD_IN: Cell<*const Pool> = const { Cell::new(ptr::null()) };
         }
         if !self.roster.is_provisional() || OTHER_THREAD_IN.get() == ptr::from_ref(self) {
@@ -93,7 +94,7 @@ impl Pool {
         }
         let Ok((mut templates, home)) = self.templates(Settle::FindOut) else { return };
         let Ok((started, _)) = Template::start(&self.roster, Some(home), Settle::FindOut) else { return };
-        if !templates.last().is_some_and(|template| template.has_inherited_as(&started)) {
+        if !templates.last().is_some_and(|template| template.has_same_private(&started)) {
             templates.truncate(1);
             templates.push(started);
             self.roster.replace_workers();

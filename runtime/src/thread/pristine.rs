@@ -201,8 +201,8 @@ impl Baseline {
         self.compare_inheritable(capabilities)
     }
 
-    /// Compares the inheritable and the bounding set. Nothing else changes the former meanwhile: no other thread
-    /// compares it.
+    /// Compares the inheritable and the bounding set. The bounding set is read by a change of the inheritable one for a
+    /// moment, so no other thread may compare that.
     fn compare_inheritable(&self, capabilities: Capabilities) -> Result<(), Change> {
         match sys::capabilities_of_current() {
             Ok(mine) if mine.inheritable == capabilities.inheritable && self.bounding_set.is_complete(mine) => Ok(()),

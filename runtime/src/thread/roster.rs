@@ -31,7 +31,7 @@ pub(crate) struct Roster {
     registered: Mutex<Vec<u32>>,
     /// Whether the template has attributes of another thread than the main one, which the main thread may not have.
     is_provisional: AtomicBool,
-    /// How many templates were replaced for that. Workers of an earlier one are not taken back.
+    /// How many templates were replaced for that reason. Workers of an earlier template are not taken back.
     generation: AtomicU32,
     leased: AtomicUsize,
     spawned_total: AtomicU64,

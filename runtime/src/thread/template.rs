@@ -18,9 +18,9 @@
 //! read at that moment went to every body, and to every child process that a body started: it could not be terminated.
 
 mod attributes;
-mod inherited;
 mod namespaces;
 mod signal_mask;
+mod thread_private;
 
 use std::io;
 use std::path::Path;
@@ -28,7 +28,7 @@ use std::sync::mpsc;
 
 use nix::errno::Errno;
 
-use self::inherited::Inherited;
+use self::thread_private::ThreadPrivate;
 use super::handle::WorkerHandle;
 use super::home::Home;
 use super::oneshot;
@@ -51,8 +51,8 @@ pub(super) enum Settle {
 pub(super) struct Template {
     thread: Tid,
     requests: mpsc::Sender<WorkerRequest>,
-    /// What it has from the thread that started it, and no other thread can read.
-    inherited: Inherited,
+    /// What it inherited from the thread that started it, and only it can read.
+    private: ThreadPrivate,
 }
 
 type WorkerRequest = (Role, oneshot::Sender<Result<WorkerHandle, Error>>);
@@ -75,7 +75,7 @@ impl Template {
             #[cfg(feature = "tokio")]
             super::tokio_at_home::settle();
             // The receiver waits below, and a request comes only from a template that arrived.
-            ready.send(here.map(|here| (sys::current_tid(), Inherited::of_current_thread(), here)));
+            ready.send(here.map(|here| (sys::current_tid(), ThreadPrivate::of_current_thread(), here)));
             if arrived {
                 for (role, reply) in inbox {
                     reply.send(worker::spawn(roster, role));
@@ -88,14 +88,14 @@ impl Template {
             crate::unwind::contain(live);
         })
         .map_err(not_started)?;
-        let (thread, inherited, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
+        let (thread, private, home) = arrival.receive().unwrap_or_else(|| Err(template_died()))?;
         sys::at_start::used();
-        Ok((Template { thread, requests, inherited }, home))
+        Ok((Template { thread, requests, private }, home))
     }
 
-    /// Whether both have inherited the same of what only the thread itself can read.
-    pub(super) fn has_inherited_as(&self, other: &Template) -> bool {
-        self.inherited == other.inherited
+    /// Whether two templates have the same attributes of those that only the thread itself can read.
+    pub(super) fn has_same_private(&self, other: &Template) -> bool {
+        self.private == other.private
     }
 
     /// A new worker, cloned from the template.

@@ -18,7 +18,7 @@ use in_netns::{
 };
 use in_netns_tests::{
     BOUND, all_descriptors, alone, give_up_sys_admin, here, home, is_alive, key, threads_in, threads_outside_home, tid,
-    wait_until,
+    wait_until, wait_until_given_back,
 };
 use tokio::runtime::Handle;
 use tokio::task;
@@ -32,7 +32,7 @@ fn outer() -> tokio::runtime::Runtime {
 #[track_caller]
 fn assert_left(ns: &NetNs) {
     assert_eq!(threads_in(ns), [] as [u32; 0]);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -588,7 +588,7 @@ fn it_can_be_cancelled_at_every_await() {
         assert_eq!(reached.load(Ordering::SeqCst), polls);
         drop(call);
         assert_eq!(dropped.load(Ordering::SeqCst), usize::from(polls > 0), "after {polls} polls");
-        wait_until("the thread is given back", || pool_stats().leased == 0);
+        wait_until_given_back();
         assert_left(&ns);
     }
 }
@@ -621,7 +621,7 @@ fn cancelling_leaves_blocking_work_to_end_inside() {
     assert_eq!(threads_in(&ns).len(), 2, "the pinned thread, and the blocking one");
     release.send(()).unwrap();
     assert_eq!(told.recv().unwrap(), inside);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     assert_left(&ns);
 }
 
@@ -636,7 +636,7 @@ fn a_panic_while_it_is_cancelled_is_seen() {
     assert!(call.as_mut().now_or_never().is_none());
     let payload = std::panic::catch_unwind(AssertUnwindSafe(|| drop(call))).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"bomb"));
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     assert_left(&ns);
 }
 
@@ -651,7 +651,7 @@ fn a_call_is_dropped_while_its_thread_unwinds() {
         panic!("on");
     }))
     .unwrap_err();
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     assert_left(&ns);
 }
 

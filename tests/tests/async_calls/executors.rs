@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use in_netns::{Call, NetNs, pool_stats, set_keep_alive, with_netns, with_netns_async};
-use in_netns_tests::{all_descriptors, alone, here, home, key, threads, threads_outside_home, wait_until};
+use in_netns_tests::{
+    all_descriptors, alone, here, home, in_time, key, threads, threads_outside_home, wait_until, wait_until_given_back,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task;
 use tokio::time::sleep;
-
-use super::owned::in_time;
 
 /// Awaits of every kind. The namespace is checked after each.
 async fn checked(ns: NetNs) -> (u64, u64) {
@@ -188,7 +188,7 @@ fn a_thousand_calls_run_at_once() {
         assert!(watch.join().unwrap() > 0);
     });
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     wait_until("the pinned threads are gone", || pool_stats().threads == 0);
     wait_until("the count of threads is what it was", || threads().len() <= before);
     set_keep_alive(kept);
@@ -297,7 +297,7 @@ fn a_task_that_makes_one_call_after_another_lets_others_run() {
             });
         });
     }
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 /// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.

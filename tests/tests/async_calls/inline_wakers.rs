@@ -14,13 +14,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use in_netns::{Call, NetNs, pool_stats, set_poison_hook, with_netns};
-use in_netns_tests::{BOUND, alone, give_up_sys_admin, here, home, key, threads_in, tid, wait_until};
+use in_netns::{Call, NetNs, set_poison_hook, with_netns};
+use in_netns_tests::{
+    BOUND, alone, give_up_sys_admin, here, home, in_time, key, threads_in, tid, wait_until, wait_until_given_back,
+};
 use tokio::io::AsyncReadExt as _;
 use tokio::task;
 use tokio::time::sleep;
-
-use super::owned::in_time;
 
 type Local<'f> = Pin<Box<dyn Future<Output = ()> + Send + 'f>>;
 
@@ -172,8 +172,8 @@ fn assert_dropped_on_its_own_thread(attempt: impl Fn() -> (u32, u32)) {
     });
 }
 
-fn wait_until_given_back(ns: &NetNs) {
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+fn wait_until_ended(ns: &NetNs) {
+    wait_until_given_back();
     // Threads that a body started hold the namespace for a moment after they were joined.
     wait_until("no thread is in the namespace", || threads_in(ns).is_empty());
 }
@@ -183,7 +183,7 @@ fn a_call_dropped_by_its_own_timer_is_gone_before_the_scope_ends() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     assert_dropped_on_its_own_thread(|| dropped_where_it_is_woken(&ns, || sleep(Duration::from_millis(1))));
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_call_dropped_by_its_own_socket_is_gone_before_the_scope_ends() {
         writer.join().unwrap();
     };
     assert_dropped_on_its_own_thread(|| dropped_where_it_is_woken(&ns, wait));
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_call_dropped_by_a_task_of_its_own_is_gone_before_the_scope_ends() {
             told.await.unwrap();
         };
         assert_dropped_on_its_own_thread(|| dropped_where_it_is_woken(&ns, wait));
-        wait_until_given_back(&ns);
+        wait_until_ended(&ns);
     }
 }
 
@@ -242,7 +242,7 @@ fn a_call_dropped_by_a_blocking_thread_is_gone_before_the_scope_ends() {
         told.await.unwrap();
     });
     assert_ne!(body, call, "the blocking thread waits for the call's own");
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_call_dropped_when_its_body_yields_is_gone_before_the_scope_ends() {
             Poll::<()>::Pending
         })
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// A waker that is the only owner of the task: waking drops the task.
@@ -317,7 +317,7 @@ fn a_call_dropped_with_its_waker_is_gone_before_the_scope_ends() {
         assert_eq!(at, key(ns.id()), "the body is dropped inside");
         (on, by)
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// Waits in every way, and is polled to the end on the thread that wakes it.
@@ -347,7 +347,7 @@ fn a_call_polled_where_it_is_woken_comes_to_its_end() {
             seen.lock().unwrap().push(owned);
         });
         assert_eq!(*seen.lock().unwrap(), [key(ns.id()); 2]);
-        wait_until_given_back(&ns);
+        wait_until_ended(&ns);
     }
 }
 
@@ -371,7 +371,7 @@ fn a_body_that_yields_does_not_starve_its_tasks_where_it_is_polled_inline() {
         .await
         .unwrap();
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// The task continues after the call on the thread that woke it. That thread is not idle, so no call gets it.
@@ -396,7 +396,7 @@ fn a_task_that_goes_on_where_the_call_woke_it_can_make_calls() {
         }
     });
     assert_eq!(*seen.lock().unwrap(), [(key(ns.id()), key(ns.id())); 6]);
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// A task may make a call of its own in the same poll, next to the call that woke it.
@@ -422,7 +422,7 @@ fn a_task_can_make_calls_before_it_polls_the_call_that_woke_it() {
             .await;
         }
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// A panic in a waker belongs to its executor: the call's thread continues.
@@ -459,7 +459,7 @@ fn a_waker_that_panics_harms_no_call() {
         };
         assert_eq!(value, 42);
         drop(call);
-        wait_until_given_back(&ns);
+        wait_until_ended(&ns);
     }
 }
 
@@ -494,7 +494,7 @@ fn a_poisoned_thread_runs_no_hook_where_the_task_is_polled_inline() {
         assert_ne!(poisoned, by);
         assert_eq!(*at, home());
     }
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// The thread of the inner call wakes the task, which is polled there: both the outer body and the inner one are on
@@ -626,7 +626,7 @@ fn a_waker_may_block_on_another_call() {
     let wakes = wakes.load(Ordering::SeqCst);
     assert!(wakes > 0, "the wakers were called");
     wait_until("each call of a waker ends", || ended.load(Ordering::SeqCst) == wakes);
-    wait_until_given_back(&outer);
+    wait_until_ended(&outer);
 }
 
 /// What a waker that is called on a call's own thread takes, and gives to `block`. `make` gets how long the call is to
@@ -680,7 +680,7 @@ fn a_waker_that_blocks_on_its_own_call_panics() {
         let inside = inside.clone();
         Box::pin(async move { inside.run_async(|| sleep(wait)).await.unwrap() })
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }
 
 /// The thread of the inner call is in the waker, so the outer one cannot go on either.
@@ -696,8 +696,8 @@ fn a_waker_that_blocks_on_a_call_that_awaits_its_own_panics() {
             outside.run_async(nested).await.unwrap();
         })
     });
-    wait_until_given_back(&outer);
-    wait_until_given_back(&inner);
+    wait_until_ended(&outer);
+    wait_until_ended(&inner);
 }
 
 /// The body has ended, so there is nothing to wait for.
@@ -718,5 +718,5 @@ fn a_waker_may_block_on_the_handle_that_it_waits_for() {
             assert_eq!(outcome.unwrap(), key(ns.id()));
         }
     });
-    wait_until_given_back(&ns);
+    wait_until_ended(&ns);
 }

@@ -13,7 +13,8 @@ use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, ErrorKind, JoinHandle, NetNs, pool_stats, set_poison_hook, set_stray_hook, with_netns};
 use in_netns_tests::{
-    BOUND, alone, descriptors, give_up_sys_admin, here, home, is_alive, key, limited, threads_in, tid, wait_until,
+    BOUND, alone, descriptors, give_up_sys_admin, here, home, in_time, is_alive, key, limited, threads_in, tid,
+    wait_until, wait_until_given_back,
 };
 use nix::sys::resource::Resource;
 use tokio::task;
@@ -32,7 +33,7 @@ fn it_runs_inside_under_any_executor() {
     }));
     assert_eq!(seen.unwrap(), (inside, inside, inside));
     assert_eq!(threads_in(&ns), [] as [u32; 0]);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn it_has_options() {
     }
     let error = block_on(Call::new("no-such-name").spawn_async(|| async { unreachable!("not made") })).unwrap_err();
     assert_eq!(error.entry().unwrap().kind(), ErrorKind::NotFound);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn it_goes_on_without_its_handle() {
         tell.send(here()).unwrap();
     }));
     assert_eq!(told.recv().unwrap(), key(ns.id()));
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     assert_eq!(threads_in(&ns), [] as [u32; 0]);
 }
 
@@ -80,7 +81,7 @@ fn an_abort_drops_the_body_inside() {
     assert!(block_on(handle).unwrap_err().is_cancelled());
     assert_eq!(told.recv().unwrap(), (on, key(ns.id())));
     assert_eq!(threads_in(&ns), [] as [u32; 0]);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_panic_is_in_the_error() {
     let error = block_on(ns.spawn_async(|| async { std::panic::panic_any(42) })).unwrap_err();
     assert!(error.is_panic());
     assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&42));
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn a_failure_to_start_is_in_the_error() {
     let outcome = block_on(ns.spawn_async(|| async { unreachable!("not made") }));
     drop(limit);
     assert_eq!(outcome.unwrap_err().entry().unwrap().kind(), ErrorKind::LimitReached);
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
     assert_eq!(block_on(ns.spawn_async(|| async { 1 })).unwrap(), 1);
 }
 
@@ -182,7 +183,7 @@ fn a_failed_restore_of_a_body_that_nothing_awaits_is_reported_at_home() {
         }
     }
     set_poison_hook(|_| {});
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn a_stray_of_a_body_that_nothing_awaits_is_reported_at_home() {
     assert_ne!(by, body.recv().unwrap(), "the hook does not run on the call's thread");
     drop(end);
     set_stray_hook(|_| {});
-    wait_until("the thread is given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 /// A waker whose clone and drop use the handle with which they are registered.
@@ -281,13 +282,6 @@ fn a_waker_that_panics_when_it_is_dropped_keeps_no_output_from_its_owner() {
     assert!(matches!(polled, Poll::Ready(Ok(7))), "{polled:?}");
 }
 
-/// Runs a test that might hang in its own thread, with a bound.
-pub(super) fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(run);
-    wait_until(what, || thread.is_finished());
-    thread.join().unwrap();
-}
-
 #[test]
 fn a_waker_may_use_the_handle_that_it_waits_for() {
     let _alone = alone();
@@ -339,7 +333,7 @@ fn a_waker_may_use_the_handle_that_it_waits_for() {
             }
         }
     });
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 /// An output that no code awaits is dropped on the call's thread. The thread is not idle before that is done.
@@ -362,7 +356,7 @@ fn an_output_that_nothing_awaits_may_make_calls_when_it_is_dropped() {
         }));
         assert_eq!(told.recv_timeout(BOUND).expect("the drop makes its call"), key(ns.id()));
     }
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 #[test]
@@ -403,5 +397,5 @@ fn panics_of_destructors_are_reported_and_end_no_process() {
         block_on(ns.run_async(body)).map(std::mem::forget).unwrap();
     });
     assert_eq!(captured, "the body");
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }

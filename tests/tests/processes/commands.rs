@@ -229,8 +229,8 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     let causes = [
         (ns.command("true").current_dir(&data).spawn(), &*file),
         (ns.command(data.join("below")).spawn(), "a part of the path of the program is a file"),
-        (ns.command("true").process_group(-5).spawn(), "a process group, a signal or an id"),
-        (ns.command("true").parent_death_signal(999).spawn(), "a process group, a signal or an id"),
+        (ns.command("true").process_group(-5).spawn(), "the process group, the signal, or the id"),
+        (ns.command("true").parent_death_signal(999).spawn(), "the process group, the signal, or the id"),
         (ns.command(&empty).spawn(), "names its interpreter"),
         (ns.command("true").arg(&long).spawn(), "`ulimit -s`"),
         (

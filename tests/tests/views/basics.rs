@@ -500,7 +500,7 @@ fn a_command_whose_output_is_captured_needs_no_device_in_the_view() {
 }
 
 #[test]
-fn sources_of_names_are_one_line() {
+fn services_for_names_are_one_line() {
     let ns = NetNs::new().unwrap();
     let error = View::builder(&ns).names("files dns\npasswd: files").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidName, "{error}");

@@ -1,6 +1,6 @@
 //! The files of `/etc` that a view has for itself, and how names are looked up in it.
 //!
-//! **Why the sources of names are limited:** the C library asks programs on the machine for names over Unix sockets:
+//! **Why the services for names are limited:** the C library asks programs on the machine for names over Unix sockets:
 //! nscd, systemd-resolved, avahi, sssd. They answer from the network in which they run, which is home's. So a view has
 //! an `nsswitch.conf(5)` of its own, and covers the paths of those sockets.
 
@@ -36,7 +36,7 @@ pub(crate) struct Files {
     pub(crate) directories_of_names: Vec<PathBuf>,
     pub(crate) resolv_conf: Option<String>,
     pub(crate) hosts: Option<String>,
-    /// The sources of names of hosts, as `nsswitch.conf` has them. `None`: as at home.
+    /// The services for names of hosts, as `nsswitch.conf` has them. `None`: as at home.
     pub(crate) services: Option<String>,
 }
 
@@ -54,7 +54,7 @@ const SOCKETS: [(&str, &str); 4] = [
 /// The directory of nscd, which the C library asks before it reads `nsswitch.conf`.
 const NSCD: [&str; 2] = ["/run/nscd", "/var/run/nscd"];
 
-/// The sources of names of hosts where an `nsswitch.conf` names none: those of the C library (`nss/nss_database.c` in
+/// The services for names of hosts where an `nsswitch.conf` names none: those of the C library (`nss/nss_database.c` in
 /// glibc). Older ones take the same two in the other order.
 const DEFAULT_SERVICES: &str = "files dns";
 
@@ -92,7 +92,7 @@ impl Files {
             let path = own.unwrap_or(&home);
             let text = match read_regular(path) {
                 // Without the file, the C library asks none of those programs but nscd. It takes its default then, so
-                // other sources cannot be had.
+                // other services cannot be set.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if own.is_none() && !is_default(services) {
                         return Err(no_target(netns, &"the text for nsswitch.conf", &home, Errno::ENOENT));
@@ -418,7 +418,7 @@ fn bind(
     Err(failed(Errno::EBUSY))
 }
 
-/// The text of an `nsswitch.conf` with these sources of names of hosts. It may have bytes that are not UTF-8.
+/// The text of an `nsswitch.conf` with these services for names of hosts. It may have bytes that are not UTF-8.
 fn with_services(text: &[u8], services: &str) -> Vec<u8> {
     let others = text.split_inclusive(|byte| *byte == b'\n');
     let mut new = others.filter(|line| services_of_hosts(line).is_none()).collect::<Vec<_>>().concat();
@@ -429,13 +429,13 @@ fn with_services(text: &[u8], services: &str) -> Vec<u8> {
     new
 }
 
-/// Whether these are the sources that the C library takes where there is no `nsswitch.conf`. Another one than glibc
-/// reads no such file at all.
+/// Whether these are the services that the C library takes where there is no `nsswitch.conf`. Always true
+/// with a C library other than glibc, which never reads that file.
 fn is_default(services: &str) -> bool {
     !cfg!(target_env = "gnu") || services.split_ascii_whitespace().eq(DEFAULT_SERVICES.split_ascii_whitespace())
 }
 
-/// The sources of names of hosts in the text of an `nsswitch.conf`.
+/// The services for names of hosts in the text of an `nsswitch.conf`.
 fn services_of_hosts(text: &[u8]) -> Option<String> {
     name_services::services_of(b"hosts", text).map(|services| String::from_utf8_lossy(services).into_owned())
 }

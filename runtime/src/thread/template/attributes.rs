@@ -276,7 +276,7 @@ fn timer_slack() {
     }
 }
 
-/// Checks to which the kernel accounts a thread: a threaded cgroup (`cgroups(7)`), a group of `resctrl`, and a login
+/// Checks what the kernel accounts a thread to: a threaded cgroup (`cgroups(7)`), a group of `resctrl`, and a login
 /// (`pam_loginuid(8)`).
 fn accounting() -> Result<(), Error> {
     let files = [

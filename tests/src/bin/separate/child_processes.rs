@@ -397,14 +397,14 @@ fn returns_to_a_runtime(ns: &NetNs) {
 /// A child is created in a task, while other tasks wait for the same thread of the runtime.
 fn returns_to_other_tasks(ns: &NetNs) {
     let runtime = ns.tokio_builder().worker_threads(1).build().expect("a runtime");
-    let (told, tasks) = nix::unistd::pipe().expect("a pipe");
-    let tasks = Arc::new(tasks);
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let writer = Arc::new(writer);
     for waits in [false, true] {
-        let tasks = Arc::clone(&tasks);
+        let writer = Arc::clone(&writer);
         let forks = async move {
             for _ in 0..4 {
-                let tasks = Arc::clone(&tasks);
-                tokio::spawn(async move { nix::unistd::write(&tasks, b"!").expect("it has room") });
+                let writer = Arc::clone(&writer);
+                tokio::spawn(async move { nix::unistd::write(&writer, b"!").expect("it has room") });
             }
             let child = start_child(libc_fork);
             if waits {
@@ -415,10 +415,10 @@ fn returns_to_other_tasks(ns: &NetNs) {
         succeeded(Pid::from_raw(block_on(runtime.spawn(forks)).expect("a task")));
     }
     drop(runtime);
-    drop(tasks);
+    drop(writer);
     let mut ran = String::new();
-    std::fs::File::from(told).read_to_string(&mut ran).expect("text");
-    assert_eq!(ran, "!!!!!!!!");
+    std::fs::File::from(reader).read_to_string(&mut ran).expect("text");
+    assert_eq!(ran, "!".repeat(8), "each task runs once, in the parent");
 }
 
 thread_local! {

@@ -26,6 +26,10 @@ fn syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> libc::c_long {
     result
 }
 
+fn keyctl(operation: u32, argument: i32) -> libc::c_long {
+    syscall(libc::SYS_keyctl, [operation.into(), argument.into(), 0, 0, 0])
+}
+
 fn prctl(option: libc::c_int, arguments: [libc::c_long; 4]) -> libc::c_long {
     let [a, b, c, d] = arguments;
     syscall(libc::SYS_prctl, [option.into(), a, b, c, d])
@@ -232,28 +236,28 @@ fn attribute(name: &str) -> Attribute {
         "login" => (|| fs::write("/proc/thread-self/loginuid", "7").expect("a login uid"), login),
         "securebits" => (
             || {
-                prctl(libc::PR_SET_SECUREBITS, [0x4, 0, 0, 0]);
+                prctl(libc::PR_SET_SECUREBITS, [libc::SECBIT_NO_SETUID_FIXUP.into(), 0, 0, 0]);
             },
             || prctl(libc::PR_GET_SECUREBITS, [0; 4]).to_string(),
         ),
         "session-keyring" => (
             || {
-                syscall(libc::SYS_keyctl, [1, 0, 0, 0, 0]);
+                keyctl(libc::KEYCTL_JOIN_SESSION_KEYRING, 0);
             },
-            || syscall(libc::SYS_keyctl, [0, -3, 0, 0, 0]).to_string(),
+            || keyctl(libc::KEYCTL_GET_KEYRING_ID, libc::KEY_SPEC_SESSION_KEYRING).to_string(),
         ),
         "requested-keys" => (
             || {
-                syscall(libc::SYS_keyctl, [14, 3, 0, 0, 0]);
+                keyctl(libc::KEYCTL_SET_REQKEY_KEYRING, libc::KEY_REQKEY_DEFL_SESSION_KEYRING);
             },
-            || syscall(libc::SYS_keyctl, [14, -1, 0, 0, 0]).to_string(),
+            || keyctl(libc::KEYCTL_SET_REQKEY_KEYRING, libc::KEY_REQKEY_DEFL_NO_CHANGE).to_string(),
         ),
         other => panic!("what is {other}?"),
     }
 }
 
-/// Linux shows these only to their own thread. So they are those of the process as soon as the main thread has made a
-/// call.
+/// Whether Linux shows the attribute only to its own thread. Bodies have that of the process as soon as the main thread
+/// has made a call.
 fn is_seen_by_its_thread_alone(attribute: &str) -> bool {
     ["securebits", "session-keyring", "requested-keys"].contains(&attribute)
 }
@@ -266,7 +270,7 @@ fn time_slice() -> String {
 /// `struct sched_attr` of `sched_setattr(2)`.
 fn scheduling_attributes() -> [u64; 7] {
     let mut attributes = [0_u64; 7];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the argument says.
     #[allow(unsafe_code)]
     let result =
         unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size_of_val(&attributes), 0) };

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use in_netns::{Call, NetNs, pool_stats, walk_async};
-use in_netns_tests::{here, key, wait_until};
+use in_netns::{Call, NetNs, walk_async};
+use in_netns_tests::{here, key, wait_until_given_back};
 use nix::libc;
 use tokio::time::sleep;
 
@@ -76,6 +76,6 @@ pub(crate) fn main() {
         let set = move || unsafe { libc::pthread_setspecific(last, std::ptr::without_provenance(scenario)) };
         assert_eq!(thread::spawn(set).join().expect("no panic"), 0);
         drop(BEGUN.lock().expect("no panic").take());
-        wait_until("the threads are given back", || pool_stats().leased == 0);
+        wait_until_given_back();
     }
 }

@@ -1,14 +1,14 @@
 //! A user who may start no more threads: each call is an error that reports it, and later calls work.
 
+use std::panic;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
-use std::{panic, thread};
 
 use futures::executor::block_on;
 use in_netns::{Call, Error, ErrorKind, NetNs, pool_stats, set_poison_hook, with_netns};
 use in_netns_tests::{
-    BOUND, become_ordinary_user, become_root_of_a_user_namespace, descriptors, give_up_sys_admin, here, home, is_alive,
-    key, threads_in, tid, wait_until,
+    BOUND, become_ordinary_user, become_root_of_a_user_namespace, descriptors, give_up_sys_admin, here, home, in_time,
+    is_alive, key, threads_in, tid, wait_until,
 };
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -60,13 +60,6 @@ pub(crate) fn main() {
     a_name_is_not_looked_up_without_a_blocking_thread(&ns, &limit, hard);
     a_service_needs_all_its_workers(&ns, hard);
     a_service_is_not_built_where_the_limit_is_lowered_meanwhile(&ns, hard);
-}
-
-/// Waits for a condition, with a bound, so that a hang is reported as a failure.
-fn in_time<R: Send + 'static>(what: &str, run: impl FnOnce() -> R + Send + 'static) -> R {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(run()));
-    told.recv_timeout(BOUND).unwrap_or_else(|_| panic!("{what}: not in {BOUND:?}"))
 }
 
 /// If no thread can run a hook and no caller waits, the hook runs at the next call.

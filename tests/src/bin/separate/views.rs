@@ -281,7 +281,7 @@ fn missing() {
     fs::remove_file("/etc/nsswitch.conf").expect("it is there");
     let view = View::builder(&ns).hosts("# the view's\n").build().expect("a view");
     assert_eq!(view.run(|| read("/etc/hosts")).expect("the view"), "# the view's\n");
-    // Other sources than those of the C library cannot be had then, and are not left out silently.
+    // Services other than those of the C library cannot be set then, and the request is not ignored.
     let error = View::builder(&ns).names("files").build().expect_err("there is nothing to mount it over");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains("there is no /etc/nsswitch.conf"), "{error}");
