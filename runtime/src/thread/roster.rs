@@ -29,7 +29,7 @@ pub(crate) struct Roster {
     spin: OnceLock<SpinLimit>,
     /// The kernel's ids of the pinned threads that are alive.
     registered: Mutex<Vec<u32>>,
-    /// Whether the template has attributes of another thread than the main one, which the main thread may not have.
+    /// Whether the template has attributes of a thread other than the main one, which the main thread may not have.
     is_provisional: AtomicBool,
     /// How many templates were replaced for that reason. Workers of an earlier template are not taken back.
     generation: AtomicU32,
@@ -92,7 +92,7 @@ impl Roster {
         self.idle(role).pop()
     }
 
-    /// Whether the template was started by another thread than the main one, and the main thread has made no call yet.
+    /// Whether a thread other than the main one started the template, and the main thread has made no call yet.
     pub(super) fn is_provisional(&self) -> bool {
         self.is_provisional.load(Ordering::Relaxed)
     }
