@@ -139,7 +139,8 @@ pub(super) trait Collect {
     /// Whether the search looks for a namespace, given as links in `/proc` show it: `net:[4026531840]`.
     fn wants(&self, namespace: &str) -> bool;
 
-    /// Records a holder of such a namespace. `open` opens the namespace by that holder.
+    /// Records a holder of such a namespace. `open` opens the namespace by that holder, and fails with
+    /// [`ErrorKind::NotFound`] where the holder is gone.
     fn found(&mut self, namespace: &str, holder: Holder, open: impl FnOnce() -> Result<NetNs, Error>);
 
     /// Records that something of a process could not be looked at.
@@ -284,21 +285,55 @@ impl<C: Collect> Search<'_, C> {
         let is_ours = self.mount_namespaces.len() == 1;
         let table = fs::read(directory.join("mountinfo"));
         let table = self.seen(process, table).unwrap_or_default();
-        for (link, path) in sys::mounts_of_namespaces(&table) {
-            let Some(link) = std::str::from_utf8(link).ok().filter(|link| link.starts_with("net:[")) else { continue };
-            if !self.collect.wants(link) {
-                continue;
+        let mut mounts: Vec<(String, PathBuf)> = self.mounts_in(&table).collect();
+        // A table is read once for all mounts: it may be long, and a `/run/netns` of one's own covers all names.
+        for _ in 0..LOOKS {
+            mounts.retain(|mount| {
+                let mut is_missing = false;
+                self.mount(process, directory, is_ours, mount, |path| {
+                    let opened = NetNs::from_path(path);
+                    is_missing = opened
+                        .as_ref()
+                        .is_err_and(|error| matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound));
+                    // Whether it is gone is seen in the next table.
+                    opened.map_err(|error| if is_missing { error.with_kind(ErrorKind::NotFound) } else { error })
+                });
+                is_missing
+            });
+            if mounts.is_empty() {
+                return;
             }
-            let inside = path.strip_prefix("/").unwrap_or(&path);
-            let reached = if is_ours { path.clone() } else { directory.join("root").join(inside) };
-            let name = self.name_at(&path).filter(|_| is_ours);
-            let holder = name.unwrap_or_else(|| Holder::Mount { process, path: path.clone() });
-            let is_still_mounted = || {
-                let table = fs::read(directory.join("mountinfo")).unwrap_or_default();
-                sys::mounts_of_namespaces(&table).any(|(other, at)| other == link.as_bytes() && at == path)
-            };
-            self.collect.found(link, holder, || open_mount(&reached, is_still_mounted));
+            let table = fs::read(directory.join("mountinfo")).unwrap_or_default();
+            let now: BTreeSet<_> = self.mounts_in(&table).collect();
+            mounts.retain(|mount| now.contains(mount));
         }
+        for mount in &mounts {
+            self.mount(process, directory, is_ours, mount, |path| Err(covered(path)));
+        }
+    }
+
+    /// The mounts in a table of namespaces that the search looks for: which one, and where.
+    fn mounts_in(&self, table: &[u8]) -> impl Iterator<Item = (String, PathBuf)> {
+        sys::mounts_of_namespaces(table).filter_map(|(link, path)| {
+            let link = std::str::from_utf8(link).ok().filter(|link| link.starts_with("net:["))?;
+            self.collect.wants(link).then(|| (link.to_owned(), path))
+        })
+    }
+
+    /// Records a mount of a process. `open` opens the namespace by the path at which this process sees it.
+    fn mount(
+        &mut self,
+        process: u32,
+        directory: &Path,
+        is_ours: bool,
+        (link, path): &(String, PathBuf),
+        open: impl FnOnce(&Path) -> Result<NetNs, Error>,
+    ) {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let reached = if is_ours { path.clone() } else { directory.join("root").join(inside) };
+        let name = self.name_at(path).filter(|_| is_ours);
+        let holder = name.unwrap_or_else(|| Holder::Mount { process, path: path.clone() });
+        self.collect.found(link, holder, || open(&reached));
     }
 
     /// The name whose file a mount point is.
@@ -310,28 +345,13 @@ impl<C: Collect> Search<'_, C> {
     }
 }
 
-/// Opens the namespace that is mounted on a path. `NotFound` where the mount is gone, though its file may be there.
-fn open_mount(path: &Path, is_still_mounted: impl Fn() -> bool) -> Result<NetNs, Error> {
-    /// A mount may go and come back between two looks. If it is not seen in this many, another mount covers it, or its
-    /// directory.
-    const LOOKS: u32 = 10;
-    let mut looks = 1;
-    loop {
-        match NetNs::from_path(path) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound) => {
-                if !is_still_mounted() {
-                    return Err(error.with_kind(ErrorKind::NotFound));
-                }
-                if looks == LOOKS {
-                    let operation = format!("look at the network namespace that is mounted on {}", path.display());
-                    let why = "another mount covers it, or a directory of its path";
-                    return Err(Error::new(ErrorKind::NotANetNs, operation, why));
-                }
-            }
-            opened => return opened,
-        }
-        looks += 1;
-    }
+/// A mount may go and come back between two looks. If it is not seen in this many, another mount covers it, or its
+/// directory.
+const LOOKS: u32 = 10;
+
+fn covered(path: &Path) -> Error {
+    let operation = format!("look at the network namespace that is mounted on {}", path.display());
+    Error::new(ErrorKind::NotANetNs, operation, "another mount covers it, or a directory of its path")
 }
 
 /// Whether an error is a lack of descriptors, and no property of what was looked at.

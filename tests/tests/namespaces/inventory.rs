@@ -151,6 +151,44 @@ fn a_mount_that_is_covered_is_listed_as_unseen() {
     }
 }
 
+/// As in a process that has entered a mount namespace with a `/run/netns` of its own, which covers that of the host.
+#[test]
+fn the_time_of_a_list_does_not_multiply_the_covered_mounts_with_the_mounts() {
+    const MOUNTS: u64 = 100;
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let parent = scratch.path().join("parent");
+    fs::create_dir(&parent).unwrap();
+    let points: Vec<_> = (0..MOUNTS).map(|number| parent.join(number.to_string())).collect();
+    for point in &points {
+        fs::write(point, "").unwrap();
+        let ns = NetNs::new().unwrap();
+        let source = format!("/proc/self/fd/{}", ns.as_fd().as_raw_fd());
+        mount(Some(source.as_str()), point, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    }
+    let read_by_a_list = || {
+        let before = bytes_read();
+        let _ = NetNs::all().unwrap();
+        bytes_read() - before
+    };
+    let shown = read_by_a_list();
+    let table = fs::read("/proc/thread-self/mountinfo").unwrap().len() as u64;
+    mount_at(parent.to_str().unwrap());
+    let covered = read_by_a_list();
+    umount2(&parent, MntFlags::MNT_DETACH).unwrap();
+    for point in &points {
+        umount2(point, MntFlags::MNT_DETACH).unwrap();
+    }
+    assert!(covered < shown + MOUNTS / 2 * table, "{covered} bytes, {shown} without the cover, a table has {table}");
+}
+
+/// What the calling thread has read.
+fn bytes_read() -> u64 {
+    let counters = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let read = counters.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.unwrap().parse().unwrap()
+}
+
 /// Without room for all, there is an error and no part of a list.
 #[test]
 fn more_namespaces_than_descriptors_are_an_error() {
