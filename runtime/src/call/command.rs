@@ -482,7 +482,7 @@ impl Command {
             Errno::ENOTDIR => match self.get_current_dir() {
                 Some(directory) if missing.directory => {
                     let why = format!(
-                        "the working directory {} is a file where a directory is expected",
+                        "the working directory {} is a file, or a part of its path is, where a directory is expected",
                         directory.display()
                     );
                     return Error::from_errno(operation, errno).explain(|_| Some(why));
@@ -490,7 +490,8 @@ impl Command {
                 _ => "a part of the path of the program is a file where a directory is expected",
             },
             Errno::EINVAL => {
-                "the process group, the signal, or the id of the user or group that was asked for is not valid"
+                "the process group, the signal, or the id of the user or group that was asked for is not valid, or \
+                 this user namespace does not map the id (/proc/self/uid_map, /proc/self/gid_map)"
             }
             Errno::EACCES | Errno::EPERM => {
                 let why = "the file or the working directory is not executable for this user, is on a mount that \

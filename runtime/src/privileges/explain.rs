@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
 use nix::errno::Errno;
 
@@ -80,7 +81,7 @@ impl Error {
         if self.kind() != ErrorKind::PermissionDenied {
             return self;
         }
-        match process_of(path) {
+        match process_not_to_be_examined(path) {
             Some(process) => self.explain_looking_at_process(Some(process)),
             None => self.explain_denied(not_accessible),
         }
@@ -121,7 +122,7 @@ impl Error {
                 );
             }
             let uid = nix::unistd::geteuid();
-            let directory = process.and_then(|process| std::fs::metadata(format!("/proc/{process}")).ok());
+            let directory = process.and_then(|process| fs::metadata(format!("/proc/{process}")).ok());
             let owner = directory.map(|directory| directory.uid());
             match owner {
                 Some(owner) if owner != uid.as_raw() => format!(
@@ -223,10 +224,13 @@ fn lacks_sys_admin(own: &str, errno: Errno) -> String {
     Cause::of_errno(errno).explanation_without_capability(own)
 }
 
-/// The process in whose directory of `/proc` a path is, or leads to by a link.
-fn process_of(path: &Path) -> Option<u32> {
+/// The process in whose directory of `/proc` a path is, or leads to by a link, if the thread may not examine it.
+/// Otherwise what follows in the path is the cause: `/proc/PID/root/DIRECTORY`.
+fn process_not_to_be_examined(path: &Path) -> Option<u32> {
     let number = |path: &Path| path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok();
-    number(path).or_else(|| number(&std::fs::read_link(path).ok()?))
+    let process: u32 = number(path).or_else(|| number(&fs::read_link(path).ok()?))?;
+    let examined = fs::read_link(format!("/proc/{process}/ns/net"));
+    examined.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied).then_some(process)
 }
 
 /// What to say where a file or a directory may not be used.
@@ -240,7 +244,7 @@ fn not_accessible() -> String {
 /// What to say of `path` where it, or a directory on the way to it, is a symbolic link that leads nowhere.
 fn dangling_link(path: &Path) -> Option<String> {
     let link = path.ancestors().find(|step| step.is_symlink())?;
-    let target = std::fs::read_link(link).ok()?;
+    let target = fs::read_link(link).ok()?;
     (!link.exists()).then(|| {
         format!("{} is a symbolic link to {}: it is there, and leads nowhere", link.display(), target.display())
     })
@@ -248,7 +252,7 @@ fn dangling_link(path: &Path) -> Option<String> {
 
 /// `user:[4026531837]`: the user namespace of the process. (A thread of a multithreaded process has no other.)
 fn own_user_namespace() -> String {
-    match std::fs::read_link(Path::new("/proc/thread-self/ns/user")) {
+    match fs::read_link(Path::new("/proc/thread-self/ns/user")) {
         Ok(link) => link.display().to_string(),
         Err(_) => "its user namespace".to_owned(),
     }

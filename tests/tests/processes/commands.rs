@@ -225,9 +225,15 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
     fs::write(&empty, "").unwrap();
     std::process::Command::new("chmod").arg("755").arg(&empty).status().unwrap();
     let long = "x".repeat(200_000);
-    let file = format!("the working directory {} is a file where a directory is expected", data.display());
+    let below_file = data.join("below");
+    let no_directory = |path: &Path| {
+        format!("the working directory {} is a file, or a part of its path is, where a directory", path.display())
+    };
+    let (file, below) = (no_directory(&data), no_directory(&below_file));
     let causes = [
         (ns.command("true").current_dir(&data).spawn(), &*file),
+        (ns.command("true").current_dir(&below_file).spawn(), &*below),
+        (ns.command("true").uid(u32::MAX).spawn(), "this user namespace does not map"),
         (ns.command(data.join("below")).spawn(), "a part of the path of the program is a file"),
         (ns.command("true").process_group(-5).spawn(), "the process group, the signal, or the id"),
         (ns.command("true").parent_death_signal(999).spawn(), "the process group, the signal, or the id"),
