@@ -303,8 +303,8 @@ impl<C: Collect> Search<'_, C> {
             if mounts.is_empty() {
                 return;
             }
-            let table = fs::read(directory.join("mountinfo")).unwrap_or_default();
-            let now: BTreeSet<_> = self.mounts_in(&table).collect();
+            let now =
+                self.mounts_in(&fs::read(directory.join("mountinfo")).unwrap_or_default()).collect::<BTreeSet<_>>();
             mounts.retain(|mount| now.contains(mount));
         }
         for mount in &mounts {

@@ -183,9 +183,13 @@ impl Names {
         let path = self.path_of(name);
         let operation = format!("create the network namespace `{name}` ({})", path.display());
         let missing_parent = |kind| {
-            let parent = self.location().parent()?.to_owned();
-            (kind == ErrorKind::NotFound && !parent.exists())
-                .then(|| format!("the directory {} does not exist", parent.display()))
+            let location = self.location();
+            let parent = location.parent().filter(|parent| kind == ErrorKind::NotFound && !parent.exists())?;
+            Some(if location.is_relative() {
+                "it is relative, and the working directory does not exist".into()
+            } else {
+                format!("the directory {} does not exist", parent.display())
+            })
         };
         let full = |errno| {
             let why = || "the file system of the directory has no space or no inodes left (`df`, `df -i`)".into();

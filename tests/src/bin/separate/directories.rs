@@ -168,6 +168,14 @@ fn working() {
         names.delete("blue").expect("it is there");
         assert!(!names.list().expect("a list").contains(&"blue".to_owned()), "{directory}");
     }
+
+    fs::create_dir("/run/gone").expect("a directory");
+    std::env::set_current_dir("/run/gone").expect("the directory is there");
+    fs::remove_dir("/run/gone").expect("it is empty");
+    for path in [".", "names"] {
+        let text = Names::at(path).create("blue").expect_err("it has no working directory").to_string();
+        assert!(text.contains("it is relative, and the working directory does not exist"), "{text}");
+    }
 }
 
 fn var_run() {
