@@ -19,6 +19,7 @@
 
 mod body;
 mod borrowed;
+mod budget;
 mod command;
 mod join;
 mod launch;
@@ -40,7 +41,6 @@ pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use owned::call as call_owned;
 pub use service::{NetNsRuntime, RuntimeBuilder};
 pub use sockets::IntoSocketAddrs;
-use tokio::task::coop::consume_budget;
 pub use walk::walk_async;
 
 use crate::call::view::View;
@@ -302,7 +302,7 @@ impl Call {
         R: Send,
     {
         // The whole call may end in its first poll. In a loop of such calls, the caller's task would never yield.
-        consume_budget().await;
+        budget::take_unit().await;
         let (place, options) = call?.into_parts()?;
         borrowed::call(place, options, inspect, body).await
     }

@@ -5,13 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll, Waker, ready};
 
-use tokio::task::coop::consume_budget;
-
+use super::budget::Unit;
 use super::local::LastSeen;
 use super::session::{HeldLease, SessionEnd};
 use super::table::CallTable;
@@ -155,13 +154,15 @@ pub struct JoinHandle<R> {
     table: Option<CallTable>,
     /// It was polled on the call's own thread, and the task was woken on another one.
     was_woken_elsewhere: bool,
+    /// What it takes of the budget of the task that awaits it.
+    unit: Unit,
     /// What the audit found, when the outcome was taken.
     pub(super) strays: Vec<Stray>,
 }
 
 impl<R> JoinHandle<R> {
     pub(super) fn new(task: Arc<Task<R>>, table: Option<CallTable>) -> JoinHandle<R> {
-        JoinHandle { task: Some(task), table, was_woken_elsewhere: false, strays: Vec::new() }
+        JoinHandle { task: Some(task), table, was_woken_elsewhere: false, unit: Unit::default(), strays: Vec::new() }
     }
 
     /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
@@ -228,7 +229,7 @@ impl<R> JoinHandle<R> {
         if state.outcome.is_some() {
             // It takes budget, as tokio's own handle does. The outcome stays until there is some.
             drop(state);
-            ready!(pin!(consume_budget()).poll(cx));
+            ready!(self.unit.poll(cx));
             state = task.state();
         }
         let Some((outcome, session_end)) = state.outcome.take() else {

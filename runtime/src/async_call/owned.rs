@@ -6,9 +6,8 @@ use std::panic;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
-use tokio::task::coop::consume_budget;
-
 use super::body::Body;
+use super::budget::take_unit;
 use super::join::{HostGuard, JoinError, JoinHandle, Repr, Task};
 use super::launch::Launch;
 use super::local::LastSeen;
@@ -134,7 +133,7 @@ where
         }
     }
     // For the reason given in `Call::execute_async`.
-    consume_budget().await;
+    take_unit().await;
     let mut task = AbortOnDrop(spawn(call?, body));
     match poll_fn(|cx| task.0.poll_boxed(cx)).await {
         Ok(value) => Ok((value, mem::take(&mut task.0.strays))),

@@ -14,8 +14,8 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
-use tokio::task::coop::consume_budget;
 
+use super::budget::take_unit;
 use super::service::no_thread_or_resume;
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
 use crate::error::Error;
@@ -219,7 +219,7 @@ impl NetNs {
 
     async fn resolve_async(&self, address: impl IntoSocketAddrs) -> io::Result<Vec<SocketAddr>> {
         // Without this, the caller's task would not yield where there is no name to look up.
-        consume_budget().await;
+        take_unit().await;
         let unresolved = match address.unresolved() {
             Unresolved::Addresses(addresses) => return resolve(&*addresses),
             unresolved => unresolved,

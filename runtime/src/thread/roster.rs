@@ -123,9 +123,11 @@ impl Roster {
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
         let mut idle = self.idle(worker.retired.role);
-        let is_outdated = worker.retired.generation != self.generation();
-        if inspected.is_ok() && !worker.retired.is_set() && !is_outdated {
-            idle.push(worker);
+        if inspected.is_ok() && !worker.retired.is_set() {
+            if worker.retired.generation == self.generation() {
+                idle.push(worker);
+            }
+            // Nothing is wrong with one of an earlier template: it exits, and is not counted.
             return;
         }
         if worker.retired.set() {

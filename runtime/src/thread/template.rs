@@ -95,7 +95,7 @@ impl Template {
 
     /// Whether two templates have the same attributes of those that only the thread itself can read.
     pub(super) fn has_same_private(&self, other: &Template) -> bool {
-        self.private == other.private
+        self.private.is_like(&other.private)
     }
 
     /// A new worker, cloned from the template.

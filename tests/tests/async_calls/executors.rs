@@ -300,6 +300,37 @@ fn a_task_that_makes_one_call_after_another_lets_others_run() {
     wait_until_given_back();
 }
 
+/// An executor that polls in a task of tokio does not return to it before the call is ready. So the call must not wait
+/// for a new budget of that task.
+#[test]
+fn a_call_in_an_executor_inside_a_task_ends_when_the_budget_of_the_task_is_used_up() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for kind in 0..6 {
+        let ns = ns.clone();
+        in_time(&format!("calls of kind {kind} end"), move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                for _ in 0..300 {
+                    match kind {
+                        0 => futures::executor::block_on(ns.run_async(async || ())).unwrap(),
+                        1 => futures::executor::block_on(ns.spawn_async(async || ())).unwrap(),
+                        2 => drop(futures::executor::block_on(ns.tcp_listen_async("127.0.0.1:0")).unwrap()),
+                        3 => futures::executor::block_on(annotated(&ns)),
+                        4 => smol::block_on(annotated(&ns)),
+                        _ => {
+                            let pods = [ns.clone(), ns.clone()];
+                            let walked = in_netns::walk_async(&pods, 2, async |_: &NetNs| ());
+                            futures::executor::block_on(walked).into_iter().for_each(Result::unwrap);
+                        }
+                    }
+                }
+            });
+        });
+    }
+    wait_until("the threads are given back", || pool_stats().leased == 0);
+}
+
 /// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.
 #[test]
 fn an_async_walk_has_so_many_calls_at_once_and_returns_in_order() {

@@ -76,6 +76,11 @@ fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attr
     passes("first_caller", &[attribute]);
 }
 
+#[test]
+fn a_filter_of_the_main_thread_is_not_given_to_bodies() {
+    passes("first_caller", &["filter-of-the-main-thread"]);
+}
+
 #[rstest]
 #[case::drops_root("drops-root")]
 #[case::drops_root_and_keeps_few("drops-root-and-keeps-few")]

@@ -10,7 +10,7 @@ use crate::sys::readings::{self, Keyring};
 use crate::sys::{Optional, OptionalCalls};
 
 /// Each attribute, or the error of reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadPrivate {
     securebits: nix::Result<i32>,
     /// The session keyring, the process keyring, the keyring for requested keys, and whether there is a thread keyring:
@@ -37,5 +37,15 @@ impl ThreadPrivate {
             keyrings: has_keyrings.then(keyrings),
             faulting: if readings::is_filtered() { [Err(Errno::ENOSYS); 2] } else { readings::faulting() },
         }
+    }
+
+    /// Whether both are the same, as far as both could be read: a seccomp filter of the main thread may refuse it.
+    pub(super) fn is_like(&self, other: &ThreadPrivate) -> bool {
+        // `ENOKEY`: there is no such keyring.
+        let is_read = |reading: nix::Result<i32>| !matches!(reading, Err(errno) if errno != Errno::ENOKEY);
+        let alike = |(mine, its)| mine == its || !is_read(mine) || !is_read(its);
+        let keyrings = self.keyrings.into_iter().flatten().zip(other.keyrings.into_iter().flatten());
+        let others = self.faulting.into_iter().zip(other.faulting);
+        [(self.securebits, other.securebits)].into_iter().chain(keyrings).chain(others).all(alike)
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{ErrorKind, PinnedThread, pinned};
+use in_netns::{ErrorKind, PinnedThread, pinned, pool_stats};
 use in_netns_tests::drop_effective;
 
 /// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
@@ -303,6 +303,7 @@ fn the_main_thread_decides((change, read): Attribute) {
     assert_eq!(called, (of_the_process.clone(), of_the_process.clone()));
     go_on.send(()).expect("the body waits");
     first.join().expect("the first caller");
+    assert_eq!(pool_stats().retired_total, 0, "nothing is wrong with the threads that are replaced");
     for _ in 0..5 {
         assert_eq!(pinned(move |_| read()).expect("a lease"), of_the_process);
         let other = thread::spawn(move || pinned(move |_| read()).expect("a lease"));
@@ -310,9 +311,27 @@ fn the_main_thread_decides((change, read): Attribute) {
     }
 }
 
+/// The main thread restricts itself, and makes its first call then. That is its own sandbox.
+fn the_main_thread_has_a_filter() {
+    let (add_filter, read) = attribute("seccomp");
+    let call = move || pinned(move |_| read()).expect("a lease");
+    let before = thread::spawn(call).join().expect("the first caller");
+    add_filter();
+    assert_ne!(read(), before, "it was changed");
+    for _ in 0..5 {
+        assert_eq!(call(), before);
+        assert_eq!(thread::spawn(call).join().expect("another caller"), before);
+    }
+    assert_eq!(pool_stats().spawned_total, 1, "no thread is replaced");
+}
+
 pub(crate) fn main() {
     crate::rootless();
     let name = crate::arguments().next().expect("an attribute");
+    if name == "filter-of-the-main-thread" {
+        the_main_thread_has_a_filter();
+        return;
+    }
     let (change, read) = attribute(&name);
     if !is_real_root() && ["user", "filesystem-user", "groups"].contains(&name.as_str()) {
         eprintln!("this user namespace has no second id for the attribute `{name}`");
