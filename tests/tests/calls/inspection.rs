@@ -247,7 +247,8 @@ fn case_23_a_forgotten_guard_holds_no_namespace_after_the_call() {
     .unwrap();
     let weak = [&a, &b, &c].map(|ns| ns.downgrade().unwrap());
     drop((a, b, c));
-    assert!(weak.iter().all(|ns| ns.upgrade().unwrap().is_none()), "a handle is left");
+    // Another program that lists namespaces may hold one for a moment.
+    wait_until("no handle is left", || weak.iter().all(|ns| ns.upgrade().unwrap().is_none()));
 }
 
 #[test]
