@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::mem;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pinned, pool_stats, retire_current_thread, with_netns};
 use in_netns_tests::{Semaphore, alone, drop_effective, here, home, is_alive, key, tid, wait_until};
@@ -247,8 +249,13 @@ fn case_23_a_forgotten_guard_holds_no_namespace_after_the_call() {
     .unwrap();
     let weak = [&a, &b, &c].map(|ns| ns.downgrade().unwrap());
     drop((a, b, c));
-    // Another program that lists namespaces may hold one for a moment.
-    wait_until("no handle is left", || weak.iter().all(|ns| ns.upgrade().unwrap().is_none()));
+    let is_gone = || weak.iter().all(|ns| ns.upgrade().unwrap().is_none());
+    // Another program that lists namespaces may hold one for a moment. The idle thread would, until it exits after 5 s.
+    let is_gone_soon = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        is_gone()
+    });
+    assert!(is_gone_soon, "a handle is left");
 }
 
 #[test]
@@ -270,7 +277,7 @@ fn fates_of_fresh_calls(caller: fn(), body: fn()) -> [ThreadFate; 2] {
         let future = Call::new(&ns).fresh().outcome_async(async || body());
         [sync.thread, futures::executor::block_on(future).unwrap().thread]
     };
-    std::thread::scope(|scope| scope.spawn(start).join().unwrap())
+    thread::scope(|scope| scope.spawn(start).join().unwrap())
 }
 
 /// A fresh thread has from its caller what threads inherit. Its body has changed none of that.
