@@ -89,6 +89,11 @@ pub(crate) fn process_id() -> Tid {
     nix::unistd::getpid()
 }
 
+/// Whether the calling thread is the leader of its process.
+pub(crate) fn is_main_thread() -> bool {
+    current_tid() == process_id()
+}
+
 /// Makes a syscall again until no signal interrupts it. Every syscall that can sleep interruptibly goes through this:
 /// a handler without `SA_RESTART` is the caller's choice, and not a failure of the operation.
 pub(crate) fn restarted<T>(mut syscall: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {

@@ -94,7 +94,7 @@ impl NetNs {
         let target = self.as_target();
         target.check_table()?;
         target.setns()?;
-        if sys::current_tid() == sys::process_id() {
+        if sys::is_main_thread() {
             sys::at_start::moved_to(self.id().inode());
         }
         Ok(())

@@ -82,7 +82,6 @@ fn on_pinned_threads<S: Send>(
     mut step: impl FnMut(Result<&mut PinnedThread, Error>, S) + Send,
 ) -> Result<(), Error> {
     let mut waiting = None;
-    let mut is_first = true;
     loop {
         let walked = pinned(|thread| {
             while let Some(stop) = waiting.take().or_else(&mut next) {
@@ -96,11 +95,13 @@ fn on_pinned_threads<S: Send>(
         match walked {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            Err(error) if is_first => return Err(error),
-            // The results of earlier steps are kept, so the error is that of this step.
-            Err(error) => waiting.take().into_iter().for_each(|stop| step(Err(error.clone()), stop)),
+            // The closure did not run, so the item that it was to begin with is still there.
+            Err(error) => match waiting.take() {
+                None => return Err(error),
+                // The results of earlier steps are kept, so the error is that of this step.
+                Some(item) => step(Err(error), item),
+            },
         }
-        is_first = false;
         waiting = next();
         if waiting.is_none() {
             return Ok(());

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
-use super::{Kind, current_tid, process_id};
+use super::{Kind, is_main_thread, process_id};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -39,7 +39,7 @@ fn index(kind: Kind) -> Option<usize> {
 
 /// Notes what the process has now. Before `main`, and when the process has entered namespaces of its own.
 pub(crate) extern "C" fn note() {
-    if current_tid() != process_id() {
+    if !is_main_thread() {
         return;
     }
     for (file, known) in FILES.iter().zip(&NAMESPACES) {

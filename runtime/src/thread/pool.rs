@@ -70,7 +70,7 @@ impl Pool {
 
     /// As [`Pool::home_or_init`]. If the calling thread is the main thread, its namespaces become home.
     pub(super) fn init(&'static self) -> Result<(), Error> {
-        let leader = sys::current_tid() == sys::process_id();
+        let leader = sys::is_main_thread();
         self.templates(if leader { Settle::AsTheMainThreadIs } else { Settle::FindOut }).map(drop)?;
         self.confirm();
         Ok(())
@@ -88,7 +88,7 @@ impl Pool {
         if !self.roster.is_provisional() || OTHER_THREAD_IN.get() == ptr::from_ref(self) {
             return;
         }
-        if sys::current_tid() != sys::process_id() {
+        if !sys::is_main_thread() {
             OTHER_THREAD_IN.set(self);
             return;
         }
@@ -111,7 +111,7 @@ impl Pool {
                 self.roster.set_home(home);
             }
             templates.push(started);
-            self.roster.set_provisional(sys::current_tid() != sys::process_id());
+            self.roster.set_provisional(!sys::is_main_thread());
         }
         match self.roster.home() {
             Some(home) => Ok((templates, home)),
@@ -178,7 +178,7 @@ impl Pool {
         }
         self.roster.clear_idle();
         let (started, _) = Template::start(&self.roster, Some(home), Settle::FindOut)?;
-        self.roster.set_provisional(sys::current_tid() != sys::process_id());
+        self.roster.set_provisional(!sys::is_main_thread());
         templates.truncate(1);
         templates.push(started);
         Ok(())
