@@ -11,7 +11,7 @@ use crate::program::image::{Kind, Node};
 use crate::program::names;
 use crate::rules::allow::Allowances;
 use crate::rules::baseline::Baseline;
-use crate::rules::sinks::Contained;
+use crate::rules::known::Contained;
 use crate::rules::verdict::Verdict;
 
 /// One body, and its findings.

@@ -17,13 +17,15 @@ use crate::analysis::functions::Functions;
 use crate::analysis::root::{Origin, Root};
 use crate::analysis::roots::{self, Wanted};
 use crate::analysis::search::{Context, Limits, search};
-use crate::build::{self, Built, Crates, Library};
+use crate::build::{self, Built, Library};
+use crate::program::crates::Crates;
 use crate::program::debug::Debug;
 use crate::program::graph::Graph;
 use crate::program::image::Program;
 use crate::program::names;
 use crate::program::split::Split;
-use crate::rules::sinks::{Canary, Contained, Table};
+use crate::rules::known::Contained;
+use crate::rules::sinks::{Canary, Table};
 
 /// The beginning of the name of a folder of canaries. The process id follows.
 const FOLDER: &str = "canaries-";

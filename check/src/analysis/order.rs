@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use rustc_hash::FxHashMap;
 
-use crate::program::architecture::{Architecture, Flow};
+use crate::program::architecture::Architecture;
 use crate::program::graph::Graph;
 use crate::program::image::Node;
+use crate::program::instruction::Flow;
 use crate::program::names;
 
 /// The instructions of a function.

@@ -15,7 +15,8 @@ use crate::program::debug::{Debug, Passes};
 use crate::program::graph::{Edge, Graph};
 use crate::program::image::Node;
 use crate::program::names;
-use crate::rules::sinks::{Contained, Table};
+use crate::rules::known::Contained;
+use crate::rules::sinks::Table;
 
 /// The most functions in a row that may return with the thread inside.
 const LEVELS: usize = 5;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::program::image::Node;
-use crate::rules::sinks::Contained;
+use crate::rules::known::Contained;
 
 /// The crate whose calls have bodies.
 pub(crate) const LIBRARY: &str = "in_netns";

@@ -17,8 +17,8 @@ use crate::program::debug::{Debug, Passes};
 use crate::program::graph::Graph;
 use crate::program::image::Node;
 use crate::program::names;
-use crate::rules::known::Known;
-use crate::rules::sinks::{Contained, Table};
+use crate::rules::known::{Contained, Known};
+use crate::rules::sinks::Table;
 
 /// The beginning of the name of the function that the attribute nests in the user's function.
 const BODY: &str = "__in_netns_body_";

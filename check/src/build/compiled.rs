@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Crates, DIRECTORY, code_generation, code_generation_options, value_of};
+use super::{DIRECTORY, code_generation, code_generation_options, value_of};
+use crate::program::crates::Crates;
 
 /// The folder of the notes, in the build directory.
 const FOLDER: &str = "compiled";

@@ -6,7 +6,7 @@
 
 use object::elf::{self, RelocationType};
 
-use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
+use crate::program::instruction::{Flow, Instruction, Location, Reference, Write};
 
 /// The zero register as a destination or a source, the stack pointer as the base of an address.
 const ZERO_OR_STACK: u32 = 31;

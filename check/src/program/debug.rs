@@ -11,7 +11,7 @@ use addr2line::gimli::{self, AttributeValue, DwoId, EndianSlice, LittleEndian, U
 use addr2line::{LookupContinuation, LookupResult, SplitDwarfLoad};
 use anyhow::{Context as _, Result, bail};
 
-use crate::build::Crates;
+use crate::program::crates::Crates;
 use crate::program::image::{Image, section};
 use crate::program::names;
 use crate::program::split::Split;

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
-use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
 use crate::program::image::{Image, Kind, Node, Relocation, Symbol};
+use crate::program::instruction::{Flow, Instruction, Location, Reference, Write};
 
 /// One reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,8 @@ use object::elf::{self, FileHeader64, RelocationType};
 use object::read::elf::{FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{LittleEndian, ReadRef, SectionIndex, SymbolIndex};
 
-use crate::program::architecture::{Architecture, Reference};
+use crate::program::architecture::Architecture;
+use crate::program::instruction::Reference;
 use crate::program::processors;
 
 /// The bytes of a program. Zeros stand for what the check does not use.

@@ -4,9 +4,11 @@ use std::thread;
 
 mod aarch64;
 pub(crate) mod architecture;
+pub(crate) mod crates;
 pub(crate) mod debug;
 pub(crate) mod graph;
 pub(crate) mod image;
+pub(crate) mod instruction;
 pub(crate) mod names;
 pub(crate) mod split;
 mod x86_64;

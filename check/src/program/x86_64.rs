@@ -3,7 +3,7 @@
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind, Register};
 use object::elf::{self, RelocationType};
 
-use crate::program::architecture::{Flow, Instruction, Location, Reference, Write};
+use crate::program::instruction::{Flow, Instruction, Location, Reference, Write};
 
 pub(crate) fn reference(kind: RelocationType) -> Reference {
     match kind {

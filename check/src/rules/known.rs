@@ -12,15 +12,19 @@ use std::thread;
 use rustc_hash::FxHashMap;
 
 use crate::program::names;
-use crate::rules::sinks::{Contained, Table};
+
+/// Whether the call has an executor of its own, which ends what the body spawned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Contained(pub bool);
 
 /// The meaning of a mangled name.
 pub(crate) struct Known {
     mangled: &'static str,
     path: OnceLock<&'static str>,
     identity: OnceLock<&'static str>,
-    sinks: OnceLock<Vec<usize>>,
-    entry: OnceLock<Option<Contained>>,
+    /// What the table says of this name.
+    pub(super) sinks: OnceLock<Vec<usize>>,
+    pub(super) entry: OnceLock<Option<Contained>>,
     /// Its meaning was read from the file of an earlier run.
     is_recalled: bool,
     /// This run has a program with this name.
@@ -48,16 +52,6 @@ impl Known {
     /// See [`names::identity`].
     pub(crate) fn identity(&self) -> &'static str {
         self.identity.get_or_init(|| names::identity(self.mangled).leak())
-    }
-
-    /// The sinks that match this name.
-    pub(crate) fn sinks(&self, table: &Table) -> &[usize] {
-        self.sinks.get_or_init(|| table.sinks_of(self.path()))
-    }
-
-    /// Whether a function of this name takes a body, and then whether it contains what the body spawns.
-    pub(crate) fn entry(&self, table: &Table) -> Option<Contained> {
-        *self.entry.get_or_init(|| table.entry(self.path()))
     }
 }
 
@@ -94,8 +88,9 @@ impl Names {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the names of an earlier run of the same check. A missing file is ignored.
-    pub(crate) fn recall(&self, file: &Path, table: &Table) {
+    /// Reads the names of an earlier run of the same check, and completes those whose path is known. A missing file is
+    /// ignored.
+    pub(crate) fn recall(&self, file: &Path, complete: impl Fn(&Known)) {
         let text = fs::read_to_string(file).unwrap_or_default().leak();
         let Some(lines) = header().and_then(|header| text.strip_prefix(header.as_str())) else { return };
         let mut names = self.names();
@@ -108,7 +103,7 @@ impl Names {
             let _ = known.identity.set(identity);
             if !path.is_empty() {
                 let _ = known.path.set(path);
-                known.sinks(table);
+                complete(known);
             }
             names.insert(mangled, known);
         }
@@ -166,14 +161,14 @@ mod tests {
 
     #[test]
     fn a_later_run_knows_what_the_names_of_this_one_mean() {
-        let (table, file) = (Table::load(None).unwrap(), file("later"));
+        let file = file("later");
         let names = Names::default();
         let path = names.get(CLOSURE).path();
         names.prepare(&[CLOSURE, FUNCTION], 2);
         names.remember(&file);
 
         let later = Names::default();
-        later.recall(&file, &table);
+        later.recall(&file, |_| ());
         assert_eq!(later.get(CLOSURE).path.get(), Some(&path));
         assert_eq!(later.get(FUNCTION).path.get(), None);
         for name in [CLOSURE, FUNCTION] {
@@ -187,12 +182,12 @@ mod tests {
 
     #[test]
     fn names_that_are_gone_are_forgotten() {
-        let (table, file) = (Table::load(None).unwrap(), file("gone"));
+        let file = file("gone");
         let names = Names::default();
         names.prepare(&[CLOSURE], 1);
         names.remember(&file);
         let later = Names::default();
-        later.recall(&file, &table);
+        later.recall(&file, |_| ());
         later.prepare(&[FUNCTION], 1);
         later.remember(&file);
         let text = fs::read_to_string(&file).unwrap();
@@ -202,10 +197,10 @@ mod tests {
 
     #[test]
     fn the_file_of_another_check_is_not_read() {
-        let (table, file) = (Table::load(None).unwrap(), file("other"));
+        let file = file("other");
         fs::write(&file, format!("another check\n{CLOSURE}\twrong\twrong\n")).unwrap();
         let names = Names::default();
-        names.recall(&file, &table);
+        names.recall(&file, |_| ());
         fs::remove_file(&file).unwrap();
         assert_eq!(names.get(CLOSURE).identity(), names::identity(CLOSURE));
     }

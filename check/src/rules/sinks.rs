@@ -12,7 +12,7 @@ use regex::{Regex, RegexSet, bytes};
 use serde::Deserialize;
 
 use crate::program::names;
-use crate::rules::known::{Known, Names};
+use crate::rules::known::{Contained, Known, Names};
 use crate::rules::verdict::Verdict;
 
 const SINKS: &str = include_str!("../../data/sinks.toml");
@@ -303,7 +303,7 @@ impl Table {
 
     /// See [`Names::recall`].
     pub(crate) fn recall(&self, file: &Path) {
-        self.names.recall(file, self);
+        self.names.recall(file, |known| _ = known.sinks(self));
     }
 
     /// See [`Names::remember`].
@@ -376,9 +376,18 @@ impl Table {
     }
 }
 
-/// Whether the call has an executor of its own, which ends what the body spawned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Contained(pub bool);
+/// What the table says of a name is found out once.
+impl Known {
+    /// The sinks that match this name.
+    pub(crate) fn sinks(&self, table: &Table) -> &[usize] {
+        self.sinks.get_or_init(|| table.sinks_of(self.path()))
+    }
+
+    /// Whether a function of this name takes a body, and then whether it contains what the body spawns.
+    pub(crate) fn entry(&self, table: &Table) -> Option<Contained> {
+        *self.entry.get_or_init(|| table.entry(self.path()))
+    }
+}
 
 #[cfg(test)]
 mod tests {
