@@ -21,3 +21,11 @@ mod spin_policy;
 
 #[path = "../../../../runtime/src/unwind.rs"]
 mod unwind;
+
+/// Explores every interleaving with up to three preemptions, or `LOOM_MAX_PREEMPTIONS`. Bugs of this kind show with two
+/// or three. The gate explores four, which takes six times as long.
+fn explorer() -> loom::model::Builder {
+    let mut explorer = loom::model::Builder::new();
+    explorer.preemption_bound.get_or_insert(3);
+    explorer
+}

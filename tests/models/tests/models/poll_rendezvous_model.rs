@@ -15,12 +15,8 @@ use loom::thread;
 /// A second poll follows within the poller's, at most one turn later.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 2, turns: 1, time: Duration::MAX, close_orders: 0 };
 
-/// Explores every interleaving with up to four preemptions, or `LOOM_MAX_PREEMPTIONS`. Bugs of this kind show with two
-/// or three, and each further one takes six times as long.
 fn model(test: impl Fn() + Send + Sync + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound.get_or_insert(4);
-    model.check(test);
+    crate::explorer().check(test);
 }
 
 /// The runtime's handling of a waker that must not be called on the host's thread.

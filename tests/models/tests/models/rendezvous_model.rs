@@ -28,11 +28,8 @@ fn mailbox<A>(limit: SpinLimit) -> (Caller<A>, Callee<A>) {
     }
 }
 
-/// Explores every interleaving with up to four preemptions, as the model of the poll rendezvous does.
 fn model(limit: u32, test: impl Fn(SpinLimit) + Send + Sync + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound.get_or_insert(4);
-    model.check(move || test(SpinLimit(limit)));
+    crate::explorer().check(move || test(SpinLimit(limit)));
 }
 
 fn borrows_twice(limit: SpinLimit) {
