@@ -12,15 +12,17 @@
 //! The modules, in the order in which a call meets them: [`pool`] leases a worker, which the [`template`] starts and
 //! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
 //! thread enters and restores to [`home`], for views with its own [`files`], with the capabilities of its
-//! [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. `detached` runs
-//! hooks and wakers that must not run on the current thread, and a `keeper` closes what is open in a table that it
-//! keeps.
+//! [`allowance`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`]. [`detached`] runs
+//! hooks and wakers that must not run on the current thread, a `keeper` closes what is open in a table that it keeps,
+//! and what a call needs done `elsewhere` is done inside, by another pinned thread.
 
 mod allowance;
 mod bounding_set;
 mod children;
 pub(crate) mod descriptors;
 mod detached;
+#[cfg(feature = "tokio")]
+mod elsewhere;
 mod exit;
 pub(crate) mod fate;
 mod files;
@@ -44,9 +46,10 @@ pub(crate) mod tokio_at_home;
 mod worker;
 
 pub(crate) use allowance::Allowance;
-pub(crate) use detached::start_pending;
 #[cfg(feature = "tokio")]
-pub(crate) use detached::{run_detached, run_elsewhere, wake_elsewhere};
+pub(crate) use detached::{run_detached, wake_elsewhere};
+#[cfg(feature = "tokio")]
+pub(crate) use elsewhere::{run_by_keeper, run_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
 pub(crate) use pool::{Lease, Pool, UnfitThreads};
@@ -57,3 +60,11 @@ pub(crate) use role::Role;
 pub(crate) use roster::CountGuard;
 pub use roster::set_keep_alive;
 pub(crate) use worker::NAME as WORKER_NAME;
+
+/// Does what could not be done earlier, for want of a thread or of descriptors. To be called for each call, worker and
+/// process.
+pub(crate) fn start_pending() {
+    #[cfg(feature = "tokio")]
+    elsewhere::settle_tokio();
+    detached::start_pending();
+}

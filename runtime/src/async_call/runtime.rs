@@ -19,7 +19,8 @@ use crate::netns::mounts::Mounts;
 use crate::netns::{NetNs, Place};
 use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit};
 use crate::thread::keeper::Closer;
-use crate::thread::{Pool, ThreadExit, descriptors, run_elsewhere, tokio_at_home};
+use crate::thread::pinned::PinnedThread;
+use crate::thread::{Pool, ThreadExit, descriptors, run_by_keeper, run_elsewhere, tokio_at_home};
 use crate::unwind::contain;
 
 /// A runtime needs descriptors, which can be short. Besides, tokio's driver for signals has descriptors for the whole
@@ -114,7 +115,11 @@ impl CallRuntime {
     /// If the body has left the table of descriptors that its thread began with, another thread does so inside, which
     /// has that table: the `closer`. What is closed here would stay open there: the descriptors of the runtime, and
     /// that of the namespace where the call has the last handle of it.
-    pub(super) fn end<R: Send + 'static>(self, closer: Closer, then: impl FnOnce() -> R + Send + 'static) -> R {
+    pub(super) fn end<R: Send + 'static>(
+        self,
+        closer: Closer<PinnedThread>,
+        then: impl FnOnce() -> R + Send + 'static,
+    ) -> R {
         let CallRuntime { runtime, local, blocking, inside, process: _ } = self;
         // tokio catches the panics of tasks' destructors. If another panic occurs, the thread is still restored.
         contain(|| {
@@ -139,7 +144,7 @@ impl CallRuntime {
                 end()
             }
             (Closer::AnyPinnedThread, Some(place)) => run_elsewhere(place, end).unwrap_or_else(|end| end()),
-            (Closer::Keeper(keeper), Some(place)) => keeper.run(place, end).unwrap_or_else(|end| end()),
+            (Closer::Keeper(keeper), Some(place)) => run_by_keeper(&keeper, place, end).unwrap_or_else(|end| end()),
             (_, None) => unreachable!("only the end takes the place out"),
         }
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::sys::descriptor_table;
 use crate::thread::keeper::Keeper;
+use crate::thread::pinned::PinnedThread;
 use crate::thread::wake_elsewhere;
 
 /// The keeper of a call, where the caller has a table of its own.
@@ -28,13 +29,13 @@ enum Stage {
     /// Its thread is about to start.
     #[default]
     Starting,
-    Started(Keeper),
+    Started(Keeper<PinnedThread>),
     /// The call has ended. What the others have of a keeper keeps its thread, so there is none.
     Ended,
 }
 
 impl KeeperOfCall {
-    pub(super) fn start(&self, keeper: Keeper) {
+    pub(super) fn start(&self, keeper: Keeper<PinnedThread>) {
         self.set(Stage::Started(keeper));
     }
 
@@ -48,7 +49,7 @@ impl KeeperOfCall {
     }
 
     /// The keeper, unless the call has ended.
-    fn get(&self) -> Option<Keeper> {
+    fn get(&self) -> Option<Keeper<PinnedThread>> {
         loop {
             let stage = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             match stage {

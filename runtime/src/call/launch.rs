@@ -91,7 +91,7 @@ pub(crate) struct FreshThread {
     caller: Tid,
     restore_path: Option<Arc<RestorePath>>,
     #[cfg(feature = "tokio")]
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<PinnedThread>>,
 }
 
 impl FreshThread {
@@ -115,7 +115,7 @@ impl FreshThread {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn with_keeper(self, keeper: Keeper) -> FreshThread {
+    pub(crate) fn with_keeper(self, keeper: Keeper<PinnedThread>) -> FreshThread {
         FreshThread { keeper: Some(keeper), ..self }
     }
 

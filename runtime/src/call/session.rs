@@ -69,7 +69,7 @@ impl<'t> Session<'t> {
 
     /// See [`PinnedThread::closer`].
     #[cfg(feature = "tokio")]
-    pub(crate) fn closer(&self) -> Closer {
+    pub(crate) fn closer(&self) -> Closer<PinnedThread> {
         self.thread.closer()
     }
 

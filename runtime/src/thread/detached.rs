@@ -3,31 +3,30 @@
 //!
 //! **Promised:** such a job runs at home, on a pinned thread that runs nothing else and exits afterwards. Where no
 //! thread can be started, [`run_detached`] keeps the job until the next call, worker or process. No thread waits for
-//! these jobs. `run_elsewhere` is for what must be done before a call returns: it waits.
+//! these jobs. The pool starts the threads: it is above this module, and says how.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "tokio")]
 use std::task::Waker;
 
-#[cfg(feature = "tokio")]
-use super::allowance::Allowance;
-#[cfg(feature = "tokio")]
-use super::pinned::PinnedThread;
-use super::pool::{Lease, Pool};
-#[cfg(feature = "tokio")]
-use super::release::{Inspect, LeaseEnd};
-#[cfg(feature = "tokio")]
-use super::rendezvous::AssistPoint;
-use super::role::Role;
-#[cfg(feature = "tokio")]
-use crate::netns::Place;
 use crate::sys::process_local::ProcessLocal;
 use crate::sys::{self, descriptor_table};
-use crate::unwind::contain;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A job that runs once, on a thread of its own.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// Starts a job on another thread, and does not wait. Returns the job where there is no thread.
+type Start = fn(Job) -> Result<(), Job>;
+
+/// The pool's. A forked child has what its parent has.
+static START: OnceLock<Start> = OnceLock::new();
+
+/// Says how a job is started. To be called with the same function each time.
+pub(super) fn start_by(start: Start) {
+    START.get_or_init(|| start);
+}
 
 /// Each process has its own: the parent runs the jobs of the parent, whose lock may be held by a thread that the child
 /// does not have.
@@ -83,43 +82,8 @@ pub(crate) fn wake_elsewhere(waker: Waker) -> Result<(), Waker> {
     }
 }
 
-/// Runs a job on another pinned thread in `place`, and waits. The place is dropped there too. Returns the job where no
-/// thread could enter.
-#[cfg(feature = "tokio")]
-pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job: J) -> Result<R, J> {
-    let pool = Pool::of_process();
-    let (role, allowance) = (Role::for_bodies_in(&place), Allowance::of_caller());
-    let mut unrun = Some((place, job));
-    let run = move |unrun, thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-        if thread.admit(None, allowance).is_none() {
-            return Err(unrun);
-        }
-        let taken: &mut Option<(Place, J)> = unrun;
-        if taken.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
-            return Ok((None, LeaseEnd::not_entered(&pool.roster, thread)));
-        }
-        let result = taken.take().map(|(_place, job)| job());
-        Ok((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-    };
-    let result = match pool.lease_admitted(role, allowance, &mut unrun, run) {
-        Ok((lease, (result, lease_end))) => {
-            // The fate of the thread is in the counters, and `report` calls the poison hook.
-            let _ = lease_end.return_lease(lease).report();
-            result
-        }
-        Err(_) => None,
-    };
-    match (result, unrun) {
-        (Some(result), _) => Ok(result),
-        (None, Some((_place, job))) => Err(job),
-        (None, None) => unreachable!("a job that was taken has a result"),
-    }
-}
-
-/// Starts the jobs for which no thread could be started earlier. To be called for each call, worker and process.
-pub(crate) fn start_pending() {
-    #[cfg(feature = "tokio")]
-    super::tokio_at_home::settle_later();
+/// Starts the jobs for which no thread could be started earlier.
+pub(super) fn start_pending() {
     let pending = Pending::of_process();
     if pending.is_any.load(Ordering::Relaxed) {
         retry(pending);
@@ -143,18 +107,10 @@ fn keep(job: Job) {
     pending.is_any.store(true, Ordering::Relaxed);
 }
 
+/// Before the process has a pool, there is no thread.
 fn start(job: Job) -> Result<(), Job> {
-    let Ok(lease) = Pool::of_process().lease(Role::Bodies).map(Lease::uncounted) else { return Err(job) };
-    lease.submit(move |thread, lease| {
-        let is_pristine = thread.is_some();
-        if is_pristine {
-            contain(job);
-            // The lease ends without a restore, so the thread exits: no call is responsible for what the job changed.
-            drop(lease);
-        } else {
-            drop(lease);
-            run_detached(job);
-        }
-    });
-    Ok(())
+    match START.get() {
+        Some(start) => start(job),
+        None => Err(job),
+    }
 }

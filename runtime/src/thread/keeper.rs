@@ -5,37 +5,36 @@
 //! no thread of this crate, and need not wait for its call. So each async call of such a caller has two threads: the
 //! keeper, which the caller starts, and the thread of the call, which the keeper starts.
 
-use std::panic;
 use std::sync::mpsc;
 use std::task::Waker;
 
-use crate::netns::Place;
 use crate::sys::{self, Tid};
-use crate::thread::pinned::PinnedThread;
-use crate::thread::pool::Pool;
-use crate::thread::release::{Inspect, LeaseEnd};
-use crate::unwind::catch;
 
-/// What a keeper does on its own thread, which is pinned meanwhile.
-pub(crate) type Job = Box<dyn FnOnce(&mut PinnedThread) + Send>;
+/// What a keeper does on its own thread, which is pinned as `T` meanwhile.
+pub(crate) type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
 /// The keeper of a call, as long as the thread of the call is there.
-#[derive(Clone)]
-pub(crate) struct Keeper {
+pub(crate) struct Keeper<T> {
     thread: Tid,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Job<T>>,
 }
 
 /// Which thread closes what a call holds.
-pub(crate) enum Closer {
+pub(crate) enum Closer<T> {
     ThisThread,
     AnyPinnedThread,
-    Keeper(Keeper),
+    Keeper(Keeper<T>),
 }
 
-impl Keeper {
+impl<T> Clone for Keeper<T> {
+    fn clone(&self) -> Keeper<T> {
+        Keeper { thread: self.thread, jobs: self.jobs.clone() }
+    }
+}
+
+impl<T> Keeper<T> {
     /// A keeper that is `thread`, and does the jobs that are received until the last clone of it is dropped.
-    pub(crate) fn new(thread: Tid) -> (Keeper, mpsc::Receiver<Job>) {
+    pub(crate) fn new(thread: Tid) -> (Keeper<T>, mpsc::Receiver<Job<T>>) {
         let (jobs, to_do) = mpsc::channel();
         (Keeper { thread, jobs }, to_do)
     }
@@ -58,37 +57,11 @@ impl Keeper {
 
     /// Drops a value there, and does not wait.
     pub(super) fn drop_later(&self, value: impl Send + 'static) {
-        let _ = self.jobs.send(Box::new(move |_| drop(value)));
+        self.submit(move |_| drop(value));
     }
 
-    /// Runs a job in `place`, and waits. The place is dropped there too. Returns the job where the keeper could not
-    /// enter.
-    pub(crate) fn run<R, J>(&self, place: Place, job: J) -> Result<R, J>
-    where
-        R: Send + 'static,
-        J: FnOnce() -> R + Send + 'static,
-    {
-        let (answer, answered) = mpsc::sync_channel(1);
-        let work = move |thread: &mut PinnedThread| {
-            let roster = &Pool::of_process().roster;
-            if thread.enter_checked(place.as_target()).is_err() {
-                let lease_end = LeaseEnd::not_entered(roster, thread);
-                drop(place);
-                let _ = answer.send(Err(job));
-                lease_end.report();
-                return;
-            }
-            let result = catch(job);
-            drop(place);
-            let lease_end = LeaseEnd::restore(roster, thread, Inspect::Later, None);
-            let _ = answer.send(Ok(result));
-            lease_end.report();
-        };
-        let _ = self.jobs.send(Box::new(work));
-        match answered.recv() {
-            Ok(Ok(result)) => Ok(result.unwrap_or_else(|payload| panic::resume_unwind(payload))),
-            Ok(Err(job)) => Err(job),
-            Err(_) => unreachable!("a keeper does its jobs until this one is dropped"),
-        }
+    /// Runs a job there, and does not wait. A job that cannot be run is dropped.
+    pub(super) fn submit(&self, job: impl FnOnce(&mut T) + Send + 'static) {
+        let _ = self.jobs.send(Box::new(job));
     }
 }

@@ -119,7 +119,7 @@ pub struct PinnedThread {
     restore_path: Option<Arc<RestorePath>>,
     /// The thread that keeps the table of descriptors of a caller that has one of its own.
     #[cfg(feature = "tokio")]
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<PinnedThread>>,
     /// What it inherited from the caller that started it, if that differs from the template.
     from_caller: Option<FromCaller>,
     /// What it no longer shares with the process, once it has entered a view.
@@ -190,7 +190,7 @@ impl PinnedThread {
 
     /// Sets the thread that keeps the table of descriptors which this one began with.
     #[cfg(feature = "tokio")]
-    pub(crate) fn set_keeper(&mut self, keeper: Option<Keeper>) {
+    pub(crate) fn set_keeper(&mut self, keeper: Option<Keeper<PinnedThread>>) {
         self.keeper = keeper;
     }
 
@@ -453,7 +453,7 @@ impl PinnedThread {
 
     /// What closes in the table that the thread began with, if a body has left that table.
     #[cfg(feature = "tokio")]
-    pub(crate) fn closer(&self) -> Closer {
+    pub(crate) fn closer(&self) -> Closer<PinnedThread> {
         match (&self.keeper, self.has_left_table()) {
             (_, false) => Closer::ThisThread,
             (Some(keeper), true) => Closer::Keeper(keeper.clone()),

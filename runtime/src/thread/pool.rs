@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::allowance::{self, Allowance};
+use super::detached::{self, run_detached};
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
@@ -15,6 +16,7 @@ use super::template::{Settle, Template};
 use crate::error::{Error, ErrorKind};
 use crate::sys::process_local::ProcessLocal;
 use crate::sys::{self, Capabilities, OptionalCalls};
+use crate::unwind::contain;
 
 /// A forked child has its parent's memory and none of its threads, so it starts with a new pool.
 static POOL: ProcessLocal<Pool> = ProcessLocal::new();
@@ -33,7 +35,10 @@ impl Pool {
 
     /// The pool of this process.
     pub(crate) fn of_process() -> &'static Pool {
-        POOL.get_or_init(Pool::new)
+        POOL.get_or_init(|| {
+            detached::start_by(run_alone);
+            Pool::new()
+        })
     }
 
     /// Whether its threads belong to this process. A forked child of that process has none of these threads, and one of
@@ -304,6 +309,23 @@ impl Lease {
         }
         self.found.err()
     }
+}
+
+/// Runs a job on a pinned thread that runs nothing else, and does not wait. Returns the job where there is no thread.
+fn run_alone(job: detached::Job) -> Result<(), detached::Job> {
+    let Ok(lease) = Pool::of_process().lease(Role::Bodies).map(Lease::uncounted) else { return Err(job) };
+    lease.submit(move |thread, lease| {
+        let is_pristine = thread.is_some();
+        if is_pristine {
+            contain(job);
+            // The lease ends without a restore, so the thread exits: no call is responsible for what the job changed.
+            drop(lease);
+        } else {
+            drop(lease);
+            run_detached(job);
+        }
+    });
+    Ok(())
 }
 
 /// The counts of this process's pinned threads that [`pool_stats`] returns.

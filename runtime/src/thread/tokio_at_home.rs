@@ -15,9 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::pool::Pool;
-use super::role::Role;
-use crate::thread::Allowance;
 use crate::unwind::contain;
 
 /// A forked child has what was made.
@@ -45,33 +42,20 @@ fn try_out() -> io::Result<()> {
     pairs.map(drop).map_err(io::Error::from)
 }
 
-/// For each call: tries again, where the template could not.
-pub(super) fn settle_later() {
-    if !IS_MADE.load(Ordering::Acquire) {
-        retry();
-    }
+/// Whether it was made.
+pub(super) fn is_made() -> bool {
+    IS_MADE.load(Ordering::Acquire)
 }
 
-#[cold]
-fn retry() {
+/// Whether it was refused for a reason that may pass, and has passed.
+pub(super) fn can_be_made_now() -> bool {
     let refused = Errno::from_raw(REFUSED.load(Ordering::Relaxed));
-    if !matches!(refused, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) {
-        return;
-    }
-    let pool = Pool::of_process();
-    // Without a home this is the first call, which starts the template.
-    if pool.roster.home().is_none() || try_out().is_err() {
-        return;
-    }
-    // The thread exits, as its lease is not ended.
-    if let Ok(mut lease) = pool.lease(Role::Bodies).map(super::Lease::uncounted) {
-        let _ = lease.run(Allowance::default(), |_, _| settle());
-    }
+    matches!(refused, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) && try_out().is_ok()
 }
 
 /// An error where it was not made at home.
 pub(crate) fn check() -> io::Result<()> {
-    if IS_MADE.load(Ordering::Acquire) {
+    if is_made() {
         return Ok(());
     }
     Err(io::Error::from_raw_os_error(REFUSED.load(Ordering::Relaxed)))
