@@ -177,8 +177,16 @@ impl Error {
 
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
+        let errno = source.raw_os_error().map(Errno::from_raw);
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
-            Some(if sys::has_deadline_and_starts_no_threads() {
+            // The kernel itself says `EAGAIN` or `ENOMEM`.
+            let is_filtered =
+                !matches!(errno, None | Some(Errno::EAGAIN | Errno::ENOMEM)) && sys::readings::is_filtered();
+            Some(if is_filtered {
+                "a seccomp filter forbids what a thread needs: clone(2), mmap(2) and mprotect(2), and it must answer \
+                 ENOSYS to clone3(2) if it forbids that call"
+                    .into()
+            } else if sys::has_deadline_and_starts_no_threads() {
                 "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads \
                  (sched(7)); set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call \
                  `in_netns::init()` first in `main`, and use `Call::fresh` on other threads alone if it is not set"
@@ -244,6 +252,11 @@ impl fmt::Display for Error {
 /// The cause and the remedy of an errno that tells the same, whatever the operation.
 fn remedy(errno: Errno) -> Option<&'static str> {
     match errno {
+        // What the kernel refuses for another reason has been explained.
+        Errno::EPERM if sys::readings::is_filtered() => Some(
+            "permission denied; the process has a seccomp filter, which may forbid it, as in a container \
+             (`--security-opt seccomp=unconfined`)",
+        ),
         Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
         Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
         Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, `free`, and `ulimit -v`"),

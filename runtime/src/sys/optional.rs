@@ -64,7 +64,6 @@ pub(crate) struct OptionalCalls(u32);
 
 impl OptionalCalls {
     const ALL: OptionalCalls = OptionalCalls((1 << Optional::EACH.len()) - 1);
-    const NONE: OptionalCalls = OptionalCalls(0);
 
     /// The set for the calling thread. Without a filter it costs one `prctl(2)`; with filters it also reads `/proc`.
     /// The first time that a thread of the process has so many filters, it costs some child processes: one more than
@@ -82,8 +81,8 @@ impl OptionalCalls {
         match readings::seccomp_mode() {
             // `EINVAL`: a kernel without seccomp.
             Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => Ok(OptionalCalls::ALL),
-            Ok(_) => OptionalCalls::under_filter(),
-            Err(_) => Ok(OptionalCalls::NONE),
+            // An error: a filter, or a security module, refuses the question itself.
+            Ok(_) | Err(_) => OptionalCalls::under_filter(),
         }
     }
 

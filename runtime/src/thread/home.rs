@@ -19,9 +19,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
@@ -52,21 +54,27 @@ pub(crate) struct Home {
 }
 
 /// How to find out whether a thread shares root, working directory, umask and file descriptors with the template.
-enum Sharing {
-    /// `kcmp(2)`, which any thread can ask about any other.
-    Compared,
-    /// `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`. The thread
-    /// itself tries what only a thread can do that shares, or that does not.
-    Probed(Probe),
-    /// Neither is possible. No thread is ever pristine.
-    Unknown,
+struct Sharing {
+    /// Whether `kcmp(2)` told when the template started. Any thread can ask it about any other.
+    was_compared: bool,
+    /// Where `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`: the
+    /// thread itself tries what only a thread can do that shares, or that does not. A filter may be added later.
+    probe: OnceLock<Probe>,
+}
+
+/// The one of the two that is possible now.
+enum SharingMethod<'h> {
+    Compare,
+    Probe(&'h Probe),
+    /// Neither. No thread is ever pristine.
+    None,
 }
 
 /// What a thread tries on itself. The descriptors are in the table of the template.
 struct Probe {
     /// Home's mount namespace. A thread that shares its `fs_struct` gets `EINVAL` for entering it, and is not changed.
     mount_namespace: OwnedFd,
-    /// A file that no other descriptor of the process refers to. Its locks mark the table until a thread opens and
+    /// A file in memory, or a pipe, that no other descriptor of the process refers to. Its locks mark the table until a thread opens and
     /// closes it.
     marker: OwnedFd,
     template: Tid,
@@ -151,7 +159,8 @@ pub(crate) enum RestorePath {
 /// only a thread can do that shares its filesystem attributes and its descriptors. This takes `CAP_SYS_CHROOT`. It does
 /// not detect a body that stopped sharing its filesystem attributes and then started a thread that is still running. A
 /// change of an attribute that a filter refuses to read (keyrings, memory policy, scheduling) is not detected either;
-/// most filters refuse the change too.
+/// most filters refuse the change too. Nor is it where a filter refuses to start processes (`clone(2)`): then it is not
+/// known which calls kill, and none of those that may is made.
 ///
 /// Under a filter, each pinned thread keeps a file of `/proc` open, so that `umount(2)` of that `/proc` takes
 /// `MNT_DETACH`.
@@ -246,8 +255,8 @@ impl Home {
         })?;
         let sharing = Sharing::find(template, calls);
         let (restore_path, mut final_kinds) = RestorePath::find(template)?;
-        let compares_semaphore_undo = matches!(sharing, Sharing::Compared)
-            && sys::share(Resource::SemaphoreUndo, template, template).unwrap_or(false);
+        let compares_semaphore_undo =
+            sharing.was_compared && sys::share(Resource::SemaphoreUndo, template, template).unwrap_or(false);
         if !compares_semaphore_undo {
             final_kinds.push(Kind::Ipc);
         }
@@ -364,7 +373,22 @@ impl Home {
 
     /// Whether another thread of the process can do a part of an inspection: [`Home::inspect_from_anywhere`].
     pub(crate) fn can_be_assisted(&self) -> bool {
-        matches!(self.sharing, Sharing::Compared)
+        matches!(self.sharing.method(), SharingMethod::Compare)
+    }
+
+    /// Prepares the inspections of the threads that the calling thread, a template, starts: a seccomp filter that was
+    /// added to all threads of the process may refuse them `kcmp(2)`.
+    pub(super) fn prepare_inspections(&self) {
+        if !self.can_be_assisted() {
+            return;
+        }
+        // Where there is no room for a child process that tries the calls, the next start of a thread finds out.
+        let Ok(calls) = OptionalCalls::find() else { return };
+        let is_told =
+            calls.has(Optional::Kcmp) && sys::share_where_harmless(Resource::Fs, self.template, self.template).is_ok();
+        if !is_told {
+            self.sharing.prepare_probe(self.template, calls);
+        }
     }
 
     /// Whether the calling thread is in home's namespaces of every kind that a restore covers. To be called only after
@@ -441,8 +465,8 @@ impl Home {
         let like = |is_from_caller: fn(&FromCaller) -> bool| {
             from_caller.filter(|from| is_from_caller(from)).map_or(self.template, |from| from.caller)
         };
-        match &self.sharing {
-            Sharing::Compared if calls.has(Optional::Kcmp) => {
+        match self.sharing.method() {
+            SharingMethod::Compare if calls.has(Optional::Kcmp) => {
                 if !own_files {
                     self.share(Resource::Fs, like(|from| from.has_other_files), thread, Change::Filesystem)?;
                     let like = like(|from| from.has_other_semaphore_undo);
@@ -450,7 +474,7 @@ impl Home {
                 }
                 self.share(Resource::Files, self.template, thread, Change::FileTable)?;
             }
-            Sharing::Probed(probe) if thread == sys::current_tid() => probe.by_current_thread(own_files)?,
+            SharingMethod::Probe(probe) if thread == sys::current_tid() => probe.by_current_thread(own_files)?,
             _ => return Err(Change::Unknown),
         }
         match sys::capabilities_of(thread) {
@@ -516,6 +540,10 @@ impl Home {
                 sentinel.store(sentinel_mount(calls).unwrap_or(NO_MOUNT), Ordering::Relaxed);
             }
         }
+        // A change of the IPC namespace leaves the list of `SEM_UNDO` operations, which only `kcmp(2)` can compare.
+        if self.compares_semaphore_undo && !self.can_be_assisted() {
+            compare((Kind::Ipc, self.ipc_namespace.as_deref()))?;
+        }
         self.unrestorable.iter().try_for_each(|(kind, at_home)| compare((*kind, at_home.as_deref())))
     }
 
@@ -549,20 +577,40 @@ fn sentinel_mount(calls: OptionalCalls) -> Option<u64> {
 
 impl Sharing {
     fn find(template: Tid, calls: OptionalCalls) -> Sharing {
-        if sys::share(Resource::Fs, template, template).unwrap_or(false) {
-            return Sharing::Compared;
+        let was_compared = sys::share(Resource::Fs, template, template).unwrap_or(false);
+        let sharing = Sharing { was_compared, probe: OnceLock::new() };
+        if !was_compared {
+            sharing.prepare_probe(template, calls);
         }
-        Probe::prepare(template, calls).map_or(Sharing::Unknown, Sharing::Probed)
+        sharing
+    }
+
+    fn method(&self) -> SharingMethod<'_> {
+        match self.probe.get() {
+            Some(probe) => SharingMethod::Probe(probe),
+            None if self.was_compared => SharingMethod::Compare,
+            None => SharingMethod::None,
+        }
+    }
+
+    /// To be called on a template. Nothing changes where the probe is not possible here.
+    fn prepare_probe(&self, template: Tid, calls: OptionalCalls) {
+        if let Ok(probe) = Probe::prepare(template, calls) {
+            let _ = self.probe.set(probe);
+        }
     }
 }
 
 impl Probe {
     /// Prepares it on the template. An error where one of the two operations cannot be tried here.
     fn prepare(template: Tid, calls: OptionalCalls) -> nix::Result<Probe> {
-        if !calls.has(Optional::MemfdCreate) {
-            return Err(Errno::ENOSYS);
-        }
-        let marker = sys::readings::memory_file(c"in-netns")?;
+        let memory_file =
+            calls.has(Optional::MemfdCreate).then(|| sys::readings::memory_file(c"in-netns").ok()).flatten();
+        let marker = match memory_file {
+            Some(file) => file,
+            // The other end is closed before the mark is made.
+            None => nix::unistd::pipe2(OFlag::O_CLOEXEC)?.1,
+        };
         sys::mark_descriptor_table(&marker)?;
         let probe = Probe { mount_namespace: Kind::Mount.open(ProcTask::Current)?, marker, template };
         // The template shares with itself, so any other result means that the operations do not tell.
@@ -634,8 +682,11 @@ impl RestorePath {
                 }
                 Ok((RestorePath::Combined(pidfd, kinds), refused))
             }
-            // Before Linux 6.9 (EINVAL), before 5.3 or under a filter (ENOSYS, EPERM).
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+            Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                Err(Error::from_errno("open a descriptor of the template thread (pidfd_open)", errno))
+            }
+            // Before Linux 6.9 (EINVAL), before 5.3 (ENOSYS), or under a filter, which may answer anything.
+            Err(_) => {
                 // None where the kernel lacks the kind.
                 let open = |kind: Kind| match kind.open(ProcTask::Current) {
                     Err(Errno::ENOENT) if kind != Kind::Net => Ok(None),
@@ -655,7 +706,6 @@ impl RestorePath {
                 }
                 Ok((RestorePath::Individual { handles, ipc: open(Kind::Ipc)? }, refused))
             }
-            Err(errno) => Err(Error::from_errno("open a descriptor of the template thread (pidfd_open)", errno)),
         }
     }
 }

@@ -78,6 +78,9 @@ impl Template {
             ready.send(here.map(|here| (sys::current_tid(), ThreadPrivate::of_current_thread(), here)));
             if arrived {
                 for (role, reply) in inbox {
+                    if let Some(home) = roster.home() {
+                        home.prepare_inspections();
+                    }
                     reply.send(worker::spawn(roster, role));
                 }
             }

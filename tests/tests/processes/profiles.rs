@@ -132,6 +132,56 @@ fn calls_reuse_their_thread_where_a_filter_forbids_what_tokio_needs() {
     }
 }
 
+#[track_caller]
+fn passes_refused(arguments: &[&str]) {
+    let output = separate!("refusals").args(arguments).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{printed}", output.status);
+}
+
+/// A filter may refuse to say that there is one.
+#[test]
+fn calls_reuse_their_thread_where_a_filter_refuses_questions_about_filters() {
+    let get_seccomp = libc::PR_GET_SECCOMP.to_string();
+    passes_refused(&["before", "prctl", "1", &get_seccomp]);
+    passes_refused(&["later", "prctl", "38", &get_seccomp]);
+    passes_refused(&["before", "prctl", "1"]);
+}
+
+/// `SystemCallErrorNumber=` of a unit sets any errno.
+#[test]
+fn calls_reuse_their_thread_whatever_errno_a_filter_answers() {
+    for call in ["io_uring_enter", "pidfd_open", "kcmp"] {
+        for errno in [libc::EACCES, libc::EOPNOTSUPP] {
+            passes_refused(&["before", call, &errno.to_string()]);
+        }
+    }
+}
+
+/// The child processes that try what a filter allows cannot be started.
+#[test]
+fn calls_reuse_their_thread_where_a_filter_refuses_processes() {
+    passes_refused(&["before", "clone", "1"]);
+    passes_refused(&["later", "clone", "1"]);
+}
+
+#[test]
+fn calls_reuse_their_thread_where_a_later_filter_refuses_the_comparison_of_threads() {
+    passes_refused(&["later", "kcmp", "1"]);
+    passes_refused(&["later", "kcmp", "38"]);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_reuse_their_thread_where_a_security_module_refuses_changes_of_capabilities() {
+    passes_refused(&["untold"]);
+}
+
+#[test]
+fn the_error_of_a_thread_that_a_filter_forbids_names_the_filter() {
+    passes_refused(&["threads"]);
+}
+
 #[test]
 fn every_call_is_an_error_where_no_pinned_thread_can_adopt_the_capabilities() {
     let output = separate!("filter_added").args(["unadoptable", "capset"]).output().unwrap();

@@ -62,6 +62,8 @@ mod powerless;
 #[cfg(feature = "all-programs")]
 mod recycled;
 #[cfg(feature = "all-programs")]
+mod refusals;
+#[cfg(feature = "all-programs")]
 mod small_stacks;
 #[cfg(feature = "all-programs")]
 mod stands;
@@ -118,6 +120,7 @@ fn unsanitized(name: &str) -> Result<(), Box<dyn Error>> {
         "pool_forked" => pool_forked::main(),
         "powerless" => return powerless::main(),
         "recycled" => recycled::main(),
+        "refusals" => refusals::main(),
         "small_stacks" => small_stacks::main(),
         "stands" => return stands::main(),
         "traced" => traced::main(),

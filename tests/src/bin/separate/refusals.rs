@@ -1,0 +1,183 @@
+//! A seccomp filter refuses a system call, before the first call or later. Warm calls reuse their thread, and no thread
+//! keeps the changes of a body.
+//!
+//! Arguments: `before` or `later`; the system call; the errno, by its number; and what the first argument of the call
+//! is, if that matters.
+//!
+//! Or `untold`: a tracer makes the kernel refuse capset(2), as a security module may. Or `threads`: no thread can be
+//! started.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use in_netns::{Call, Change, ErrorKind, NetNs, RetireReason, ThreadFate, pool_stats, with_netns};
+use in_netns_tests::{BOUND, profiles, threads_outside_home};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::getppid;
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+fn refuse(call: &str, errno: u32, first: Option<u64>) {
+    let call = call.parse::<syscalls::Sysno>().expect("a system call").id();
+    let rule = |value| {
+        let is_equal = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
+        SeccompRule::new(vec![is_equal.expect("a condition")]).expect("a rule")
+    };
+    let rules = BTreeMap::from([(i64::from(call), first.map(rule).into_iter().collect())]);
+    profiles::apply(rules, SeccompAction::Allow, SeccompAction::Errno(errno));
+}
+
+/// Calls until warm ones use one thread again. The first ones retire threads that did not have the filter.
+fn threads_are_reused(ns: &NetNs) {
+    let start = Instant::now();
+    loop {
+        let spawned = pool_stats().spawned_total;
+        for _ in 0..20 {
+            with_netns(ns, getppid).expect("a call");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        if pool_stats().spawned_total == spawned {
+            return;
+        }
+        let fate = Call::new(ns).outcome(getppid).expect("a call").thread;
+        assert!(start.elapsed() < BOUND / 4, "warm calls use their thread again: {:?}, {fate:?}", pool_stats());
+    }
+}
+
+#[track_caller]
+fn changes(ns: &NetNs, change: Change, body: impl Fn() + Send + Sync) {
+    for call in [Call::new(ns), Call::new(ns).fresh()] {
+        match call.outcome(&body).expect("a call").thread {
+            ThreadFate::Retired(RetireReason::Changed(found)) => assert_eq!(found, change),
+            fate => panic!("{change:?}: {fate:?}"),
+        }
+    }
+}
+
+fn calls_are_as_ever(ns: &NetNs) {
+    threads_are_reused(ns);
+    for _ in 0..2 {
+        let leave = |flags| move || unshare(flags).expect("unshare");
+        changes(ns, Change::Filesystem, leave(CloneFlags::CLONE_FS));
+        changes(ns, Change::FileTable, leave(CloneFlags::CLONE_FILES));
+        // It leaves the list of `SEM_UNDO` operations, too.
+        changes(ns, Change::Namespace, leave(CloneFlags::CLONE_NEWIPC));
+        threads_are_reused(ns);
+    }
+    for call in [Call::new(ns), Call::new(ns).fresh()] {
+        let fate = call.outcome(getppid).expect("a call").thread;
+        let is_pristine = matches!(fate, ThreadFate::Reusable | ThreadFate::Retired(RetireReason::Fresh));
+        assert!(is_pristine, "{fate:?}");
+    }
+    assert!(threads_outside_home().is_empty());
+}
+
+fn no_thread_can_be_started() {
+    refuse("clone3", libc::EPERM.unsigned_abs(), None);
+    refuse("clone", libc::EPERM.unsigned_abs(), None);
+    let error = NetNs::new().expect_err("it takes a thread");
+    assert_eq!(error.kind(), ErrorKind::ThreadSpawn, "{error}");
+    assert!(error.to_string().contains("seccomp filter"), "{error}");
+}
+
+/// A process that the kernel refuses capset(2).
+fn untold() {
+    crate::rootless();
+    let ns = NetNs::new().expect("a namespace");
+    calls_are_as_ever(&ns);
+    changes(&ns, Change::Capabilities, || {
+        caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYS_TIME).expect("root may drop it");
+    });
+    calls_are_as_ever(&ns);
+}
+
+/// Starts `untold`, and refuses its threads capset(2).
+#[cfg(target_arch = "x86_64")]
+fn refuse_by_tracing() {
+    use std::collections::BTreeSet;
+    use std::os::unix::process::CommandExt;
+
+    use nix::errno::Errno;
+    use nix::sys::ptrace;
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::Pid;
+
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(["refusals", "untold", "traced"]);
+    // SAFETY: it makes one system call.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| ptrace::traceme().map_err(Into::into));
+    }
+    let child = command.spawn().expect("this program");
+    let process = Pid::from_raw(child.id().try_into().expect("an id"));
+    let mut refused = BTreeSet::new();
+    loop {
+        let status = waitpid(None, Some(WaitPidFlag::__WALL)).expect("traced threads");
+        let thread = status.pid().expect("a thread");
+        let mut signal = None;
+        match status {
+            WaitStatus::Exited(exited, code) if exited == process => {
+                assert_eq!(code, 0);
+                return;
+            }
+            WaitStatus::Signaled(ended, by, _) if ended == process => panic!("ended by {by}"),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
+            WaitStatus::PtraceSyscall(_) => {
+                let mut registers = ptrace::getregs(thread).expect("it is stopped");
+                if refused.remove(&thread) {
+                    registers.rax = (-i64::from(libc::EPERM)).cast_unsigned();
+                } else if registers.orig_rax.cast_signed() == libc::SYS_capset {
+                    // No system call has this number.
+                    registers.orig_rax = u64::MAX;
+                    refused.insert(thread);
+                }
+                ptrace::setregs(thread, registers).expect("it is stopped");
+            }
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {
+                let options = ptrace::Options::PTRACE_O_TRACECLONE
+                    | ptrace::Options::PTRACE_O_TRACEFORK
+                    | ptrace::Options::PTRACE_O_TRACEVFORK
+                    | ptrace::Options::PTRACE_O_TRACESYSGOOD
+                    | ptrace::Options::PTRACE_O_EXITKILL;
+                ptrace::setoptions(thread, options).expect("it is stopped");
+            }
+            // A new thread begins with it.
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            _ => {}
+        }
+        match ptrace::syscall(thread, signal) {
+            // It was killed by the end of its process.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("go on with {thread}: {errno}"),
+        }
+    }
+}
+
+pub(crate) fn main() {
+    let arguments: Vec<String> = crate::arguments().collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["untold", "traced"] => return untold(),
+        #[cfg(target_arch = "x86_64")]
+        ["untold"] => return refuse_by_tracing(),
+        _ => crate::rootless(),
+    }
+    let number = |text: &String| text.parse().expect("a number");
+    match arguments.as_slice() {
+        [when] if when == "threads" => no_thread_can_be_started(),
+        [when, call, errno, first @ ..] => {
+            let refuse = || refuse(call, number(errno), first.first().map(number).map(u64::from));
+            if when == "before" {
+                refuse();
+            }
+            let ns = NetNs::new().expect("a namespace");
+            threads_are_reused(&ns);
+            if when == "later" {
+                refuse();
+            }
+            calls_are_as_ever(&ns);
+        }
+        other => panic!("{other:?}?"),
+    }
+}
