@@ -14,7 +14,8 @@
 //!   [`Unsupported`](crate::ErrorKind::Unsupported) that names it, no thread is started, and the next caller tries
 //!   again. Linux offers no way to remove it;
 //! - **confirmed**: Linux shows it only to its own thread. It is the first caller's until the main thread makes a call.
-//!   If the main thread has another value, all pinned threads are replaced then, by threads with that value;
+//!   If the main thread has another value, all pinned threads are replaced then, by threads with that value. A main
+//!   thread that has files, descriptors or an IPC namespace of its own by then (`unshare(2)`) confirms nothing;
 //! - **inherited**: it is the first caller's, because Linux shows it only to its own thread, or to none. If the main
 //!   thread makes the first call, it is the main thread's;
 //! - **new**: a new thread does not inherit it;

@@ -98,11 +98,17 @@ impl Pool {
             return;
         }
         let Ok((mut templates, home)) = self.templates(Settle::FindOut) else { return };
-        let Ok((started, _)) = Template::start(&self.roster, Some(home), Settle::FindOut) else { return };
-        if !templates.last().is_some_and(|template| template.has_same_private(&started)) {
-            templates.truncate(1);
-            templates.push(started);
-            self.roster.replace_workers();
+        match Template::start(&self.roster, Some(home), Settle::FindOut) {
+            Ok((started, _)) => {
+                if !templates.last().is_some_and(|template| template.has_same_private(&started)) {
+                    templates.truncate(1);
+                    templates.push(started);
+                    self.roster.replace_workers();
+                }
+            }
+            // The main thread has files of its own for good, which other callers must not get.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            Err(_) => return,
         }
         self.roster.set_provisional(false);
     }

@@ -30,13 +30,13 @@ use nix::errno::Errno;
 
 use self::thread_private::ThreadPrivate;
 use super::handle::WorkerHandle;
-use super::home::Home;
+use super::home::{Change, Home};
 use super::oneshot;
 use super::role::Role;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Capabilities, Kind, Numbering, ProcTask, Tid};
+use crate::sys::{self, Capabilities, Kind, Numbering, OptionalCalls, ProcTask, Tid};
 
 /// How the template's namespaces are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,14 @@ enum Refusal<'w> {
     CallerHas(&'w str),
     /// The caller and the main thread do not share a resource that threads usually share.
     NotShared(&'w str),
+    /// The caller of a later template does not share such a resource with the first template.
+    NotSharedLater(&'w str),
 }
+
+/// Resources that threads usually share.
+const FILES: &str = "root, working directory, umask or mount namespace (unshare(2) with CLONE_FS or CLONE_NEWNS)";
+const DESCRIPTORS: &str = "the table of file descriptors (unshare(2) with CLONE_FILES)";
+const IPC: &str = "the IPC namespace or the list of SEM_UNDO operations (unshare(2) with CLONE_NEWIPC)";
 
 impl Refusal<'_> {
     fn caller_has(what: &str) -> Error {
@@ -153,6 +160,13 @@ impl From<Refusal<'_>> for Error {
                 format!("the calling thread has {what}, and every pinned thread would inherit it")
             }
             Refusal::NotShared(what) => format!("the calling thread and the main thread do not share {what}"),
+            Refusal::NotSharedLater(what) => {
+                let why = format!(
+                    "the calling thread does not share {what} with the pinned threads that there are, and new ones \
+                     would inherit it; make a call from another thread, or use `Call::fresh`"
+                );
+                return Error::new(ErrorKind::Unsupported, OPERATION, why);
+            }
         };
         let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` \
                        first in `main`";
@@ -176,7 +190,10 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
     let leader = sys::process_id();
     let others = || others(roster).unwrap_or_default();
     match (home, settle) {
-        (Some(home), _) => home.restore()?,
+        (Some(home), _) => {
+            home.restore()?;
+            compare_with_first(home)?;
+        }
         (None, Settle::AsTheMainThreadIs) => {}
         (None, Settle::FindOut) => namespaces::align(&others())?,
     }
@@ -189,7 +206,36 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
         // `pthread_create(3)` gives a new thread the mask that its caller had before the call.
         return Ok(());
     }
+    if home.is_none() {
+        attributes::compare_shared_resources(leader)?;
+    }
     attributes::align_with(leader)?;
     signal_mask::align_with_leader(others)
         .map_err(|errno| Error::from_errno(format!("{OPERATION}, with the main thread's signal mask"), errno))
+}
+
+/// Checks that the calling thread, which is a later template, shares with the first one what its caller may have
+/// stopped sharing since then. Otherwise the bodies of all callers would have the files of this one, and every
+/// inspection would find that.
+fn compare_with_first(home: &Home) -> Result<(), Error> {
+    let refused = |what| Err(Refusal::NotSharedLater(what).into());
+    let calls = OptionalCalls::of_current_thread();
+    let thread = sys::current_tid();
+    let mine = sys::capabilities_of(thread).unwrap_or_default();
+    let compared = home
+        .inspect_from_anywhere(thread.as_raw().unsigned_abs(), mine, false, None, calls)
+        .and_then(|()| home.inspect_from_within(None, calls));
+    match compared {
+        // Not every one can be compared without `kcmp(2)`, and not with a filter of the main thread.
+        Ok(()) | Err(Change::Unknown) => {}
+        Err(Change::FileTable) => return refused(DESCRIPTORS),
+        Err(Change::Namespace | Change::SemaphoreUndo) => return refused(IPC),
+        Err(_) => return refused(FILES),
+    }
+    let Ok(first) = sys::directory_of_thread(home.template()) else { return Ok(()) };
+    let differs = |file: &str| {
+        let of = |task: &Path| std::fs::read_link(task.join(file)).ok();
+        of(ProcTask::Current.proc_path()) != of(&first)
+    };
+    if ["cwd", "root", "ns/mnt"].into_iter().any(differs) { refused(FILES) } else { Ok(()) }
 }

@@ -76,6 +76,14 @@ fn what_the_first_caller_changed_for_itself_is_corrected_or_refused(#[case] attr
     passes("first_caller", &[attribute]);
 }
 
+#[rstest]
+#[case::files("files")]
+#[case::mounts("mounts")]
+#[case::ipc("ipc")]
+fn what_the_main_thread_has_left_before_its_first_call_is_not_given_to_bodies(#[case] what: &str) {
+    passes("first_caller", &[&format!("main-thread-leaves-{what}")]);
+}
+
 #[test]
 fn a_filter_of_the_main_thread_is_not_given_to_bodies() {
     passes("first_caller", &["filter-of-the-main-thread"]);

@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use super::Refusal;
+use super::{DESCRIPTORS, FILES, Refusal};
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
 use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Resource, Tid};
@@ -17,7 +17,6 @@ pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
     let mine = Status::of(ProcTask::Current);
     let leaders = Status::of(ProcTask::Leader);
     let calls = OptionalCalls::of_current_thread();
-    shared_resources(leader)?;
     namespaces_for_children()?;
     ids(&mine, &leaders)?;
     capabilities(leader)?;
@@ -55,7 +54,7 @@ impl Status {
 }
 
 /// Checks the resources that threads share by default, and that a thread can stop sharing.
-fn shared_resources(leader: Tid) -> Result<(), Error> {
+pub(super) fn compare_shared_resources(leader: Tid) -> Result<(), Error> {
     let is_fs_apart = sys::share(Resource::Fs, leader, sys::current_tid()) == Ok(false);
     // kcmp(2) may be missing. Files that differ now are not shared.
     let differs = |file: &str| {
@@ -63,11 +62,10 @@ fn shared_resources(leader: Tid) -> Result<(), Error> {
         of(ProcTask::Current) != of(ProcTask::Leader)
     };
     if is_fs_apart || ["cwd", "root", "ns/mnt"].into_iter().any(differs) {
-        let what = "root, working directory, umask or mount namespace (unshare(2) with CLONE_FS or CLONE_NEWNS)";
-        return Err(Refusal::NotShared(what).into());
+        return Err(Refusal::NotShared(FILES).into());
     }
     if sys::descriptor_table::is_shared_with(leader) == Ok(false) {
-        return Err(Refusal::NotShared("the table of file descriptors (unshare(2) with CLONE_FILES)").into());
+        return Err(Refusal::NotShared(DESCRIPTORS).into());
     }
     Ok(())
 }

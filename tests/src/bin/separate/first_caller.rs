@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::mpsc;
 use std::thread;
 
-use in_netns::{ErrorKind, PinnedThread, pinned, pool_stats};
+use in_netns::{Call, ErrorKind, NetNs, PinnedThread, ThreadFate, pinned, pool_stats};
 use in_netns_tests::drop_effective;
 
 /// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
@@ -325,11 +325,56 @@ fn the_main_thread_has_a_filter() {
     assert_eq!(pool_stats().spawned_total, 1, "no thread is replaced");
 }
 
+/// The main thread has stopped sharing something, and set its securebits, between the first call of another thread and
+/// its own. Bodies have what the process has, and their threads are used again.
+fn the_main_thread_leaves(what: &str) {
+    use nix::sched::{CloneFlags, unshare};
+
+    fn files() -> [String; 4] {
+        ["cwd", "root", "ns/mnt", "ns/ipc"]
+            .map(|file| fs::read_link(format!("/proc/thread-self/{file}")).expect("a link").display().to_string())
+    }
+    fn body() -> [String; 4] {
+        let outcome = Call::new(&NetNs::current().expect("home")).outcome(files).expect("a call");
+        assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+        outcome.value.expect("it does not panic")
+    }
+    let (ask, asked) = mpsc::sync_channel::<()>(0);
+    let (answer, answers) = mpsc::sync_channel(0);
+    thread::spawn(move || asked.into_iter().for_each(|()| answer.send((body(), files())).expect("it is received")));
+    let of_another_caller = || {
+        ask.send(()).expect("it is received");
+        answers.recv().expect("the caller's own checks hold")
+    };
+    let (at_first, of_the_process) = of_another_caller();
+    assert_eq!(at_first, of_the_process);
+    let flag = match what {
+        "files" => CloneFlags::CLONE_FS,
+        "mounts" => CloneFlags::CLONE_NEWNS,
+        "ipc" => CloneFlags::CLONE_NEWIPC,
+        other => panic!("{other}?"),
+    };
+    unshare(flag).expect("unshare");
+    if what != "ipc" {
+        std::env::set_current_dir("/proc").expect("/proc is mounted");
+    }
+    prctl(libc::PR_SET_SECUREBITS, [1 << 4, 0, 0, 0]);
+    for _ in 0..10 {
+        assert_eq!(body(), of_the_process);
+        assert_eq!(of_another_caller(), (of_the_process.clone(), of_the_process.clone()));
+    }
+    assert_eq!(pool_stats().spawned_total, 1, "{:?}", pool_stats());
+}
+
 pub(crate) fn main() {
     crate::rootless();
     let name = crate::arguments().next().expect("an attribute");
     if name == "filter-of-the-main-thread" {
         the_main_thread_has_a_filter();
+        return;
+    }
+    if let Some(what) = name.strip_prefix("main-thread-leaves-") {
+        the_main_thread_leaves(what);
         return;
     }
     let (change, read) = attribute(&name);
