@@ -149,7 +149,7 @@ pub(crate) enum RestorePath {
 /// | login uid and audit session (`/proc/thread-self/loginuid`) | one file of `/proc`; `pam_loginuid(8)` alone sets it |
 /// | syscall user dispatch (`PR_SET_SYSCALL_USER_DISPATCH`), GS base (`ARCH_SET_GS`), I/O permissions (`ioperm(2)`) | for emulators alone |
 /// | resource monitoring group (`resctrl`) | the tasks file of each group |
-/// | nodes of a memory policy; machine-check policy; `PR_SET_IO_FLUSHER`; trapping of time stamp counter and CPUID; core scheduling cookie; protection keys | rare, 0.2 µs each |
+/// | nodes of a memory policy; machine-check policy; flushes of the L1 data cache (`PR_SPEC_L1D_FLUSH`); `PR_SET_IO_FLUSHER`; trapping of time stamp counter and CPUID; core scheduling cookie; protection keys | rare, 0.2 µs each |
 /// | timers that signal the thread (`SIGEV_THREAD_ID`), perf events | they are the process's, by id and by descriptor |
 /// | robust futex list, `set_tid_address`, `rseq` | they belong to the C library |
 /// | processor time of the thread | it counts all bodies |
@@ -169,7 +169,9 @@ pub(crate) enum RestorePath {
 /// before the library makes a system call that it may kill for. It is not detected where `/proc` does not report the
 /// number, nor where another thread adds the filter to all threads (`SECCOMP_FILTER_FLAG_TSYNC`) in the microseconds of
 /// an inspection. A filter must allow the calls that every inspection makes: those without an alternative, such as
-/// `setns(2)`, `capget(2)` and `prctl(2)`.
+/// `setns(2)` and `capget(2)`. For what it forbids it must return an error or kill the process. If it kills the thread
+/// alone (`SECCOMP_RET_KILL_THREAD`, `SCMP_ACT_KILL` of libseccomp) for a call of a body, the caller waits without end,
+/// because the body may have lent what it borrows to other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -191,7 +193,8 @@ pub enum Change {
     /// It joined another session keyring, or has a thread or process keyring, or another place for requested keys.
     Keyring,
     /// Its scheduling policy, nice value, priority, time slice, utilization clamps, processor affinity or I/O priority
-    /// differ.
+    /// differ. Another program may have changed them: a cpuset of a cgroup, `taskset(1)`, `renice(1)`. Each thread that
+    /// was there then is retired after its next call.
     Scheduling,
     /// Its memory policy differs.
     MemoryPolicy,

@@ -335,7 +335,7 @@ fn the_main_thread_leaves(what: &str) {
             .map(|file| fs::read_link(format!("/proc/thread-self/{file}")).expect("a link").display().to_string())
     }
     fn body() -> [String; 4] {
-        let outcome = Call::new(&NetNs::current().expect("home")).outcome(files).expect("a call");
+        let outcome = Call::new(NetNs::current().expect("home")).outcome(files).expect("a call");
         assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
         outcome.value.expect("it does not panic")
     }

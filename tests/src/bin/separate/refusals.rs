@@ -109,6 +109,7 @@ fn refuse_by_tracing() {
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(Into::into));
     }
+    #[allow(clippy::zombie_processes)] // `waitpid` waits for it.
     let child = command.spawn().expect("this program");
     let process = Pid::from_raw(child.id().try_into().expect("an id"));
     let mut refused = BTreeSet::new();
@@ -126,8 +127,8 @@ fn refuse_by_tracing() {
             WaitStatus::PtraceSyscall(_) => {
                 let mut registers = ptrace::getregs(thread).expect("it is stopped");
                 if refused.remove(&thread) {
-                    registers.rax = (-i64::from(libc::EPERM)).cast_unsigned();
-                } else if registers.orig_rax.cast_signed() == libc::SYS_capset {
+                    registers.rax = 0_u64.wrapping_sub(libc::EPERM.unsigned_abs().into());
+                } else if i64::try_from(registers.orig_rax) == Ok(libc::SYS_capset) {
                     // No system call has this number.
                     registers.orig_rax = u64::MAX;
                     refused.insert(thread);
