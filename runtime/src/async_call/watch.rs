@@ -5,7 +5,7 @@
 //! with the reactor of the runtime that it is made in.
 
 use std::future::poll_fn;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::watch::{Watch, WatchEvent};
+use crate::sys::process_local::DroppedInProcess;
 
 const OPERATION: &str = "wait for changes of the names of network namespaces (epoll)";
 
@@ -68,15 +69,17 @@ impl Watch {
                 // Registering polls the descriptor, which may consume the report of a change.
                 continue;
             }
-            let Some(registration) = &self.registration else { unreachable!("it was made before") };
-            match ready!(registration.poll_read_ready(context)) {
+            let Some(registered) = self.registration.as_ref().and_then(DroppedInProcess::get) else {
+                unreachable!("it was made before")
+            };
+            match ready!(registered.poll_read_ready(context)) {
                 Ok(mut guard) => guard.clear_ready(),
                 Err(source) => return Poll::Ready(Err(Error::of_proc(OPERATION, source))),
             }
         }
     }
 
-    fn register(&self) -> Result<AsyncFd<std::os::fd::OwnedFd>, Error> {
+    fn register(&self) -> Result<DroppedInProcess<AsyncFd<OwnedFd>>, Error> {
         if Handle::try_current().is_err() {
             let why = "a `Watch` is polled outside a tokio runtime, whose reactor it uses; in other async code, wait \
                        for its descriptor to have an exceptional condition, and call `try_next`";
@@ -86,7 +89,8 @@ impl Watch {
         #[allow(deprecated)]
         let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
         let descriptor = self.changes.as_fd().try_clone_to_owned();
-        descriptor.and_then(register).map_err(|error| Error::of_proc(OPERATION, error))
+        let descriptor = descriptor.and_then(register).map_err(|error| Error::of_proc(OPERATION, error))?;
+        Ok(DroppedInProcess::new(descriptor))
     }
 }
 

@@ -174,7 +174,7 @@ impl View {
         let namespaces = process.namespaces()?;
         let net = namespaces.netns().clone();
         let mounts = on_thread_for_views(|thread| thread.mounts_of_process(namespaces))?;
-        Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, None)) })
+        Ok(View { net, surroundings: Arc::new(Surroundings::of_process(mounts)) })
     }
 
     /// The network namespace.
@@ -377,7 +377,7 @@ impl ViewBuilder {
         let files = Files { directory, directories_of_names, resolv_conf, hosts, services };
         let recipe = Recipe { net: net.clone(), files, sys };
         let mounts = on_thread_for_views(|thread| thread.make_mounts(&recipe))?;
-        Ok(View { net, surroundings: Arc::new(Surroundings::new(mounts, Some(recipe))) })
+        Ok(View { net, surroundings: Arc::new(Surroundings::of_network(recipe, mounts)) })
     }
 }
 

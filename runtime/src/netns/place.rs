@@ -122,7 +122,10 @@ impl<'n> Target<'n> {
     /// the thread shares its table of descriptors with the thread that opened them.
     pub(crate) fn check_table(self) -> Result<(), Error> {
         let is_of_this_table = sys::identity(self.fd) == Ok((self.ns.id().device(), self.ns.id().inode()))
-            && self.surroundings.is_none_or(|(surroundings, _)| surroundings.current().is_of_this_table());
+            && self
+                .surroundings
+                .and_then(|(surroundings, _)| surroundings.current())
+                .is_none_or(|mounts| mounts.is_of_this_table());
         if is_of_this_table {
             return Ok(());
         }

@@ -20,6 +20,8 @@ use super::{NetNs, NetNsId};
 use crate::error::{Error, ErrorKind};
 use crate::netns::names::DIRECTORIES;
 use crate::sys::changes::Changes;
+#[cfg(feature = "tokio")]
+use crate::sys::process_local::DroppedInProcess;
 
 /// A change of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,9 @@ pub enum WatchEvent {
 /// then take what there is with [`try_next`](Watch::try_next). That descriptor reports mounts, as `ip netns add` makes
 /// them, and not of names that are links.
 ///
+/// In a child process that is forked and does not exec, the copy reports to the child, from the names that were known
+/// at the fork. It has another descriptor there after its first look.
+///
 /// With feature `tokio` it is a `Stream` as well, and has `Watch::next_async`. Where both traits are in scope, as with
 /// `futures::StreamExt`, say which `next` is meant: `StreamExt::next(&mut watch)`.
 #[derive(Debug)]
@@ -77,9 +82,10 @@ pub struct Watch {
     pub(crate) changes: Changes,
     known: BTreeMap<String, Identity>,
     pending: VecDeque<NameChange>,
-    /// The registration with the runtime in which the stream was polled.
+    /// The registration with the runtime in which the stream was polled. A forked child shares the runtime's epoll
+    /// instance with its parent, whose registration the destructor would remove.
     #[cfg(feature = "tokio")]
-    pub(crate) registration: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
+    pub(crate) registration: Option<DroppedInProcess<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>>,
 }
 
 /// A difference between two lists of names. Its namespace is opened when the caller takes it, so that what is pending
@@ -141,10 +147,7 @@ impl NetNs {
     /// `proc_pid_mountinfo(5)`, `inotify(7)`, `ip-netns(8)` (`ip netns monitor`).
     pub fn watch() -> Result<(Vec<(String, NetNs)>, Watch), Error> {
         // Opened before the names are listed: the first poll reports a change in between.
-        let mount_table = File::open("/proc/thread-self/mountinfo")
-            .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
-        let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
-        changes.watch_entries(&DIRECTORIES).map_err(failed)?;
+        let changes = changes_from_now()?;
         let names = list_with(|netns| netns)?;
         let known = names.iter().map(|(name, netns)| (name.clone(), identity(netns))).collect();
         let watch = Watch {
@@ -193,6 +196,9 @@ impl Watch {
     pub(crate) fn look(&mut self) -> Result<Option<WatchEvent>, Error> {
         loop {
             if self.pending.is_empty() {
+                if !self.changes.are_of_this_process() {
+                    self.changes = changes_from_now()?;
+                }
                 // The kernel reports a change once, and the caller may have consumed that report by waiting for the
                 // descriptor. So the names are compared in any case, and the reports consumed before: the next wait
                 // reports a change that comes during the comparison.
@@ -283,6 +289,15 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.changes.mount_table()
     }
+}
+
+/// Watches the mount table and the directories of names.
+fn changes_from_now() -> Result<Changes, Error> {
+    let mount_table = File::open("/proc/thread-self/mountinfo")
+        .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
+    let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
+    changes.watch_entries(&DIRECTORIES).map_err(failed)?;
+    Ok(changes)
 }
 
 fn failed(errno: Errno) -> Error {

@@ -14,10 +14,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
+use super::process_local::ProcessMark;
 use super::restarted;
 
+/// **In a forked child** the reports are shared with the parent, and who looks first takes them. So each process
+/// must make one of its own ([`Changes::are_of_this_process`]).
 #[derive(Debug)]
 pub(crate) struct Changes {
+    process: ProcessMark,
     /// Readable after a change of either.
     any: Epoll,
     mount_table: File,
@@ -26,13 +30,18 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Watches a `mountinfo` file, and no directory yet.
+    /// Watches a `mountinfo` file, and no directory yet. The mark is that of the calling process.
     pub(crate) fn of_mounts(mount_table: File) -> nix::Result<Changes> {
         let any = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let entries = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         any.add(&mount_table, EpollEvent::new(EpollFlags::EPOLLPRI, 0))?;
         any.add(&entries, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        Ok(Changes { any, mount_table, entries, watched: Vec::new() })
+        Ok(Changes { process: ProcessMark::current(), any, mount_table, entries, watched: Vec::new() })
+    }
+
+    /// Whether this process made it, and no process from which this one was forked.
+    pub(crate) fn are_of_this_process(&self) -> bool {
+        self.process.is_current()
     }
 
     /// The descriptor that has an exceptional condition (`POLLPRI`) after a change of the mount table.

@@ -117,7 +117,7 @@ impl<T> Slot<T> {
 }
 
 /// Identifies a process. Processes that were forked from one another have different marks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessMark(&'static u8);
 
 static MARK: ProcessLocal<u8> = ProcessLocal::new();
@@ -139,6 +139,36 @@ impl ProcessMark {
     pub(crate) fn end_child(self) {
         if !self.is_current() {
             process::exit(0);
+        }
+    }
+}
+
+/// A value whose destructor acts on what forked children share with this process. It runs in this process alone.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct DroppedInProcess<T> {
+    /// `None` only during the drop.
+    value: Option<T>,
+    process: ProcessMark,
+}
+
+#[cfg(feature = "tokio")]
+impl<T> DroppedInProcess<T> {
+    pub(crate) fn new(value: T) -> DroppedInProcess<T> {
+        DroppedInProcess { value: Some(value), process: ProcessMark::current() }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T> Drop for DroppedInProcess<T> {
+    fn drop(&mut self) {
+        let value = self.value.take();
+        if !self.process.is_current() {
+            std::mem::forget(value);
         }
     }
 }

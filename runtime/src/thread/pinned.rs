@@ -285,7 +285,10 @@ impl PinnedThread {
         const TRIES: u32 = 8;
         self.take_own_files()?;
         for _ in 0..TRIES {
-            let mounts = surroundings.current();
+            let Some(mounts) = surroundings.current() else {
+                surroundings.renew(None, |recipe| self.make_mounts(recipe))?;
+                continue;
+            };
             let entered = mounts
                 .enter(target.netns())
                 .and_then(|()| target.setns().map_err(|error| EntryError { error, has_moved: true }));
@@ -302,7 +305,7 @@ impl PinnedThread {
                     return Err(error);
                 }
             }
-            surroundings.renew(&mounts, |recipe| self.make_mounts(recipe))?;
+            surroundings.renew(Some(&mounts), |recipe| self.make_mounts(recipe))?;
         }
         let why = "its files are replaced faster than they can be mounted; call again";
         Err(Error::new(ErrorKind::Busy, format!("enter the view of {}", target.netns()), why))

@@ -201,6 +201,21 @@ fn a_child_that_is_forked_in_an_async_body_ends_when_the_body_returns() {
 }
 
 #[test]
+fn a_view_that_is_made_anew_at_a_fork_is_entered_in_the_child() {
+    child_process("view-that-is-made-anew");
+}
+
+#[test]
+fn a_watch_reports_each_name_in_the_parent_and_in_the_child() {
+    child_process("watch");
+}
+
+#[test]
+fn a_watch_of_a_runtime_of_the_parent_is_dropped_in_the_child() {
+    child_process("watch-of-a-runtime");
+}
+
+#[test]
 fn children_that_are_forked_beside_calls_make_calls() {
     child_process("beside-calls");
 }

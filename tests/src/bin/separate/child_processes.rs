@@ -14,10 +14,10 @@ use std::thread;
 
 use futures::executor::block_on;
 use in_netns::{
-    Call, ErrorKind, NetNs, NetNsPool, Worker, par_walk, pinned, pool_stats, retire_current_thread, set_keep_alive,
-    set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async,
+    Call, ErrorKind, NetNs, NetNsPool, View, WatchEvent, Worker, par_walk, pinned, pool_stats, retire_current_thread,
+    set_keep_alive, set_poison_hook, set_stray_hook, walk, with_netns, with_netns_async,
 };
-use in_netns_tests::{give_up_sys_admin, here, key, tid, wait_until};
+use in_netns_tests::{BOUND, give_up_sys_admin, here, key, tid, wait_until};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -113,6 +113,9 @@ pub(crate) fn main() {
         "returns-to-other-tasks" => returns_to_other_tasks(&ns),
         "returns-from-a-thread-local" => returns_from_a_thread_local(&ns),
         "returns-from-its-async-body" => returns_from_its_async_body(&ns),
+        "view-that-is-made-anew" => view_that_is_made_anew(&ns),
+        "watch" => watch_in_both(),
+        "watch-of-a-runtime" => watch_of_a_runtime(),
         "beside-calls" => beside_calls(&ns),
         "beside-hooks" => beside_hooks(&ns),
         "async-call" => async_call(&ns),
@@ -214,6 +217,124 @@ fn worker_busy(ns: &NetNs) {
         first.join().expect("no panic").expect("a run");
         assert_eq!(second.join().expect("no panic").expect("a run"), key(ns.id()));
     });
+}
+
+/// The child is created while another thread of the parent makes the mounts of a view anew.
+fn view_that_is_made_anew(ns: &NetNs) {
+    let files = in_netns_tests::Scratch::new();
+    let (resolv_conf, unknown) = (files.path().join("resolv.conf"), files.path().join("not-there-at-home"));
+    std::fs::write(&resolv_conf, "nameserver 192.0.2.53").expect("a file");
+    let view = View::builder(ns).etc(files.path()).build().expect("a view");
+    let reads = || {
+        let text = view.run(|| std::fs::read_to_string("/etc/resolv.conf")).expect("a call").expect("a file");
+        assert_eq!(text, "nameserver 192.0.2.53");
+    };
+    reads();
+    // The mounts are made anew, which fails after a while, in every call.
+    std::fs::write(&unknown, "").expect("a file");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                assert_eq!(view.run(|| ()).expect_err("no such file").kind(), ErrorKind::NotFound);
+            }
+        });
+        for make in [libc_fork, raw_clone, libc_fork, raw_clone] {
+            thread::sleep(std::time::Duration::from_millis(20));
+            in_child(make, || {
+                assert_eq!(view.run(|| ()).expect_err("no such file").kind(), ErrorKind::NotFound);
+                let other = View::builder(ns).hosts("").build().expect("another view");
+                assert_eq!(other.run(here).expect("a call"), key(ns.id()));
+            });
+        }
+        stop.store(true, Ordering::SeqCst);
+        busy.join().expect("no panic");
+    });
+    std::fs::remove_file(&unknown).expect("the file");
+    reads();
+    for make in [libc_fork, raw_clone] {
+        in_child(make, || {
+            reads();
+            in_child(make, reads);
+            drop(view.clone());
+            reads();
+        });
+    }
+}
+
+/// A watch is used in a child and in its parent at the same time.
+fn watch_in_both() {
+    const NAMES: u32 = 12;
+    let name = |number| format!("watched-{}-{number}", std::process::id());
+    let last = name(NAMES - 1);
+    let mut watch = NetNs::watch().expect("a watch").1;
+    let mut wait_for = |wanted: &str| loop {
+        match watch.next_within(BOUND).expect("an event") {
+            Some(WatchEvent::Created { name, .. }) if name == *wanted => return,
+            Some(_) => {}
+            None => panic!("{wanted} is not reported"),
+        }
+    };
+    let child = start_child(libc_fork);
+    if child == 0 {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| wait_for(&last)));
+        // SAFETY: it ends the child, and runs nothing that the parent registered.
+        unsafe { libc::_exit(i32::from(ended.is_err())) }
+    }
+    scopeguard::defer! {
+        (0..NAMES).for_each(|number| drop(NetNs::delete_named(&name(number))));
+    }
+    for number in 0..NAMES {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // The main thread waits by then, as a rule.
+                thread::sleep(std::time::Duration::from_millis(20));
+                NetNs::create_named(&name(number)).expect("a namespace");
+            });
+            wait_for(&name(number));
+        });
+    }
+    succeeded(Pid::from_raw(child));
+}
+
+/// A child drops its copy of a watch that is registered with a runtime of the parent.
+fn watch_of_a_runtime() {
+    let name = format!("watched-async-{}", std::process::id());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut watch = NetNs::watch().expect("a watch").1;
+    let wanted = name.clone();
+    // It owns the watch.
+    let mut next = Some(Box::pin(async move {
+        loop {
+            match watch.next_async().await.expect("an event") {
+                WatchEvent::Created { name, .. } if name == wanted => return,
+                _ => {}
+            }
+        }
+    }));
+    let mut create = None;
+    // The future is not polled again before it is woken: each poll registers anew.
+    let waits = std::future::poll_fn(|context| {
+        let poll = next.as_mut().expect("the future").as_mut().poll(context);
+        if create.is_none() {
+            let child = start_child(libc_fork);
+            if child == 0 {
+                drop(next.take());
+                // SAFETY: it ends the child, and runs nothing that the parent registered.
+                unsafe { libc::_exit(0) }
+            }
+            succeeded(Pid::from_raw(child));
+            let name = name.clone();
+            create = Some(thread::spawn(move || NetNs::create_named(&name).expect("a namespace")));
+        }
+        poll
+    });
+    let start = std::time::Instant::now();
+    // At the end, the timeout polls the future once more, which then looks at the names.
+    let created = runtime.block_on(async { tokio::time::timeout(BOUND, waits).await });
+    create.expect("a thread").join().expect("no panic");
+    NetNs::delete_named(&name).expect("the name");
+    assert!(created.is_ok() && start.elapsed() < BOUND, "the watch is not woken");
 }
 
 /// Forks. The child makes calls, for which it starts threads that wait for the next call, and returns.
