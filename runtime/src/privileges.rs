@@ -223,6 +223,10 @@ impl Cause {
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::ENOENT as i32 => {
                 "/proc is not mounted, or is that of another pid namespace".into()
             }
+            // Only the maps of ids are written.
+            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EROFS as i32 => {
+                "/proc is mounted read-only, and a new user namespace needs a map of ids, which is written there".into()
+            }
             Cause::Other { os_error: Some(os_error) } => {
                 format!("the kernel refused: {}", Errno::from_raw(*os_error).desc())
             }
@@ -290,6 +294,9 @@ impl Cause {
             }
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::ENOENT as i32 => {
                 "mount it (`mount -t proc proc /proc`)".into()
+            }
+            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EROFS as i32 => {
+                format!("mount it so that it can be written (`mount -o remount,bind,rw /proc`), {or_root}")
             }
             Cause::Other { .. } => {
                 "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \

@@ -6,17 +6,19 @@
 //!
 //! **How:** threads are found by their `ns/net`, descriptors by their link (`net:[INODE]`), mounts by `mountinfo`. A
 //! socket is found by a copy of its descriptor (`pidfd_getfd(2)`, Linux 5.6), which is asked for its namespace
-//! (`SIOCGSKNS`) and closed again.
+//! (`SIOCGSKNS`) and closed again. So is one of `/dev/net/tun` (Linux 4.20).
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::explain_thread_self;
 use super::names::canonical_directories;
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
@@ -44,7 +46,7 @@ pub enum Holder {
         /// Its number there.
         fd: u32,
     },
-    /// A socket that was made in it.
+    /// A socket that was made in it, or a descriptor of `/dev/net/tun` that was opened in it.
     #[non_exhaustive]
     Socket {
         /// The id of the process that has it open.
@@ -98,8 +100,10 @@ impl NetNs {
     ///   (`unshare(2)` with `CLONE_FILES` or `CLONE_NEWNS`), in this process too: those of one thread are looked at,
     ///   which is the leader as long as it runs;
     /// - sockets of a process whose leader has exited, before Linux 6.9;
-    /// - what no process has a descriptor of: descriptors in flight over a Unix socket, connections whose descriptor is
-    ///   closed and which the kernel is still closing, and devices or tunnels that the kernel itself keeps.
+    /// - open files of `/proc/PID/net`, which keep the namespace too, and `/dev/tapN` of macvtap;
+    /// - what no process has a descriptor of: descriptors in flight over a Unix socket, or registered with
+    ///   `io_uring(7)` alone; packet sockets that are only mapped into memory; connections whose descriptor is closed
+    ///   and which the kernel is still closing; and devices or tunnels that the kernel itself keeps.
     ///
     /// # Errors
     ///
@@ -129,7 +133,8 @@ impl NetNs {
     /// `namespaces(7)`, `proc_pid_fd(5)`, `proc_pid_mountinfo(5)`, `pidfd_getfd(2)`.
     pub fn holders(&self) -> Result<Vec<Holder>, Error> {
         let mut found = HoldersOf { ns: self, link: self.to_string(), holders: BTreeSet::new() };
-        search(&mut found).map_err(|source| Error::of_proc(format!("list who holds {self} (/proc)"), source))?;
+        search(&mut found)
+            .map_err(|source| explain_thread_self(Error::of_proc(format!("list who holds {self} (/proc)"), source)))?;
         Ok(found.holders.into_iter().collect())
     }
 }
@@ -264,7 +269,7 @@ impl<C: Collect> Search<'_, C> {
                 if !is_own && self.collect.wants(target) {
                     self.collect.found(target, Holder::Descriptor { process, fd }, || NetNs::from_path(&file));
                 }
-            } else if can_ask && target.starts_with("socket:[") {
+            } else if can_ask && (target.starts_with("socket:[") || is_tun(target, &file)) {
                 // One descriptor serves all sockets of the process, and a process without sockets needs none.
                 let pidfd = pidfd.get_or_insert_with(|| pidfd_of(process, thread));
                 let Some(ns) = self.namespace_of(pidfd, fd) else { continue };
@@ -366,6 +371,15 @@ fn living_thread(process: u32, directory: &Path, threads: &[u32]) -> Option<(u32
     let is_alive = |thread: &u32| !matches!(sys::state_of_task(&task(*thread)), Ok(None | Some(TaskState::Exiting)));
     let living = threads.iter().copied().find(is_alive)?;
     Some((living, if living == process { directory.to_owned() } else { task(living) }))
+}
+
+/// Whether a descriptor, by its link and its file in `/proc`, is one of `/dev/net/tun`. Its number is compared too: to
+/// another device, the question for the namespace may mean something else.
+fn is_tun(target: &str, file: &Path) -> bool {
+    /// `Documentation/admin-guide/devices.txt` of Linux: misc device 200.
+    const TUN: u64 = nix::sys::stat::makedev(10, 200);
+    target.ends_with("/net/tun")
+        && fs::metadata(file).is_ok_and(|file| file.file_type().is_char_device() && file.rdev() == TUN)
 }
 
 fn pidfd_of(process: u32, thread: u32) -> nix::Result<OwnedFd> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::NetNs;
+use super::{NetNs, explain_thread_self};
 use crate::error::Error;
 use crate::sys;
 
@@ -92,7 +92,10 @@ impl NetNs {
     pub fn names(&self) -> Result<Vec<PathBuf>, Error> {
         let table = fs::read("/proc/thread-self/mountinfo").map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-            Error::from_errno(format!("list the names of {self} (/proc/thread-self/mountinfo)"), errno)
+            explain_thread_self(Error::from_errno(
+                format!("list the names of {self} (/proc/thread-self/mountinfo)"),
+                errno,
+            ))
         })?;
         let link = self.to_string();
         let mut names: Vec<_> = sys::mounts_of_namespaces(&table)

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use super::holders::{Collect, Holder, search};
-use super::{NetNs, NetNsId};
+use super::{NetNs, NetNsId, explain_thread_self};
 use crate::error::{Error, ErrorKind};
 use crate::sys;
 
@@ -91,8 +91,9 @@ impl NetNs {
         if let Some(error) = all.limit {
             return Err(error);
         }
-        searched.map_err(|source| Error::of_proc(operation(), source))?;
-        let me = sys::number_in_proc().map_err(|source| Error::of_proc(operation(), source))?;
+        let failed = |source| explain_thread_self(Error::of_proc(operation(), source));
+        searched.map_err(failed)?;
+        let me = sys::number_in_proc().map_err(failed)?;
         let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders, me)).collect();
         let unseen = all.unseen.into_iter().map(|(process, error)| Unseen { process, error }).collect();
         Ok(Inventory { namespaces, unseen })

@@ -143,7 +143,11 @@ impl Names {
                 // An entry is opened without access to it; to ask for its type takes an open file.
                 let namespace = sys::open_namespace_file(&sys::path_of_descriptor(&entry)).map_err(by_descriptor)?;
                 NetNs::checked(namespace, || format!("{} as a network namespace", operation()))?;
-                sys::detach_mount(&entry).map_err(unmounting)?;
+                match sys::detach_mount(&entry) {
+                    // Another program has unmounted it meanwhile.
+                    Err(Errno::EINVAL) if matches!(sys::line_of_mount(&entry), Ok(None)) => {}
+                    unmounted => unmounted.map_err(unmounting)?,
+                }
                 continue;
             }
             match sys::remove_file_at(&directory, name) {
@@ -495,7 +499,8 @@ impl Reserved {
     pub(crate) fn bind(mut self, netns: &NetNs) -> Result<(), Error> {
         let failed = |errno, reserved: &Reserved| {
             let error = explain_too_many_mounts(Error::from_errno(reserved.operation.clone(), errno));
-            explain_descriptor_files(error).explain_missing(&reserved.path).explain_making()
+            let error = explain_descriptor_files(error).explain_missing(&reserved.path).explain_making();
+            error.explain(|kind| (kind == ErrorKind::Busy).then(|| REPLACED.into()))
         };
         // Until the end: a mount of the directory that is taken away again must have no other name yet.
         let locked = self.names.lock_existing_directory().map_err(|errno| failed(errno, &self))?;
@@ -530,10 +535,7 @@ impl Reserved {
 
     fn mount(&self, netns: &NetNs) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
-        let replaced = || {
-            let why = "another program removed or replaced the file meanwhile";
-            Error::from_errno(self.operation.clone(), Errno::EBUSY).explain(|_| Some(why.into()))
-        };
+        let replaced = || Error::from_errno(self.operation.clone(), Errno::EBUSY).explain(|_| Some(REPLACED.into()));
         match sys::bind_mount(netns, file) {
             Ok(()) => {}
             // The file has no name any more.
@@ -552,7 +554,10 @@ impl Reserved {
 
     /// Takes the same file on another mount of its directory.
     fn move_to(&mut self, directory: OwnedFd) -> Result<(), Errno> {
-        let moved = sys::entry_at(&directory, Path::new(&self.name))?;
+        let moved = sys::entry_at(&directory, Path::new(&self.name)).map_err(|errno| match errno {
+            Errno::ENOENT => Errno::EBUSY,
+            errno => errno,
+        })?;
         let ours = self.file.as_ref().map_or(Err(Errno::ENOENT), sys::identity)?;
         if sys::identity(&moved)? != ours {
             return Err(Errno::EBUSY);
@@ -608,6 +613,8 @@ fn mounted_on(directory: &OwnedFd, name: &str) -> Mounted {
         _ => Mounted::Other,
     }
 }
+
+const REPLACED: &str = "another program removed or replaced the file or its directory meanwhile";
 
 /// Adds to a `NotFound` error that descriptors cannot be reached by path, where that is the cause.
 fn explain_descriptor_files(error: Error) -> Error {

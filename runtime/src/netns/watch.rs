@@ -12,11 +12,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{NetNs, NetNsId};
+use super::{NetNs, NetNsId, explain_thread_self};
 use crate::error::{Error, ErrorKind};
 use crate::netns::names::DIRECTORIES;
 use crate::sys::changes::Changes;
@@ -64,8 +65,8 @@ pub enum WatchEvent {
 /// event is still there for the next try.
 ///
 /// A name may be a link, such as `ln -s /proc/PID/ns/net /run/netns/NAME`. Its removal is noticed at once, the end of
-/// its process at the next change. A directory of names that did not exist is noticed with the next mount, such as
-/// that of `ip netns add`.
+/// its process at the next change. A link to the namespace of a process that may not be examined is passed over. A
+/// directory of names that did not exist is noticed with the next mount, such as that of `ip netns add`.
 ///
 /// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
 /// then take what there is with [`try_next`](Watch::try_next). That descriptor reports mounts, as `ip netns add` makes
@@ -109,8 +110,8 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] and
-    /// [`ErrorKind::LimitReached`] where a name cannot be opened; the latter also where the user has as many instances
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] where the directory may not
+    /// be read or searched; [`ErrorKind::LimitReached`] where no descriptor is left, or the user has as many instances
     /// of `inotify(7)` as are allowed.
     ///
     /// # Examples
@@ -294,7 +295,8 @@ impl AsFd for Watch {
 /// Watches the mount table and the directories of names.
 fn changes_from_now() -> Result<Changes, Error> {
     let mount_table = File::open("/proc/thread-self/mountinfo")
-        .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))?;
+        .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))
+        .map_err(explain_thread_self)?;
     let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
     changes.watch_entries(&DIRECTORIES).map_err(failed)?;
     Ok(changes)
@@ -323,14 +325,20 @@ fn list_with<T>(read: impl Fn(NetNs) -> T) -> Result<Vec<(String, T)>, Error> {
     Ok(names)
 }
 
-/// The namespace of a name. `None` where its mount is not there yet or is gone, or the file
-/// is no name or is gone.
+/// The namespace of a name. `None` where its mount is not there yet or is gone, or the file is no name or is gone, or
+/// it is a link to the namespace of a process that may not be examined.
 fn open(name: &str) -> Result<Option<NetNs>, Error> {
     match NetNs::from_name(name) {
         Ok(netns) => Ok(Some(netns)),
         Err(error) if matches!(error.kind(), ErrorKind::NotANetNs | ErrorKind::NotFound | ErrorKind::InvalidName) => {
             Ok(None)
         }
+        // One link must not keep the others from being reported.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && is_link(name) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn is_link(name: &str) -> bool {
+    DIRECTORIES.iter().any(|directory| Path::new(directory).join(name).is_symlink())
 }

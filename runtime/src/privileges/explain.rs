@@ -180,7 +180,8 @@ impl Error {
                 Some(_) => Cause::of_errno(errno).explanation(),
                 None => {
                     "the mount namespace belongs to a user namespace above this thread's own; a process that is in \
-                     a mount namespace of its own user namespace can enter views (`in_netns::rootless` makes both)"
+                     a mount namespace of its own user namespace can enter views (`unshare --map-root-user --mount` \
+                     makes both at once, and `in_netns::rootless` where CAP_SYS_ADMIN is missing altogether)"
                         .into()
                 }
             }

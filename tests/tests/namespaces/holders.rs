@@ -250,3 +250,22 @@ fn a_list_is_complete_or_an_error_where_descriptors_are_short() {
         }
     }
 }
+
+/// The descriptor of a tun device, as a program for a VPN or a virtual machine has one.
+#[test]
+fn a_tun_device_is_a_holder_also_in_another_process() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let open = || File::options().read(true).write(true).open("/dev/net/tun");
+    // Without the driver, or in a container without the device, there is nothing to test.
+    let Ok(tun) = with_netns(&ns, open).unwrap() else { return };
+    assert_eq!(texts(&ns), [format!("socket {} of process {}", tun.as_raw_fd(), me())]);
+    let process = Process::with(tun);
+    wait_until("the other process alone holds it", || {
+        texts(&ns) == [format!("socket 1 of process {}", process.0.id())]
+    });
+    let id = ns.id();
+    drop(ns);
+    let all = NetNs::all().unwrap();
+    assert!(all.namespaces.iter().any(|found| found.netns.id() == id), "{all:?}");
+}

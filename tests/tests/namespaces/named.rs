@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use in_netns::{ErrorKind, NetNs, with_netns};
-use in_netns_tests::{alone, here, key, mount_table, separate};
+use in_netns::{ErrorKind, Names, NetNs, with_netns};
+use in_netns_tests::{Scratch, alone, here, key, mount_table, separate};
+use nix::mount::{MntFlags, umount2};
 
 fn name(what: &str) -> String {
     format!("in-netns-{what}-{}", std::process::id())
@@ -382,5 +386,54 @@ fn signals_fail_no_operation() {
             NetNs::delete_named(&name).unwrap();
         }
         drop(stop);
+    });
+}
+
+/// What one of two programs does to a name is no failure of the other one, and is not said to be another cause.
+#[test]
+fn what_is_done_to_a_name_at_the_same_time_is_reported_as_that() {
+    const ROUNDS: u32 = 200;
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let names = Names::at(scratch.path().join("names"));
+    scopeguard::defer! {
+        let _ = umount2(names.directory(), MntFlags::MNT_DETACH);
+    }
+    // The directory is a mount from here on.
+    names.create("first").unwrap();
+    names.delete("first").unwrap();
+    // Two delete a name at once.
+    let together = Barrier::new(2);
+    for _ in 0..ROUNDS {
+        names.create("blue").unwrap();
+        let delete = || {
+            together.wait();
+            names.delete("blue")
+        };
+        let results = thread::scope(|scope| [scope.spawn(delete), scope.spawn(delete)].map(|one| one.join().unwrap()));
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
+        assert!(results.iter().any(Result::is_ok), "{results:?}");
+        assert_eq!(names.list().unwrap(), [""; 0]);
+    }
+    // One deletes what the other one is creating.
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let deletes = scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                if let Err(error) = names.delete("red") {
+                    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+                }
+            }
+        });
+        let errors: Vec<_> = (0..ROUNDS).filter_map(|_| names.create("red").err()).collect();
+        stop.store(true, Ordering::SeqCst);
+        deletes.join().unwrap();
+        // The name of the round before may still be there.
+        for error in errors.iter().filter(|error| error.kind() != ErrorKind::AlreadyExists) {
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            assert!(error.to_string().contains("another program removed or replaced"), "{error}");
+        }
     });
 }

@@ -391,3 +391,47 @@ fn the_path_of_a_process_that_may_not_be_examined_is_reported() {
     assert!(facts["from_path"].contains("user namespace"), "{output}");
     assert_eq!(cause(facts["from_path"]), cause(facts["from_pid"]), "{output}");
 }
+
+/// As in a sandbox with `--ro-bind / /`.
+#[test]
+fn a_proc_that_is_read_only_is_reported() {
+    let read_only = "mount --bind /proc /proc; mount -o remount,bind,ro /proc";
+    let output = as_root_of_its_own(&format!("{read_only}; {POWERLESS} \"$0\" stands enter"));
+    let facts = facts(&output);
+    for message in [facts["enter"], facts["privileges"], facts["new"]] {
+        assert!(message.contains("/proc is mounted read-only") && !message.contains("dmesg"), "{output}");
+    }
+}
+
+#[test]
+fn a_view_in_the_mounts_of_another_user_namespace_names_a_way_out_that_works() {
+    let scratch = Scratch::new();
+    let program = scratch.program(env!("CARGO_BIN_EXE_separate"));
+    let output = output_of(Command::new("unshare").args(["--map-root-user", "--net"]).arg(program).arg("stands"));
+    let view = facts(&output)["view"];
+    assert!(view.starts_with("PermissionDenied ") && view.contains("`unshare --map-root-user --mount`"), "{output}");
+}
+
+/// A name may be a link to the namespace of such a process.
+#[test]
+fn a_name_of_a_process_that_may_not_be_examined_is_passed_over_by_a_watch() {
+    let id = std::process::id();
+    let output = as_root_of_its_own(&format!(
+        "mount -t tmpfs none /run; mkdir /run/netns; ln -s /proc/{id}/ns/net /run/netns/foreign; \
+         exec \"$0\" stands watch-and-create blue"
+    ));
+    assert_eq!(facts(&output)["watch"], "created blue", "{output}");
+}
+
+/// The files that a view shows cannot be told then. Home's must not stand for them.
+#[test]
+fn a_directory_of_files_that_may_not_be_searched_is_reported_by_a_view() {
+    let output = as_root_of_its_own(
+        "mount -t tmpfs none /run; mount -t tmpfs none /mnt; mkdir /mnt/etc; mkdir -m 0 /mnt/etc/netns; \
+         mount --bind /mnt/etc /etc; exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all \
+         \"$0\" stands view-of blue",
+    );
+    let view = facts(&output)["view_of"];
+    assert!(view.starts_with("PermissionDenied ") && view.contains("/etc/netns/blue"), "{output}");
+    assert!(view.contains("uid 0 may not use it, or search a directory of its path"), "{output}");
+}

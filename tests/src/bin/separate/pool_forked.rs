@@ -1,6 +1,10 @@
 //! A process that has a pool of namespaces forks: the child has no thread that makes any, and is told so.
 #![allow(clippy::print_stdout)]
 
+use std::future::Future;
+use std::task::{Context, Waker};
+
+use futures::executor::block_on;
 use in_netns::{ErrorKind, NetNsPool};
 use in_netns_tests::wait_until;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -10,6 +14,10 @@ pub(crate) fn main() {
     crate::rootless();
     let pool = NetNsPool::builder().ready(4).at_most(8).build().expect("a pool");
     let taken = pool.take().expect("a namespace");
+    let full = NetNsPool::builder().ready(1).at_most(1).build().expect("another pool");
+    let last = full.take().expect("a namespace");
+    let mut waiting = Box::pin(full.take_async());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     // The child inherits the lock of a pool that is at work, or not.
     for round in 0..20 {
         drop(pool.take().expect("a namespace"));
@@ -26,6 +34,7 @@ pub(crate) fn main() {
                 assert_eq!(pool.try_take().expect_err("no thread").kind(), ErrorKind::Unsupported);
                 assert_eq!(pool.stats().alive, 0);
                 let _ = format!("{pool:?}");
+                assert_eq!(block_on(waiting).expect_err("no thread").kind(), ErrorKind::Unsupported);
                 drop(taken);
                 drop(pool);
                 let own = NetNsPool::builder().ready(1).build().expect("a pool of its own");
@@ -37,6 +46,8 @@ pub(crate) fn main() {
             }
         }
     }
+    drop(last);
+    block_on(waiting).expect("a namespace");
     drop((taken, pool));
     println!("as expected");
 }

@@ -12,12 +12,14 @@
 //! - `change-user`: becomes another user, without capabilities
 //! - `create NAME`, `delete NAME`: creates or deletes a name
 //! - `create-in DIRECTORY`: creates a name in a directory other than that of `ip netns`
+//! - `view-of NAME`: creates a name, and makes a view of its namespace
+//! - `watch-and-create NAME`: creates a name, and waits for the event
 //! - `from-pid PID`, `from-path PATH`: looks for the namespace of a process, or behind a path
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
 
-use in_netns::{Names, NetNs};
+use in_netns::{Names, NetNs, WatchEvent};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -49,6 +51,14 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             "create-in" => match Names::at(arguments.next().ok_or("create-in takes a directory")?).create("blue") {
                 Ok(_) => println!("create_in=done"),
                 Err(error) => println!("create_in={:?} {error}", error.kind()),
+            },
+            "view-of" => match NetNs::create_named(&arguments.next().ok_or("view-of takes a name")?)?.view() {
+                Ok(_) => println!("view_of=made"),
+                Err(error) => println!("view_of={:?} {error}", error.kind()),
+            },
+            "watch-and-create" => match watch_and_create(&arguments.next().ok_or("watch-and-create takes a name")?) {
+                Ok(created) => println!("watch=created {created}"),
+                Err(error) => println!("watch={:?} {error}", error.kind()),
             },
             "from-path" => match NetNs::from_path(arguments.next().ok_or("from-path takes a path")?) {
                 Ok(ns) => println!("from_path={ns}"),
@@ -101,4 +111,15 @@ fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> R
     )?;
     let program: BpfProgram = filter.try_into()?;
     Ok(apply_filter(&program)?)
+}
+
+/// The name in the first event.
+fn watch_and_create(name: &str) -> Result<String, in_netns::Error> {
+    let mut watch = NetNs::watch()?.1;
+    NetNs::create_named(name)?;
+    loop {
+        if let Some(WatchEvent::Created { name, .. }) = watch.next().transpose()? {
+            return Ok(name);
+        }
+    }
 }
