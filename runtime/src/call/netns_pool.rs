@@ -23,6 +23,8 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "tokio")]
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::prepare::Prepare;
@@ -342,13 +344,21 @@ impl NetNsPool {
             Place::Queued(taker) => taker,
         };
         let leave = scopeguard::guard(taker, |taker| {
+            // In a forked process, the locks may be held forever.
+            if shared.check_process().is_err() {
+                return;
+            }
             if let Some(item) = taker.leave() {
                 // The namespace is ready before all others.
                 shared.deliver(item, VecDeque::push_front);
             }
             shared.lock().takers.retain(|other| !Arc::ptr_eq(other, &taker));
         });
-        poll_fn(|context| leave.poll(context)).await
+        poll_fn(|context| match shared.check_process() {
+            Ok(()) => leave.poll(context),
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
     }
 
     /// Counts the namespaces of the pool.
@@ -386,10 +396,8 @@ impl Shared {
 
     /// Whether the calling thread can be given a namespace.
     fn check(&self) -> Result<(), Error> {
-        let why = if !self.process.is_of_this_process() {
-            "this process was forked from the one that built the pool, and has no thread that makes namespaces; build \
-             a pool after the fork"
-        } else if self.run.is_current() {
+        self.check_process()?;
+        let why = if self.run.is_current() {
             "this call is part of the closure given to `prepare`, or of a waker that the pool calls, and the pool \
              would wait for itself; use `NetNs::new` here"
         } else if descriptors::are_apart(self.process.home_or_init()?) {
@@ -397,6 +405,16 @@ impl Shared {
         } else {
             return Ok(());
         };
+        Err(Error::new(ErrorKind::Unsupported, OPERATION, why))
+    }
+
+    /// Whether this process has the thread that makes namespaces.
+    fn check_process(&self) -> Result<(), Error> {
+        let why = "this process was forked from the one that built the pool, and has no thread that makes namespaces; \
+                   build a pool after the fork";
+        if self.process.is_of_this_process() {
+            return Ok(());
+        }
         Err(Error::new(ErrorKind::Unsupported, OPERATION, why))
     }
 

@@ -345,8 +345,9 @@ impl ViewBuilder {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, or where home's mount namespace
-    ///   belongs to a user namespace above.
+    /// - [`ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, where home's mount namespace
+    ///   belongs to a user namespace above, or where the namespace has a name and the user may not search `/etc/netns`
+    ///   ([`without_etc`](ViewBuilder::without_etc) makes a view that needs no files from there).
     /// - [`ErrorKind::Unsupported`] where sysfs cannot be mounted, as in a container with parts of `/sys` covered; or
     ///   where the namespace has several names with a directory in `/etc/netns`, where an entry of the directory would
     ///   cover that directory, where two names in `/etc` lead to one file, where one leads to a file that keeps no

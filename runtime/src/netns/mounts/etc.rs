@@ -140,6 +140,17 @@ impl Files {
 
     /// The directory of a name that exists. Where none exists, the view expects from then on that none does.
     fn directory_of_name(&self, netns: &NetNs, expected: &mut Vec<Expected>) -> Result<Option<&PathBuf>, Error> {
+        for directory in &self.directories_of_names {
+            let error = fs::metadata(directory).err().filter(|error| {
+                let errno = error.raw_os_error().map(Errno::from_raw);
+                !errno.is_some_and(|errno| leads_nowhere(errno) || errno == Errno::ENOTDIR)
+            });
+            // Home's files must not stand for some that cannot be told.
+            if let Some(error) = error {
+                let error = io_step(netns, format!("look for {}", directory.display()))(error);
+                return Err(error.explain_opening(directory));
+            }
+        }
         let is_directory = |now: &Expected| now.found.as_ref().is_some_and(Found::is_directory);
         let now: Vec<_> = self.directories_of_names.iter().map(Expected::now).collect();
         let mut found = self.directories_of_names.iter().zip(&now).filter(|(_, now)| is_directory(now));
