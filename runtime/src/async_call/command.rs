@@ -8,6 +8,7 @@ use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
+use super::budget::with_budget;
 use crate::call::command::Command;
 
 impl Command {
@@ -90,7 +91,7 @@ impl Command {
         let mut child = self.spawn_async()?;
         // The process would wait forever for a pipe that is open and not served.
         drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
-        child.wait().await.map_err(|source| self.not_waited(source))
+        with_budget(child.wait()).await.map_err(|source| self.not_waited(source))
     }
 
     /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`].
@@ -117,6 +118,6 @@ impl Command {
     /// ```
     pub async fn output_async(&mut self) -> io::Result<Output> {
         let child = self.with_captured_streams(Command::spawn_async)?;
-        child.wait_with_output().await.map_err(|source| self.not_waited(source))
+        with_budget(child.wait_with_output()).await.map_err(|source| self.not_waited(source))
     }
 }

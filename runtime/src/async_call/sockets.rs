@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use super::budget::take_unit;
+use super::budget::{take_unit, with_budget};
 use super::service::no_thread_or_resume;
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
 use crate::error::Error;
@@ -157,7 +157,7 @@ impl NetNs {
             }
             // The next attempt begins when one fails, or after the delay if an address is left.
             // The timer is made when it is polled: a single address needs none.
-            let mut delay = pin!(async { tokio::time::sleep(ATTEMPT_DELAY).await });
+            let mut delay = pin!(with_budget(async { tokio::time::sleep(ATTEMPT_DELAY).await }));
             let more = starts && waiting.len() > 0;
             let decided = poll_fn(|cx| {
                 for at in (0..attempts.len()).rev() {
@@ -236,7 +236,7 @@ impl NetNs {
         let started = catch(|| tokio::task::spawn_blocking(look_up)).map_err(|payload| {
             Error::spawn_failed("a blocking thread of the caller's runtime", no_thread_or_resume(payload))
         });
-        started?.await?
+        with_budget(started?).await?
     }
 
     async fn bind_first_async(
@@ -259,7 +259,7 @@ impl NetNs {
     /// Connects to one address. The outer error also ends the attempts at other addresses.
     async fn connect_async(&self, address: SocketAddr) -> Result<io::Result<TcpStream>, Error> {
         Ok(match self.socket_for(address, Transport::Tcp, Blocking::No)? {
-            Ok(socket) => TcpSocket::from_std_stream(socket.into()).connect(address).await,
+            Ok(socket) => with_budget(TcpSocket::from_std_stream(socket.into()).connect(address)).await,
             Err(error) => Err(error),
         })
     }

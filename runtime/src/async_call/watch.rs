@@ -4,15 +4,16 @@
 //! is reported once, to the reactor or to another wait, so the names are compared before each wait. Each poll registers
 //! with the reactor of the runtime that it is made in.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::watch::{Watch, WatchEvent};
@@ -72,7 +73,10 @@ impl Watch {
             let Some(registered) = self.registration.as_ref().and_then(DroppedInProcess::get) else {
                 unreachable!("it was made before")
             };
-            match ready!(registered.poll_read_ready(context)) {
+            // Without the budget of the task, for which an executor inside the task would wait forever. A task that does
+            // not yield here takes one event after another, and there are few.
+            let is_ready = pin!(unconstrained(poll_fn(|context| registered.poll_read_ready(context))));
+            match ready!(is_ready.poll(context)) {
                 Ok(mut guard) => guard.clear_ready(),
                 Err(source) => return Poll::Ready(Err(Error::of_proc(OPERATION, source))),
             }

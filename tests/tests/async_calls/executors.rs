@@ -1,7 +1,11 @@
 //! Async calls under every executor, many at once: no check fails inside, and no executor's thread moves.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -9,6 +13,7 @@ use in_netns::{Call, NetNs, pool_stats, set_keep_alive, with_netns, with_netns_a
 use in_netns_tests::{
     all_descriptors, alone, here, home, in_time, key, threads, threads_outside_home, wait_until, wait_until_given_back,
 };
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, socket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task;
@@ -329,6 +334,74 @@ fn a_call_in_an_executor_inside_a_task_ends_when_the_budget_of_the_task_is_used_
         });
     }
     wait_until("the threads are given back", || pool_stats().leased == 0);
+}
+
+/// As above, for what waits for the runtime of the caller.
+#[test]
+fn a_wait_for_the_runtime_ends_in_an_executor_inside_a_task_whose_budget_is_used_up() {
+    use futures::executor::block_on;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let listener = ns.tcp_listen("127.0.0.1:80").unwrap();
+    let address = listener.local_addr().unwrap();
+    for kind in 0..6 {
+        let ns = ns.clone();
+        in_time(&format!("the wait of kind {kind} ends"), move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            // The worker drives the runtime meanwhile.
+            runtime.block_on(poll_fn(|cx| {
+                while has_budget_remaining() {
+                    let _ = pin!(consume_budget()).poll(cx);
+                }
+                match kind {
+                    0 => drop(block_on(ns.lookup_host_async("localhost", 80)).unwrap()),
+                    1 => drop(block_on(ns.tcp_connect_async(address)).unwrap()),
+                    // An address that does not answer comes first.
+                    2 => drop(block_on(ns.tcp_connect_async(vec![unanswered(&ns), address])).unwrap()),
+                    3 => assert!(block_on(ns.command("true").status_async()).unwrap().success()),
+                    4 => assert_eq!(block_on(ns.command("echo").output_async()).unwrap().stdout, b"\n"),
+                    _ => {
+                        // It yields between its reads, and ends all the same.
+                        let output = block_on(ns.command("head").args(["-c", "10000000", "/dev/zero"]).output_async());
+                        assert_eq!(output.unwrap().stdout.len(), 10_000_000);
+                    }
+                }
+                Poll::Ready(())
+            }));
+        });
+    }
+    wait_until("the threads are given back", || pool_stats().leased == 0);
+}
+
+/// The address of a listener that accepts no connection, and whose queue is full: a connection waits.
+fn unanswered(ns: &NetNs) -> SocketAddr {
+    ns.run(|| {
+        let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 81)).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 81));
+        let waiting = std::net::TcpStream::connect(address).unwrap();
+        std::mem::forget((listener, waiting));
+        address
+    })
+    .unwrap()
+}
+
+/// A task that reads what a process writes without end yields.
+#[test]
+fn a_task_that_reads_the_output_of_a_process_lets_others_run() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    in_time("the timeout around the process fires", move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut yes = ns.command("yes");
+            let output = yes.kill_on_drop(true).output_async();
+            tokio::time::timeout(Duration::from_millis(50), output).await.unwrap_err();
+        });
+    });
 }
 
 /// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::future::{Future, poll_fn};
 use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use in_netns::{ErrorKind, Found, Holder, Inventory, NetNs, NetNsId, WatchEvent};
-use in_netns_tests::{BOUND, Scratch, alone, descriptors, limited, wait_until};
+use in_netns_tests::{BOUND, Scratch, alone, descriptors, in_time, limited, wait_until};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -687,6 +690,43 @@ fn a_watch_is_a_stream() {
 }
 
 /// A runtime that nothing drives reports nothing.
+/// The executor does not return to the task, which so gets no new budget.
+#[test]
+fn a_watch_reports_in_an_executor_inside_a_task_whose_budget_is_used_up() {
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    let _alone = alone();
+    let name = format!("in-netns-budget-{}", std::process::id());
+    let told = name.clone();
+    in_time("the name is reported", move || {
+        let (_, mut watch) = NetNs::watch().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // The worker drives the runtime meanwhile.
+        runtime.block_on(poll_fn(|cx| {
+            while has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            let waiting = nix::unistd::gettid();
+            let maker = std::thread::spawn({
+                let name = name.clone();
+                move || {
+                    wait_until_it_sleeps(waiting);
+                    NetNs::create_named(&name).unwrap()
+                }
+            });
+            loop {
+                match futures::executor::block_on(watch.next_async()).unwrap() {
+                    WatchEvent::Created { name: its, .. } if its == name => break,
+                    other => drop(other),
+                }
+            }
+            maker.join().unwrap();
+            Poll::Ready(())
+        }));
+    });
+    NetNs::delete_named(&told).unwrap();
+}
+
 #[test]
 fn a_watch_goes_on_in_another_runtime_while_the_first_one_is_there() {
     const MOMENT: Duration = Duration::from_millis(100);
