@@ -164,17 +164,26 @@ impl RuntimeBuilder {
         });
         let given_up = scopeguard::guard(Arc::clone(&threads), |threads| drop(threads.give_up()));
         let failed = |source: io::Error| refused_by_tokio(format!("build a tokio runtime in {ns}"), source);
+        let all_threads = format!("the threads of a tokio runtime in {ns}");
         let not_started = |source: io::Error| {
-            let threads = format!("the threads of a tokio runtime in {ns}");
-            Error::spawn_failed(&threads, source).with_kind(ErrorKind::LimitReached)
+            Error::spawn_failed(&all_threads, source).with_kind(ErrorKind::LimitReached)
         };
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
             tokio_at_home::check().map_err(failed)?;
             start_threads(workers_of(&builder), stack_size_of(&builder)).map_err(not_started)?;
             let built = catch(|| builder.build());
-            gate.open();
-            built.map_or_else(|payload| Err(not_started(no_thread_or_resume(payload))), |built| built.map_err(failed))
+            let have_waited = gate.open();
+            let built = built.map_err(|payload| not_started(no_thread_or_resume(payload)))?.map_err(failed)?;
+            if !have_waited {
+                // It has no workers, and would run nothing.
+                drop(built);
+                threads.wait();
+                let why = "more than two seconds passed between the starts of two of them, and the first ones have \
+                           ended; a function that `configure` has set (`thread_name_fn`) may take that long";
+                return Err(Error::new(ErrorKind::LimitReached, format!("start {all_threads}"), why));
+            }
+            Ok(built)
         });
         let runtime = runtime??;
         if runtime.handle().runtime_flavor() != RuntimeFlavor::MultiThread {
@@ -297,35 +306,45 @@ struct Gate {
 struct GateState {
     is_open: bool,
     is_given_up: bool,
-    last_arrival: Option<Instant>,
+    arrivals: usize,
 }
 
 impl Gate {
-    /// The time after the last arrival when the runtime is assumed not to be built.
-    const LIMIT: Duration = Duration::from_secs(2);
+    /// How often a thread waits, without another one that arrives, before it takes the runtime as not built.
+    ///
+    /// **Why no point in time:** a process may be stopped meanwhile (`SIGSTOP`, the freezer of a cgroup, a debugger),
+    /// and the time goes on.
+    const MAX_WAITS: u32 = 40;
+
+    const WAIT: Duration = Duration::from_millis(50);
 
     fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) {
-        self.state().is_open = true;
+    /// Lets the threads go on, and returns whether they have all waited for this.
+    fn open(&self) -> bool {
+        let mut state = self.state();
+        state.is_open = true;
         self.changed.notify_all();
+        !state.is_given_up
     }
 
     /// Waits on a new thread of the runtime. Ends the thread if the runtime is not going to be built.
     fn wait(&self) {
         let mut state = self.state();
-        let mut arrival = Instant::now();
-        state.last_arrival = Some(arrival);
+        state.arrivals += 1;
+        let (mut arrivals, mut waits) = (state.arrivals, 0);
         while !state.is_open && !state.is_given_up {
-            arrival = state.last_arrival.unwrap_or(arrival);
-            let rest = Gate::LIMIT.saturating_sub(arrival.elapsed());
-            if rest.is_zero() {
+            if arrivals != state.arrivals {
+                (arrivals, waits) = (state.arrivals, 0);
+            }
+            if waits == Gate::MAX_WAITS {
                 state.is_given_up = true;
                 self.changed.notify_all();
             } else {
-                state = self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+                state = self.changed.wait_timeout(state, Gate::WAIT).unwrap_or_else(PoisonError::into_inner).0;
+                waits += 1;
             }
         }
         let is_given_up = state.is_given_up;
@@ -350,9 +369,8 @@ fn wait_for_workers(
     workers: usize,
     before: Option<&[u32]>,
 ) -> Result<io::Result<()>, Error> {
-    let started = Instant::now();
     let mut arrived = Vec::with_capacity(workers);
-    let mut looks_in_vain = 0;
+    let (mut looks, mut looks_in_vain) = (0, 0);
     while arrived.len() < workers {
         match arrivals.recv_timeout(LOOK_INTERVAL) {
             Ok((thread, entered)) => {
@@ -365,6 +383,7 @@ fn wait_for_workers(
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
+        looks += 1;
         let is_awaited =
             |thread: &u32| !arrived.contains(thread) && before.is_none_or(|before| !before.contains(thread));
         match (before, threads_inside(ns)) {
@@ -372,7 +391,7 @@ fn wait_for_workers(
             _ => looks_in_vain = 0,
         }
         // One look may miss a thread that is just starting. A thread of another call may look like a worker.
-        if looks_in_vain == 2 || started.elapsed() > ARRIVAL_LIMIT {
+        if looks_in_vain == 2 || looks == MAX_LOOKS {
             break;
         }
     }
@@ -389,8 +408,9 @@ fn wait_for_workers(
 /// The time between two looks at threads that do not arrive.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The time that a thread may take to start, where it is unknown whether there is one.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
+/// How many looks a thread may take to start, where it is unknown whether there is one: ten seconds, without those in
+/// which the process is stopped.
+const MAX_LOOKS: u32 = 500;
 
 /// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not list them.
 fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {

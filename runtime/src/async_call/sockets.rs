@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use super::budget::{take_unit, with_budget};
 use super::service::no_thread_or_resume;
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
 use crate::unwind::catch;
@@ -236,7 +236,11 @@ impl NetNs {
         let started = catch(|| tokio::task::spawn_blocking(look_up)).map_err(|payload| {
             Error::spawn_failed("a blocking thread of the caller's runtime", no_thread_or_resume(payload))
         });
-        with_budget(started?).await?
+        with_budget(started?).await.unwrap_or_else(|ended| {
+            let why = format!("the runtime was shut down, or has dropped the look-up: {ended}");
+            let operation = "look up a name on a blocking thread of the caller's tokio runtime";
+            Err(Error::from_io(ErrorKind::Unsupported, operation, ended.into()).explain(|_| Some(why)).into())
+        })
     }
 
     async fn bind_first_async(

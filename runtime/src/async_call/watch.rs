@@ -5,6 +5,7 @@
 //! with the reactor of the runtime that it is made in.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -28,7 +29,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// As [`Watch::try_next`], and [`ErrorKind::Unsupported`] outside a tokio runtime.
+    /// As [`Watch::try_next`], and [`ErrorKind::Unsupported`] outside a tokio runtime, and in one that was shut down.
     ///
     /// # Panics
     ///
@@ -78,7 +79,7 @@ impl Watch {
             let is_ready = pin!(unconstrained(poll_fn(|context| registered.poll_read_ready(context))));
             match ready!(is_ready.poll(context)) {
                 Ok(mut guard) => guard.clear_ready(),
-                Err(source) => return Poll::Ready(Err(Error::of_proc(OPERATION, source))),
+                Err(source) => return Poll::Ready(Err(refused(source))),
             }
         }
     }
@@ -93,8 +94,18 @@ impl Watch {
         #[allow(deprecated)]
         let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
         let descriptor = self.changes.as_fd().try_clone_to_owned();
-        let descriptor = descriptor.and_then(register).map_err(|error| Error::of_proc(OPERATION, error))?;
-        Ok(DroppedInProcess::new(descriptor))
+        descriptor.and_then(register).map(DroppedInProcess::new).map_err(refused)
+    }
+}
+
+/// The error of the runtime's reactor. A runtime that has been shut down has no errno.
+fn refused(source: io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(_) => Error::of_proc(OPERATION, source),
+        None => {
+            let why = format!("the tokio runtime refused: {source}");
+            Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why))
+        }
     }
 }
 

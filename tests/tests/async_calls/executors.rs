@@ -404,6 +404,18 @@ fn a_task_that_reads_the_output_of_a_process_lets_others_run() {
     });
 }
 
+/// A runtime that was shut down has handles, which poll on the calling thread.
+#[test]
+fn a_look_up_on_a_runtime_that_was_shut_down_is_an_error_that_says_so() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let error = handle.block_on(ns.lookup_host_async("localhost", 80)).unwrap_err().to_string();
+    assert!(error.contains("look up a name") && error.contains("shut down"), "{error}");
+}
+
 /// A walk of async bodies: the order of the items, the bound, an error in its place, and items that lend a namespace.
 #[test]
 fn an_async_walk_has_so_many_calls_at_once_and_returns_in_order() {

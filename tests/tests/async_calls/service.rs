@@ -2,9 +2,10 @@
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use in_netns::{ErrorKind, NetNs, NetNsRuntime};
 use in_netns_tests::{
@@ -114,6 +115,28 @@ fn a_build_that_panics_does_not_keep_the_namespace() {
     });
     let payload = std::panic::catch_unwind(AssertUnwindSafe(|| builder.build())).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"no name"));
+    let id = ns.id();
+    assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
+}
+
+/// The first threads of a runtime do not wait for the others without end. One without threads would run nothing.
+#[test]
+fn a_build_whose_threads_start_too_slowly_is_an_error() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let started = AtomicUsize::new(0);
+    let builder = ns.tokio_builder().worker_threads(2).configure(|builder| {
+        builder.thread_name_fn(move || {
+            if started.fetch_add(1, Ordering::Relaxed) == 1 {
+                thread::sleep(Duration::from_secs(3));
+            }
+            "worker".into()
+        });
+    });
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("thread_name_fn"), "the cause: {error}");
+    assert_eq!(threads_in(&ns), []);
     let id = ns.id();
     assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
 }

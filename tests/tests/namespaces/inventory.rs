@@ -690,6 +690,23 @@ fn a_watch_is_a_stream() {
 }
 
 /// A runtime that nothing drives reports nothing.
+#[test]
+fn a_watch_on_a_runtime_that_was_shut_down_is_an_error_that_says_so() {
+    let _alone = alone();
+    let (_, mut watch) = NetNs::watch().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let error = loop {
+        // The names of other programs may change.
+        if let Err(error) = handle.block_on(watch.next_async()) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("shutdown"), "{error}");
+}
+
 /// The executor does not return to the task, which so gets no new budget.
 #[test]
 fn a_watch_reports_in_an_executor_inside_a_task_whose_budget_is_used_up() {

@@ -32,6 +32,11 @@ fn a_forked_child_gets_threads_of_its_own() {
 }
 
 #[test]
+fn a_process_that_is_stopped_while_it_builds_a_runtime_has_one_that_works() {
+    passes("stopped", &[]);
+}
+
+#[test]
 fn every_promise_is_kept_without_thread_descriptors() {
     passes("older_kernel", &["pidfd"]);
 }

@@ -68,6 +68,8 @@ mod small_stacks;
 #[cfg(feature = "all-programs")]
 mod stands;
 #[cfg(feature = "all-programs")]
+mod stopped;
+#[cfg(feature = "all-programs")]
 mod traced;
 #[cfg(feature = "all-programs")]
 mod under_profile;
@@ -123,6 +125,7 @@ fn unsanitized(name: &str) -> Result<(), Box<dyn Error>> {
         "refusals" => refusals::main(),
         "small_stacks" => small_stacks::main(),
         "stands" => return stands::main(),
+        "stopped" => stopped::main(),
         "traced" => traced::main(),
         "under_profile" => under_profile::main(),
         "upgrades" => return upgrades::main(),

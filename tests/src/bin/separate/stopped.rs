@@ -1,0 +1,34 @@
+//! A process is stopped for three seconds while it builds a runtime, as by the freezer of a cgroup: the runtime has all
+//! its workers.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::executor::block_on;
+use in_netns::NetNs;
+use in_netns_tests::in_time;
+
+pub(crate) fn main() {
+    in_netns::rootless::enter().expect("a user namespace where one is needed");
+    let ns = NetNs::new().expect("a namespace");
+    let started = AtomicUsize::new(0);
+    let builder = ns.tokio_builder().worker_threads(2).configure(|builder| {
+        builder.thread_name_fn(move || {
+            // The first worker waits for the second one.
+            if started.fetch_add(1, Ordering::Relaxed) == 1 {
+                be_stopped();
+            }
+            "worker".into()
+        });
+    });
+    let service = builder.build().expect("a runtime");
+    in_time("a task runs", move || block_on(service.spawn(async {})).expect("the task ends"));
+}
+
+/// Returns when this process was stopped, and goes on again.
+fn be_stopped() {
+    let me = std::process::id();
+    let stop = format!("kill -STOP {me}; sleep 3; kill -CONT {me}");
+    let status = Command::new("sh").arg("-c").arg(stop).status().expect("a shell");
+    assert!(status.success());
+}
