@@ -61,12 +61,16 @@ use crate::thread::Inspect;
 ///
 /// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most.
 ///   What the body had spawned is dropped soon after. Blocking closures that run already are left to end by themselves
-///   in the namespace; the thread is counted as leased until then.
-/// - **tokio's I/O objects** belong to the call's runtime and are dead after it. To hand a socket out, return the `std`
-///   one (`into_std`), and have the caller's runtime take it (`from_std`).
+///   in the namespace; the thread is counted as leased until then. A panic of the body's destructors is resumed where
+///   the future is dropped, unless that thread panics already.
+/// - **tokio's I/O objects** belong to the call's runtime and are dead after it: they return errors, and timers panic. To
+///   hand a socket out, return the `std` one (`into_std`), and have the caller's runtime take it (`from_std`).
+/// - **A handle of the call's runtime** ([`Handle::current`](tokio::runtime::Handle::current)) that the body hands out
+///   spawns tasks and blocking closures inside as long as the call lasts. They are cancelled afterwards. Its `block_on`
+///   polls a future on the thread that calls it, and so outside.
 /// - **Task-locals** of the caller are not visible in the body: it is polled on another thread.
 /// - **Children share the thread** with the body: one that does not yield delays the body, and with it the poll of the
-///   returned future.
+///   returned future. A poll waits for that of the body: a timeout around the call fires when the body has yielded.
 /// - **The call's runtime is a current-thread one**: `tokio::task::block_in_place` panics in the body; `spawn_blocking`
 ///   is the way. Where no thread can be started for a blocking closure, tokio panics, and the body with it.
 /// - **Cooperation**: a call takes one unit of the budget of the caller's tokio task, as an operation of tokio does
@@ -157,7 +161,8 @@ impl NetNs {
     /// It differs from [`with_netns_async`] in that no poll is passed between threads. The handle behaves like that of
     /// a tokio task: awaiting it returns the output when everything has ended, dropping it detaches the body, and
     /// [`JoinHandle::abort`] drops the body. If the body could not be started, the handle returns the error: see
-    /// [`JoinError::entry`].
+    /// [`JoinError::entry`]. The handle can be awaited in any runtime. The body goes on where the one that it was started
+    /// in has ended.
     ///
     /// # Examples
     ///

@@ -313,9 +313,7 @@ impl Call {
     /// [`Call::fresh`], panic messages and [`std::thread::Thread::name`] show the name as well. The name ends at the
     /// first NUL byte.
     pub fn thread_name(mut self, name: impl Into<String>) -> Call {
-        let mut name = name.into();
-        name.truncate(name.find('\0').unwrap_or(name.len()));
-        self.options.thread_name = Some(name);
+        self.options.thread_name = Some(until_nul(name.into()));
         self
     }
 
@@ -409,6 +407,12 @@ pub(crate) fn run_own<R: Send>(ns: &NetNs, body: impl FnOnce(&mut PinnedThread) 
 /// caller's frame: the stack of a pinned thread is small, and without optimisation each function that a value passes
 /// through has copies of it.
 pub(crate) const LARGEST_MOVED: usize = 1024;
+
+/// A name that a thread can have.
+pub(crate) fn until_nul(mut name: String) -> String {
+    name.truncate(name.find('\0').unwrap_or(name.len()));
+    name
+}
 
 /// Makes a call, on the caller's side. Without a target, the thread stays at home.
 fn execute<F, R>(

@@ -66,7 +66,8 @@ impl Command {
 
     /// Runs the process to its end, and returns its status: [`tokio::process::Command::status`].
     ///
-    /// Pipes to the process are closed when it has started, because nothing here would serve them.
+    /// Pipes to the process are closed when it has started, because nothing here would serve them. The process goes on
+    /// if the future is dropped, unless [`Command::kill_on_drop`] is set.
     ///
     /// # Errors
     ///
@@ -94,7 +95,8 @@ impl Command {
         with_budget(child.wait()).await.map_err(|source| self.not_waited(source))
     }
 
-    /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`].
+    /// Runs the process to its end, and returns its status and output, with the streams of [`Command::output`]. The
+    /// process goes on if the future is dropped, unless [`Command::kill_on_drop`] is set.
     ///
     /// # Errors
     ///

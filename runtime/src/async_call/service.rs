@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::runtime::{
     ThreadExits, end_thread_of_no_runtime, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio,
 };
-use crate::call::LARGEST_MOVED;
+use crate::call::{LARGEST_MOVED, until_nul};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit, in_one_process};
@@ -104,8 +104,10 @@ impl RuntimeBuilder {
         })
     }
 
-    /// Names the threads: what `/proc/PID/task/TID/comm` shows (15 bytes of it), and panic messages.
+    /// Names the threads: what `/proc/PID/task/TID/comm` shows (15 bytes of it), and panic messages. The name ends at
+    /// the first NUL byte.
     pub fn thread_name(self, name: impl Into<String>) -> RuntimeBuilder {
+        let name = until_nul(name.into());
         self.configure(|builder| {
             builder.thread_name(name);
         })
@@ -141,8 +143,13 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// As [`with_netns`](crate::with_netns), and [`LimitReached`](ErrorKind::LimitReached) where threads or descriptors
-    /// are short, or where there is no room for the stack of a thread. Nothing is left then: no worker, and nothing
-    /// that holds the namespace.
+    /// are short, where there is no room for the stack of a thread, or where more than two seconds pass between the
+    /// starts of two workers. Nothing is left then: no worker, and nothing that holds the namespace.
+    ///
+    /// # Panics
+    ///
+    /// As [`Builder::build`], for options that are not those of a multi-thread runtime, such as `start_paused`. A panic
+    /// of `thread_name_fn` is resumed here.
     pub fn build(self) -> Result<NetNsRuntime, Error> {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
@@ -441,7 +448,8 @@ pub(super) fn no_thread_or_resume(payload: Payload) -> io::Error {
 /// runs nothing: its closure waits for another thread, and is cancelled at the shutdown.
 ///
 /// Dropping it shuts the runtime down as dropping tokio's own does: tasks are dropped at their next yield, and the drop
-/// waits for blocking closures that run. So do not drop it in async code: use [`NetNsRuntime::shutdown_background`].
+/// waits for blocking closures that run. So do not drop it in async code, where tokio panics: use
+/// [`NetNsRuntime::shutdown_background`].
 /// When the drop returns, the threads have exited and no longer hold the namespace. If the last owner is a task or a
 /// blocking closure of the runtime itself, the drop does not wait, as [`NetNsRuntime::shutdown_background`].
 ///

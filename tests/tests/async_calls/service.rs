@@ -119,6 +119,14 @@ fn a_build_that_panics_does_not_keep_the_namespace() {
     assert!(ns.wait_until_gone(BOUND).unwrap(), "{id} is held");
 }
 
+#[test]
+fn the_name_of_its_threads_ends_at_a_nul_byte() {
+    let _alone = alone();
+    let service = NetNs::new().unwrap().tokio_builder().worker_threads(1).thread_name("worker\0rest").build().unwrap();
+    let name = service.spawn(async { thread::current().name().map(str::to_owned) });
+    assert_eq!(futures::executor::block_on(name).unwrap().as_deref(), Some("worker"));
+}
+
 /// The first threads of a runtime do not wait for the others without end. One without threads would run nothing.
 #[test]
 fn a_build_whose_threads_start_too_slowly_is_an_error() {
