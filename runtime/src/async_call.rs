@@ -81,8 +81,9 @@ use crate::thread::Inspect;
 ///   where it is woken runs that task there until it polls this future, which is pending then and woken on a thread at
 ///   home. Dropped there, it drops the body at once. Where no thread can be started for such a wake, that poll panics.
 ///   A waker may block on another call (`block_on`). One that blocks on its own call, or on one that awaits it, panics:
-///   that call can go on only when the waker has returned. An executor must take wakes from other threads than its own:
-///   `monoio` does so only with its feature `sync`, and waits forever without it.
+///   that call can go on only when the waker has returned. A task of a call that awaits that call panics as well. An
+///   executor must take wakes from other threads than its own: `monoio` does so only with its feature `sync`, and waits
+///   forever without it.
 /// - **A call under way has** a thread and four descriptors, those of its runtime.
 /// - **Forgetting** the returned future ([`std::mem::forget`]) once it was polled leaves the body where it is,
 ///   untouched, and its thread with it.

@@ -27,7 +27,7 @@
 //!
 //! **A waker that blocks** on a call (`block_on`) polls it again in the same wake. From the second poll on, a poll
 //! waits for the host. A call whose host is the calling thread, or which awaits such a call, cannot go on before the
-//! waker returns: after some polls there is a panic.
+//! waker returns: after some polls there is a panic. So it is where a task of a call awaits that call.
 //!
 //! **Close orders.** A host that sleeps in its runtime is woken by a system call, and takes some microseconds to wake.
 //! So where orders have followed each other closely, and another thread woke the body, the host spins for the next one,
@@ -578,8 +578,8 @@ impl<E> Poller<'_, E> {
         drop(state);
         assert!(
             polls <= MAX_POLLS_IN_WAKER,
-            "the future of an async call was awaited in a waker of that call, or of one that it awaits, which can go \
-                 on only when the waker has returned: a waker must not block"
+            "the future of an async call was awaited on the thread of that call, or of one that it awaits. It can go on \
+                 only when that thread returns: a waker must not block, and a task of a call must not await that call"
         );
         relay.wakes().is_inline = true;
         // If the host is about to conclude, it wakes then.

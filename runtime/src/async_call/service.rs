@@ -172,9 +172,8 @@ impl RuntimeBuilder {
         let given_up = scopeguard::guard(Arc::clone(&threads), |threads| drop(threads.give_up()));
         let failed = |source: io::Error| refused_by_tokio(format!("build a tokio runtime in {ns}"), source);
         let all_threads = format!("the threads of a tokio runtime in {ns}");
-        let not_started = |source: io::Error| {
-            Error::spawn_failed(&all_threads, source).with_kind(ErrorKind::LimitReached)
-        };
+        let not_started =
+            |source: io::Error| Error::spawn_failed(&all_threads, source).with_kind(ErrorKind::LimitReached);
         let before = threads_inside(&ns);
         let runtime = ns.run(|| {
             tokio_at_home::check().map_err(failed)?;

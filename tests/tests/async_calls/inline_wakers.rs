@@ -4,7 +4,7 @@
 //! may poll the call's future there, drop it there, or run any other code.
 #![allow(unsafe_code)]
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -666,7 +666,7 @@ fn panics_where_its_waker_blocks(make: impl Fn(Duration) -> Local<'static> + Sen
             outcome.map_err(|payload| payload.downcast_ref::<&str>().copied())
         });
         let message = outcome.expect_err("it panics").expect("with a message");
-        assert!(message.contains("in a waker of that call"), "{message}");
+        assert!(message.contains("a waker must not block"), "{message}");
     });
 }
 
@@ -680,6 +680,36 @@ fn a_waker_that_blocks_on_its_own_call_panics() {
         let inside = inside.clone();
         Box::pin(async move { inside.run_async(|| sleep(wait)).await.unwrap() })
     });
+    wait_until_ended(&ns);
+}
+
+/// The body hands its own call to a task, which runs on the call's own thread.
+#[test]
+fn a_task_of_a_call_that_awaits_that_call_panics() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let (give, given) = tokio::sync::oneshot::channel::<Local<'static>>();
+    let (tell, told) = mpsc::channel();
+    let inside = ns.clone();
+    let mut call: Local<'static> = Box::pin(async move {
+        let body = async move || {
+            task::spawn(async move {
+                let mut own = given.await.unwrap();
+                let polled = poll_fn(move |cx| {
+                    panic::catch_unwind(AssertUnwindSafe(|| own.as_mut().poll(cx)))
+                        .map_or_else(|payload| Poll::Ready(Some(payload)), |polled| polled.map(|()| None))
+                });
+                let message = polled.await.and_then(|payload| payload.downcast::<&str>().ok());
+                tell.send(message.map(|message| *message)).unwrap();
+            });
+            pending::<()>().await;
+        };
+        inside.run_async(body).await.unwrap();
+    });
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(give.send(call).is_ok());
+    let message = told.recv_timeout(BOUND).unwrap().expect("it panics");
+    assert!(message.contains("a task of a call must not await that call"), "{message}");
     wait_until_ended(&ns);
 }
 
