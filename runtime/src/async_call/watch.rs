@@ -100,13 +100,11 @@ impl Watch {
 
 /// The error of the runtime's reactor. A runtime that has been shut down has no errno.
 fn refused(source: io::Error) -> Error {
-    match source.raw_os_error() {
-        Some(_) => Error::of_proc(OPERATION, source),
-        None => {
-            let why = format!("the tokio runtime refused: {source}");
-            Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why))
-        }
+    if source.raw_os_error().is_some() {
+        return Error::of_proc(OPERATION, source);
     }
+    let why = format!("the tokio runtime refused: {source}");
+    Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why))
 }
 
 impl Stream for Watch {
