@@ -1,10 +1,13 @@
-//! The table of what is shown: its rows, what a thread or another process sees of each, and the comparison with the
-//! README. Each program that makes columns of the table includes this file.
+//! The tables of what is shown: their rows, what a thread or another process sees of each, and the comparison with the
+//! README. Each program that makes columns of the tables includes this file.
 
-use std::fs;
+use std::fmt::Display;
+use std::fs::{self, Permissions};
 use std::net::ToSocketAddrs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
 
 /// The name that is looked up. Where the namespace has a name, it is this one.
 pub const NAME: &str = "in-netns-view-table";
@@ -26,6 +29,18 @@ const ROWS: [&str; 7] = [
 /// A word for each row.
 pub type Column = [String; ROWS.len()];
 
+/// What a way shows, or the error with which it ends.
+pub type Shown = Result<Column, String>;
+
+/// Commands that start this program as users with fewer privileges than root, by the headings of the README.
+const USERS: [(&str, &str); 2] = [
+    ("an ordinary user", "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all"),
+    (
+        "the same, in `unshare -Urnm`",
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all unshare -Urnm",
+    ),
+];
+
 /// What the calling thread is shown.
 pub fn look() -> Column {
     let whose = |is_inside: bool| if is_inside { "the namespace's" } else { "home's" };
@@ -44,21 +59,101 @@ pub fn look() -> Column {
 }
 
 /// What this program is shown in another process, which `run` starts.
-pub fn of_child(run: impl FnOnce(Command) -> Output) -> Column {
+pub fn of_child<E: Display>(run: impl FnOnce(Command) -> Result<Output, E>) -> Shown {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg("look");
-    let output = String::from_utf8(run(command).stdout).expect("text");
-    let mut lines = output.lines().map(str::to_owned);
-    std::array::from_fn(|_| lines.next().expect("a line for each row"))
+    let output = run(command).map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    let text = String::from_utf8(output.stdout).expect("text");
+    Ok(column(&text, '\n'))
 }
 
-/// Prints what this process is shown, if [`of_child`] started it. Returns whether that is so.
-pub fn look_for_parent() -> bool {
-    let is_child = std::env::args().nth(1).as_deref() == Some("look");
-    if is_child {
-        look().iter().for_each(|line| println!("{line}"));
+fn column(text: &str, separator: char) -> Column {
+    let mut words = text.split(separator).map(str::to_owned);
+    std::array::from_fn(|_| words.next().expect("a word for each row"))
+}
+
+/// How this program was started.
+pub enum Role {
+    /// As root: it makes all columns, and compares them with the README.
+    Reporter,
+    /// With the privileges of one of [`USERS`], in the given way.
+    User(String),
+}
+
+/// The role of this process. Where [`of_child`] started it, it prints what it is shown, and exits.
+pub fn role() -> Role {
+    match std::env::args().nth(1).as_deref() {
+        Some("look") => {
+            println!("{}", look().join("\n"));
+            std::process::exit(0);
+        }
+        Some("user") => Role::User(std::env::args().nth(2).expect("a way")),
+        _ => Role::Reporter,
     }
-    is_child
+}
+
+/// Prints what [`OfUsers`] reads.
+pub fn tell(shown: &Shown) {
+    match shown {
+        Ok(words) => println!("shown\t{}", words.join("\t")),
+        Err(text) => println!("error\t{text}"),
+    }
+}
+
+/// This program, started as each of [`USERS`] in each of some ways. All run at once, because of [`Nscd`].
+pub struct OfUsers {
+    copy: PathBuf,
+    started: Vec<(String, [Child; USERS.len()])>,
+}
+
+impl OfUsers {
+    pub fn start(ways: impl IntoIterator<Item = String>) -> Self {
+        // A user may not be able to reach the program where it was built.
+        let copy = std::env::temp_dir().join(format!("in-netns-view-table-{}", std::process::id()));
+        fs::copy(std::env::current_exe().expect("this program"), &copy).expect("a copy");
+        fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("a copy");
+        let start = |way: &str, user: &str| {
+            let mut words = user.split(' ');
+            let mut command = Command::new(words.next().expect("a program"));
+            command.args(words).arg(&copy).args(["user", way]).current_dir("/").stdout(Stdio::piped());
+            command.spawn().expect("setpriv")
+        };
+        let started = ways.into_iter().map(|way| (USERS.map(|(_, user)| start(&way, user)), way));
+        Self { started: started.map(|(children, way)| (way, children)).collect(), copy }
+    }
+
+    /// Waits for them. Returns the lines of their table, in which root's columns are those of `of_root`.
+    pub fn lines<'c>(self, of_root: impl Fn(&str) -> &'c Column) -> Vec<String> {
+        let line = |(way, children): (String, [Child; USERS.len()])| {
+            let cells = children.map(|child| {
+                let output = child.wait_with_output().expect("the output");
+                let text = String::from_utf8(output.stdout).expect("text");
+                match text.trim_end().split_once('\t') {
+                    Some(("shown", words)) => compared(&column(words, '\t'), of_root(&way)),
+                    Some(("error", text)) => text.to_owned(),
+                    _ => panic!("{way}: the program of a user ended with {}", output.status),
+                }
+            });
+            format!("| {way} | {} |", cells.join(" | "))
+        };
+        let lines = self.started.into_iter().map(line).collect();
+        fs::remove_file(&self.copy).expect("it was made by `start`");
+        lines
+    }
+}
+
+/// The rows of a column that differ from root's.
+fn compared(words: &Column, of_root: &Column) -> String {
+    if words == of_root {
+        return "as root".to_owned();
+    }
+    let rows = ROWS.iter().zip(words).zip(of_root);
+    let different =
+        rows.filter(|((_, word), of_root)| word != of_root).map(|((row, word), _)| format!("{row}: {word}"));
+    format!("as root, but {}", different.collect::<Vec<_>>().join(", "))
 }
 
 /// Listens at the socket of nscd until it is dropped, if there is no nscd. It does not answer: glibc waits ten seconds
@@ -68,7 +163,11 @@ pub struct Nscd(Option<UnixListener>);
 impl Nscd {
     pub fn listen() -> Self {
         let _ = fs::create_dir_all("/run/nscd");
-        Self(UnixListener::bind(NSCD).ok())
+        let listener = UnixListener::bind(NSCD).ok();
+        if listener.is_some() {
+            fs::set_permissions(NSCD, Permissions::from_mode(0o666)).expect("it was made above");
+        }
+        Self(listener)
     }
 }
 
@@ -80,7 +179,7 @@ impl Drop for Nscd {
     }
 }
 
-/// Prints the columns, and panics if the README says something else.
+/// Prints the columns that root is shown, and panics if the README says something else.
 pub fn report(columns: &[(&str, Column)]) {
     let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
     println!("| | {} |\n|---|{}", names.join(" | "), "---|".repeat(columns.len()));
@@ -95,6 +194,14 @@ pub fn report(columns: &[(&str, Column)]) {
         for (row, word) in ROWS.iter().zip(shown) {
             assert_eq!(word, cells_of_readme(&format!("| {row} |"))[at], "{name}, {row}: what README.md says");
         }
+    }
+}
+
+/// Prints the table of what other users are shown, and panics if the README says something else.
+pub fn report_users(lines: &[String]) {
+    println!("\n| | {} |\n|---|---|---|\n{}", USERS.map(|(heading, _)| heading).join(" | "), lines.join("\n"));
+    for line in lines {
+        assert!(include_str!("../README.md").lines().any(|it| it == line), "README.md has no line {line}");
     }
 }
 
