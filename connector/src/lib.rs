@@ -19,8 +19,23 @@
 //! # }
 //! ```
 //!
-//! For tonic, pass it to `Endpoint::connect_with_connector`. For TLS, wrap it in the connector of `hyper-rustls` or
-//! `hyper-tls`.
+//! For tonic, pass it to `Endpoint::connect_with_connector`.
+//!
+//! # TLS
+//!
+//! The connector has no TLS, and refuses `https`. For TLS, allow that scheme and wrap the connector in that of
+//! [hyper-rustls](https://docs.rs/hyper-rustls) or hyper-tls:
+//!
+//! ```text
+//! let mut connector = Connector::new(NetNs::from_name("blue")?);
+//! connector.enforce_http(false);
+//! let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1().wrap_connector(connector);
+//! let client = Client::builder(TokioExecutor::new()).build(connector);
+//! ```
+//!
+//! tonic adds TLS itself (`Endpoint::tls_config`), after `enforce_http(false)` too.
+//!
+//! # Pools
 //!
 //! A client pools its connections. They belong to the namespace for as long as they live: use one client for each
 //! namespace.
@@ -42,13 +57,23 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 pub struct Connector {
     ns: NetNs,
+    enforces_http: bool,
 }
 
 impl Connector {
     /// A connector for a namespace, which it keeps alive.
     #[must_use]
     pub fn new(ns: NetNs) -> Connector {
-        Connector { ns }
+        Connector { ns, enforces_http: true }
+    }
+
+    /// Sets whether a URI with a scheme other than `http` is an error. It is one by default, as by
+    /// [`HttpConnector::enforce_http`](hyper_util::client::legacy::connect::HttpConnector::enforce_http).
+    ///
+    /// Without that, a client that has no TLS would send an `https` request in the clear. A connector that adds TLS to
+    /// this one takes `enforce_http(false)`.
+    pub fn enforce_http(&mut self, is_enforced: bool) {
+        self.enforces_http = is_enforced;
     }
 
     /// The namespace that it connects from.
@@ -70,9 +95,9 @@ impl Service<Uri> for Connector {
     /// Connects as [`NetNs::tcp_connect_async`] does. A URI without a port has that of its scheme, `http` or `https`.
     /// The zone of a link-local address is that of the namespace: `http://[fe80::1%25eth0]/`.
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let ns = self.ns.clone();
+        let Connector { ns, enforces_http } = self.clone();
         Box::pin(async move {
-            let (host, port) = host_and_port(&uri)?;
+            let (host, port) = host_and_port(&uri, enforces_http)?;
             let stream = ns.tcp_connect_async((&*host, port)).await?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
@@ -80,7 +105,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-fn host_and_port(uri: &Uri) -> io::Result<(Cow<'_, str>, u16)> {
+fn host_and_port(uri: &Uri, enforces_http: bool) -> io::Result<(Cow<'_, str>, u16)> {
     let authority = uri.authority().map_or("", Authority::as_str);
     let (user, after_user) = authority.rsplit_once('@').map_or((None, authority), |(user, after)| (Some(user), after));
     let invalid = |why: &str| {
@@ -91,6 +116,17 @@ fn host_and_port(uri: &Uri) -> io::Result<(Cow<'_, str>, u16)> {
         };
         io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to `{shown}`: {why}"))
     };
+    match uri.scheme_str() {
+        None | Some("http") => {}
+        Some("https") if enforces_http => {
+            return Err(invalid(
+                "this connector has no TLS; wrap it in a connector that has, such as that of hyper-rustls, after \
+                 `Connector::enforce_http(false)`",
+            ));
+        }
+        Some(_) if enforces_http => return Err(invalid("its scheme is not `http`")),
+        Some(_) => {}
+    }
     let host = uri.host().ok_or_else(|| invalid("it has no host"))?;
     // A port that is no number of 16 bits looks like none.
     if uri.port().is_none() && !matches!(after_user.strip_prefix(host), Some("" | ":")) {
@@ -119,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_scheme_implies_the_port() {
-        let found = |uri: &str| host_and_port(&uri.parse().unwrap()).map(|(host, port)| format!("{host} {port}"));
+        let found =
+            |uri: &str| host_and_port(&uri.parse().unwrap(), false).map(|(host, port)| format!("{host} {port}"));
         assert_eq!(found("http://blue/").unwrap(), "blue 80");
         assert_eq!(found("https://blue").unwrap(), "blue 443");
         assert_eq!(found("http://[::1]:8080/").unwrap(), "::1 8080");
@@ -133,7 +170,7 @@ mod tests {
     fn a_port_that_is_no_port_is_an_error() {
         for uri in ["http://blue:99999/", "https://[::1]:65536", "http://user@blue:123456/", "http://1:99991"] {
             let uri: Uri = uri.parse().unwrap();
-            let error = host_and_port(&uri).unwrap_err();
+            let error = host_and_port(&uri, false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("port"), "{error}");
         }
@@ -142,16 +179,16 @@ mod tests {
     #[test]
     fn an_error_does_not_show_the_user_and_password() {
         for uri in ["http://user:secret@blue:99999/path", "unix://user:secret@blue/"] {
-            let text = host_and_port(&uri.parse().unwrap()).unwrap_err().to_string();
+            let text = host_and_port(&uri.parse().unwrap(), false).unwrap_err().to_string();
             assert!(text.contains("://blue") && !text.contains("user") && !text.contains("secret"), "{text}");
         }
-        let text = host_and_port(&"unix://blue/a@b".parse().unwrap()).unwrap_err().to_string();
+        let text = host_and_port(&"unix://blue/a@b".parse().unwrap(), false).unwrap_err().to_string();
         assert!(text.contains("unix://blue/a@b"), "{text}");
     }
 
     #[test]
     fn the_zone_of_an_address_is_decoded() {
         let uri: Uri = "http://[fe80::1%25eth0]:8080/".parse().unwrap();
-        assert_eq!(host_and_port(&uri).unwrap(), ("fe80::1%eth0".into(), 8080));
+        assert_eq!(host_and_port(&uri, false).unwrap(), ("fe80::1%eth0".into(), 8080));
     }
 }

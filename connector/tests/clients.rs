@@ -49,6 +49,32 @@ async fn a_refused_connection_is_an_error_of_the_client() {
 }
 
 #[tokio::test]
+async fn https_is_not_sent_in_the_clear() {
+    let ns = NetNs::new().unwrap();
+    serve(&ns, 5);
+    let get = |connector: Connector| {
+        let client = Client::builder(TokioExecutor::new()).build::<_, Empty<&'static [u8]>>(connector);
+        async move { client.get("https://127.0.0.1:80/".parse().unwrap()).await }
+    };
+    let mut connector = Connector::new(ns);
+    let error = get(connector.clone()).await.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.is_connect() && cause.contains("TLS") && cause.contains("enforce_http(false)"), "{cause}");
+    // What adds TLS to the connector gets connections.
+    connector.enforce_http(false);
+    get(connector).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_error_of_the_client_names_the_address_and_the_namespace() {
+    let ns = NetNs::new().unwrap();
+    let client = Client::builder(TokioExecutor::new()).build::<_, Empty<&'static [u8]>>(Connector::new(ns.clone()));
+    let error = client.get("http://127.0.0.1:1/".parse().unwrap()).await.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with(&format!("cannot connect to 127.0.0.1:1 from {ns}: ")), "{cause}");
+}
+
+#[tokio::test]
 async fn a_request_that_is_dropped_while_it_connects_leaves_no_socket() {
     let ns = NetNs::new().unwrap();
     // The queue is full, so that the kernel drops further connections without an answer.

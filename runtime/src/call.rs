@@ -17,6 +17,7 @@ mod dismantle;
 pub(crate) mod launch;
 pub(crate) mod netns_pool;
 pub(crate) mod session;
+pub(crate) mod socket_errors;
 pub(crate) mod sockets;
 pub(crate) mod view;
 pub(crate) mod walk;

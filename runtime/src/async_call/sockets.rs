@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::budget::{take_unit, with_budget};
 use super::service::no_thread_or_resume;
+use crate::call::socket_errors::{Failure, not_bound, not_connected, not_found};
 use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
@@ -145,15 +146,15 @@ impl NetNs {
     pub async fn tcp_connect_async(&self, address: impl IntoSocketAddrs) -> io::Result<TcpStream> {
         let addresses = interleave(&self.resolve_async(address).await?);
         let mut waiting = addresses.into_iter();
-        let mut attempts: Vec<Attempt<'_>> = Vec::new();
-        let mut last = None;
+        let mut attempts: Vec<(SocketAddr, Attempt<'_>)> = Vec::new();
+        let mut failures: Vec<Failure> = Vec::new();
         loop {
             let mut starts = false;
             if let Some(address) = waiting.next() {
-                attempts.push(Box::pin(self.connect_async(address)));
+                attempts.push((address, Box::pin(self.connect_async(address))));
                 starts = true;
             } else if attempts.is_empty() {
-                return Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
+                return Err(not_connected(self, failures));
             }
             // The next attempt begins when one fails, or after the delay if an address is left.
             // The timer is made when it is polled: a single address needs none.
@@ -161,16 +162,18 @@ impl NetNs {
             let more = starts && waiting.len() > 0;
             let decided = poll_fn(|cx| {
                 for at in (0..attempts.len()).rev() {
-                    if let Poll::Ready(result) = attempts[at].as_mut().poll(cx) {
+                    let (address, attempt) = &mut attempts[at];
+                    let address = *address;
+                    if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
                         drop(attempts.remove(at));
-                        return Poll::Ready(Some(result));
+                        return Poll::Ready(Some(result.map(|connected| connected.map_err(|error| (address, error)))));
                     }
                 }
                 if more { delay.as_mut().poll(cx).map(|()| None) } else { Poll::Pending }
             });
             match decided.await.transpose()? {
                 Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => last = Some(error),
+                Some(Err(failure)) => failures.push(failure),
                 None => {}
             }
         }
@@ -230,10 +233,13 @@ impl NetNs {
         };
         let ns = self.clone();
         let look_up = move || {
-            ns.try_run(|| match unresolved {
-                Unresolved::Host(name, port) => resolve((name, port)),
-                Unresolved::Text(text) => resolve(text),
-                Unresolved::Addresses(addresses) => resolve(&*addresses),
+            ns.run(|| {
+                let (found, what) = match unresolved {
+                    Unresolved::Host(name, port) => (resolve((&*name, port)), name),
+                    Unresolved::Text(text) => (resolve(&*text), text),
+                    Unresolved::Addresses(addresses) => return resolve(&*addresses),
+                };
+                found.map_err(|source| not_found(&ns, &format!("`{what}`"), source))
             })
         };
         // tokio panics where it can start no thread at all.
@@ -243,8 +249,8 @@ impl NetNs {
         with_budget(started?).await.unwrap_or_else(|ended| {
             let why = format!("the runtime was shut down, or has dropped the look-up: {ended}");
             let operation = "look up a name on a blocking thread of the caller's tokio runtime";
-            Err(Error::from_io(ErrorKind::Unsupported, operation, ended.into()).explain(|_| Some(why)).into())
-        })
+            Err(Error::from_io(ErrorKind::Unsupported, operation, ended.into()).explain(|_| Some(why)))
+        })?
     }
 
     async fn bind_first_async(
@@ -253,15 +259,15 @@ impl NetNs {
         transport: Transport,
         prepare: impl Fn(&OwnedFd, SocketAddr) -> io::Result<()>,
     ) -> io::Result<OwnedFd> {
-        let mut last = None;
+        let mut failures: Vec<Failure> = Vec::new();
         for address in self.resolve_async(address).await? {
             let created = self.socket_for(address, transport, Blocking::No)?;
             match created.and_then(|socket| prepare(&socket, address).map(|()| socket)) {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(error),
+                Err(error) => failures.push((address, error)),
             }
         }
-        Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
+        Err(not_bound(self, transport, failures))
     }
 
     /// Connects to one address. The outer error also ends the attempts at other addresses.

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::call::run_own;
+use crate::call::socket_errors::{Failure, no_address, not_bound, not_connected, not_created, not_found};
 use crate::error::Error;
 use crate::netns::NetNs;
 use crate::sys::process_local::in_one_process;
@@ -34,7 +35,7 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and what `socket(2)` reports.
+    /// As [`with_netns`](crate::with_netns), and what `socket(2)` reports: see [`NetNs::tcp_connect`].
     ///
     /// # Examples
     ///
@@ -53,7 +54,7 @@ impl NetNs {
     ///
     /// `socket(2)`.
     pub fn socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
-        self.create_socket(|| socket::create(domain, kind, protocol))?
+        self.create_socket(|| socket::create(domain, kind, protocol))?.map_err(|source| not_created(self, source))
     }
 
     /// Listens for TCP connections in this namespace, as [`TcpListener::bind`] does in the caller's.
@@ -63,7 +64,7 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and as [`TcpListener::bind`].
+    /// As [`with_netns`](crate::with_netns), and as [`TcpListener::bind`]: see [`NetNs::tcp_connect`].
     ///
     /// # Examples
     ///
@@ -94,7 +95,24 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and as [`TcpStream::connect`]: the error of the last address.
+    /// As [`with_netns`](crate::with_netns), and as [`TcpStream::connect`]: the error of the address that failed last.
+    ///
+    /// The message names the addresses, the namespace and the cause, and the kind is that of `std`. The errno is that of
+    /// the [`Error`](crate::Error) inside the `io::Error`, which itself has none
+    /// ([`raw_os_error`](io::Error::raw_os_error)):
+    ///
+    /// ```
+    /// # in_netns::rootless!();
+    /// use in_netns::NetNs;
+    ///
+    /// let ns = NetNs::new()?;
+    /// let refused = ns.tcp_connect("127.0.0.1:80").unwrap_err();
+    /// assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    /// assert!(refused.to_string().starts_with(&format!("cannot connect to 127.0.0.1:80 from {ns}: ")));
+    /// let error = refused.get_ref().unwrap().downcast_ref::<in_netns::Error>().unwrap();
+    /// assert_eq!(error.raw_os_error(), Some(nix::libc::ECONNREFUSED));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Examples
     ///
@@ -107,9 +125,8 @@ impl NetNs {
         let (addresses, first) = self.resolve_and_create(address, Transport::Tcp, |all| interleave(&all))?;
         match *addresses {
             [address] => {
-                let first = first?;
-                socket::connect(&first, address)?;
-                Ok(first.into())
+                let connected = first.and_then(|socket| socket::connect(&socket, address).map(|()| socket.into()));
+                connected.map_err(|source| not_connected(self, vec![(address, source)]))
             }
             _ => self.connect_to_one_of(&addresses, first),
         }
@@ -122,7 +139,7 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and as [`UdpSocket::bind`].
+    /// As [`with_netns`](crate::with_netns), and as [`UdpSocket::bind`]: see [`NetNs::tcp_connect`].
     ///
     /// # Examples
     ///
@@ -147,7 +164,7 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and what the resolver reports.
+    /// As [`with_netns`](crate::with_netns), and what the resolver reports, with the name and the namespace.
     ///
     /// # Examples
     ///
@@ -163,7 +180,7 @@ impl NetNs {
     /// `getaddrinfo(3)`, `resolv.conf(5)`.
     pub fn lookup_host(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        self.try_run(|| resolve((host, port)))
+        self.run(|| resolve((host, port)))?.map_err(|source| not_found(self, &format!("`{host}`"), source))
     }
 
     /// A socket for an address, created in this namespace. The inner error concerns that address, such as a family that
@@ -204,7 +221,10 @@ impl NetNs {
             let took = start.elapsed();
             let is_look_up_or_user_code = took >= SHORTEST_LOOK_UP || !is_converted_by_std::<A>();
             thread.user_code_took(Some(if is_look_up_or_user_code { took } else { Duration::ZERO }));
-            let addresses = order(addresses?);
+            // The user's own conversion has errors of its own.
+            let explain =
+                |source| if is_converted_by_std::<A>() { not_found(self, "the address", source) } else { source };
+            let addresses = order(addresses.map_err(explain)?);
             let first = socket::create_for(addresses[0], transport, Blocking::Yes);
             Ok((addresses, first))
         })?
@@ -226,23 +246,28 @@ impl NetNs {
             prepare(&socket, address)?;
             Ok(socket)
         };
-        let mut last = prepared(first, addresses[0]);
-        for address in &addresses[1..] {
-            if last.is_ok() {
-                break;
+        let mut created = Some(first);
+        let mut failures: Vec<Failure> = Vec::new();
+        for address in addresses {
+            let socket = match created.take() {
+                Some(first) => first,
+                None => self.socket_for(address, transport, Blocking::Yes)?,
+            };
+            match prepared(socket, address) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failures.push((address, error)),
             }
-            last = prepared(self.socket_for(*address, transport, Blocking::Yes)?, *address);
         }
-        last
+        Err(not_bound(self, transport, failures))
     }
 
     /// Connects to the address that answers first. The sockets of the others are closed.
     fn connect_to_one_of(&self, addresses: &[SocketAddr], first: io::Result<OwnedFd>) -> io::Result<TcpStream> {
         let mut created = Some(first);
         let mut waiting = addresses.iter();
-        let mut attempts: Vec<OwnedFd> = Vec::with_capacity(addresses.len());
+        let mut attempts: Vec<(SocketAddr, OwnedFd)> = Vec::with_capacity(addresses.len());
         let mut next_start = Instant::now();
-        let mut last = None;
+        let mut failures: Vec<Failure> = Vec::new();
         loop {
             while attempts.is_empty() || Instant::now() >= next_start {
                 let Some(address) = waiting.next() else { break };
@@ -257,22 +282,23 @@ impl NetNs {
                 match attempt {
                     Ok((socket::Connection::Established, socket)) => return finish(socket),
                     Ok((socket::Connection::InProgress, socket)) => {
-                        attempts.push(socket);
+                        attempts.push((*address, socket));
                         next_start = Instant::now() + ATTEMPT_DELAY;
                     }
-                    Err(error) => last = Some(error),
+                    Err(error) => failures.push((*address, error)),
                 }
             }
             if attempts.is_empty() {
-                return Err(last.unwrap_or_else(no_address));
+                return Err(not_connected(self, failures));
             }
             let until = (waiting.len() > 0).then_some(next_start);
-            for at in socket::wait_writable(&attempts, until)?.into_iter().rev() {
-                let socket = attempts.remove(at);
+            let sockets: Vec<_> = attempts.iter().map(|(_, socket)| socket).collect();
+            for at in socket::wait_writable(&sockets, until)?.into_iter().rev() {
+                let (address, socket) = attempts.remove(at);
                 match socket::take_error(&socket) {
                     Ok(()) => return finish(socket),
                     Err(error) => {
-                        last = Some(error);
+                        failures.push((address, error));
                         next_start = Instant::now();
                     }
                 }
@@ -313,10 +339,6 @@ fn is_converted_by_std<A>() -> bool {
 pub(crate) fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<_> = address.to_socket_addrs()?.collect();
     if addresses.is_empty() { Err(no_address()) } else { Ok(addresses) }
-}
-
-fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
 }
 
 /// Takes addresses of the two families in turn, beginning with that of the first (RFC 8305, section 4).

@@ -220,6 +220,134 @@ fn an_address_that_refuses_is_followed_at_once_and_the_last_refusal_is_returned(
 }
 
 #[test]
+fn an_error_names_the_operation_the_address_the_namespace_and_the_cause() {
+    let ns = NetNs::new().unwrap();
+    let _held = ns.tcp_listen("127.0.0.1:80").unwrap();
+    let _held_too = ns.udp_bind("127.0.0.1:80").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let expect = |error: std::io::Error, kind: ErrorKind, operation: &str, cause: &str, errno: i32| {
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("cannot {operation} {ns}: ")) && text.contains(cause), "{text}");
+        assert_eq!(error.kind(), kind, "{text}");
+        let error = error.get_ref().unwrap().downcast_ref::<in_netns::Error>().unwrap();
+        assert_eq!(error.raw_os_error(), Some(errno), "{text}");
+    };
+    let connect = |address: &str| {
+        [
+            ns.tcp_connect(address),
+            runtime.block_on(ns.tcp_connect_async(address)).and_then(tokio::net::TcpStream::into_std),
+        ]
+        .map(Result::unwrap_err)
+    };
+    let listen = |address: &str| {
+        [
+            ns.tcp_listen(address),
+            runtime.block_on(ns.tcp_listen_async(address)).and_then(tokio::net::TcpListener::into_std),
+        ]
+        .map(Result::unwrap_err)
+    };
+    let bind = |address: &str| {
+        [ns.udp_bind(address), runtime.block_on(ns.udp_bind_async(address)).and_then(tokio::net::UdpSocket::into_std)]
+            .map(Result::unwrap_err)
+    };
+
+    let connections = [
+        ("127.0.0.1:1", ErrorKind::ConnectionRefused, "nothing listens", libc::ECONNREFUSED),
+        ("192.0.2.1:1", ErrorKind::NetworkUnreachable, "`ip route`", libc::ENETUNREACH),
+        ("[fe80::1]:1", ErrorKind::InvalidInput, "fe80::1%eth0", libc::EINVAL),
+    ];
+    for (address, kind, cause, errno) in connections {
+        for error in connect(address) {
+            expect(error, kind, &format!("connect to {address} from"), cause, errno);
+        }
+    }
+    for error in listen("127.0.0.1:80") {
+        expect(error, ErrorKind::AddrInUse, "listen on 127.0.0.1:80 in", "another socket", libc::EADDRINUSE);
+    }
+    for error in listen("192.0.2.1:80") {
+        expect(error, ErrorKind::AddrNotAvailable, "listen on 192.0.2.1:80 in", "`ip address`", libc::EADDRNOTAVAIL);
+    }
+    for error in bind("127.0.0.1:80") {
+        let operation = "bind a UDP socket to 127.0.0.1:80 in";
+        expect(error, ErrorKind::AddrInUse, operation, "another socket", libc::EADDRINUSE);
+    }
+    let error = ns.socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP).unwrap_err();
+    let kind = std::io::Error::from_raw_os_error(libc::EPROTONOSUPPORT).kind();
+    expect(error, kind, "create a socket in", "no such kind or protocol", libc::EPROTONOSUPPORT);
+}
+
+#[test]
+fn the_error_where_the_loopback_is_down_says_so() {
+    let unshared = thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        NetNs::from_path("/proc/thread-self/ns/net").unwrap()
+    });
+    let ns = unshared.join().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (address, kind) in [("127.0.0.1:80", ErrorKind::NetworkUnreachable), ("[::1]:80", ErrorKind::AddrNotAvailable)]
+    {
+        let connected_async = runtime.block_on(ns.tcp_connect_async(address)).map(drop);
+        for error in [ns.tcp_connect(address).map(drop), connected_async].map(Result::unwrap_err) {
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains("`ip link set lo up`"), "{error}");
+        }
+    }
+    let error = ns.udp_bind("[::1]:80").unwrap_err();
+    assert!(error.to_string().contains("`ip link set lo up`"), "{error}");
+}
+
+#[test]
+fn the_error_of_several_addresses_names_all_of_them() {
+    let ns = NetNs::new().unwrap();
+    let addresses: [SocketAddr; 3] = ["192.0.2.1:1", "[::1]:1", "127.0.0.1:1"].map(|text| text.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let connected = ns.tcp_connect(&addresses[..]).map(drop);
+    let connected_async = runtime.block_on(ns.tcp_connect_async(&addresses[..])).map(drop);
+    let elsewhere = &addresses[..1].repeat(2)[..];
+    for result in [connected, connected_async] {
+        let error = result.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{text}");
+        assert!(addresses.iter().all(|address| text.contains(&address.to_string())), "{text}");
+    }
+    let bound_async = runtime.block_on(ns.udp_bind_async(elsewhere)).map(drop);
+    for result in [ns.tcp_listen(elsewhere).map(drop), ns.udp_bind(elsewhere).map(drop), bound_async] {
+        assert_eq!(result.unwrap_err().to_string().matches("192.0.2.1:1").count(), 2);
+    }
+}
+
+#[test]
+fn the_error_of_a_name_names_it_and_the_namespace() {
+    let ns = NetNs::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for name in ["no-such-name.invalid", "fe80::1%no-such-link"] {
+        let looked_up = ns.lookup_host(name, 1).unwrap_err();
+        let looked_up_async = runtime.block_on(ns.lookup_host_async(name, 1)).unwrap_err();
+        let connected_async = runtime.block_on(ns.tcp_connect_async((name, 1))).unwrap_err();
+        for error in [looked_up, looked_up_async, connected_async] {
+            assert!(error.to_string().starts_with(&format!("cannot look up `{name}` in {ns}: ")), "{error}");
+        }
+        let error = ns.tcp_connect((name, 1)).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot look up the address in {ns}: ")), "{error}");
+    }
+    // What is no address, and what the user's own conversion returns, stays as it is.
+    assert!(ns.tcp_connect("no-port").unwrap_err().to_string().starts_with("invalid socket address"));
+    let error = ns.tcp_connect(Unknown).unwrap_err();
+    assert_eq!(error.to_string(), "an error of the user");
+}
+
+/// An address whose conversion fails.
+struct Unknown;
+
+impl std::net::ToSocketAddrs for Unknown {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> std::io::Result<Self::Iter> {
+        Err(std::io::Error::other("an error of the user"))
+    }
+}
+
+#[test]
 fn connected_sockets_block_and_belong_to_the_namespace() {
     let ns = NetNs::new().unwrap();
     let listener = ns.tcp_listen("[::]:0").unwrap();

@@ -1,0 +1,159 @@
+//! The errors of sockets that are made in a namespace.
+//!
+//! **Promised:** the message names the operation, the address, the namespace and the cause. The kind is the one that
+//! `std` has for the errno.
+//!
+//! **Why:** a program has sockets in many namespaces, with the same addresses. "Connection refused" does not tell where.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::netns::NetNs;
+use crate::sys::socket::Transport;
+
+/// An address that could not be used, and why.
+pub(crate) type Failure = (SocketAddr, io::Error);
+
+/// A socket that `socket(2)` did not create.
+pub(crate) fn not_created(ns: &NetNs, source: io::Error) -> io::Error {
+    explained(format!("create a socket in {ns}"), source, |errno| cause_of_creation(errno).map(str::to_owned))
+}
+
+/// None of some addresses could be connected to. The error is that of the last failure.
+pub(crate) fn not_connected(ns: &NetNs, failures: Vec<Failure>) -> io::Error {
+    last_of(failures, |address| format!("connect to {address} from {ns}"), cause_of_connection)
+}
+
+/// None of some addresses could be bound. The error is that of the last failure.
+pub(crate) fn not_bound(ns: &NetNs, transport: Transport, failures: Vec<Failure>) -> io::Error {
+    let operation = |address| match transport {
+        Transport::Tcp => format!("listen on {address} in {ns}"),
+        Transport::Udp => format!("bind a UDP socket to {address} in {ns}"),
+    };
+    last_of(failures, operation, cause_of_binding)
+}
+
+/// A name that could not be looked up. What is no name is an error of the argument, which stays as it is.
+pub(crate) fn not_found(ns: &NetNs, name: &str, source: io::Error) -> io::Error {
+    if source.kind() == io::ErrorKind::InvalidInput {
+        return source;
+    }
+    let operation = format!("look up {name} in {ns}");
+    if source.raw_os_error().is_some() {
+        return Error::of_proc(operation, source).into();
+    }
+    let mut text = source.to_string();
+    // Of glibc and of musl.
+    if text.ends_with("Temporary failure in name resolution") || text.ends_with("Try again") {
+        text +=
+            ", where the name servers of /etc/resolv.conf are asked from inside the namespace: see `ip route` there";
+    } else if name.contains('%') {
+        text += ", where an interface after the percent sign is one of the namespace: see `ip link` there";
+    }
+    Error::of_proc(operation, source).explain(|_| Some(text)).into()
+}
+
+/// No address is given, or a name has none.
+pub(crate) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
+}
+
+fn last_of(
+    mut failures: Vec<Failure>,
+    operation: impl Fn(SocketAddr) -> String,
+    cause: impl Fn(Errno, SocketAddr) -> Option<&'static str>,
+) -> io::Error {
+    let Some((address, source)) = failures.pop() else { return no_address() };
+    explained(operation(address), source, |errno| {
+        let cause = cause(errno, address).or_else(|| cause_of_creation(errno)).map(str::to_owned);
+        if failures.is_empty() {
+            return cause;
+        }
+        let others = failures.iter().map(|(address, error)| format!("{address}: {error}"));
+        let others = others.collect::<Vec<_>>().join(", ");
+        Some(format!("{}; the other addresses failed as well ({others})", cause.unwrap_or_else(|| errno.desc().into())))
+    })
+}
+
+fn explained(operation: String, source: io::Error, cause: impl FnOnce(Errno) -> Option<String>) -> io::Error {
+    let Some(errno) = source.raw_os_error().map(Errno::from_raw) else {
+        // From tokio, whose runtime has been shut down.
+        let text = source.to_string();
+        return Error::of_proc(operation, source).explain(|_| Some(text)).into();
+    };
+    Error::from_errno(operation, errno).explain(|_| cause(errno)).into()
+}
+
+fn cause_of_creation(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EAFNOSUPPORT => {
+            "the kernel does not have this family of sockets, or has it in the first network namespace of the machine \
+             alone; its module may not be loaded"
+        }
+        Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EPROTOTYPE => {
+            "this family of sockets has no such kind or protocol in this kernel; its module may not be loaded"
+        }
+        Errno::EINVAL => "the family, kind, flags or protocol of the socket is not valid",
+        Errno::EPERM | Errno::EACCES => {
+            "raw and packet sockets take CAP_NET_RAW in the user namespace that owns the network namespace, and ICMP \
+             sockets (SOCK_DGRAM) a group of `sysctl net.ipv4.ping_group_range` of the namespace; a seccomp filter or \
+             a security module may refuse others"
+        }
+        _ => return None,
+    })
+}
+
+fn cause_of_connection(errno: Errno, address: SocketAddr) -> Option<&'static str> {
+    Some(match errno {
+        Errno::ECONNREFUSED => "nothing listens at that address, or a firewall refuses the connection",
+        Errno::ENETUNREACH | Errno::EADDRNOTAVAIL | Errno::ETIMEDOUT if address.ip().is_loopback() => {
+            "the loopback of the namespace is not reached, as where it is down (`ip link set lo up` inside)"
+        }
+        Errno::ENETUNREACH => "the namespace has no route to it, as where its links are down (`ip route` inside)",
+        Errno::EHOSTUNREACH => {
+            "no host of that address answers (`ip neigh` inside), or a route or a router refuses the connection"
+        }
+        Errno::ETIMEDOUT => "the host did not answer, or a firewall drops the packets",
+        Errno::EADDRNOTAVAIL => {
+            "no local port is free for it (`sysctl net.ipv4.ip_local_port_range` inside), or the namespace has no \
+             address to connect from (`ip address` inside)"
+        }
+        Errno::EINVAL if lacks_interface(address) => LACKS_INTERFACE,
+        Errno::EPERM | Errno::EACCES => {
+            "a firewall or a route of the namespace refuses the connection, or a security module does"
+        }
+        _ => return None,
+    })
+}
+
+fn cause_of_binding(errno: Errno, address: SocketAddr) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EADDRINUSE => "another socket of the namespace has that port (`ss -an` inside)",
+        Errno::EADDRNOTAVAIL if address.ip().is_loopback() => {
+            "the loopback of the namespace does not have that address, as where it is down (`ip link set lo up` inside)"
+        }
+        Errno::EADDRNOTAVAIL => {
+            "no interface of the namespace has that address (`ip address` inside), or it is one of IPv6 that is still \
+             checked for duplicates (`tentative`; add it with `nodad`)"
+        }
+        Errno::EINVAL if lacks_interface(address) => LACKS_INTERFACE,
+        Errno::ENODEV => "the namespace has no interface of that number",
+        Errno::EACCES if address.port() != 0 => {
+            "a port below `sysctl net.ipv4.ip_unprivileged_port_start` of the namespace takes CAP_NET_BIND_SERVICE in \
+             the user namespace that owns it"
+        }
+        _ => return None,
+    })
+}
+
+const LACKS_INTERFACE: &str = "a link-local address takes the interface as well, as in `fe80::1%eth0`";
+
+fn lacks_interface(address: SocketAddr) -> bool {
+    match (address, address.ip()) {
+        (SocketAddr::V6(address), IpAddr::V6(ip)) => address.scope_id() == 0 && ip.is_unicast_link_local(),
+        _ => false,
+    }
+}
