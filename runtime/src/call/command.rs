@@ -495,8 +495,8 @@ impl Command {
             }
             Errno::EACCES | Errno::EPERM => {
                 let why = "the file or the working directory is not executable for this user, is on a mount that \
-                           allows no programs (noexec), or a user, group or limit was asked for that this process \
-                           may not set";
+                           allows no programs (noexec), a user, group or limit was asked for that this process may \
+                           not set, or a process group that this session does not have";
                 return Error::from_errno(operation, errno).explain(|_| Some(why.into()));
             }
             Errno::ENOEXEC => {

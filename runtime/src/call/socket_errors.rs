@@ -6,7 +6,7 @@
 //! **Why:** a program has sockets in many namespaces, with the same addresses. "Connection refused" does not tell where.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
@@ -68,7 +68,7 @@ fn last_of(
 ) -> io::Error {
     let Some((address, source)) = failures.pop() else { return no_address() };
     explained(operation(address), source, |errno| {
-        let cause = cause(errno, address).or_else(|| cause_of_creation(errno)).map(str::to_owned);
+        let cause = cause(errno, address).map(str::to_owned);
         if failures.is_empty() {
             return cause;
         }
@@ -89,10 +89,7 @@ fn explained(operation: String, source: io::Error, cause: impl FnOnce(Errno) -> 
 
 fn cause_of_creation(errno: Errno) -> Option<&'static str> {
     Some(match errno {
-        Errno::EAFNOSUPPORT => {
-            "the kernel does not have this family of sockets, or has it in the first network namespace of the machine \
-             alone; its module may not be loaded"
-        }
+        Errno::EAFNOSUPPORT => NO_FAMILY,
         Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EPROTOTYPE => {
             "this family of sockets has no such kind or protocol in this kernel; its module may not be loaded"
         }
@@ -109,7 +106,7 @@ fn cause_of_creation(errno: Errno) -> Option<&'static str> {
 fn cause_of_connection(errno: Errno, address: SocketAddr) -> Option<&'static str> {
     Some(match errno {
         Errno::ECONNREFUSED => "nothing listens at that address, or a firewall refuses the connection",
-        Errno::ENETUNREACH | Errno::EADDRNOTAVAIL | Errno::ETIMEDOUT if address.ip().is_loopback() => {
+        Errno::ENETUNREACH | Errno::ETIMEDOUT if address.ip().is_loopback() => {
             "the loopback of the namespace is not reached, as where it is down (`ip link set lo up` inside)"
         }
         Errno::ENETUNREACH => "the namespace has no route to it, as where its links are down (`ip route` inside)",
@@ -117,20 +114,28 @@ fn cause_of_connection(errno: Errno, address: SocketAddr) -> Option<&'static str
             "no host of that address answers (`ip neigh` inside), or a route or a router refuses the connection"
         }
         Errno::ETIMEDOUT => "the host did not answer, or a firewall drops the packets",
+        Errno::EADDRNOTAVAIL if address.ip() == Ipv6Addr::LOCALHOST => {
+            "the loopback of the namespace is down (`ip link set lo up` inside), or no local port is free (`sysctl \
+             net.ipv4.ip_local_port_range` inside)"
+        }
         Errno::EADDRNOTAVAIL => {
-            "no local port is free for it (`sysctl net.ipv4.ip_local_port_range` inside), or the namespace has no \
-             address to connect from (`ip address` inside)"
+            "no local port is free (`sysctl net.ipv4.ip_local_port_range` inside), or the namespace has no address to \
+             connect from (`ip address` inside)"
         }
         Errno::EINVAL if lacks_interface(address) => LACKS_INTERFACE,
+        Errno::EINVAL => "a route of the namespace discards the packets (`blackhole`; see `ip route` inside)",
         Errno::EPERM | Errno::EACCES => {
-            "a firewall or a route of the namespace refuses the connection, or a security module does"
+            "a firewall or a route of the namespace refuses the connection (`ip route` inside), or a security module \
+             or a seccomp filter does"
         }
+        Errno::EAFNOSUPPORT => NO_FAMILY,
         _ => return None,
     })
 }
 
 fn cause_of_binding(errno: Errno, address: SocketAddr) -> Option<&'static str> {
     Some(match errno {
+        Errno::EADDRINUSE if address.port() == 0 => "no port is free (`sysctl net.ipv4.ip_local_port_range` inside)",
         Errno::EADDRINUSE => "another socket of the namespace has that port (`ss -an` inside)",
         Errno::EADDRNOTAVAIL if address.ip().is_loopback() => {
             "the loopback of the namespace does not have that address, as where it is down (`ip link set lo up` inside)"
@@ -145,9 +150,14 @@ fn cause_of_binding(errno: Errno, address: SocketAddr) -> Option<&'static str> {
             "a port below `sysctl net.ipv4.ip_unprivileged_port_start` of the namespace takes CAP_NET_BIND_SERVICE in \
              the user namespace that owns it"
         }
+        Errno::EAFNOSUPPORT => NO_FAMILY,
         _ => return None,
     })
 }
+
+const NO_FAMILY: &str = "the kernel does not have this family of sockets (its module may not be loaded), or has it in \
+                         the first network namespace of the machine alone, or a seccomp filter refuses it \
+                         (`RestrictAddressFamilies=` of a systemd unit)";
 
 const LACKS_INTERFACE: &str = "a link-local address takes the interface as well, as in `fe80::1%eth0`";
 

@@ -255,7 +255,13 @@ fn an_error_names_the_operation_the_address_the_namespace_and_the_cause() {
         ("127.0.0.1:1", ErrorKind::ConnectionRefused, "nothing listens", libc::ECONNREFUSED),
         ("192.0.2.1:1", ErrorKind::NetworkUnreachable, "`ip route`", libc::ENETUNREACH),
         ("[fe80::1]:1", ErrorKind::InvalidInput, "fe80::1%eth0", libc::EINVAL),
+        ("198.51.100.1:1", ErrorKind::InvalidInput, "`blackhole`", libc::EINVAL),
+        ("203.0.113.1:1", ErrorKind::PermissionDenied, "a route", libc::EACCES),
     ];
+    for route in ["blackhole 198.51.100.0/24", "prohibit 203.0.113.0/24"] {
+        let arguments = ["route", "add"].into_iter().chain(route.split(' '));
+        assert!(ns.command("ip").args(arguments).status().unwrap().success(), "{route}");
+    }
     for (address, kind, cause, errno) in connections {
         for error in connect(address) {
             expect(error, kind, &format!("connect to {address} from"), cause, errno);
@@ -270,6 +276,17 @@ fn an_error_names_the_operation_the_address_the_namespace_and_the_cause() {
     for error in bind("127.0.0.1:80") {
         let operation = "bind a UDP socket to 127.0.0.1:80 in";
         expect(error, ErrorKind::AddrInUse, operation, "another socket", libc::EADDRINUSE);
+    }
+    // One local port, which a socket has.
+    let range = "cd /proc/sys/net/ipv4 && echo 0 > ip_unprivileged_port_start && echo 80 80 > ip_local_port_range";
+    assert!(ns.command("sh").args(["-c", range]).status().unwrap().success());
+    for error in bind("127.0.0.1:0") {
+        let operation = "bind a UDP socket to 127.0.0.1:0 in";
+        expect(error, ErrorKind::AddrInUse, operation, "no port is free", libc::EADDRINUSE);
+    }
+    for error in connect("127.0.0.1:80") {
+        let operation = "connect to 127.0.0.1:80 from";
+        expect(error, ErrorKind::AddrNotAvailable, operation, "no local port is free", libc::EADDRNOTAVAIL);
     }
     let error = ns.socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP).unwrap_err();
     let kind = std::io::Error::from_raw_os_error(libc::EPROTONOSUPPORT).kind();

@@ -236,6 +236,7 @@ fn a_program_that_cannot_be_started_is_named_and_so_is_the_namespace() {
         (ns.command("true").uid(u32::MAX).spawn(), "this user namespace does not map"),
         (ns.command(data.join("below")).spawn(), "a part of the path of the program is a file"),
         (ns.command("true").process_group(-5).spawn(), "the process group, the signal, or the id"),
+        (ns.command("true").process_group(i32::MAX).spawn(), "a process group that this session does not have"),
         (ns.command("true").parent_death_signal(999).spawn(), "the process group, the signal, or the id"),
         (ns.command(&empty).spawn(), "names its interpreter"),
         (ns.command("true").arg(&long).spawn(), "`ulimit -s`"),

@@ -60,7 +60,11 @@ fn uses_the_next_address() {
     let ns = NetNs::new().expect("a namespace");
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let [six, four, other] = ["[::1]:80", "127.0.0.1:80", "127.0.0.1:81"].map(address);
-    let is_missing = |error: io::Error| assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT), "{error}");
+    let is_missing = |error: io::Error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<in_netns::Error>());
+        assert_eq!(inner.and_then(in_netns::Error::raw_os_error), Some(libc::EAFNOSUPPORT), "{error}");
+        assert!(error.to_string().contains("seccomp filter"), "{error}");
+    };
 
     // `std` is the reference.
     let bound = ns.run(|| TcpListener::bind(&[six, four][..])).expect("a call").expect("std uses the second address");
