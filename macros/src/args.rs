@@ -184,7 +184,13 @@ impl Args {
                 return Err(Error::new(name.span(), "`new` is written in place of a namespace: `#[in_netns(new)]`"));
             }
             _ => {
-                return Err(Error::new(name.span(), format!("unknown option `{name}`; the options are {OPTIONS}")));
+                let message = match similar(&name, &NAMES) {
+                    Some(meant) => {
+                        format!("unknown option `{name}`: did you mean `{meant}`? The options are {OPTIONS}")
+                    }
+                    None => format!("unknown option `{name}`; the options are {OPTIONS}"),
+                };
+                return Err(Error::new(name.span(), message));
             }
         }
         Ok(())
@@ -330,12 +336,38 @@ fn missing_namespace(span: Span) -> Error {
     )
 }
 
+/// For a first argument `name = …`.
 fn not_an_option(name: &Ident) -> Error {
+    let meant = similar(name, &NAMES).or_else(|| similar(name, &["view"]));
+    let meant = meant.map_or_else(String::new, |meant| format!(" (did you mean `{meant}`?)"));
     let message = format!(
-        "`{name}` is no option: the namespace is written without a name, such as `#[in_netns(\"blue\")]`, and the \
-         options after it are {OPTIONS}"
+        "`{name}` is no option{meant}: the namespace is written without a name, such as `#[in_netns(\"blue\")]`, or as \
+         `view = …`, and the options after it are {OPTIONS}"
     );
     Error::new(name.span(), message)
+}
+
+/// The name that may have been misspelt as this word: at most half of its letters differ, and at most two.
+fn similar(word: &Ident, names: &[&'static str]) -> Option<&'static str> {
+    let word = word.to_string();
+    names.iter().copied().find(|name| {
+        let differences = differences(word.as_bytes(), name.as_bytes());
+        differences <= 2 && 2 * differences <= name.len()
+    })
+}
+
+/// The number of letters that are to be inserted, removed or replaced to make one word the other (Levenshtein).
+fn differences(word: &[u8], name: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=name.len()).collect();
+    for (index, letter) in word.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, other) in name.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[name.len()]
 }
 
 fn is_option(name: &Ident) -> bool {

@@ -130,7 +130,7 @@ where
     N: IntoNetNs,
     F: FnOnce() -> Result<T, E> + Send,
     T: Send,
-    E: From<Error> + Send,
+    E: From<Error> + Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
 {
     Call::new(ns).try_run(f)
 }
@@ -205,7 +205,7 @@ impl NetNs {
     where
         F: FnOnce() -> Result<T, E> + Send,
         T: Send,
-        E: From<Error> + Send,
+        E: From<Error> + Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
     {
         try_with_netns(self, f)
     }
@@ -348,7 +348,7 @@ impl Call {
     where
         F: FnOnce() -> Result<T, E> + Send,
         T: Send,
-        E: From<Error> + Send,
+        E: From<Error> + Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
     {
         self.run(f).unwrap_or_else(|error| Err(error.into()))
     }

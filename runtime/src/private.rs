@@ -117,13 +117,16 @@ pub struct CallOutcome<R> {
 
 /// Runs a body.
 ///
+/// Where a value is not `Send`, the compiler shows the line of the bound. So the comments on these lines, here and on
+/// the functions below, tell the user what to write.
+///
 /// # Panics
 ///
 /// With the body's panic.
 pub fn call<R, F>(place: Result<Place, Error>, options: Options, body: F) -> CallOutcome<R>
 where
     F: FnOnce() -> R + Send,
-    R: Send,
+    R: Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
 {
     CallOutcome { result: place.and_then(|place| options.call(place).run_with_strays(body)), options }
 }
@@ -142,7 +145,7 @@ pub fn call_async<R, F, Fut>(
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = R>,
-    R: Send,
+    R: Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
 {
     let body = Box::new(body);
     async move {
@@ -166,7 +169,7 @@ pub fn call_owned<R, F, Fut>(
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
+    R: Send + 'static, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
 {
     let body = Box::new(body);
     async move {
@@ -398,17 +401,25 @@ impl<E> Skippable for Result<(), E> {
     }
 }
 
-/// Moves an argument into the body, on another thread. The compiler points at the call if the argument is not `Send`.
+/// Moves an argument into the body, on another thread. The compiler points at the call if the argument is not `Send`,
+/// and shows the line of the bound. So the comment there tells the user what to write.
 #[inline(always)]
 #[allow(clippy::inline_always)] // Neither a debugger nor a backtrace should show it.
-pub fn argument<T: Send>(value: T) -> T {
+pub fn argument<T>(value: T) -> T
+where
+    T: Send, // A trait object crosses threads as `Box<dyn Trait + Send>`.
+{
     value
 }
 
 /// Makes the body's closure capture `self` as a whole. The compiler points at the call if `self` is not `Send`.
 #[inline(always)]
 #[allow(clippy::inline_always)] // As above.
-pub fn receiver<T: Send>(_: &T) {}
+pub fn receiver<T>(_: &T)
+where
+    T: Send, // A trait object crosses threads as `&(dyn Trait + Sync)` or `&mut (dyn Trait + Send)`.
+{
+}
 
 /// A return type that can hold a failure to enter.
 #[diagnostic::on_unimplemented(

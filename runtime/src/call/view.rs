@@ -219,7 +219,7 @@ impl View {
     where
         F: FnOnce() -> Result<T, E> + Send,
         T: Send,
-        E: From<Error> + Send,
+        E: From<Error> + Send, // An error crosses threads as `Box<dyn Error + Send + Sync>`.
     {
         Call::new(self).try_run(f)
     }

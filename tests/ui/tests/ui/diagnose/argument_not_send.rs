@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::fmt::Debug;
 use std::rc::Rc;
 
 use in_netns::{NetNs, in_netns};
@@ -56,5 +57,11 @@ impl Pod {
         self.1.get()
     }
 }
+
+#[in_netns("blue")]
+fn trait_object(_value: Box<dyn Debug>) {}
+
+#[in_netns("blue")]
+fn reference_to_trait_object(_value: &dyn Debug) {}
 
 fn main() {}

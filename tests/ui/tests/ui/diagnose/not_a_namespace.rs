@@ -1,4 +1,4 @@
-use in_netns::in_netns;
+use in_netns::{NetNs, in_netns};
 
 #[in_netns(1 + 2)]
 fn number() {}
@@ -17,5 +17,8 @@ impl Pod {
     #[in_netns(self.name)]
     fn field(&self) {}
 }
+
+#[in_netns(NetNs::new())]
+fn a_result() {}
 
 fn main() {}

@@ -24,4 +24,9 @@ fn impl_trait() -> impl Iterator<Item = Rc<u8>> {
     Some(Rc::new(1)).into_iter()
 }
 
+#[in_netns("blue", error = "return")]
+async fn boxed_error_of_an_async_function() -> Result<u8, Box<dyn Error>> {
+    Ok(1)
+}
+
 fn main() {}

@@ -18,4 +18,13 @@ fn a_second_namespace() {}
 #[in_netns("blue" fresh)]
 fn no_comma() {}
 
+#[in_netns("blue", eror = "panic", audlt = "off")]
+fn several_misspelt() {}
+
+#[in_netns(veiw = &view)]
+fn misspelt_view(view: &in_netns::View) {}
+
+#[in_netns(eror = "panic")]
+fn misspelt_without_a_namespace() {}
+
 fn main() {}
