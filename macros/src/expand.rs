@@ -471,6 +471,8 @@ fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option
 /// let _ = __arg3;
 /// ```
 ///
+/// Each first binding of an argument has `#[allow(clippy::shadow_reuse)]`, because the user did not write it.
+///
 /// So an argument is moved inside as a whole and is dropped there, even if the body uses a part of it or nothing.
 /// The order of drops is that of a function: the body's locals, then the arguments from last to first.
 fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, krate: &TokenStream) -> TokenStream {
@@ -514,6 +516,7 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
             let used = (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
             quote_spanned! {site=>
                 #(#attrs)*
+                #[allow(clippy::shadow_reuse)]
                 let #mutability #name = #value;
                 #used
             }
@@ -526,6 +529,7 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
             let pattern = std::mem::replace(pattern, Pat::Verbatim(name.to_token_stream()));
             quote_spanned! {site=>
                 #(#attrs)*
+                #[allow(clippy::shadow_reuse)]
                 let #mutability #name = #value;
                 #(#attrs)*
                 let #pattern = #name;

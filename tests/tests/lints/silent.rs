@@ -6,6 +6,7 @@
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![allow(clippy::redundant_pub_crate, reason = "the opposite of `unreachable_pub`")]
 #![deny(unused, rust_2018_idioms)]
+#![deny(clippy::shadow_reuse, clippy::shadow_same, clippy::shadow_unrelated)]
 #![deny(missing_docs, unused_qualifications, unused_results, unused_lifetimes)]
 #![forbid(unused_imports)]
 #![deny(single_use_lifetimes, trivial_casts, trivial_numeric_casts, let_underscore_drop)]
