@@ -53,6 +53,11 @@ use in_netns::NetNs;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+/// Runs the example of README.md as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 /// A service from a [`Uri`] to a TCP connection in a network namespace.
 #[derive(Clone, Debug)]
 pub struct Connector {

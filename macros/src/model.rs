@@ -48,8 +48,8 @@ impl Parse for Function {
         let inner_attrs = content.call(Attribute::parse_inner)?;
         let statements: TokenStream = content.parse()?;
         let block = match written {
-            // A group that is made anew has one place for both of its braces. An error at one of them would be reported
-            // twice: for the function, and for the expansion.
+            // A group that is made again has one place for both of its braces. An error at one of them would be
+            // reported twice: for the function, and for the expansion.
             TokenTree::Group(group) if group.delimiter() == Delimiter::Brace && inner_attrs.is_empty() => {
                 group.into_token_stream()
             }

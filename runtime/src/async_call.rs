@@ -63,8 +63,8 @@ use crate::thread::Inspect;
 ///   What the body had spawned is dropped soon after. Blocking closures that run already are left to end by themselves
 ///   in the namespace; the thread is counted as leased until then. A panic of the body's destructors is resumed where
 ///   the future is dropped, unless that thread panics already.
-/// - **tokio's I/O objects** belong to the call's runtime and are dead after it: they return errors, and timers panic. To
-///   hand a socket out, return the `std` one (`into_std`), and have the caller's runtime take it (`from_std`).
+/// - **tokio's I/O objects** belong to the call's runtime and do not work after it: they return errors, and timers
+///   panic. To hand a socket out, return the `std` one (`into_std`), and have the caller's runtime take it (`from_std`).
 /// - **A handle of the call's runtime** ([`Handle::current`](tokio::runtime::Handle::current)) that the body hands out
 ///   spawns tasks and blocking closures inside as long as the call lasts. They are cancelled afterwards. Its `block_on`
 ///   polls a future on the thread that calls it, and so outside.

@@ -288,7 +288,7 @@
 //! - **A fork without exec.** Calls in a child that a multi-threaded process forked and that does not exec are best
 //!   effort. Such a child has only the thread that forked, and locks that other threads held stay locked in it, such as
 //!   those of the standard library and the allocator. A view has a lock too: a call in it waits forever in a child
-//!   that was forked while another thread made the mounts of that view anew. Start a program, or fork before the
+//!   that was forked while another thread made the mounts of that view again. Start a program, or fork before the
 //!   process has threads. A body that forks goes on in the child too, until it returns or, in an async call, waits.
 //!   Then the child exits with status zero, because the body has no caller there.
 

@@ -132,7 +132,7 @@ pub fn all_descriptors() -> impl Drop {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < BOUND, "waited {BOUND:?} in vain: {what}");
+        assert!(start.elapsed() < BOUND, "waited {BOUND:?} without success: {what}");
         std::thread::yield_now();
     }
 }

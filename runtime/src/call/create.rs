@@ -49,6 +49,18 @@ impl NetNs {
     /// without `CAP_SYS_ADMIN` in the user namespace that owns the mount namespace, and where the user may not write to
     /// the directory; those of [`NetNs::new`]. No file or mount is left behind on an error.
     ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use in_netns::NetNs;
+    ///
+    /// let blue = NetNs::create_named("blue")?;
+    /// let listener = blue.tcp_listen("127.0.0.1:80")?;
+    /// assert_eq!(NetNs::of_socket(&listener)?, NetNs::from_name("blue")?);
+    /// NetNs::delete_named("blue")?; // the handle still keeps the namespace
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # References
     ///
     /// `ip-netns(8)`, `mount(2)`.

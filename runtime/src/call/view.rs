@@ -49,11 +49,11 @@ use crate::thread::{Inspect, Role};
 /// - The **working directory** is the caller's, where the view has a directory of that path, and `/` otherwise. The
 ///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
 ///   restored.
-/// - The **root** is the one that the process has when the view is made, or when its mounts are made anew
+/// - The **root** is the one that the process has when the view is made, or when its mounts are made again
 ///   (`chroot(2)`).
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) loses the mount over it. So the
-///   files are checked before each body, and if one is missing the mounts are made anew. A body or a process that is
+///   files are checked before each body, and if one is missing the mounts are made again. A body or a process that is
 ///   running at that moment sees home's file from then on, as under `ip netns exec`. The check also covers files
 ///   that are added to, removed from or replaced in the directory of the view, and the targets of links in it; an
 ///   `/etc/netns/NAME` that is made or removed; and an `nsswitch.conf`, or a socket of a program that answers for
@@ -192,8 +192,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// As [`with_netns`](crate::with_netns), and as [`ViewBuilder::build`] where the mounts are made anew. In each case
-    /// the closure was never called.
+    /// As [`with_netns`](crate::with_netns), and as [`ViewBuilder::build`] where the mounts are made again. In each
+    /// case the closure was never called.
     ///
     /// # Panics
     ///

@@ -402,6 +402,19 @@ impl NetNs {
     /// where the file is there and its mount is not: the namespace was deleted elsewhere, or this mount namespace
     /// does not show it.
     ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use in_netns::{ErrorKind, NetNs};
+    ///
+    /// match NetNs::from_name("blue") {
+    ///     Ok(blue) => println!("{blue}"), // net:[4026532313]
+    ///     Err(error) if error.kind() == ErrorKind::NotFound => println!("there are {:?}", NetNs::list_named()?),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), in_netns::Error>(())
+    /// ```
+    ///
     /// # References
     ///
     /// `ip-netns(8)`.

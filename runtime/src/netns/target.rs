@@ -36,7 +36,8 @@ use crate::error::{Error, ErrorKind};
     message = "`{Self}` does not name a network namespace",
     label = "not a network namespace, nor a way to find one",
     note = "give a `NetNs` or a `&NetNs`, a name (`&str`), a path (`&Path`) or a descriptor (`BorrowedFd`, `OwnedFd`)",
-    note = "of a `Result`, give the value: `ns?`; of an `Arc` or a `Box`, what it holds: `&*ns`; of a `File`: `file.as_fd()`",
+    note = "of a `Result`, give the value: `ns?`; of an `Arc` or a `Box`, what it holds: `&*ns`; of a `File`, its \
+            descriptor: `file.as_fd()`",
     note = "for a process id, whether an integer or a `Pid`, write `NetNs::from_pid(id)?`, where `id` is a `u32`"
 )]
 pub trait IntoNetNs {

@@ -398,7 +398,7 @@ fn bind(
                     source = new;
                     continue;
                 }
-                // It was removed: nothing is mounted. What is expected of its path has the view made anew.
+                // It was removed: nothing is mounted. What is expected of its path has the view made again.
                 Err(Errno::ENOENT) => false,
                 Err(errno) => return Err(failed(errno)),
             },
