@@ -358,7 +358,7 @@ pub struct PoolStats {
 ///
 /// The numbers are read one after another, so they may not add up while calls are running.
 ///
-/// ```
+/// ```standalone_crate
 /// # in_netns::rootless!();
 /// in_netns::with_netns(in_netns::NetNs::new()?, || assert_eq!(in_netns::pool_stats().leased, 1))?;
 /// assert_eq!(in_netns::pool_stats().leased, 0);
