@@ -36,6 +36,7 @@ fn bodies_are_found_and_judged() {
         ("unknown", ["UNKNOWN"]),
         ("watch_over", ["SPAWN"]),
         ("opaque", ["UNKNOWN"]),
+        ("loads", ["UNKNOWN"]),
         ("wrapped", ["SPAWN"]),
         ("main", ["SPAWN"]),
         ("boxed", ["SPAWN"]),
@@ -45,7 +46,7 @@ fn bodies_are_found_and_judged() {
     ] {
         assert_eq!(verdicts(body(&report, name)), expected, "{name}");
     }
-    assert_eq!(bodies(&report).len(), 15);
+    assert_eq!(bodies(&report).len(), 16);
     for body in bodies(&report) {
         assert!(body["file"].as_str().unwrap().ends_with("src/main.rs"), "{body}");
     }

@@ -103,8 +103,9 @@ impl Verdict {
                 "CLEAN: the body reaches nothing that the table of sinks lists.
 
 Every function, vtable and static that the body refers to was followed, through the standard library and through C
-that is linked in. The check cannot see: a value that other code stored in a static (a logger, a hook), code behind
-`dlopen`, a system call made by number, and a pool whose name the table does not have."
+that is linked in. The check cannot see: a value that other code stored in a static (a logger, a hook), what a
+function behind `dlsym` does if other code loaded it, a system call made by number, and a pool whose name the table
+does not have."
             }
             Self::Spawn => {
                 "SPAWN: the body can start a thread that may outlive the call.
@@ -143,7 +144,7 @@ Ways out: send data, not code; or allow it with a reason, if the receiver is a t
             Self::Unknown => {
                 "UNKNOWN: the body calls code that cannot be found in the program by looking at the body: a trait
 object or a function pointer that its caller supplies, or a function of a shared object that is not
-known to be safe.
+known to be safe. Or it loads a shared object, and may call what is in it.
 
 Ways out: make the argument generic (`impl Fn()`), so that each caller's argument is searched; name the foreign
 function in a table of your own (`[foreign] symbols`, see --print-sinks); or allow it with a reason."

@@ -143,6 +143,15 @@ fn weak() {
     println!("{:?}", with_netns("small", body));
 }
 
+unsafe extern "C" {
+    fn dlopen(file: *const std::ffi::c_char, flags: std::ffi::c_int) -> *mut std::ffi::c_void;
+}
+
+fn loads() {
+    let body = || unsafe { dlopen(c"libexample.so".as_ptr(), 2).is_null() };
+    println!("{:?}", with_netns("small", body));
+}
+
 fn main() {
     gives();
     wrapped();
@@ -156,6 +165,7 @@ fn main() {
     allowed();
     half_allowed();
     opaque(|| 2);
+    loads();
     let netns = in_netns::NetNs::current().unwrap();
     netns.within();
     probes(&netns);
