@@ -1,6 +1,7 @@
-//! Separate crates that the tests build with cargo, so they need the toolchain.
+//! What needs the toolchain or the tree: crates that the tests build with cargo, and the sources of the library.
 #![allow(missing_docs)]
 
 mod abort;
 mod failing;
 mod features;
+mod layers;
