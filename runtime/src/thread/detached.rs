@@ -7,7 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 #[cfg(feature = "tokio")]
 use std::task::Waker;
 
@@ -20,12 +20,15 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 /// Starts a job on another thread, and does not wait. Returns the job where there is no thread.
 type Start = fn(Job) -> Result<(), Job>;
 
-/// The pool's. A forked child has what its parent has.
-static START: OnceLock<Start> = OnceLock::new();
+/// The pool's. A forked child has what its parent has. No thread waits for the lock, because a fork at the moment of the
+/// first pool leaves it locked in the child.
+static START: RwLock<Option<Start>> = RwLock::new(None);
 
 /// Says how a job is started. To be called with the same function each time.
 pub(super) fn start_by(start: Start) {
-    START.get_or_init(|| start);
+    if let Ok(mut known) = START.try_write() {
+        *known = Some(start);
+    }
 }
 
 /// Each process has its own: the parent runs the jobs of the parent, whose lock may be held by a thread that the child
@@ -109,7 +112,8 @@ fn keep(job: Job) {
 
 /// Before the process has a pool, there is no thread.
 fn start(job: Job) -> Result<(), Job> {
-    match START.get() {
+    let known = START.try_read().ok().and_then(|known| *known);
+    match known {
         Some(start) => start(job),
         None => Err(job),
     }
