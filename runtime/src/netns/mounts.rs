@@ -20,7 +20,7 @@ mod recipe;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::{fs, os::unix::fs::MetadataExt};
 
 use nix::errno::Errno;
@@ -29,7 +29,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::sys::process_local::{ProcessLocal, ProcessMark};
+use crate::sys::process_local::ProcessSeat;
 use crate::sys::{self, Kind};
 
 pub(crate) use etc::Files;
@@ -46,19 +46,9 @@ pub(crate) enum Surroundings {
 /// Mounts that are made anew where they no longer show what they must.
 pub(crate) struct Renewable {
     recipe: Recipe,
-    /// The process that made the view.
-    process: ProcessMark,
-    seat: Arc<Seat>,
+    /// The latest mounts of the view in this process. The lock is held while they are made.
+    current: ProcessSeat<Arc<Mounts>>,
 }
-
-/// The latest mounts of a view in one process. `None` where it has not made any. The lock is held while they are made.
-type Seat = Mutex<Option<Arc<Mounts>>>;
-
-/// The seats of views that were made in a process from which this one was forked, by the address of the seat there. In
-/// the child, a seat of the parent stays locked if another thread was making mounts at the fork.
-static INHERITED: ProcessLocal<Mutex<InheritedSeats>> = ProcessLocal::new();
-
-type InheritedSeats = Vec<(usize, Arc<Seat>)>;
 
 impl Surroundings {
     pub(crate) fn of_process(mounts: Mounts) -> Surroundings {
@@ -66,15 +56,14 @@ impl Surroundings {
     }
 
     pub(crate) fn of_network(recipe: Recipe, mounts: Mounts) -> Surroundings {
-        let seat = Arc::new(Mutex::new(Some(Arc::new(mounts))));
-        Surroundings::OfNetwork(Renewable { recipe, process: ProcessMark::current(), seat })
+        Surroundings::OfNetwork(Renewable { recipe, current: ProcessSeat::new(Arc::new(mounts)) })
     }
 
     /// The mounts to enter. `None` where this process has yet to make them.
     pub(crate) fn current(&self) -> Option<Arc<Mounts>> {
         match self {
             Surroundings::OfProcess(mounts) => Some(Arc::clone(mounts)),
-            Surroundings::OfNetwork(renewable) => locked(&renewable.seat()).clone(),
+            Surroundings::OfNetwork(renewable) => renewable.current.lock().clone(),
         }
     }
 
@@ -85,55 +74,12 @@ impl Surroundings {
         make: impl FnOnce(&Recipe) -> Result<Mounts, Error>,
     ) -> Result<(), Error> {
         let Surroundings::OfNetwork(renewable) = self else { return Ok(()) };
-        let seat = renewable.seat();
-        let mut current = locked(&seat);
+        let mut current = renewable.current.lock();
         if current.as_ref().map(Arc::as_ptr) == stale.map(Arc::as_ptr) {
             *current = Some(Arc::new(make(&renewable.recipe)?));
         }
         Ok(())
     }
-}
-
-impl Renewable {
-    /// The seat in this process. A child of the process that made the view begins with the mounts of that process, if
-    /// no thread there was replacing them at the fork.
-    fn seat(&self) -> Arc<Seat> {
-        if self.process.is_current() {
-            return Arc::clone(&self.seat);
-        }
-        let mut inherited = inherited();
-        if let Some((_, seat)) = inherited.iter().find(|(address, _)| *address == self.address()) {
-            return Arc::clone(seat);
-        }
-        let mounts = match self.seat.try_lock() {
-            Ok(current) => current.clone(),
-            Err(TryLockError::Poisoned(current)) => current.into_inner().clone(),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        let seat = Arc::new(Mutex::new(mounts));
-        inherited.push((self.address(), Arc::clone(&seat)));
-        seat
-    }
-
-    fn address(&self) -> usize {
-        Arc::as_ptr(&self.seat).addr()
-    }
-}
-
-impl Drop for Renewable {
-    fn drop(&mut self) {
-        if !self.process.is_current() {
-            inherited().retain(|(address, _)| *address != self.address());
-        }
-    }
-}
-
-fn inherited() -> MutexGuard<'static, InheritedSeats> {
-    INHERITED.get_or_init(|| Mutex::new(Vec::new())).lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn locked(seat: &Seat) -> MutexGuard<'_, Option<Arc<Mounts>>> {
-    seat.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A mount namespace, the files that it must show, and the namespaces of other kinds that are entered with it.

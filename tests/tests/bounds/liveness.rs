@@ -206,6 +206,11 @@ fn a_view_that_is_made_anew_at_a_fork_is_entered_in_the_child() {
 }
 
 #[test]
+fn a_view_that_is_made_anew_in_generations_of_children_leaves_no_descriptors() {
+    child_process("view-of-generations");
+}
+
+#[test]
 fn a_watch_reports_each_name_in_the_parent_and_in_the_child() {
     child_process("watch");
 }

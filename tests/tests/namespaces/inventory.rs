@@ -689,7 +689,6 @@ fn a_watch_is_a_stream() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
-/// A runtime that nothing drives reports nothing.
 #[test]
 fn a_watch_on_a_runtime_that_was_shut_down_is_an_error_that_says_so() {
     let _alone = alone();
@@ -744,6 +743,7 @@ fn a_watch_reports_in_an_executor_inside_a_task_whose_budget_is_used_up() {
     NetNs::delete_named(&told).unwrap();
 }
 
+/// A runtime that nothing drives reports nothing.
 #[test]
 fn a_watch_goes_on_in_another_runtime_while_the_first_one_is_there() {
     const MOMENT: Duration = Duration::from_millis(100);

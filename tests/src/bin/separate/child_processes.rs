@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +115,7 @@ pub(crate) fn main() {
         "returns-from-a-thread-local" => returns_from_a_thread_local(&ns),
         "returns-from-its-async-body" => returns_from_its_async_body(&ns),
         "view-that-is-made-anew" => view_that_is_made_anew(&ns),
+        "view-of-generations" => view_of_generations(&ns),
         "watch" => watch_in_both(),
         "watch-of-a-runtime" => watch_of_a_runtime(),
         "beside-calls" => beside_calls(&ns),
@@ -260,6 +262,41 @@ fn view_that_is_made_anew(ns: &NetNs) {
             reads();
         });
     }
+}
+
+/// A view is made anew in a child, in a child of that one, and so on. None of them keeps mounts that it cannot use.
+fn view_of_generations(ns: &NetNs) {
+    const GENERATIONS: usize = 3;
+    fn of_views(home: &Path) -> Vec<PathBuf> {
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+        // The descriptor that lists them is closed by then.
+        let links = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.expect("an entry").path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("mnt:") && link != home).collect()
+    }
+    fn descend(view: View, files: &Path, home: &Path, generation: usize) {
+        let (resolv_conf, other) = (files.join("resolv.conf"), files.join("other~"));
+        let text = generation.to_string();
+        std::fs::write(&other, &text).expect("a file");
+        std::fs::rename(other, resolv_conf).expect("a file");
+        assert_eq!(view.run(|| std::fs::read_to_string("/etc/resolv.conf").expect("a file")).expect("a call"), text);
+        assert_eq!(of_views(home).len(), 1, "generation {generation}: {:?}", of_views(home));
+        let mut view = Some(view);
+        if generation < GENERATIONS {
+            let next = if generation % 2 == 0 { libc_fork } else { raw_clone };
+            in_child(next, || descend(view.take().expect("the view"), files, home, generation + 1));
+        }
+        in_child(libc_fork, || {
+            drop(view.take());
+            assert_eq!(of_views(home), [PathBuf::new(); 0], "a child that never used the view");
+        });
+        drop(view);
+        assert_eq!(of_views(home), [PathBuf::new(); 0], "generation {generation}");
+    }
+    let files = in_netns_tests::Scratch::new();
+    std::fs::write(files.path().join("resolv.conf"), "").expect("a file");
+    let view = View::builder(ns).etc(files.path()).build().expect("a view");
+    let home = std::fs::read_link("/proc/thread-self/ns/mnt").expect("a link");
+    descend(view, files.path(), &home, 0);
 }
 
 /// A watch is used in a child and in its parent at the same time.
