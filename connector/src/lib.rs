@@ -121,7 +121,9 @@ fn host_and_port(uri: &Uri, enforces_http: bool) -> io::Result<(Cow<'_, str>, u1
         };
         io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to `{shown}`: {why}"))
     };
-    match uri.scheme_str() {
+    // In a URI that was parsed it is in lower case, but not in one that was built (`uri::Builder`).
+    let scheme = uri.scheme_str().map(str::to_ascii_lowercase);
+    match scheme.as_deref() {
         None | Some("http") => {}
         Some("https") if enforces_http => {
             return Err(invalid(
@@ -145,7 +147,7 @@ fn host_and_port(uri: &Uri, enforces_http: bool) -> io::Result<(Cow<'_, str>, u1
         },
         None => Cow::Borrowed(host),
     };
-    let port = match (uri.port_u16(), uri.scheme_str()) {
+    let port = match (uri.port_u16(), scheme.as_deref()) {
         (Some(port), _) => port,
         (None, Some("http") | None) => 80,
         (None, Some("https")) => 443,
@@ -164,6 +166,12 @@ mod tests {
             |uri: &str| host_and_port(&uri.parse().unwrap(), false).map(|(host, port)| format!("{host} {port}"));
         assert_eq!(found("http://blue/").unwrap(), "blue 80");
         assert_eq!(found("https://blue").unwrap(), "blue 443");
+        for (scheme, host_port) in [("HTTP", "blue 80"), ("Https", "blue 443")] {
+            let uri = Uri::builder().scheme(scheme).authority("blue").path_and_query("/").build().unwrap();
+            assert_eq!(host_and_port(&uri, false).map(|(host, port)| format!("{host} {port}")).unwrap(), host_port);
+            let error = host_and_port(&uri, true).map(drop).err().map(|error| error.to_string());
+            assert_eq!(error.map(|text| text.contains("TLS")), (scheme != "HTTP").then_some(true));
+        }
         assert_eq!(found("http://[::1]:8080/").unwrap(), "::1 8080");
         assert!(found("unix://blue").unwrap_err().to_string().contains("unix://blue"));
         assert!(found("/path").is_err());

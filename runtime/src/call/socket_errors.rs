@@ -6,7 +6,7 @@
 //! **Why:** a program has sockets in many namespaces, with the same addresses. "Connection refused" does not tell where.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
@@ -33,7 +33,10 @@ pub(crate) fn not_bound(ns: &NetNs, transport: Transport, failures: Vec<Failure>
         Transport::Tcp => format!("listen on {address} in {ns}"),
         Transport::Udp => format!("bind a UDP socket to {address} in {ns}"),
     };
-    last_of(failures, operation, cause_of_binding)
+    last_of(failures, operation, |errno, address| match (errno, transport) {
+        (Errno::EINVAL, Transport::Tcp) if is_for_many(address) => Some("TCP does not listen on multicast addresses"),
+        _ => cause_of_binding(errno, address),
+    })
 }
 
 /// A name that could not be looked up. What is no name is an error of the argument, which stays as it is.
@@ -106,17 +109,25 @@ fn cause_of_creation(errno: Errno) -> Option<&'static str> {
 fn cause_of_connection(errno: Errno, address: SocketAddr) -> Option<&'static str> {
     Some(match errno {
         Errno::ECONNREFUSED => "nothing listens at that address, or a firewall refuses the connection",
-        Errno::ENETUNREACH | Errno::ETIMEDOUT if address.ip().is_loopback() => {
-            "the loopback of the namespace is not reached, as where it is down (`ip link set lo up` inside)"
+        Errno::ENETUNREACH if is_loopback(address) => {
+            "the loopback of the namespace is down (`ip link set lo up` inside), or lacks that address (`ip address` \
+             inside)"
         }
+        // A loopback that was up before keeps its routes.
+        Errno::ETIMEDOUT if is_loopback(address) => {
+            "the loopback of the namespace is down (`ip link set lo up` inside), a firewall drops the packets, or the \
+             listener does not accept connections (`ss -ltn` inside)"
+        }
+        Errno::ENETUNREACH if is_for_many(address) => "TCP does not connect to multicast or broadcast addresses",
         Errno::ENETUNREACH => "the namespace has no route to it, as where its links are down (`ip route` inside)",
         Errno::EHOSTUNREACH => {
             "no host of that address answers (`ip neigh` inside), or a route or a router refuses the connection"
         }
         Errno::ETIMEDOUT => "the host did not answer, or a firewall drops the packets",
         Errno::EADDRNOTAVAIL if address.ip() == Ipv6Addr::LOCALHOST => {
-            "the loopback of the namespace is down (`ip link set lo up` inside), or no local port is free (`sysctl \
-             net.ipv4.ip_local_port_range` inside)"
+            "the loopback of the namespace is down (`ip link set lo up` inside), IPv6 is disabled there (`sysctl \
+             net.ipv6.conf.lo.disable_ipv6` inside), or no local port is free (`sysctl net.ipv4.ip_local_port_range` \
+             inside)"
         }
         Errno::EADDRNOTAVAIL => {
             "no local port is free (`sysctl net.ipv4.ip_local_port_range` inside), or the namespace has no address to \
@@ -137,8 +148,9 @@ fn cause_of_binding(errno: Errno, address: SocketAddr) -> Option<&'static str> {
     Some(match errno {
         Errno::EADDRINUSE if address.port() == 0 => "no port is free (`sysctl net.ipv4.ip_local_port_range` inside)",
         Errno::EADDRINUSE => "another socket of the namespace has that port (`ss -an` inside)",
-        Errno::EADDRNOTAVAIL if address.ip().is_loopback() => {
-            "the loopback of the namespace does not have that address, as where it is down (`ip link set lo up` inside)"
+        Errno::EADDRNOTAVAIL if is_loopback(address) => {
+            "the loopback of the namespace lacks that address, as where it is down (`ip link set lo up` inside) or IPv6 \
+             is disabled"
         }
         Errno::EADDRNOTAVAIL => {
             "no interface of the namespace has that address (`ip address` inside), or it is one of IPv6 that is still \
@@ -161,9 +173,24 @@ const NO_FAMILY: &str = "the kernel does not have this family of sockets (its mo
 
 const LACKS_INTERFACE: &str = "a link-local address takes the interface as well, as in `fe80::1%eth0`";
 
+/// Also of an IPv4 address in one of IPv6.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// The broadcast addresses of networks look like others.
+fn is_for_many(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 fn lacks_interface(address: SocketAddr) -> bool {
     match (address, address.ip()) {
-        (SocketAddr::V6(address), IpAddr::V6(ip)) => address.scope_id() == 0 && ip.is_unicast_link_local(),
+        (SocketAddr::V6(address), IpAddr::V6(ip)) => {
+            // The last four bits are the scope.
+            let is_multicast = ip.is_multicast() && ip.segments()[0] & 0xf == 2;
+            address.scope_id() == 0 && (ip.is_unicast_link_local() || is_multicast)
+        }
         _ => false,
     }
 }

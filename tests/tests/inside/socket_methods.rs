@@ -314,6 +314,29 @@ fn the_error_where_the_loopback_is_down_says_so() {
 }
 
 #[test]
+fn the_error_does_not_say_that_links_are_down_which_are_up() {
+    let ns = NetNs::new().unwrap();
+    let text = |address: &str| ns.tcp_connect(address).unwrap_err().to_string();
+    for address in ["224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"] {
+        let text = text(address);
+        assert!(text.contains("multicast or broadcast") && !text.contains("down"), "{text}");
+    }
+    let listening = ns.tcp_listen("[ff02::1]:1").unwrap_err().to_string();
+    assert!(listening.contains("multicast"), "{listening}");
+    let bound = ns.udp_bind("[ff02::1]:1").unwrap_err().to_string();
+    assert!(bound.contains("takes the interface"), "{bound}");
+    // The loopback is up.
+    assert!(ns.command("ip").args(["address", "del", "::1/128", "dev", "lo"]).status().unwrap().success());
+    for text in [text("[::1]:1"), ns.udp_bind("[::1]:1").unwrap_err().to_string()] {
+        assert!(text.contains("IPv6 is disabled"), "{text}");
+    }
+    assert!(ns.command("ip").args(["address", "del", "127.0.0.1/8", "dev", "lo"]).status().unwrap().success());
+    for text in [text("127.0.0.1:1"), text("[::ffff:127.0.0.1]:1")] {
+        assert!(text.contains("lacks that address"), "{text}");
+    }
+}
+
+#[test]
 fn the_error_of_several_addresses_names_all_of_them() {
     let ns = NetNs::new().unwrap();
     let addresses: [SocketAddr; 3] = ["192.0.2.1:1", "[::1]:1", "127.0.0.1:1"].map(|text| text.parse().unwrap());
