@@ -149,8 +149,8 @@ fn cause_of_binding(errno: Errno, address: SocketAddr) -> Option<&'static str> {
         Errno::EADDRINUSE if address.port() == 0 => "no port is free (`sysctl net.ipv4.ip_local_port_range` inside)",
         Errno::EADDRINUSE => "another socket of the namespace has that port (`ss -an` inside)",
         Errno::EADDRNOTAVAIL if is_loopback(address) => {
-            "the loopback of the namespace lacks that address, as where it is down (`ip link set lo up` inside) or IPv6 \
-             is disabled"
+            "the loopback of the namespace lacks that address, as where it is down (`ip link set lo up` inside) or \
+             IPv6 is disabled"
         }
         Errno::EADDRNOTAVAIL => {
             "no interface of the namespace has that address (`ip address` inside), or it is one of IPv6 that is still \
