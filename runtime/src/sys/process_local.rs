@@ -185,8 +185,8 @@ impl<T> ProcessSeat<T> {
         let made = SeatOf::boxed(None);
         // SAFETY: as in `lock`. Where it is not stored, no reference to it is left when it is freed.
         let seat = unsafe { &*made };
-        // Other threads of this process wait for the value. The thread that stores the seat is the only one that looks at
-        // the ancestor.
+        // Other threads of this process wait for the value. The thread that stores the seat is the only one that looks
+        // at the ancestor.
         let mut value = seat.value.lock().unwrap_or_else(PoisonError::into_inner);
         match self.latest.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
