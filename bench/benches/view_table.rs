@@ -5,10 +5,10 @@
 //! cargo bench --manifest-path bench/Cargo.toml --bench view_table
 //! ```
 //!
-//! It takes root, `ip`, `setpriv` and `unshare`. The namespace has an interface and files in `/etc/netns` that home does
-//! not have. This program listens at the socket of nscd, if there is no nscd. It runs itself as an ordinary user too,
-//! who tries to enter the namespace of root, or makes a namespace of the same name where that is possible. It fails if
-//! the README says something else.
+//! It takes root, `ip`, `setpriv` and `unshare`. The namespace has an interface and files in `/etc/netns` that home
+//! does not have. This program listens at the socket of nscd, if there is no nscd. It runs itself as an ordinary user
+//! too, who tries to enter the namespace of root, or makes a namespace of the same name where that is possible. It
+//! fails if the README says something else.
 
 mod shown;
 

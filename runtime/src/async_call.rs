@@ -64,7 +64,8 @@ use crate::thread::Inspect;
 ///   in the namespace; the thread is counted as leased until then. A panic of the body's destructors is resumed where
 ///   the future is dropped, unless that thread panics already.
 /// - **tokio's I/O objects** belong to the call's runtime and do not work after it: they return errors, and timers
-///   panic. To hand a socket out, return the `std` one (`into_std`), and have the caller's runtime take it (`from_std`).
+///   panic. To hand a socket out, return the `std` one (`into_std`), and have the caller's runtime take it
+///   (`from_std`).
 /// - **A handle of the call's runtime** ([`Handle::current`](tokio::runtime::Handle::current)) that the body hands out
 ///   spawns tasks and blocking closures inside as long as the call lasts. They are cancelled afterwards. Its `block_on`
 ///   polls a future on the thread that calls it, and so outside.
@@ -162,8 +163,8 @@ impl NetNs {
     /// It differs from [`with_netns_async`] in that no poll is passed between threads. The handle behaves like that of
     /// a tokio task: awaiting it returns the output when everything has ended, dropping it detaches the body, and
     /// [`JoinHandle::abort`] drops the body. If the body could not be started, the handle returns the error: see
-    /// [`JoinError::entry`]. The handle can be awaited in any runtime. The body goes on where the one that it was started
-    /// in has ended.
+    /// [`JoinError::entry`]. The handle can be awaited in any runtime. The body goes on where the one that it was
+    /// started in has ended.
     ///
     /// # Examples
     ///

@@ -22,8 +22,8 @@
 //! - **shared**: it belongs to the process, not to a thread.
 //!
 //! A restriction that only the main thread has (a seccomp filter, Landlock, `no_new_privs`, a smaller bounding set) is
-//! that thread's own sandbox. A pinned thread does not have it unless the first caller has it too, or all pinned threads
-//! are replaced for an attribute that is *confirmed*.
+//! that thread's own sandbox. A pinned thread does not have it unless the first caller has it too, or all pinned
+//! threads are replaced for an attribute that is *confirmed*.
 //!
 //! | attribute | how it is treated | read from |
 //! |---|---|---|

@@ -5,9 +5,10 @@
 //! cargo run --manifest-path bench/patchbay/Cargo.toml
 //! ```
 //!
-//! It takes root, `setpriv` and `unshare`. patchbay does not enter namespaces that others have made, so a device gets what the namespace of the
-//! other columns has: an interface that home does not have, a name server, and a line in its `hosts`. patchbay starts
-//! `nft` and `tc` for NAT, firewalls and link conditions, which this device and its router do not have.
+//! It takes root, `setpriv` and `unshare`. patchbay does not enter namespaces that others have made, so a device gets
+//! what the namespace of the other columns has: an interface that home does not have, a name server, and a line in its
+//! `hosts`. patchbay starts `nft` and `tc` for NAT, firewalls and link conditions, which this device and its router do
+//! not have.
 //!
 //! This program listens at the socket of nscd, if there is no nscd. It fails if the README says something else.
 

@@ -209,8 +209,8 @@ impl NetNs {
     /// [`NetNs::lookup_host`] on a blocking thread of the caller's tokio runtime.
     ///
     /// Dropping the future does not end a look-up that runs: it keeps its threads and the namespace until it ends, and
-    /// the drop of the runtime waits for it, as for [`tokio::net::lookup_host`]. So do the look-ups of the other methods,
-    /// where an address has a name.
+    /// the drop of the runtime waits for it, as for [`tokio::net::lookup_host`]. So do the look-ups of the other
+    /// methods, where an address has a name.
     ///
     /// # Errors
     ///

@@ -74,8 +74,8 @@ impl Watch {
             let Some(registered) = self.registration.as_ref().and_then(DroppedInProcess::get) else {
                 unreachable!("it was made before")
             };
-            // Without the budget of the task, for which an executor inside the task would wait forever. A task that does
-            // not yield here takes one event after another, and there are few.
+            // Without the budget of the task, for which an executor inside the task would wait forever. A task that
+            // does not yield here takes one event after another, and there are few.
             let is_ready = pin!(unconstrained(poll_fn(|context| registered.poll_read_ready(context))));
             match ready!(is_ready.poll(context)) {
                 Ok(mut guard) => guard.clear_ready(),

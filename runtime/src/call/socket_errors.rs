@@ -3,7 +3,8 @@
 //! **Promised:** the message names the operation, the address, the namespace and the cause. The kind is the one that
 //! `std` has for the errno.
 //!
-//! **Why:** a program has sockets in many namespaces, with the same addresses. "Connection refused" does not tell where.
+//! **Why:** a program has sockets in many namespaces, with the same addresses. "Connection refused" does not tell
+//! where.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

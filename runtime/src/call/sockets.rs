@@ -97,8 +97,8 @@ impl NetNs {
     ///
     /// As [`with_netns`](crate::with_netns), and as [`TcpStream::connect`]: the error of the address that failed last.
     ///
-    /// The message names the addresses, the namespace and the cause, and the kind is that of `std`. The errno is that of
-    /// the [`Error`](crate::Error) inside the `io::Error`, which itself has none
+    /// The message names the addresses, the namespace and the cause, and the kind is that of `std`. The errno is that
+    /// of the [`Error`](crate::Error) inside the `io::Error`, which itself has none
     /// ([`raw_os_error`](io::Error::raw_os_error)):
     ///
     /// ```

@@ -110,9 +110,9 @@ impl NetNs {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] where the directory may not
-    /// be read or searched; [`ErrorKind::LimitReached`] where no descriptor is left, or the user has as many instances
-    /// of `inotify(7)` as are allowed.
+    /// [`ErrorKind::NotFound`] where `/proc` is not mounted; [`ErrorKind::PermissionDenied`] where the directory may
+    /// not be read or searched; [`ErrorKind::LimitReached`] where no descriptor is left, or the user has as many
+    /// instances of `inotify(7)` as are allowed.
     ///
     /// # Examples
     ///

@@ -20,8 +20,8 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 /// Starts a job on another thread, and does not wait. Returns the job where there is no thread.
 type Start = fn(Job) -> Result<(), Job>;
 
-/// The pool's. A forked child has what its parent has. No thread waits for the lock, because a fork at the moment of the
-/// first pool leaves it locked in the child.
+/// The pool's. A forked child has what its parent has. No thread waits for the lock, because a fork at the moment of
+/// the first pool leaves it locked in the child.
 static START: RwLock<Option<Start>> = RwLock::new(None);
 
 /// Says how a job is started. To be called with the same function each time.

@@ -74,8 +74,8 @@ enum SharingMethod<'h> {
 struct Probe {
     /// Home's mount namespace. A thread that shares its `fs_struct` gets `EINVAL` for entering it, and is not changed.
     mount_namespace: OwnedFd,
-    /// A file in memory, or a pipe, that no other descriptor of the process refers to. Its locks mark the table until a thread opens and
-    /// closes it.
+    /// A file in memory, or a pipe, that no other descriptor of the process refers to. Its locks mark the table until a
+    /// thread opens and closes it.
     marker: OwnedFd,
     template: Tid,
 }
