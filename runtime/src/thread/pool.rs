@@ -106,8 +106,9 @@ impl Pool {
                     self.roster.replace_workers();
                 }
             }
-            // The main thread has files of its own for good, which other callers must not get.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            // The main thread has files of its own for good, which other callers must not get. But it may return from
+            // a pid namespace of its own for children, in which it starts no threads.
+            Err(error) if error.kind() == ErrorKind::Unsupported && !sys::can_start_processes_only() => {}
             Err(_) => return,
         }
         self.roster.set_provisional(false);

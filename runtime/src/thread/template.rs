@@ -36,7 +36,7 @@ use super::role::Role;
 use super::roster::Roster;
 use super::worker;
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Capabilities, Kind, Numbering, OptionalCalls, ProcTask, Tid};
+use crate::sys::{self, Capabilities, Kind, Numbering, OptionalCalls, ProcTask, Resource, Tid};
 
 /// How the template's namespaces are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,9 +233,24 @@ fn compare_with_first(home: &Home) -> Result<(), Error> {
         Err(_) => return refused(FILES),
     }
     let Ok(first) = sys::directory_of_thread(home.template()) else { return Ok(()) };
+    if has_files_unlike(home.template(), &first) { refused(FILES) } else { Ok(()) }
+}
+
+/// Whether the calling thread does not share root, working directory or mount namespace with a thread, whose directory
+/// in `/proc` is given.
+///
+/// `kcmp(2)` may be missing. Then files that differ are not shared, if they differ each time: a thread of the program may
+/// change the working directory of all of them between the two readings.
+fn has_files_unlike(thread: Tid, task: &Path) -> bool {
+    const READINGS: u32 = 32;
     let differs = |file: &str| {
         let of = |task: &Path| std::fs::read_link(task.join(file)).ok();
-        of(ProcTask::Current.proc_path()) != of(&first)
+        of(ProcTask::Current.proc_path()) != of(task)
     };
-    if ["cwd", "root", "ns/mnt"].into_iter().any(differs) { refused(FILES) } else { Ok(()) }
+    let differs_always = |file| (0..READINGS).all(|_| differs(file));
+    match sys::share(Resource::Fs, thread, sys::current_tid()) {
+        Ok(true) => differs("ns/mnt"),
+        Ok(false) => true,
+        Err(_) => ["cwd", "root", "ns/mnt"].into_iter().any(differs_always),
+    }
 }

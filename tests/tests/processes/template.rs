@@ -85,6 +85,16 @@ fn what_the_main_thread_has_left_before_its_first_call_is_not_given_to_bodies(#[
 }
 
 #[test]
+fn a_main_thread_that_could_start_no_threads_for_a_moment_decides_afterwards() {
+    passes("first_caller", &["main-thread-returns"]);
+}
+
+#[test]
+fn a_working_directory_that_changes_meanwhile_is_still_shared() {
+    passes("first_caller", &["working-directory-changes"]);
+}
+
+#[test]
 fn a_filter_of_the_main_thread_is_not_given_to_bodies() {
     passes("first_caller", &["filter-of-the-main-thread"]);
 }

@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use super::{DESCRIPTORS, FILES, Refusal};
+use super::{DESCRIPTORS, FILES, Refusal, has_files_unlike};
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
 use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Resource, Tid};
@@ -55,13 +55,7 @@ impl Status {
 
 /// Checks the resources that threads share by default, and that a thread can stop sharing.
 pub(super) fn compare_shared_resources(leader: Tid) -> Result<(), Error> {
-    let is_fs_apart = sys::share(Resource::Fs, leader, sys::current_tid()) == Ok(false);
-    // kcmp(2) may be missing. Files that differ now are not shared.
-    let differs = |file: &str| {
-        let of = |thread: ProcTask| fs::read_link(thread.proc_path().join(file)).ok();
-        of(ProcTask::Current) != of(ProcTask::Leader)
-    };
-    if is_fs_apart || ["cwd", "root", "ns/mnt"].into_iter().any(differs) {
+    if has_files_unlike(leader, ProcTask::Leader.proc_path()) {
         return Err(Refusal::NotShared(FILES).into());
     }
     if sys::descriptor_table::is_shared_with(leader) == Ok(false) {

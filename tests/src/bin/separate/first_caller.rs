@@ -366,11 +366,85 @@ fn the_main_thread_leaves(what: &str) {
     assert_eq!(pool_stats().spawned_total, 1, "{:?}", pool_stats());
 }
 
+/// The working directory of the process changes again and again while its first call, and that of its main thread, find
+/// out what threads share. Some child processes try it, because a process has only one first call.
+fn the_working_directory_changes() {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    fn attempt(has_kcmp: bool) {
+        if !has_kcmp {
+            let filter = seccompiler::SeccompFilter::new(
+                [(libc::SYS_kcmp, vec![])].into(),
+                seccompiler::SeccompAction::Allow,
+                seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+                std::env::consts::ARCH.try_into().expect("a known architecture"),
+            );
+            let program: seccompiler::BpfProgram = filter.expect("a filter").try_into().expect("a program");
+            seccompiler::apply_filter(&program).expect("the filter is accepted");
+        }
+        let move_about = || {
+            loop {
+                for directory in ["/proc", "/"] {
+                    std::env::set_current_dir(directory).expect("a directory");
+                }
+            }
+        };
+        thread::spawn(move_about);
+        thread::spawn(|| pinned(|_| ()).expect("the first call")).join().expect("the first caller");
+        let wanted = 1 << 4;
+        prctl(libc::PR_SET_SECUREBITS, [wanted, 0, 0, 0]);
+        let of_a_body = pinned(|_| prctl(libc::PR_GET_SECUREBITS, [0; 4])).expect("a call of the main thread");
+        assert_eq!(of_a_body, wanted, "bodies have what the main thread has");
+    }
+    for round in 0..100 {
+        // SAFETY: this process has one thread.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                attempt(round % 2 == 0);
+                std::process::exit(0);
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None).expect("waitpid"), WaitStatus::Exited(child, 0));
+            }
+        }
+    }
+}
+
+/// The main thread has a pid namespace of its own for children during its first call, so that it starts no threads, and
+/// returns from there (as a program does that starts one child inside). Its next call takes over its attributes.
+fn the_main_thread_returns() {
+    use nix::sched::{CloneFlags, setns, unshare};
+
+    if !is_real_root() {
+        eprintln!("this user may not return to the pid namespace of the process");
+        return;
+    }
+    let securebits = || pinned(|_| prctl(libc::PR_GET_SECUREBITS, [0; 4])).expect("a call");
+    let before = thread::spawn(securebits).join().expect("the first caller");
+    let wanted = before | 1 << 4;
+    prctl(libc::PR_SET_SECUREBITS, [wanted, 0, 0, 0]);
+    let of_the_process = fs::File::open("/proc/thread-self/ns/pid").expect("a namespace");
+    unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
+    assert_eq!(securebits(), before);
+    setns(of_the_process, CloneFlags::CLONE_NEWPID).expect("setns");
+    assert_eq!(securebits(), wanted, "bodies have what the main thread has");
+}
+
 pub(crate) fn main() {
     crate::rootless();
     let name = crate::arguments().next().expect("an attribute");
     if name == "filter-of-the-main-thread" {
         the_main_thread_has_a_filter();
+        return;
+    }
+    if name == "working-directory-changes" {
+        the_working_directory_changes();
+        return;
+    }
+    if name == "main-thread-returns" {
+        the_main_thread_returns();
         return;
     }
     if let Some(what) = name.strip_prefix("main-thread-leaves-") {
