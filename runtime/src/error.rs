@@ -178,15 +178,11 @@ impl Error {
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
         let errno = source.raw_os_error().map(Errno::from_raw);
+        // The kernel itself says `EAGAIN` or `ENOMEM`, unless it is for one of the other reasons.
+        let is_filtered =
+            || !matches!(errno, None | Some(Errno::EAGAIN | Errno::ENOMEM)) && sys::readings::is_filtered();
         Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
-            // The kernel itself says `EAGAIN` or `ENOMEM`.
-            let is_filtered =
-                !matches!(errno, None | Some(Errno::EAGAIN | Errno::ENOMEM)) && sys::readings::is_filtered();
-            Some(if is_filtered {
-                "a seccomp filter forbids what a thread needs: clone(2), mmap(2) and mprotect(2), and it must answer \
-                 ENOSYS to clone3(2) if it forbids that call"
-                    .into()
-            } else if sys::has_deadline_and_starts_no_threads() {
+            Some(if sys::has_deadline_and_starts_no_threads() {
                 "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads \
                  (sched(7)); set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call \
                  `in_netns::init()` first in `main`, and use `Call::fresh` on other threads alone if it is not set"
@@ -194,6 +190,10 @@ impl Error {
             } else if sys::can_start_processes_only() {
                 "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \
                  threads"
+                    .into()
+            } else if is_filtered() {
+                "a seccomp filter forbids what a thread needs: clone(2), mmap(2) and mprotect(2), and it must answer \
+                 ENOSYS to clone3(2) if it forbids that call"
                     .into()
             } else {
                 "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size \

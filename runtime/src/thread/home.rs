@@ -554,6 +554,8 @@ impl Home {
     fn compare_namespace(kind: Kind, at_home: Option<&Path>) -> Result<(), Option<Change>> {
         match namespace_of_current_thread(kind) {
             Ok(now) if now.as_deref() == at_home => Ok(()),
+            // Where `/proc` is covered, it shows none of any kind.
+            Ok(None) if !matches!(namespace_of_current_thread(Kind::Net), Ok(Some(_))) => Err(Some(Change::Unknown)),
             Ok(_) => Err(None),
             Err(_) => Err(Some(Change::Unknown)),
         }

@@ -183,6 +183,16 @@ fn the_error_of_a_thread_that_a_filter_forbids_names_the_filter() {
 }
 
 #[test]
+fn the_error_of_a_thread_that_the_kernel_refuses_names_no_filter() {
+    passes_refused(&["processes-only"]);
+}
+
+#[test]
+fn without_proc_a_profile_leaves_it_unknown_where_a_thread_is() {
+    passes_refused(&["no-proc"]);
+}
+
+#[test]
 fn every_call_is_an_error_where_no_pinned_thread_can_adopt_the_capabilities() {
     let output = separate!("filter_added").args(["unadoptable", "capset"]).output().unwrap();
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));

@@ -10,7 +10,7 @@ use std::fs;
 use super::{DESCRIPTORS, FILES, Refusal, has_files_unlike};
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
-use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Resource, Tid};
+use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Tid};
 
 /// Gives the calling thread, which is the template, the attributes of the main thread.
 pub(super) fn align_with(leader: Tid) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //! is, if that matters.
 //!
 //! Or `untold`: a tracer makes the kernel refuse capset(2), as a security module may. Or `threads`: no thread can be
-//! started.
+//! started. Or `processes-only`: the caller can start none, for another reason. Or `no-proc`: `/proc` is covered.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -77,6 +77,36 @@ fn no_thread_can_be_started() {
     let error = NetNs::new().expect_err("it takes a thread");
     assert_eq!(error.kind(), ErrorKind::ThreadSpawn, "{error}");
     assert!(error.to_string().contains("seccomp filter"), "{error}");
+}
+
+/// The kernel itself refuses the caller threads. That there is a filter is not the reason.
+fn the_caller_starts_processes_only() {
+    refuse("acct", libc::EPERM.unsigned_abs(), None);
+    let ns = NetNs::new().expect("a namespace");
+    unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
+    let error = Call::new(&ns).fresh().run(|| ()).expect_err("it takes a thread");
+    assert_eq!(error.kind(), ErrorKind::ThreadSpawn, "{error}");
+    assert!(error.to_string().contains("CLONE_NEWPID") && !error.to_string().contains("seccomp"), "{error}");
+}
+
+/// The profile forbids what tells without `/proc` that a thread has stayed in its mount namespace. So that is not known,
+/// and the main thread still decides what bodies have.
+fn no_proc() {
+    use nix::mount::{MsFlags, mount};
+
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mount");
+    profiles::Profile::read("moby").apply();
+    let ns = std::thread::spawn(NetNs::new).join().expect("the first caller").expect("a namespace");
+    mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::empty(), none).expect("mount");
+    caps::securebits::set_keepcaps(true).expect("prctl");
+    for _ in 0..3 {
+        let outcome = Call::new(&ns).outcome(caps::securebits::has_keepcaps).expect("a call");
+        let fate = outcome.thread;
+        assert!(matches!(fate, ThreadFate::Retired(RetireReason::Changed(Change::Unknown))), "{fate:?}");
+        assert!(outcome.value.expect("no panic").expect("prctl"), "bodies have what the main thread has");
+    }
 }
 
 /// A process that the kernel refuses capset(2).
@@ -167,6 +197,8 @@ pub(crate) fn main() {
     let number = |text: &String| text.parse().expect("a number");
     match arguments.as_slice() {
         [when] if when == "threads" => no_thread_can_be_started(),
+        [when] if when == "processes-only" => the_caller_starts_processes_only(),
+        [when] if when == "no-proc" => no_proc(),
         [when, call, errno, first @ ..] => {
             let refuse = || refuse(call, number(errno), first.first().map(number).map(u64::from));
             if when == "before" {
