@@ -29,9 +29,8 @@
 //! ```text
 //! let mut connector = Connector::new(NetNs::from_name("blue")?);
 //! connector.enforce_http(false);
-//! let connector =
-//! HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1().wrap_connector(connector); let client =
-//! Client::builder(TokioExecutor::new()).build(connector);
+//! let tls = HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1();
+//! let client = Client::builder(TokioExecutor::new()).build(tls.wrap_connector(connector));
 //! ```
 //!
 //! tonic adds TLS itself (`Endpoint::tls_config`), after `enforce_http(false)` too.

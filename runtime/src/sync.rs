@@ -1,4 +1,5 @@
-//! The synchronisation types of the two rendezvous. The model checks replace them with loom's.
+//! The synchronisation types of the two rendezvous and of the seat of a process. The model checks replace them with
+//! loom's.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -9,12 +10,13 @@ pub(crate) use crate::sys::placement::{Cpus, confine, current_cpu, current_threa
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
 #[cfg(feature = "tokio")]
+pub(crate) use std::sync::Condvar;
+#[cfg(feature = "tokio")]
 pub(crate) use std::sync::atomic::AtomicBool;
 /// An atomic number on which no other memory depends.
 pub(crate) use std::sync::atomic::AtomicU32 as Hint;
-pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
-#[cfg(feature = "tokio")]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(feature = "tokio")]
 pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;

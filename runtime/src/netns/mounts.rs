@@ -16,6 +16,8 @@
 mod etc;
 mod name_services;
 mod process;
+#[allow(unsafe_code)] // A child process gets a lock of its own: see the module's documentation.
+mod process_seat;
 mod recipe;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,12 +31,13 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::netns::NetNs;
-use crate::sys::process_local::ProcessSeat;
 use crate::sys::{self, Kind};
 
 pub(crate) use etc::Files;
 pub(crate) use process::ProcessNamespaces;
 pub(crate) use recipe::Recipe;
+
+use process_seat::ProcessSeat;
 
 /// What a view has besides its network namespace. Clones of the view share it.
 pub(crate) enum Surroundings {

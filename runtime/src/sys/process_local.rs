@@ -11,11 +11,9 @@
 //!
 //! **What breaks otherwise:** a child takes its parent's threads for its own, and waits for them without end.
 
-use std::marker::PhantomData;
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nix::libc;
 
@@ -141,95 +139,6 @@ impl ProcessMark {
     pub(crate) fn end_child(self) {
         if !self.is_current() {
             process::exit(0);
-        }
-    }
-}
-
-/// A value behind a lock. A child process begins with a copy, and with a lock of its own: in the child, the lock of the
-/// parent stays held if another thread held it at the fork. In that case the child begins without a value.
-///
-/// **Why not a [`ProcessLocal`]:** that leaves the copies of the parent in memory, with the descriptors in them. They
-/// would pile up in a child of a child, and so on.
-pub(crate) struct ProcessSeat<T> {
-    /// The seat of this process, or of one from which it was forked. Never null.
-    latest: AtomicPtr<SeatOf<T>>,
-    /// Threads share it only where they may share the lock.
-    seat: PhantomData<SeatOf<T>>,
-}
-
-struct SeatOf<T> {
-    process: ProcessMark,
-    value: Mutex<Option<T>>,
-}
-
-impl<T> ProcessSeat<T> {
-    pub(crate) fn new(value: T) -> ProcessSeat<T> {
-        ProcessSeat { latest: AtomicPtr::new(SeatOf::boxed(Some(value))), seat: PhantomData }
-    }
-
-    /// The value in this process. `None` where it has yet to be made here.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        let found = self.latest.load(Ordering::Acquire);
-        // SAFETY: the pointer is from `Box::into_raw`, and a seat that was stored is freed in `drop` alone.
-        let mut seat = unsafe { &*found };
-        if !seat.process.is_current() {
-            seat = self.replace(found, seat);
-        }
-        seat.value.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the seat of this process, to which the value of an ancestor moves. The seat of the ancestor is leaked:
-    /// where its lock is held, the value may be half written.
-    #[cold]
-    fn replace(&self, found: *mut SeatOf<T>, inherited: &SeatOf<T>) -> &SeatOf<T> {
-        let made = SeatOf::boxed(None);
-        // SAFETY: as in `lock`. Where it is not stored, no reference to it is left when it is freed.
-        let seat = unsafe { &*made };
-        // Other threads of this process wait for the value. The thread that stores the seat is the only one that looks
-        // at the ancestor.
-        let mut value = seat.value.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.latest.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {
-                *value = inherited.take();
-                drop(value);
-                seat
-            }
-            Err(theirs) => {
-                drop(value);
-                // SAFETY: it was not stored, so this is its only pointer.
-                drop(unsafe { Box::from_raw(made) });
-                // SAFETY: as in `lock`.
-                unsafe { &*theirs }
-            }
-        }
-    }
-}
-
-impl<T> Drop for ProcessSeat<T> {
-    fn drop(&mut self) {
-        let latest = *self.latest.get_mut();
-        // SAFETY: as in `lock`. No other reference exists.
-        let seat = unsafe { &*latest };
-        if seat.process.is_current() {
-            // SAFETY: the pointer is from `Box::into_raw`, and no reference to the seat is used after this.
-            drop(unsafe { Box::from_raw(latest) });
-        } else {
-            drop(seat.take());
-        }
-    }
-}
-
-impl<T> SeatOf<T> {
-    fn boxed(value: Option<T>) -> *mut SeatOf<T> {
-        Box::into_raw(Box::new(SeatOf { process: ProcessMark::current(), value: Mutex::new(value) }))
-    }
-
-    /// Takes the value of an ancestor. `None` where the lock is held, as another thread left it at the fork.
-    fn take(&self) -> Option<T> {
-        match self.value.try_lock() {
-            Ok(mut value) => value.take(),
-            Err(TryLockError::Poisoned(value)) => value.into_inner().take(),
-            Err(TryLockError::WouldBlock) => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Model checks of the two hand-overs with loom, and the table of the spin policy.
+//! Model checks of the two hand-overs and of the seat of a process with loom, and the table of the spin policy.
 //!
 //! The files under test are the runtime's own. Loom's atomics, locks, cells and threads replace those of `std`.
 #![allow(missing_docs, unsafe_code, unreachable_pub, dead_code)]
@@ -6,12 +6,17 @@
 #![allow(clippy::collapsible_if, clippy::manual_is_multiple_of)]
 
 mod poll_rendezvous_model;
+mod process_seat_model;
 mod rendezvous_model;
 mod spin_policy_table;
 mod sync;
+mod sys;
 
 #[path = "../../../../runtime/src/async_call/poll_rendezvous.rs"]
 mod poll_rendezvous;
+
+#[path = "../../../../runtime/src/netns/mounts/process_seat.rs"]
+mod process_seat;
 
 #[path = "../../../../runtime/src/thread/rendezvous.rs"]
 mod rendezvous;
