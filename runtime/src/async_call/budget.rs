@@ -1,7 +1,7 @@
 //! The budget of the caller's tokio task ([`tokio::task::coop`]).
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use tokio::task::coop::{consume_budget, has_budget_remaining, unconstrained};
@@ -37,38 +37,12 @@ pub(super) async fn take_unit() {
     poll_fn(|cx| unit.poll(cx)).await;
 }
 
-/// Awaits what takes budget by itself, such as an operation of tokio. It takes as much, and ends also in an executor
-/// inside a task whose budget is used up.
+/// Awaits one operation of tokio, such as a read. It takes a unit, and ends also in an executor inside a task whose
+/// budget is used up.
 ///
-/// **Why not without the budget ([`unconstrained`]) in any case:** a process that writes without end would keep the
-/// task that reads from ever yielding.
-pub(super) async fn with_budget<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut turn = Turn::default();
-    poll_fn(|cx| turn.poll(cx, future.as_mut())).await
-}
-
-/// Whether the last poll of an operation yielded for want of budget.
-#[derive(Debug, Default)]
-struct Turn {
-    has_yielded: bool,
-}
-
-impl Turn {
-    fn poll<F: Future>(&mut self, cx: &mut Context<'_>, future: Pin<&mut F>) -> Poll<F::Output> {
-        if has_budget_remaining() {
-            self.has_yielded = false;
-            let polled = future.poll(cx);
-            if polled.is_ready() || has_budget_remaining() {
-                return polled;
-            }
-            // The rest of the budget was taken, and tokio wakes the task only when the thread has returned to tokio.
-        } else if self.has_yielded {
-            // The thread has not returned.
-            return pin!(unconstrained(future)).poll(cx);
-        }
-        self.has_yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
+/// **Why without tokio's own accounting ([`unconstrained`]):** an operation that finds no budget tells only tokio, when
+/// the thread has returned to it. Where operations contain others, the budget does not show that afterwards.
+pub(super) async fn with_budget<F: Future>(operation: F) -> F::Output {
+    take_unit().await;
+    unconstrained(operation).await
 }

@@ -1,9 +1,13 @@
 //! Processes of a namespace on the caller's own tokio runtime, which waits for their end and serves their pipes.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
+use std::pin::{Pin, pin};
 use std::process::{self, ExitStatus, Output};
+use std::task::{Context, Poll};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::runtime::Handle;
@@ -120,6 +124,60 @@ impl Command {
     /// ```
     pub async fn output_async(&mut self) -> io::Result<Output> {
         let child = self.with_captured_streams(Command::spawn_async)?;
-        with_budget(child.wait_with_output()).await.map_err(|source| self.not_waited(source))
+        wait_with_output(child).await.map_err(|source| self.not_waited(source))
+    }
+}
+
+/// As [`Child::wait_with_output`], with a unit of the task's budget for each read: see [`with_budget`].
+async fn wait_with_output(mut child: Child) -> io::Result<Output> {
+    let mut stdout = pin!(read_to_end(child.stdout.take()));
+    let mut stderr = pin!(read_to_end(child.stderr.take()));
+    // It closes the pipe to the process first.
+    let mut status = pin!(with_budget(child.wait()));
+    let (mut ended, mut read) = (None, (None, None));
+    poll_fn(|cx| {
+        poll_once(status.as_mut(), &mut ended, cx)?;
+        poll_once(stdout.as_mut(), &mut read.0, cx)?;
+        poll_once(stderr.as_mut(), &mut read.1, cx)?;
+        Poll::Ready(match (ended, &mut read) {
+            (Some(status), (Some(stdout), Some(stderr))) => {
+                Ok(Output { status, stdout: mem::take(stdout), stderr: mem::take(stderr) })
+            }
+            _ => return Poll::Pending,
+        })
+    })
+    .await
+}
+
+/// Polls a future that has no output yet.
+fn poll_once<T>(
+    future: Pin<&mut impl Future<Output = io::Result<T>>>,
+    output: &mut Option<T>,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    if output.is_none() {
+        if let Poll::Ready(result) = future.poll(cx) {
+            *output = Some(result?);
+        }
+    }
+    Ok(())
+}
+
+async fn read_to_end(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    /// The capacity of a pipe.
+    const MOST: usize = 1 << 16;
+
+    let mut all = Vec::new();
+    let Some(mut pipe) = pipe else { return Ok(all) };
+    let mut chunk = vec![0; MOST];
+    loop {
+        let read = poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut chunk);
+            Pin::new(&mut pipe).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+        });
+        match with_budget(read).await? {
+            0 => return Ok(all),
+            length => all.extend_from_slice(&chunk[..length]),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -340,7 +340,6 @@ fn a_call_in_an_executor_inside_a_task_ends_when_the_budget_of_the_task_is_used_
 #[test]
 fn a_wait_for_the_runtime_ends_in_an_executor_inside_a_task_whose_budget_is_used_up() {
     use futures::executor::block_on;
-    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     let _alone = alone();
     let ns = NetNs::new().unwrap();
@@ -352,9 +351,7 @@ fn a_wait_for_the_runtime_ends_in_an_executor_inside_a_task_whose_budget_is_used
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             // The worker drives the runtime meanwhile.
             runtime.block_on(poll_fn(|cx| {
-                while has_budget_remaining() {
-                    let _ = pin!(consume_budget()).poll(cx);
-                }
+                take_budget(u32::MAX, cx);
                 match kind {
                     0 => drop(block_on(ns.lookup_host_async("localhost", 80)).unwrap()),
                     1 => drop(block_on(ns.tcp_connect_async(address)).unwrap()),
@@ -387,6 +384,53 @@ fn unanswered(ns: &NetNs) -> SocketAddr {
         address
     })
     .unwrap()
+}
+
+/// Takes units of the current task's budget, as many as there are up to `most`. Returns how many.
+fn take_budget(most: u32, cx: &mut Context<'_>) -> u32 {
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    let mut units = 0;
+    while units < most && has_budget_remaining() {
+        let _ = pin!(consume_budget()).poll(cx);
+        units += 1;
+    }
+    units
+}
+
+/// The budget ends in the middle of what is awaited: each read of the output takes a unit.
+#[test]
+fn the_output_of_a_process_is_read_in_an_executor_inside_a_task_whose_budget_ends_meanwhile() {
+    use futures::executor::block_on;
+
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for left in 1..=6 {
+        let ns = ns.clone();
+        in_time(&format!("the process ends where {left} units are left"), move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let whole = runtime.block_on(poll_fn(|cx| Poll::Ready(take_budget(u32::MAX, cx))));
+            runtime.block_on(poll_fn(|cx| {
+                take_budget(whole - left, cx);
+                assert_eq!(block_on(ns.command("echo").output_async()).unwrap().stdout, b"\n");
+                Poll::Ready(())
+            }));
+        });
+    }
+}
+
+/// One of them is that of the call itself.
+#[test]
+fn the_output_of_a_process_takes_units_of_the_budget() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let whole = runtime.block_on(poll_fn(|cx| Poll::Ready(take_budget(u32::MAX, cx))));
+    let left = runtime.block_on(poll_fn(|cx| {
+        futures::executor::block_on(ns.command("echo").output_async()).unwrap();
+        Poll::Ready(take_budget(u32::MAX, cx))
+    }));
+    assert!(left < whole - 1, "{left} of {whole} units are left");
 }
 
 /// A task that reads what a process writes without end yields.

@@ -1,12 +1,14 @@
 //! A process is stopped for three seconds while it builds a runtime, as by the freezer of a cgroup: the runtime has all
 //! its workers.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use in_netns::NetNs;
-use in_netns_tests::in_time;
+use in_netns_tests::{in_time, wait_until};
 
 pub(crate) fn main() {
     in_netns::rootless::enter().expect("a user namespace where one is needed");
@@ -25,8 +27,16 @@ pub(crate) fn main() {
     in_time("a task runs", move || block_on(service.spawn(async {})).expect("the task ends"));
 }
 
+/// Whether the first worker sleeps.
+fn first_worker_waits() -> bool {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc").filter_map(|task| Some(task.ok()?.path()));
+    let of = |task: &Path, file| fs::read_to_string(task.join(file)).unwrap_or_default();
+    tasks.into_iter().any(|task| of(&task, "comm").trim() == "worker" && of(&task, "stat").contains(") S "))
+}
+
 /// Returns when this process was stopped, and goes on again.
 fn be_stopped() {
+    wait_until("the first worker waits", first_worker_waits);
     let me = std::process::id();
     let stop = format!("kill -STOP {me}; sleep 3; kill -CONT {me}");
     let status = Command::new("sh").arg("-c").arg(stop).status().expect("a shell");
