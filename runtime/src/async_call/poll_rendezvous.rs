@@ -579,7 +579,8 @@ impl<E> Poller<'_, E> {
         assert!(
             polls <= MAX_POLLS_IN_WAKER,
             "the future of an async call was awaited on the thread of that call, or of one that it awaits. It can go \
-                 on only when that thread returns: a waker must not block, and a task of a call must not await that call"
+                 on only when that thread returns: a waker must not block, and a task of a call must not await that \
+                 call"
         );
         relay.wakes().is_inline = true;
         // If the host is about to conclude, it wakes then.

@@ -239,8 +239,8 @@ fn compare_with_first(home: &Home) -> Result<(), Error> {
 /// Whether the calling thread does not share root, working directory or mount namespace with a thread, whose directory
 /// in `/proc` is given.
 ///
-/// `kcmp(2)` may be missing. Then files that differ are not shared, if they differ each time: a thread of the program may
-/// change the working directory of all of them between the two readings.
+/// `kcmp(2)` may be missing. Then files that differ are not shared, if they differ each time: a thread of the program
+/// may change the working directory of all of them between the two readings.
 fn has_files_unlike(thread: Tid, task: &Path) -> bool {
     const READINGS: u32 = 32;
     let of = |task: &Path, file: &str| std::fs::read_link(task.join(file)).ok();

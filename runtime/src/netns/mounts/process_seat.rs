@@ -13,8 +13,8 @@ use crate::sys::process_local::ProcessMark;
 /// A value behind a lock. A child process begins with a copy, and with a lock of its own: in the child, the lock of the
 /// parent stays held if another thread held it at the fork. In that case the child begins without a value.
 ///
-/// **Why not a `ProcessLocal`:** that leaves the copies of the parent in memory, with the descriptors in them. They would
-/// pile up in a child of a child, and so on.
+/// **Why not a `ProcessLocal`:** that leaves the copies of the parent in memory, with the descriptors in them. They
+/// would pile up in a child of a child, and so on.
 pub(crate) struct ProcessSeat<T> {
     /// The seat of this process, or of one from which it was forked. Never null.
     latest: AtomicPtr<SeatOf<T>>,

@@ -89,8 +89,8 @@ fn the_caller_starts_processes_only() {
     assert!(error.to_string().contains("CLONE_NEWPID") && !error.to_string().contains("seccomp"), "{error}");
 }
 
-/// The profile forbids what tells without `/proc` that a thread has stayed in its mount namespace. So that is not known,
-/// and the main thread still decides what bodies have.
+/// The profile forbids what tells without `/proc` that a thread has stayed in its mount namespace. So that is not
+/// known, and the main thread still decides what bodies have.
 fn no_proc() {
     use nix::mount::{MsFlags, mount};
 
