@@ -88,7 +88,7 @@ fn by_parking<F: Future>(future: F) -> F::Output {
 fn inside_a_synchronous_call_the_callers_runtime_is_current() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
-    let multi = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let multi = with_a_worker();
     let seen = multi.block_on(async {
         with_netns(&ns, || {
             let on_workers = tokio::runtime::Handle::current().spawn(async { here() });
@@ -109,7 +109,7 @@ fn a_body_can_wait_on_the_callers_runtime_where_another_thread_drives_it() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
     let inside = key(ns.id());
-    let single_threaded = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let single_threaded = with_a_worker();
     let body = || {
         tokio::runtime::Handle::current().block_on(async {
             sleep(Duration::from_millis(1)).await;
@@ -333,7 +333,7 @@ fn a_call_in_an_executor_inside_a_task_ends_when_the_budget_of_the_task_is_used_
             });
         });
     }
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 /// As above, for what waits for the runtime of the caller.
@@ -348,8 +348,7 @@ fn a_wait_for_the_runtime_ends_in_an_executor_inside_a_task_whose_budget_is_used
     for kind in 0..6 {
         let ns = ns.clone();
         in_time(&format!("the wait of kind {kind} ends"), move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            // The worker drives the runtime meanwhile.
+            let runtime = with_a_worker();
             runtime.block_on(poll_fn(|cx| {
                 take_budget(u32::MAX, cx);
                 match kind {
@@ -369,7 +368,7 @@ fn a_wait_for_the_runtime_ends_in_an_executor_inside_a_task_whose_budget_is_used
             }));
         });
     }
-    wait_until("the threads are given back", || pool_stats().leased == 0);
+    wait_until_given_back();
 }
 
 /// The address of a listener that accepts no connection, and whose queue is full: a connection waits.
@@ -384,6 +383,11 @@ fn unanswered(ns: &NetNs) -> SocketAddr {
         address
     })
     .unwrap()
+}
+
+/// A runtime whose worker drives it while a future that it blocks on does not return to it.
+fn with_a_worker() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 /// Takes units of the current task's budget, as many as there are up to `most`. Returns how many.
@@ -408,7 +412,7 @@ fn the_output_of_a_process_is_read_in_an_executor_inside_a_task_whose_budget_end
     for left in 1..=6 {
         let ns = ns.clone();
         in_time(&format!("the process ends where {left} units are left"), move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let runtime = with_a_worker();
             let whole = runtime.block_on(poll_fn(|cx| Poll::Ready(take_budget(u32::MAX, cx))));
             runtime.block_on(poll_fn(|cx| {
                 take_budget(whole - left, cx);
@@ -424,7 +428,7 @@ fn the_output_of_a_process_is_read_in_an_executor_inside_a_task_whose_budget_end
 fn the_output_of_a_process_takes_units_of_the_budget() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = with_a_worker();
     let whole = runtime.block_on(poll_fn(|cx| Poll::Ready(take_budget(u32::MAX, cx))));
     let left = runtime.block_on(poll_fn(|cx| {
         futures::executor::block_on(ns.command("echo").output_async()).unwrap();

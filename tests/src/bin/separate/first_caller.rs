@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use in_netns::{Call, ErrorKind, NetNs, PinnedThread, ThreadFate, pinned, pool_stats};
-use in_netns_tests::drop_effective;
+use in_netns_tests::{drop_effective, profiles};
 
 /// Without `CAP_SYS_NICE` in the initial user namespace, a thread cannot be made more urgent.
 fn is_real_root() -> bool {
@@ -374,14 +374,8 @@ fn the_working_directory_changes() {
 
     fn attempt(has_kcmp: bool) {
         if !has_kcmp {
-            let filter = seccompiler::SeccompFilter::new(
-                [(libc::SYS_kcmp, vec![])].into(),
-                seccompiler::SeccompAction::Allow,
-                seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-                std::env::consts::ARCH.try_into().expect("a known architecture"),
-            );
-            let program: seccompiler::BpfProgram = filter.expect("a filter").try_into().expect("a program");
-            seccompiler::apply_filter(&program).expect("the filter is accepted");
+            let refused = seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs());
+            profiles::apply([(libc::SYS_kcmp, vec![])].into(), seccompiler::SeccompAction::Allow, refused);
         }
         let move_about = || {
             loop {
