@@ -65,30 +65,44 @@ use Treatment::{Compare, Reset};
 /// [`Filters`] are compared before them: once those differ, no optional call is known to be harmless. Pending signals
 /// come before the mask, because a reset of the mask would deliver them.
 const TABLE: &[Attribute] = &[
-    Attribute { call: None, read: pending_signals, treatment: Compare(Change::PendingSignal) },
-    Attribute { call: None, read: signal_mask, treatment: Reset(set_signal_mask) },
-    Attribute { call: None, read: timer_slack, treatment: Reset(set_timer_slack) },
-    Attribute { call: None, read: user_ids, treatment: Compare(Change::Ids) },
-    Attribute { call: None, read: group_ids, treatment: Compare(Change::Ids) },
-    Attribute { call: None, read: filesystem_ids, treatment: Compare(Change::Ids) },
-    Attribute { call: None, read: groups, treatment: Compare(Change::Ids) },
-    Attribute { call: None, read: ambient_capabilities, treatment: Compare(Change::Capabilities) },
-    Attribute { call: None, read: securebits, treatment: Compare(Change::Capabilities) },
-    Attribute { call: None, read: no_new_privs, treatment: Compare(Change::NoNewPrivs) },
-    Attribute { call: Some(Optional::Keyctl), read: session_keyring, treatment: Compare(Change::Keyring) },
-    Attribute { call: Some(Optional::Keyctl), read: thread_keyring, treatment: Compare(Change::Keyring) },
-    Attribute { call: Some(Optional::Keyctl), read: process_keyring, treatment: Compare(Change::Keyring) },
-    Attribute { call: Some(Optional::Keyctl), read: requested_keys, treatment: Compare(Change::Keyring) },
-    Attribute { call: Some(Optional::SchedGetattr), read: scheduling, treatment: Compare(Change::Scheduling) },
-    Attribute { call: None, read: affinity, treatment: Compare(Change::Scheduling) },
-    Attribute { call: Some(Optional::IoprioGet), read: io_priority, treatment: Compare(Change::Scheduling) },
-    Attribute { call: Some(Optional::GetMempolicy), read: memory_policy, treatment: Compare(Change::MemoryPolicy) },
-    Attribute { call: Some(Optional::Personality), read: personality, treatment: Compare(Change::Personality) },
-    Attribute { call: None, read: signal_stack, treatment: Compare(Change::SignalStack) },
-    Attribute { call: None, read: speculation, treatment: Compare(Change::Speculation) },
-    Attribute { call: None, read: parent_death_signal, treatment: Reset(set_parent_death_signal) },
-    Attribute { call: None, read: name, treatment: Reset(set_name) },
+    compared(|| readings::pending_signals().map(|signals| words([signals])), Change::PendingSignal),
+    reset(|| readings::signal_mask().map(|mask| words([mask])), set_signal_mask),
+    reset(|| sys::timer_slack().map(|slack| words([slack])), set_timer_slack),
+    compared(|| readings::user_ids().map(|ids| words(ids.map(u64::from))), Change::Ids),
+    compared(|| readings::group_ids().map(|ids| words(ids.map(u64::from))), Change::Ids),
+    compared(|| readings::filesystem_ids().map(|ids| words(ids.map(u64::from))), Change::Ids),
+    compared(groups, Change::Ids),
+    compared(ambient_capabilities, Change::Capabilities),
+    // They include `SECBIT_KEEP_CAPS`.
+    compared(|| readings::securebits().map(word), Change::Capabilities),
+    compared(|| readings::no_new_privs().map(word), Change::NoNewPrivs),
+    optional(Optional::Keyctl, || readings::keyring(Keyring::Session).map(word), Change::Keyring),
+    optional(Optional::Keyctl, || readings::keyring(Keyring::Thread).map(word), Change::Keyring),
+    optional(Optional::Keyctl, || readings::keyring(Keyring::Process).map(word), Change::Keyring),
+    optional(Optional::Keyctl, || readings::requested_keys().map(word), Change::Keyring),
+    optional(Optional::SchedGetattr, || readings::scheduling().map(words), Change::Scheduling),
+    compared(readings::affinity, Change::Scheduling),
+    optional(Optional::IoprioGet, || readings::io_priority().map(word), Change::Scheduling),
+    optional(Optional::GetMempolicy, || readings::memory_policy().map(word), Change::MemoryPolicy),
+    optional(Optional::Personality, || readings::personality().map(word), Change::Personality),
+    compared(|| readings::signal_stack().map(words), Change::SignalStack),
+    compared(speculation, Change::Speculation),
+    reset(|| readings::parent_death_signal().map(word), set_parent_death_signal),
+    reset(|| readings::thread_name().map(words), set_name),
 ];
+
+const fn compared(read: fn() -> Reading, change: Change) -> Attribute {
+    Attribute { call: None, read, treatment: Compare(change) }
+}
+
+/// As [`compared`], where the call is harmless.
+const fn optional(call: Optional, read: fn() -> Reading, change: Change) -> Attribute {
+    Attribute { call: Some(call), read, treatment: Compare(change) }
+}
+
+const fn reset(read: fn() -> Reading, set: fn(&[u64; WORDS])) -> Attribute {
+    Attribute { call: None, read, treatment: Reset(set) }
+}
 
 /// The seccomp filters of a thread, which can only add to them.
 struct Filters {
@@ -230,21 +244,9 @@ fn word(number: i32) -> [u64; WORDS] {
     words([bits_of(number)])
 }
 
-fn pending_signals() -> Reading {
-    readings::pending_signals().map(|signals| words([signals]))
-}
-
-fn signal_mask() -> Reading {
-    readings::signal_mask().map(|mask| words([mask]))
-}
-
 fn set_signal_mask(before: &[u64; WORDS]) {
     // It accepts any mask.
     let _ = readings::set_signal_mask(before[0]);
-}
-
-fn timer_slack() -> Reading {
-    sys::timer_slack().map(|slack| words([slack]))
 }
 
 fn set_timer_slack(before: &[u64; WORDS]) {
@@ -252,25 +254,9 @@ fn set_timer_slack(before: &[u64; WORDS]) {
     let _ = sys::set_timer_slack(before[0]);
 }
 
-fn name() -> Reading {
-    readings::thread_name().map(words)
-}
-
 fn set_name(before: &[u64; WORDS]) {
     // It accepts any name.
     let _ = readings::set_thread_name([before[0], before[1]]);
-}
-
-fn user_ids() -> Reading {
-    readings::user_ids().map(|ids| words(ids.map(u64::from)))
-}
-
-fn group_ids() -> Reading {
-    readings::group_ids().map(|ids| words(ids.map(u64::from)))
-}
-
-fn filesystem_ids() -> Reading {
-    readings::filesystem_ids().map(|ids| words(ids.map(u64::from)))
 }
 
 /// The number of groups, and then the groups, two in each word. For a longer list only the number.
@@ -299,63 +285,10 @@ fn ambient_capabilities() -> Reading {
     Ok(words([readings::ambient_capabilities(inheritable)]))
 }
 
-/// The securebits, which include `SECBIT_KEEP_CAPS`.
-fn securebits() -> Reading {
-    readings::securebits().map(word)
-}
-
-fn no_new_privs() -> Reading {
-    readings::no_new_privs().map(word)
-}
-
-fn session_keyring() -> Reading {
-    readings::keyring(Keyring::Session).map(word)
-}
-
-fn thread_keyring() -> Reading {
-    readings::keyring(Keyring::Thread).map(word)
-}
-
-fn process_keyring() -> Reading {
-    readings::keyring(Keyring::Process).map(word)
-}
-
-fn requested_keys() -> Reading {
-    readings::requested_keys().map(word)
-}
-
-fn scheduling() -> Reading {
-    readings::scheduling().map(words)
-}
-
-fn affinity() -> Reading {
-    readings::affinity()
-}
-
-fn io_priority() -> Reading {
-    readings::io_priority().map(word)
-}
-
-fn memory_policy() -> Reading {
-    readings::memory_policy().map(word)
-}
-
-fn personality() -> Reading {
-    readings::personality().map(word)
-}
-
-fn signal_stack() -> Reading {
-    readings::signal_stack().map(words)
-}
-
 /// The controls of the two features that a thread can disable for itself.
 fn speculation() -> Reading {
     let (store_bypass, indirect_branch) = (readings::speculation(0)?, readings::speculation(1)?);
     Ok(words([store_bypass, indirect_branch].map(bits_of)))
-}
-
-fn parent_death_signal() -> Reading {
-    readings::parent_death_signal().map(word)
 }
 
 fn set_parent_death_signal(before: &[u64; WORDS]) {
