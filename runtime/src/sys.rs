@@ -10,27 +10,25 @@ pub(crate) mod at_start;
 pub(crate) mod attributes;
 #[allow(unsafe_code)] // Before `main`, libc alone is to be relied on: see the module's documentation.
 pub(crate) mod before_main;
+pub(crate) mod changes;
 pub(crate) mod children;
 pub(crate) mod descriptor_table;
 pub(crate) mod files;
+pub(crate) mod filters;
 #[allow(unsafe_code)] // A value without a lock: see the module's documentation.
 pub(crate) mod inherited;
 pub(crate) mod kept;
 mod numbers;
+mod optional;
+pub(crate) mod placement;
 #[allow(unsafe_code)] // A page that the kernel empties in child processes: see the module's documentation.
 pub(crate) mod process_local;
 #[allow(unsafe_code)] // The syscalls that nix does not wrap: each a few lines, with its SAFETY comment.
 mod raw;
-pub(crate) mod socket;
-
-pub(crate) mod changes;
-
-pub(crate) mod filters;
-mod optional;
-pub(crate) mod placement;
-#[allow(unsafe_code)]
-// The system calls that read what a thread has for itself, each a few lines, with its SAFETY comment.
+#[allow(unsafe_code)] // The syscalls that read what a thread has for itself, each with its SAFETY comment.
 pub(crate) mod readings;
+pub(crate) mod shortest_call;
+pub(crate) mod socket;
 
 use std::ffi::OsString;
 use std::fs;

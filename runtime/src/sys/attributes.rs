@@ -5,9 +5,10 @@ use std::mem::{self, MaybeUninit};
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
+use nix::libc::{self, c_int, c_uint, c_ulong};
 
 use super::Tid;
+use super::readings::{IOPRIO_ONE_THREAD, by_numbers, prctl};
 
 /// Makes the calling thread block exactly these signals: bit 0 stands for signal 1. Those that the C library reserves
 /// stay as they are.
@@ -129,19 +130,9 @@ pub(crate) fn copy_affinity_from(thread: Tid) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// `IOPRIO_WHO_PROCESS` of `ioprio_set(2)`, which means a thread.
-const ONE_THREAD: c_int = 1;
-
-/// The I/O priority of a thread.
-pub(crate) fn io_priority_of(thread: Tid) -> nix::Result<c_long> {
-    // SAFETY: ioprio_get takes two numbers.
-    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_get, ONE_THREAD, thread.as_raw()) })
-}
-
 /// Sets the calling thread's I/O priority.
-pub(crate) fn set_io_priority(priority: c_long) -> nix::Result<()> {
-    // SAFETY: ioprio_set takes three numbers.
-    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, ONE_THREAD, 0, priority) }).map(drop)
+pub(crate) fn set_io_priority(priority: i32) -> nix::Result<()> {
+    by_numbers(libc::SYS_ioprio_set, [IOPRIO_ONE_THREAD, 0, priority.into(), 0]).map(drop)
 }
 
 /// Sets the calling thread's execution domain (`personality(2)`).
@@ -150,26 +141,10 @@ pub(crate) fn set_personality(persona: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::personality(persona.into()) }).map(drop)
 }
 
-/// The mode of the calling thread's memory policy, and 0 for the default (`get_mempolicy(2)`). `ENOSYS` where there is
-/// none.
-pub(crate) fn memory_policy() -> nix::Result<c_int> {
-    let mut mode: c_int = 0;
-    // SAFETY: without flags and nodes the kernel writes the mode alone.
-    let result = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, ptr::null::<c_ulong>(), 0, 0, 0) };
-    Errno::result(result).map(|_| mode)
-}
-
 /// Gives the calling thread the default memory policy.
 pub(crate) fn reset_memory_policy() -> nix::Result<()> {
-    // SAFETY: the default policy takes no nodes.
-    Errno::result(unsafe { libc::syscall(libc::SYS_set_mempolicy, 0, ptr::null::<c_ulong>(), 0) }).map(drop)
-}
-
-/// A `prctl(2)` that takes numbers alone.
-fn prctl(option: c_int, arguments: [c_ulong; 4]) -> nix::Result<c_int> {
-    let [a, b, c, d] = arguments;
-    // SAFETY: no option below takes a pointer.
-    Errno::result(unsafe { libc::prctl(option, a, b, c, d) })
+    // The default policy takes no nodes.
+    by_numbers(libc::SYS_set_mempolicy, [0; 4]).map(drop)
 }
 
 /// When the calling thread is killed for a memory error (`PR_MCE_KILL(2const)`).
@@ -228,11 +203,8 @@ pub(crate) fn core_cookie_of(thread: Tid) -> nix::Result<u64> {
 
 /// Gives the calling thread the cookie that another one has.
 pub(crate) fn copy_core_cookie_from(thread: Tid) -> nix::Result<()> {
-    // SAFETY: this takes numbers alone.
-    let result = unsafe {
-        libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_SHARE_FROM, thread.as_raw(), 0 as c_uint, 0 as c_ulong)
-    };
-    Errno::result(result).map(drop)
+    let [what, thread] = [libc::PR_SCHED_CORE_SHARE_FROM, thread.as_raw()].map(|number| number.unsigned_abs().into());
+    prctl(libc::PR_SCHED_CORE, [what, thread, 0, 0]).map(drop)
 }
 
 /// Makes one capability ambient or not, for the calling thread (`PR_CAP_AMBIENT(2const)`).

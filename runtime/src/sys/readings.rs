@@ -2,8 +2,6 @@
 //! here passes the kernel numbers, or a pointer to a local that outlives the call.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_uint, c_ulong};
@@ -19,7 +17,7 @@ const PR_GET_SPECULATION_CTRL: c_int = 52;
 
 /// The seccomp mode of the calling thread. `EINVAL` where the kernel has no seccomp.
 pub(crate) fn seccomp_mode() -> nix::Result<c_int> {
-    get_by_prctl(libc::PR_GET_SECCOMP)
+    prctl(libc::PR_GET_SECCOMP, [0; 4])
 }
 
 /// Whether the calling thread has seccomp filters. A filter may refuse the question itself.
@@ -34,16 +32,16 @@ pub(super) fn position(text: &[u8], part: &[u8]) -> Option<usize> {
     (!found.is_null()).then(|| found.addr() - text.as_ptr().addr())
 }
 
-/// A `prctl(2)` that answers with a number and takes none.
-fn get_by_prctl(option: c_int) -> nix::Result<c_int> {
-    let none: c_ulong = 0;
-    // SAFETY: the options that this crate passes take no pointer; the kernel wants zeroes for the rest.
-    Errno::result(unsafe { libc::prctl(option, none, none, none, none) })
+/// A `prctl(2)` that takes numbers alone.
+pub(super) fn prctl(option: c_int, arguments: [c_ulong; 4]) -> nix::Result<c_int> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: no option that is passed here and in `attributes` takes a pointer.
+    Errno::result(unsafe { libc::prctl(option, a, b, c, d) })
 }
 
 /// The securebits (`PR_GET_SECUREBITS(2const)`).
 pub(crate) fn securebits() -> nix::Result<c_int> {
-    get_by_prctl(libc::PR_GET_SECUREBITS)
+    prctl(libc::PR_GET_SECUREBITS, [0; 4])
 }
 
 /// Whether the time stamp counter, and the instruction `cpuid`, can be read without a fault (`PR_GET_TSC(2const)`,
@@ -79,24 +77,18 @@ pub(crate) fn set_thread_name(name: [u64; 2]) -> nix::Result<()> {
 
 /// Whether a capability is in the bounding set (`PR_CAPBSET_READ(2const)`). `EINVAL` where the kernel does not know it.
 pub(crate) fn is_in_bounding_set(capability: u8) -> nix::Result<bool> {
-    // SAFETY: it takes a number.
-    let found = unsafe { libc::prctl(libc::PR_CAPBSET_READ, c_ulong::from(capability)) };
-    Errno::result(found).map(|found| found == 1)
+    prctl(libc::PR_CAPBSET_READ, [capability.into(), 0, 0, 0]).map(|found| found == 1)
 }
 
 /// How far the calling thread controls a speculation of the processor: 0 for store bypass, 1 for indirect branches
 /// (`PR_GET_SPECULATION_CTRL(2const)`).
 pub(crate) fn speculation(which: c_int) -> nix::Result<c_int> {
-    let none: c_ulong = 0;
-    // SAFETY: it takes numbers.
-    Errno::result(unsafe {
-        libc::prctl(PR_GET_SPECULATION_CTRL, c_ulong::from(which.unsigned_abs()), none, none, none)
-    })
+    prctl(PR_GET_SPECULATION_CTRL, [which.unsigned_abs().into(), 0, 0, 0])
 }
 
 /// The `no_new_privs` attribute (`PR_GET_NO_NEW_PRIVS(2const)`).
 pub(crate) fn no_new_privs() -> nix::Result<c_int> {
-    get_by_prctl(libc::PR_GET_NO_NEW_PRIVS)
+    prctl(libc::PR_GET_NO_NEW_PRIVS, [0; 4])
 }
 
 /// The signal that the process gets when its parent dies (`PR_GET_PDEATHSIG(2const)`).
@@ -109,20 +101,19 @@ pub(crate) fn parent_death_signal() -> nix::Result<c_int> {
 
 /// Sets the parent-death signal.
 pub(crate) fn set_parent_death_signal(signal: u64) -> nix::Result<()> {
-    // SAFETY: it takes a number.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong) }).map(drop)
+    prctl(libc::PR_SET_PDEATHSIG, [signal as c_ulong, 0, 0, 0]).map(drop)
 }
 
 /// A system call that takes numbers and touches no memory.
-fn by_numbers(number: c_long, arguments: [c_long; 4]) -> nix::Result<c_long> {
+pub(super) fn by_numbers(number: c_long, arguments: [c_long; 4]) -> nix::Result<c_long> {
     let [a, b, c, d] = arguments;
-    // SAFETY: the callers below pass numbers, or null where a pointer may be null.
+    // SAFETY: the callers, here and in `attributes`, pass numbers, or null where a pointer may be null.
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, 0, 0) })
 }
 
 /// Makes the calling process leave no core file when it is killed (`PR_SET_DUMPABLE(2const)`).
 pub(crate) fn leave_no_core_file() {
-    let _ = by_numbers(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 0, 0, 0]);
+    let _ = prctl(libc::PR_SET_DUMPABLE, [0; 4]);
 }
 
 /// Makes a call that may kill the process, in the way that the crate makes it. Its result is ignored.
@@ -136,7 +127,7 @@ pub(crate) fn try_optional(call: Optional) {
         Optional::PidfdOpen => super::raw::pidfd_of_thread(Tid::this()).map(|_| 0),
         Optional::Keyctl => keyring(Keyring::Session).map(c_long::from),
         Optional::GetMempolicy => memory_policy().map(c_long::from),
-        Optional::IoprioGet => io_priority().map(c_long::from),
+        Optional::IoprioGet => io_priority_of(Tid::from_raw(0)).map(c_long::from),
         Optional::Personality => personality().map(c_long::from),
         Optional::SchedGetattr => scheduling().map(|_| 0),
         Optional::IoUringEnter => has_used_io_uring().map(c_long::from),
@@ -240,7 +231,7 @@ pub(crate) fn personality() -> nix::Result<i32> {
     Ok(personality)
 }
 
-/// The mode of the calling thread's memory policy (`get_mempolicy(2)`).
+/// The mode of the calling thread's memory policy, 0 for the default (`get_mempolicy(2)`).
 pub(crate) fn memory_policy() -> nix::Result<c_int> {
     let mut mode: c_int = 0;
     let none: *mut c_ulong = std::ptr::null_mut();
@@ -250,11 +241,12 @@ pub(crate) fn memory_policy() -> nix::Result<c_int> {
     Errno::result(result).map(|_| mode)
 }
 
-/// The I/O priority of the calling thread (`ioprio_get(2)`).
-pub(crate) fn io_priority() -> nix::Result<i32> {
-    /// `IOPRIO_WHO_PROCESS`, which means a thread.
-    const THREAD: c_long = 1;
-    let found = by_numbers(libc::SYS_ioprio_get, [THREAD, 0, 0, 0])?;
+/// `IOPRIO_WHO_PROCESS` of `ioprio_set(2)`, which means a thread.
+pub(super) const IOPRIO_ONE_THREAD: c_long = 1;
+
+/// The I/O priority of a thread (`ioprio_get(2)`); 0 stands for the calling one.
+pub(crate) fn io_priority_of(thread: Tid) -> nix::Result<i32> {
+    let found = by_numbers(libc::SYS_ioprio_get, [IOPRIO_ONE_THREAD, thread.as_raw().into(), 0, 0])?;
     Ok(i32::try_from(found).unwrap_or(-1))
 }
 
@@ -410,62 +402,4 @@ impl FloatControl {
 
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn set(self) {}
-}
-
-/// A time that is too short for a system call on this machine: half of the shortest measured call, plus the time of the
-/// clock itself.
-///
-/// A body that takes less, such as one that reads a cached value, needs no inspection: attributes that only a system
-/// call changes have not changed.
-///
-/// **Why bounds:** system calls may be slower when they are measured than later: under a tracer or a security monitor
-/// that is detached afterwards, or on a processor that has yet to raise its clock rate. So the measured time is
-/// limited, and each inspection measures again.
-pub(crate) struct ShortestCall {
-    nanos: AtomicU64,
-}
-
-impl ShortestCall {
-    /// An upper bound of the time of the clock where reading it is no system call.
-    const LONGEST_CLOCK: Duration = Duration::from_nanos(100);
-
-    /// Half the time of the cheapest system call on most machines.
-    const LONGEST: Duration = Duration::from_nanos(50);
-
-    pub(crate) fn measure() -> ShortestCall {
-        const TRIES: u32 = 200;
-        let shortest = |time: fn() -> Duration| (0..TRIES).map(|_| time()).min().unwrap_or_default();
-        let time = Self::between(shortest(time_of_clock), shortest(time_of_call));
-        ShortestCall { nanos: AtomicU64::new(time.unwrap_or(0)) }
-    }
-
-    /// Measures again. A longer time, as after a preemption, changes nothing.
-    pub(crate) fn measure_again(&self) {
-        if let Some(time) = Self::between(time_of_clock(), time_of_call()) {
-            self.nanos.fetch_min(time, Ordering::Relaxed);
-        }
-    }
-
-    /// The time, given those of the clock and of a system call. `None` where the clock takes too long.
-    fn between(clock: Duration, call: Duration) -> Option<u64> {
-        let time = clock + (call.saturating_sub(clock) / 2).min(Self::LONGEST);
-        if clock <= Self::LONGEST_CLOCK { time.as_nanos().try_into().ok() } else { None }
-    }
-
-    /// Whether a body that took `time` has made no system call.
-    pub(crate) fn is_longer_than(&self, time: Duration) -> bool {
-        time.as_nanos() < u128::from(self.nanos.load(Ordering::Relaxed))
-    }
-}
-
-fn time_of_clock() -> Duration {
-    let start = Instant::now();
-    start.elapsed()
-}
-
-/// The time of the cheapest system call that the C library does not answer itself.
-fn time_of_call() -> Duration {
-    let start = Instant::now();
-    let _ = super::current_tid();
-    start.elapsed()
 }

@@ -28,7 +28,7 @@ use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::readings::ShortestCall;
+use crate::sys::shortest_call::ShortestCall;
 use crate::sys::{self, Capabilities, Kind, Optional, OptionalCalls, ProcTask, Resource, Tid};
 use crate::thread::detached::close_elsewhere;
 

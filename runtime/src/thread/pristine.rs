@@ -22,7 +22,7 @@ use super::home::Change;
 use crate::sys::filters;
 use crate::sys::kept::Kept;
 use crate::sys::readings::{self, FloatControl, Keyring};
-use crate::sys::{self, Capabilities, Optional, OptionalCalls};
+use crate::sys::{self, Capabilities, Optional, OptionalCalls, Tid};
 
 /// The value of an attribute, or the error of reading it: the same error then and now is no change.
 type Reading = Result<[u64; WORDS], Errno>;
@@ -82,7 +82,7 @@ const TABLE: &[Attribute] = &[
     optional(Optional::Keyctl, || readings::requested_keys().map(word), Change::Keyring),
     optional(Optional::SchedGetattr, || readings::scheduling().map(words), Change::Scheduling),
     compared(readings::affinity, Change::Scheduling),
-    optional(Optional::IoprioGet, || readings::io_priority().map(word), Change::Scheduling),
+    optional(Optional::IoprioGet, || readings::io_priority_of(Tid::from_raw(0)).map(word), Change::Scheduling),
     optional(Optional::GetMempolicy, || readings::memory_policy().map(word), Change::MemoryPolicy),
     optional(Optional::Personality, || readings::personality().map(word), Change::Personality),
     compared(|| readings::signal_stack().map(words), Change::SignalStack),

@@ -10,6 +10,7 @@ use std::fs;
 use super::{DESCRIPTORS, FILES, Refusal, has_files_unlike};
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
+use crate::sys::readings;
 use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Tid};
 
 /// Gives the calling thread, which is the template, the attributes of the main thread.
@@ -162,7 +163,7 @@ fn scheduling(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
         }
     }
     let io_priority_of =
-        |thread| calls.has(Optional::IoprioGet).then(|| attributes::io_priority_of(thread).ok()).flatten();
+        |thread| calls.has(Optional::IoprioGet).then(|| readings::io_priority_of(thread).ok()).flatten();
     if let (Some(mine), Some(leaders)) = (io_priority_of(myself), io_priority_of(leader)) {
         if mine != leaders && attributes::set_io_priority(leaders).is_err() {
             return Err(Refusal::caller_has("an I/O priority of its own (ioprio_set(2))"));
@@ -241,7 +242,7 @@ fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
         let mappings = sys::text_of(thread.proc_path().join("numa_maps")).ok()?;
         mappings.lines().next()?.split(' ').nth(1).map(str::to_owned)
     };
-    if !calls.has(Optional::GetMempolicy) || matches!(attributes::memory_policy(), Ok(0) | Err(_)) {
+    if !calls.has(Optional::GetMempolicy) || matches!(readings::memory_policy(), Ok(0) | Err(_)) {
         return Ok(());
     }
     let leaders = of(ProcTask::Leader);
