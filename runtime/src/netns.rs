@@ -62,7 +62,6 @@ pub struct NetNs(Arc<Inner>);
 
 struct Inner {
     fd: TableBound,
-    id: NetNsId,
     /// Dropped after the descriptor is closed.
     #[allow(dead_code, reason = "its destructor is what it is for")]
     companion: Option<Box<dyn Companion>>,
@@ -84,19 +83,17 @@ impl TableBound {
     /// the process, as a rule.
     fn is_of_this_table(&self) -> bool {
         let has_process_table = || sys::descriptor_table::is_shared() == Ok(true);
-        let id = Ok((self.id.device, self.id.inode));
-        self.is_of_process_table && has_process_table()
-            || self.fd.as_ref().map_or(Err(Errno::EBADF), sys::identity) == id
+        let identity = || self.fd.as_ref().map_or(Err(Errno::EBADF), sys::identity);
+        self.is_of_process_table && has_process_table() || identity() == Ok(self.id.device_and_inode())
     }
 }
 
 impl Drop for TableBound {
     fn drop(&mut self) {
         if !self.is_of_this_table() {
-            let NetNsId { device, inode } = self.id;
             match self.fd.take() {
                 Some(fd) if self.is_of_process_table => {
-                    sys::descriptor_table::close_in_that_of_process(fd, (device, inode));
+                    sys::descriptor_table::close_in_that_of_process(fd, self.id.device_and_inode());
                 }
                 fd => fd.into_iter().for_each(sys::descriptor_table::forget),
             }
@@ -137,6 +134,10 @@ impl NetNsId {
     #[must_use]
     pub fn inode(self) -> u64 {
         self.inode
+    }
+
+    pub(crate) fn device_and_inode(self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 }
 
@@ -220,7 +221,7 @@ impl NetNs {
     /// The identity of the namespace.
     #[must_use]
     pub fn id(&self) -> NetNsId {
-        self.0.id
+        self.0.fd.id
     }
 
     /// Whether the calling thread is in this namespace now. Needs no descriptor.
@@ -230,9 +231,8 @@ impl NetNs {
     /// [`ErrorKind::NotFound`] where `/proc` is not mounted.
     pub fn is_current(&self) -> Result<bool, Error> {
         let operation = "look at the calling thread's network namespace (/proc/thread-self/ns/net)";
-        let here =
-            sys::net_of_task(ProcTask::Current.proc_path()).map_err(|errno| of_calling_thread(operation, errno))?;
-        Ok(here == (self.id().device, self.id().inode))
+        let here = sys::identity_of(&Kind::Net.file_in(ProcTask::Current.proc_path()));
+        Ok(here.map_err(|errno| of_calling_thread(operation, errno))? == self.id().device_and_inode())
     }
 
     /// Opens a file and checks it. The error says what an ordinary file in its place means.
@@ -271,7 +271,7 @@ impl NetNs {
         let id = NetNsId { device, inode };
         let is_of_process_table = sys::descriptor_table::is_shared().unwrap_or(false);
         let fd = TableBound { fd: Some(fd), id, is_of_process_table };
-        Ok(NetNs(Arc::new(Inner { fd, id, companion: None })))
+        Ok(NetNs(Arc::new(Inner { fd, companion: None })))
     }
 
     /// Gives a companion to a new handle, of which there is no clone yet.

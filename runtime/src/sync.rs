@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::sys;
-pub(crate) use crate::sys::placement::{Cpus, confine, current_cpu, current_thread, release};
+pub(crate) use crate::sys::current_thread_id as current_thread;
+pub(crate) use crate::sys::placement::{Cpus, confine, current_cpu, release};
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;

@@ -37,6 +37,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, Flock, FlockArg, OFlag};
@@ -47,15 +49,14 @@ use nix::sys::statfs::{self, NSFS_MAGIC};
 use nix::unistd::{Pid, gettid};
 
 pub(crate) use nix::mount::MsFlags;
-pub(crate) use numbers::{Numbering, directory_of_thread};
+pub(crate) use numbers::{Numbering, directory_of_task, directory_of_thread};
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_NET_ADMIN, CAP_SETFCAP, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities,
     LOADS_NAME_MODULES, NamespaceHandle, ParentDeathSignal, Resource, SOCKET_FAMILIES, bring_loopback_up,
     capabilities_of, configure_name_services, first_mount, futex_wait, futex_wake, has_marked_descriptor_table,
     has_mount, keep_library_loaded, mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd,
-    netns_of_socket, owning_user_namespace, pidfd_of_thread as pidfd_where_harmless, set_capabilities,
-    share as share_where_harmless, spawn_detached,
+    netns_of_socket, owning_user_namespace, set_capabilities, share as share_where_harmless, spawn_detached,
 };
 
 /// A thread id, as `gettid(2)` gives it.
@@ -64,6 +65,11 @@ pub(crate) type Tid = Pid;
 /// The calling thread's id.
 pub(crate) fn current_tid() -> Tid {
     gettid()
+}
+
+/// The calling thread's id, as a number.
+pub(crate) fn current_thread_id() -> u32 {
+    current_tid().as_raw().unsigned_abs()
 }
 
 /// Whether the files of the process in `/proc` belong to its user (`PR_SET_DUMPABLE(2const)`).
@@ -172,7 +178,7 @@ pub(crate) fn path_of_descriptor(fd: impl AsFd) -> PathBuf {
 
 /// Whether a path leads to a descriptor of the calling thread: whether its files in `/proc` are there.
 pub(crate) fn has_descriptor_files() -> bool {
-    inode_of(Path::new("/proc/thread-self/fd")).is_ok()
+    identity_of(Path::new("/proc/thread-self/fd")).is_ok()
 }
 
 /// Mounts what a descriptor is open on, with what is mounted below it, over what another one is open on (`mount(2)`
@@ -189,11 +195,20 @@ pub(crate) fn text_of(path: impl AsRef<Path>) -> io::Result<String> {
     fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
+/// The value of a line `NAME:\tVALUE` in the text of a file in `/proc`.
+pub(crate) fn value_of<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A number that `/proc` shows of a descriptor of the calling thread (`proc_pid_fdinfo(5)`).
+fn number_in_fdinfo<N: FromStr>(fd: impl AsFd, name: &str) -> io::Result<Option<N>> {
+    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
+    Ok(value_of(&info, name).and_then(|number| number.parse().ok()))
+}
+
 /// The id of the mount that a descriptor is on, as in `proc_pid_mountinfo(5)`.
 pub(crate) fn mount_of(fd: impl AsFd) -> io::Result<u64> {
-    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
-    id.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
+    number_in_fdinfo(fd, "mnt_id")?.ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
 }
 
 /// The line of the mount that a descriptor is on, in the calling thread's mount table. `None` if it is unmounted, or of
@@ -253,7 +268,11 @@ fn is_ordinary(file: stat::FileStat) -> bool {
 
 /// Whether the descriptor stands for a path, and the file is not open (`O_PATH`).
 pub(crate) fn is_path_only(fd: impl AsFd) -> bool {
-    fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_PATH))
+    has_flag(fd, OFlag::O_PATH)
+}
+
+fn has_flag(fd: impl AsFd, flag: OFlag) -> bool {
+    fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(flag))
 }
 
 /// Whether the descriptor is one of a process or a thread (`pidfd_open(2)`).
@@ -274,16 +293,13 @@ pub(crate) fn is_pidfd(fd: impl AsFd) -> bool {
 
 /// Whether a process descriptor is of one thread (`PIDFD_THREAD`).
 pub(crate) fn is_pidfd_of_thread(pidfd: impl AsFd) -> bool {
-    fcntl::fcntl(pidfd, fcntl::FcntlArg::F_GETFL)
-        .is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_EXCL))
+    has_flag(pidfd, OFlag::O_EXCL)
 }
 
 /// The number in `/proc` of the process of a descriptor. `None` where it has been reaped, or where this `/proc` does
 /// not show it. An error says nothing about that process: the file that is read is one of the calling thread.
 pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
-    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
-    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    Ok(number.and_then(|number| number.trim().parse().ok()).filter(|number| *number != 0))
+    Ok(number_in_fdinfo(pidfd, "Pid")?.filter(|number| *number != 0))
 }
 
 /// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
@@ -293,15 +309,12 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
 
 /// Whether two threads share a resource (`kcmp(2)`). `ENOSYS` where a filter kills for it.
 pub(crate) fn share(resource: Resource, one: Tid, other: Tid) -> nix::Result<bool> {
-    if !OptionalCalls::of_current_thread().has(Optional::Kcmp) {
-        return Err(Errno::ENOSYS);
-    }
-    share_where_harmless(resource, one, other)
+    where_harmless(Optional::Kcmp, || share_where_harmless(resource, one, other))
 }
 
 /// A descriptor of one thread of this process. `ENOSYS` where a filter kills for it.
 pub(crate) fn pidfd_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
-    where_harmless(Optional::PidfdOpen, || pidfd_where_harmless(thread))
+    where_harmless(Optional::PidfdOpen, || raw::pidfd_of_thread(thread))
 }
 
 /// A descriptor of a process. `ENOSYS` as above.
@@ -329,7 +342,7 @@ fn where_harmless<T>(call: Optional, make: impl FnOnce() -> nix::Result<T>) -> n
     if OptionalCalls::of_current_thread().has(call) { make() } else { Err(Errno::ENOSYS) }
 }
 
-/// As [`identity`], of what a path leads to.
+/// As [`identity`], of what a path leads to. Opens nothing.
 pub(crate) fn identity_of(path: &Path) -> nix::Result<(u64, u64)> {
     restarted(|| stat::stat(path)).map(|file| (file.st_dev, file.st_ino))
 }
@@ -401,7 +414,7 @@ pub(crate) fn namespace_of(thread: ProcTask, kind: Kind) -> io::Result<PathBuf> 
 
 /// As [`namespace_of`], of a thread whose directory in `/proc` is given.
 pub(crate) fn namespace_of_task(task: &Path, kind: Kind) -> io::Result<PathBuf> {
-    fs::read_link(task.join("ns").join(kind.file()))
+    fs::read_link(kind.file_in(task))
 }
 
 /// The task whose files in `/proc` are meant.
@@ -450,6 +463,11 @@ impl Kind {
         }
     }
 
+    /// The file of this kind, given the directory of a task in `/proc`.
+    pub(crate) fn file_in(self, task: &Path) -> PathBuf {
+        task.join("ns").join(self.file())
+    }
+
     pub(crate) fn flag(self) -> CloneFlags {
         match self {
             Kind::Net => CloneFlags::CLONE_NEWNET,
@@ -468,20 +486,19 @@ impl Kind {
 
     /// Opens the namespace of this kind that another thread of this process is in.
     pub(crate) fn open_of_thread(self, thread: Tid) -> nix::Result<OwnedFd> {
-        let task = directory_of_thread(thread)?;
-        open_namespace_file(&task.join("ns").join(self.file()))
+        open_namespace_file(&self.file_in(&directory_of_thread(thread)?))
     }
 
     /// Opens the namespace of this kind that `thread` is in.
     pub(crate) fn open(self, thread: ProcTask) -> nix::Result<OwnedFd> {
-        open_namespace_file(&thread.proc_path().join("ns").join(self.file()))
+        open_namespace_file(&self.file_in(thread.proc_path()))
     }
 }
 
 /// Whether the calling thread has made or entered a pid namespace for its children: it can start processes, and no
 /// threads (`clone(2)`, `EINVAL`).
 pub(crate) fn can_start_processes_only() -> bool {
-    let of = |kind: &str| inode_of(&ProcTask::Current.proc_path().join("ns").join(kind)).ok();
+    let of = |kind: &str| identity_of(&ProcTask::Current.proc_path().join("ns").join(kind)).ok();
     of("pid").is_some_and(|own| of(Kind::PidForChildren.file()) != Some(own))
 }
 
@@ -575,16 +592,6 @@ pub(crate) fn unescaped_path(escaped: &[u8]) -> PathBuf {
     OsString::from_vec(path).into()
 }
 
-/// The inode number of what a path leads to. Opens nothing.
-pub(crate) fn inode_of(path: &Path) -> nix::Result<u64> {
-    stat::stat(path).map(|file| file.st_ino)
-}
-
-/// Device and inode of the network namespace that a thread is in, given its directory in `/proc`. Opens nothing.
-pub(crate) fn net_of_task(task: &Path) -> nix::Result<(u64, u64)> {
-    stat::stat(&task.join("ns/net")).map(|file| (file.st_dev, file.st_ino))
-}
-
 /// The name of a thread, given its directory in `/proc`.
 pub(crate) fn task_name(task: &Path) -> io::Result<String> {
     text_of(task.join("comm")).map(|name| name.trim_end_matches('\n').to_owned())
@@ -601,7 +608,7 @@ pub(crate) enum TaskState {
 
 /// The state of a thread of this process, given its number in `/proc`. `None` where it is gone.
 pub(crate) fn task_state(number: u32) -> Option<TaskState> {
-    state_of_task(Path::new(&format!("/proc/self/task/{number}"))).ok().flatten()
+    state_of_task(&directory_of_task(number)).ok().flatten()
 }
 
 /// The state of a task, given its directory in `/proc`, from its `stat` file (`proc_pid_stat(5)`). `None` where it is
@@ -631,6 +638,13 @@ fn state_in(stat: &[u8]) -> Option<TaskState> {
         "R" => TaskState::Awake,
         _ => TaskState::Asleep,
     })
+}
+
+/// The timeout of `poll(2)` that ends at a deadline, and not before it. Without one, there is no timeout.
+fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let millis = deadline.saturating_duration_since(Instant::now()).as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }
 
 /// Waits until a descriptor is readable, forever.

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::ops::DerefMut;
-use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,7 +26,7 @@ use crate::call::{LARGEST_MOVED, until_nul};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit, in_one_process};
-use crate::sys::{self, Numbering};
+use crate::sys::{self, Kind, Numbering, ProcTask};
 use crate::thread::{Pool, ThreadExit, tokio_at_home};
 use crate::unwind::{Payload, catch};
 
@@ -164,7 +163,7 @@ impl RuntimeBuilder {
                 let target = threads.begin();
                 let entered = enter_by_birth_or_now(&target);
                 // Only workers are received: the receiver is gone when a blocking thread starts.
-                let _ = arrive.send((sys::current_tid().as_raw().unsigned_abs(), entered.clone()));
+                let _ = arrive.send((sys::current_thread_id(), entered.clone()));
                 panic_unless_entered(&target, entered);
                 drop(target);
                 gate.wait();
@@ -421,11 +420,10 @@ const MAX_LOOKS: u32 = 500;
 
 /// The ids of the threads of this process that are in a namespace. `None` where `/proc` does not list them.
 fn threads_inside(ns: &NetNs) -> Option<Vec<u32>> {
-    let process = Path::new("/proc/self");
-    let (device, inode) = (ns.id().device(), ns.id().inode());
-    let is_inside = |thread: &u32| sys::net_of_task(&process.join(format!("task/{thread}"))) == Ok((device, inode));
+    let net_of = |thread: &u32| sys::identity_of(&Kind::Net.file_in(&sys::directory_of_task(*thread)));
+    let is_inside = |thread: &u32| net_of(thread) == Ok(ns.id().device_and_inode());
     let numbering = Numbering::of_proc().ok()?;
-    let inside = sys::threads_of(process).ok()?.into_iter().filter(is_inside);
+    let inside = sys::threads_of(ProcTask::Leader.proc_path()).ok()?.into_iter().filter(is_inside);
     Some(inside.filter_map(|number| numbering.id_of(number)).collect())
 }
 

@@ -17,18 +17,14 @@
 //! awake gets a grace period.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::hook::{Event, Hook};
 use crate::netns::{NetNs, NetNsId};
-use crate::sys::{self, Numbering, TaskState};
+use crate::sys::{self, Kind, Numbering, ProcTask, TaskState};
 use crate::thread::Pool;
-
-/// The directory of this process in `/proc`.
-const PROCESS: &str = "/proc/self";
 
 /// The time that a thread that is awake gets to exit.
 const GRACE: Duration = Duration::from_millis(100);
@@ -120,7 +116,7 @@ impl Audit {
     pub(crate) fn begin(target: &NetNs) -> Audit {
         // One listing is enough. A thread that it misses does not have the call's mark, so it is not reported. (If
         // marks cannot be read, it may be reported as possible.) If `/proc` cannot be read, every thread counts as new.
-        let before = sys::list_threads_once(Path::new(PROCESS)).unwrap_or_default();
+        let before = sys::list_threads_once(ProcTask::Leader.proc_path()).unwrap_or_default();
         Audit { target: target.clone(), before, mark: AtomicU64::new(0) }
     }
 
@@ -139,7 +135,7 @@ impl Audit {
 
     /// Ends the audit. The call's own thread has left the namespace, or was in it at the beginning.
     pub(crate) fn end(self) -> Vec<Stray> {
-        let now = sys::threads_of(Path::new(PROCESS)).unwrap_or_default();
+        let now = sys::threads_of(ProcTask::Leader.proc_path()).unwrap_or_default();
         let appeared = now.into_iter().filter(|thread| self.before.binary_search(thread).is_err());
         let mut candidates: Vec<Candidate> = appeared.filter_map(|thread| self.candidate(thread)).collect();
         let mut strays = Vec::new();
@@ -185,13 +181,13 @@ impl Audit {
     }
 
     fn stray(&self, candidate: &Candidate) -> Option<Stray> {
-        let name = sys::task_name(&directory_of(candidate.thread)).ok()?;
+        let name = sys::task_name(&sys::directory_of_task(candidate.thread)).ok()?;
         Some(Stray { thread_id: candidate.thread, name, netns: self.target.id(), certain: candidate.certain })
     }
 
     fn is_in_target(&self, thread: u32) -> bool {
-        let id = self.target.id();
-        sys::net_of_task(&directory_of(thread)).is_ok_and(|there| there == (id.device(), id.inode()))
+        let net = Kind::Net.file_in(&sys::directory_of_task(thread));
+        sys::identity_of(&net) == Ok(self.target.id().device_and_inode())
     }
 }
 
@@ -221,8 +217,4 @@ fn next_mark(before: u64) -> Option<u64> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     const ROOM: u64 = 1_000;
     (before >= ROOM).then(|| before - 1 - LAST.fetch_add(1, Ordering::Relaxed) % (before / 2))
-}
-
-fn directory_of(thread: u32) -> PathBuf {
-    PathBuf::from(format!("{PROCESS}/task/{thread}"))
 }

@@ -102,7 +102,7 @@ impl NetNs {
             .filter(|(root, _)| *root == link.as_bytes())
             .map(|(_, path)| path)
             // Another mount may cover it.
-            .filter(|path| sys::identity_of(path) == Ok((self.id().device(), self.id().inode())))
+            .filter(|path| sys::identity_of(path) == Ok(self.id().device_and_inode()))
             .collect();
         names.sort_unstable();
         names.dedup();

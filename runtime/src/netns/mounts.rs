@@ -132,8 +132,7 @@ impl Mounts {
     /// view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
-        let file = sys::ProcTask::Current.proc_path().join("ns").join(Kind::Mount.file());
-        sys::identity_of(&file) == Ok(self.identity)
+        sys::identity_of(&Kind::Mount.file_in(sys::ProcTask::Current.proc_path())) == Ok(self.identity)
     }
 
     /// Whether the number of the descriptor is this mount namespace in the calling thread's table too.

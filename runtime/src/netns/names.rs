@@ -228,7 +228,7 @@ impl Names {
 
     /// The names that are links, such as `ln -s /proc/PID/ns/net /run/netns/NAME`, and lead to a namespace.
     fn links_to(&self, netns: &NetNs) -> Result<Vec<OsString>, Error> {
-        let id = (netns.id().device(), netns.id().inode());
+        let id = netns.id().device_and_inode();
         let links = sys::restarted(|| {
             let entries = fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             let entries = entries.map_err(|error| errno_of(&error))?;
@@ -582,7 +582,7 @@ impl Reserved {
 
     /// Whether the name shows the namespace. From now on it cannot be renamed: it is a mount point.
     fn leads_to(&self, netns: &NetNs) -> bool {
-        sys::identity_at(&self.directory, &self.name) == Ok((netns.id().device(), netns.id().inode()))
+        sys::identity_at(&self.directory, &self.name) == Ok(netns.id().device_and_inode())
     }
 }
 
@@ -604,7 +604,7 @@ fn unmount_from_renamed(file: &OwnedFd, netns: &NetNs) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
     let entry = sys::open_directory(directory).and_then(|directory| sys::entry_at(directory, Path::new(name)));
     let Ok(entry) = entry else { return };
-    if sys::identity(&entry) == Ok((netns.id().device(), netns.id().inode())) {
+    if sys::identity(&entry) == Ok(netns.id().device_and_inode()) {
         let _ = sys::detach_mount(&entry);
     }
 }

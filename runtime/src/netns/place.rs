@@ -121,7 +121,7 @@ impl<'n> Target<'n> {
     /// An error where the descriptors' numbers are other files on the calling thread. They are the namespace's where
     /// the thread shares its table of descriptors with the thread that opened them.
     pub(crate) fn check_table(self) -> Result<(), Error> {
-        let is_of_this_table = sys::identity(self.fd) == Ok((self.ns.id().device(), self.ns.id().inode()))
+        let is_of_this_table = sys::identity(self.fd) == Ok(self.ns.id().device_and_inode())
             && self
                 .surroundings
                 .and_then(|(surroundings, _)| surroundings.current())

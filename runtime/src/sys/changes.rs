@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::process_local::ProcessMark;
-use super::restarted;
+use super::{restarted, timeout_until};
 
 /// **In a forked child** the reports are shared with the parent, and who looks first takes them. So each process
 /// must make one of its own ([`Changes::are_of_this_process`]).
@@ -91,13 +91,7 @@ impl Changes {
     /// Waits until something has changed. `false` where the deadline came first; without a deadline it waits forever.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> nix::Result<bool> {
         loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout = left.map_or(PollTimeout::NONE, |left| {
-                // Rounded up to the next millisecond, so that the wait does not end before the deadline.
-                let millis = left.as_nanos().div_ceil(1_000_000);
-                PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
-            });
-            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout_until(deadline)) {
                 Ok(0) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
                 Err(Errno::EINTR) => {}
                 result => return result.map(|ready| ready > 0),

@@ -64,8 +64,7 @@ pub(crate) fn set_umask(umask: Mode) -> Mode {
 /// The umask of the process, as its leader has it.
 pub(crate) fn umask_of_process() -> Option<Mode> {
     let status = super::text_of(ProcTask::Leader.proc_path().join("status")).ok()?;
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-    u32::from_str_radix(umask.trim(), 8).ok().map(Mode::from_bits_truncate)
+    u32::from_str_radix(super::value_of(&status, "Umask")?, 8).ok().map(Mode::from_bits_truncate)
 }
 
 /// Whether two descriptors are on the same file of the same mount.

@@ -6,8 +6,9 @@
 
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
+use super::descriptor_table::forget;
 use super::identity;
 
 /// Closes its descriptor when it is dropped, unless the number is closed, or another file, by then.
@@ -38,7 +39,7 @@ impl<F: AsFd + Into<OwnedFd>> Drop for Kept<F> {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
         if identity(&file) != Ok(self.identity) {
-            let _ = file.into().into_raw_fd();
+            forget(file.into());
         }
     }
 }

@@ -60,12 +60,17 @@ impl Numbering {
 pub(crate) fn directory_of_thread(thread: Tid) -> nix::Result<PathBuf> {
     let number = Numbering::of_proc().and_then(|numbering| numbering.number_of(thread));
     let number = number.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-    Ok(PathBuf::from(format!("/proc/self/task/{number}")))
+    Ok(directory_of_task(number))
+}
+
+/// As [`directory_of_thread`], given the thread's number.
+pub(crate) fn directory_of_task(number: u32) -> PathBuf {
+    format!("/proc/self/task/{number}").into()
 }
 
 /// The ids of a thread, given its directory in `/proc`. Empty on a kernel without pid namespaces.
 fn ids_in(task: &Path) -> io::Result<Vec<u32>> {
     let status = super::text_of(task.join("status"))?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let ids = super::value_of(&status, "NSpid").unwrap_or_default();
     Ok(ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect())
 }

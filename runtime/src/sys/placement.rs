@@ -27,11 +27,6 @@ pub(crate) fn current_cpu() -> u32 {
     sched_getcpu().ok().and_then(|cpu| cpu.try_into().ok()).unwrap_or(u32::MAX)
 }
 
-/// The calling thread, for [`confine`].
-pub(crate) fn current_thread() -> u32 {
-    super::current_tid().as_raw().unsigned_abs()
-}
-
 /// The affinity of threads that may be confined.
 static WHOLE: OnceLock<CpuSet> = OnceLock::new();
 

@@ -188,7 +188,7 @@ pub(crate) fn pending_signals() -> nix::Result<u64> {
         return Ok(0);
     }
     let status = super::text_of("/proc/thread-self/status").unwrap_or_default();
-    let of_thread = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok());
+    let of_thread = super::value_of(&status, "SigPnd").and_then(|set| u64::from_str_radix(set, 16).ok());
     // Without `/proc` all of them may be for the thread.
     Ok(of_thread.unwrap_or(pending))
 }

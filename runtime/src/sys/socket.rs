@@ -8,10 +8,11 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, c_int};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{self, Backlog, SockaddrIn, SockaddrIn6, sockopt};
 
 pub(crate) use super::raw::create_socket;
+use super::timeout_until;
 
 /// As many connections as the kernel allows (`net.core.somaxconn` caps it).
 const BACKLOG: i32 = 4096;
@@ -127,15 +128,7 @@ pub(crate) fn set_blocking(socket: impl AsFd, mode: Blocking) -> io::Result<()> 
 pub(crate) fn wait_writable(sockets: &[impl AsFd], until: Option<Instant>) -> io::Result<Vec<usize>> {
     let mut polled: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLOUT)).collect();
     loop {
-        let timeout = match until {
-            None => PollTimeout::NONE,
-            Some(deadline) => {
-                // Rounded up: a timeout of 0 ms before the deadline would spin.
-                let rest = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1_000);
-                PollTimeout::try_from(i32::try_from(rest).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
-            }
-        };
-        match poll(&mut polled, timeout) {
+        match poll(&mut polled, timeout_until(until)) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(_) => break,

@@ -11,13 +11,12 @@
 //! **What breaks otherwise:** a body that unmounted `/proc` in its own mount namespace was considered exited while it
 //! was still in the target.
 
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::sys::{self, Optional, OptionalCalls, TaskState, Tid};
+use crate::sys::{self, Optional, OptionalCalls, ProcTask, TaskState, Tid};
 
 /// A thread that is about to exit. Another thread waits for it.
 #[derive(Debug)]
@@ -94,15 +93,15 @@ impl ThreadExit {
     /// The kernel ends them before the thread that they serve has exited. They release the namespace a moment later.
     fn wait_for_io_workers(&self) {
         const PREFIX: &str = "iou-wrk-";
-        let process = Path::new("/proc/self");
         let own_name = format!("{PREFIX}{}", self.thread);
         let is_worker = |task: u32| {
-            let name = sys::task_name(&process.join("task").join(task.to_string())).unwrap_or_default();
+            let name = sys::task_name(&sys::directory_of_task(task)).unwrap_or_default();
             // The number in the name is that of the initial pid namespace. In another pid namespace, the exiting state
             // identifies them.
             name == own_name || name.starts_with(PREFIX) && sys::task_state(task) == Some(TaskState::Exiting)
         };
-        while sys::list_threads_once(process).unwrap_or_default().into_iter().any(is_worker) {
+        let tasks = || sys::list_threads_once(ProcTask::Leader.proc_path()).unwrap_or_default();
+        while tasks().into_iter().any(is_worker) {
             thread::sleep(PAUSE);
         }
     }

@@ -108,7 +108,7 @@ impl LeaseEnd {
     /// Whether this is the end of a lease of the calling thread, which cannot wait for its own exit.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_of_current_thread(&self) -> bool {
-        self.thread_id == sys::current_tid().as_raw().unsigned_abs()
+        self.thread_id == sys::current_thread_id()
     }
 
     /// The fate of the thread.

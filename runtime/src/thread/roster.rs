@@ -174,7 +174,7 @@ impl Roster {
 
     /// Registers the calling thread as a pinned one, until the result is dropped.
     pub(crate) fn register_current(&'static self) -> Registration {
-        let id = sys::current_tid().as_raw().unsigned_abs();
+        let id = sys::current_thread_id();
         self.spawned_total.fetch_add(1, Ordering::Relaxed);
         self.registered().push(id);
         Registration { roster: self, id, process: ProcessMark::current() }

@@ -179,7 +179,7 @@ fn others(roster: &Roster) -> io::Result<Vec<u32>> {
     let not_others = [sys::current_tid(), sys::process_id()].map(|thread| thread.as_raw().unsigned_abs());
     let is_other = |thread: u32| !not_others.contains(&thread) && !roster.is_registered(thread);
     let numbering = Numbering::of_proc()?;
-    let mut numbers = sys::list_threads_once(Path::new("/proc/self"))?;
+    let mut numbers = sys::list_threads_once(ProcTask::Leader.proc_path())?;
     numbers.retain(|number| numbering.id_of(*number).is_some_and(is_other));
     Ok(numbers)
 }

@@ -61,7 +61,7 @@ impl ProcessNamespaces {
         name_services::fix()?;
         let mut elsewhere = Vec::new();
         for (kind, namespace) in others {
-            let home = sys::identity_of(&ProcTask::Current.proc_path().join("ns").join(kind.file())).map_err(failed)?;
+            let home = sys::identity_of(&kind.file_in(ProcTask::Current.proc_path())).map_err(failed)?;
             // Entering a namespace that the thread is in already may be refused: a parent user namespace may own it.
             if sys::identity(namespace.as_fd()).map_err(failed)? != home {
                 elsewhere.push((kind, namespace));

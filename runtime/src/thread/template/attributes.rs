@@ -42,7 +42,7 @@ impl Status {
     }
 
     fn line(&self, name: &str) -> Option<&str> {
-        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        sys::value_of(&self.0, name)
     }
 
     fn set(&self, name: &str) -> Option<u64> {

@@ -16,8 +16,6 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::sys::{self, Kind, ProcTask, at_start};
 
-const TASKS: &str = "/proc/self/task";
-
 /// The kinds of namespace that a thread can be moved back to.
 const KINDS: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
 
@@ -30,12 +28,11 @@ pub(super) fn align(others: &[u32]) -> Result<(), Error> {
 fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
     /// A thread may move between the look at its namespace and the opening of its file, so both are tried again.
     const TRIES: u32 = 100;
-    let file = Path::new("ns").join(kind.file());
     // A kernel without this kind.
-    let Some(mine) = inode(&ProcTask::Current.proc_path().join(&file)) else { return Ok(()) };
+    let Some(mine) = inode(&kind.file_in(ProcTask::Current.proc_path())) else { return Ok(()) };
     let mut last = Errno::ENOENT;
     for _ in 0..TRIES {
-        let (wanted, places) = match inode(&ProcTask::Leader.proc_path().join(&file)) {
+        let (wanted, places) = match inode(&kind.file_in(ProcTask::Leader.proc_path())) {
             Some(leaders) => home(kind, leaders, others),
             // The main thread has exited.
             None => home_without_leader(kind, others).unwrap_or((mine, Vec::new())),
@@ -57,14 +54,13 @@ fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
 
 /// The process's namespace of a kind, and the files to open for it.
 fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
-    let file = Path::new("ns").join(kind.file());
-    let of_leader = ProcTask::Leader.proc_path().join(&file);
+    let of_leader = kind.file_in(ProcTask::Leader.proc_path());
     let start = at_start::namespace(kind);
     let Some(start) = start.filter(|start| *start != leaders) else { return (leaders, vec![of_leader]) };
     let mut with: HashMap<u64, Vec<PathBuf>> = HashMap::new();
     with.entry(leaders).or_default().push(of_leader);
     for thread in others {
-        let place = Path::new(TASKS).join(thread.to_string()).join(&file);
+        let place = kind.file_in(&sys::directory_of_task(*thread));
         if let Some(at) = inode(&place) {
             with.entry(at).or_default().push(place);
         }
@@ -86,8 +82,7 @@ fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
 /// The namespace that the process began in, if a thread or a descriptor leads to it.
 fn home_without_leader(kind: Kind, others: &[u32]) -> Option<(u64, Vec<PathBuf>)> {
     let start = at_start::namespace(kind)?;
-    let file = Path::new("ns").join(kind.file());
-    let places = others.iter().map(|thread| Path::new(TASKS).join(thread.to_string()).join(&file));
+    let places = others.iter().map(|thread| kind.file_in(&sys::directory_of_task(*thread)));
     let mut places: Vec<_> = places.filter(|place| inode(place) == Some(start)).collect();
     places.extend(descriptors_of(start));
     (!places.is_empty()).then_some((start, places))
@@ -109,5 +104,5 @@ fn open(place: &Path, wanted: u64) -> nix::Result<OwnedFd> {
 
 /// The inode number that a file leads to.
 fn inode(file: &Path) -> Option<u64> {
-    sys::inode_of(file).ok()
+    sys::identity_of(file).ok().map(|(_, inode)| inode)
 }

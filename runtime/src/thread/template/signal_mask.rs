@@ -69,7 +69,7 @@ pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
 
 /// Another thread's mask, where it can be seen.
 fn of_other(thread: u32) -> Option<Mask> {
-    match Look::at(&Path::new("/proc/self/task").join(thread.to_string())) {
+    match Look::at(&sys::directory_of_task(thread)) {
         Look::AtRest(mask) | Look::WaitsForChild(mask) => Some(mask),
         Look::Awake(_) | Look::Replaced | Look::Unclear => None,
     }
@@ -77,15 +77,13 @@ fn of_other(thread: u32) -> Option<Mask> {
 
 /// Whether this is what the C library blocks for a moment: all signals, or all but its own two.
 fn is_momentary(mask: Mask) -> bool {
-    let never = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
     let own: Mask = 1 << 31 | 1 << 32;
-    mask | own | never == Mask::MAX
+    mask | own | UNBLOCKABLE == Mask::MAX
 }
 
 fn blocked(thread: &Path) -> Option<Mask> {
     let status = sys::text_of(thread.join("status")).ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
-    Mask::from_str_radix(mask.trim(), 16).ok()
+    Mask::from_str_radix(sys::value_of(&status, "SigBlk")?, 16).ok()
 }
 
 /// What one look at a thread tells.
@@ -120,11 +118,11 @@ impl Look {
     fn without_system_call(thread: &Path, mask: Mask) -> Look {
         let state = || {
             let status = sys::text_of(thread.join("status")).ok()?;
-            let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-            Some((line("State:")?, line("SigBlk:")?, line("voluntary_ctxt_switches:")?))
+            let value = |name| sys::value_of(&status, name).map(str::to_owned);
+            Some((value("State")?, value("SigBlk")?, value("voluntary_ctxt_switches")?))
         };
         match (state(), state()) {
-            (Some(one), Some(other)) if one == other && one.0.trim_start().starts_with('S') => {
+            (Some(one), Some(other)) if one == other && one.0.starts_with('S') => {
                 if is_momentary(mask) {
                     Look::Awake(mask)
                 } else {
