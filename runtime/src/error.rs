@@ -167,12 +167,10 @@ impl Error {
             Some(Errno::EINVAL) => "was closed, and its number is another file's now",
             _ => return self,
         };
-        self.explain(|_| {
-            Some(format!(
-                "a descriptor that this crate or tokio keeps for the process {what}, as by a daemon that closes all \
-                 that it has (close_range(2)); close them before the first call"
-            ))
-        })
+        self.explained(format!(
+            "a descriptor that this crate or tokio keeps for the process {what}, as by a daemon that closes all that \
+             it has (close_range(2)); close them before the first call"
+        ))
     }
 
     /// A thread that the kernel or `std` did not start.
@@ -181,52 +179,51 @@ impl Error {
         // The kernel itself says `EAGAIN` or `ENOMEM`, unless it is for one of the other reasons.
         let is_filtered =
             || !matches!(errno, None | Some(Errno::EAGAIN | Errno::ENOMEM)) && sys::readings::is_filtered();
-        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explain(|_| {
-            Some(if sys::has_deadline_and_starts_no_threads() {
-                "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads \
-                 (sched(7)); set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call \
-                 `in_netns::init()` first in `main`, and use `Call::fresh` on other threads alone if it is not set"
-                    .into()
-            } else if sys::can_start_processes_only() {
-                "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \
-                 threads"
-                    .into()
-            } else if is_filtered() {
-                "a seccomp filter forbids what a thread needs: clone(2), mmap(2) and mprotect(2), and it must answer \
-                 ENOSYS to clone3(2) if it forbids that call"
-                    .into()
-            } else {
-                "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size \
-                 of its stack"
-                    .into()
-            })
-        })
+        let why = if sys::has_deadline_and_starts_no_threads() {
+            "this thread is scheduled by a deadline (SCHED_DEADLINE), and such a thread starts no threads (sched(7)); \
+             set SCHED_FLAG_RESET_ON_FORK with the deadline (sched_setattr(2)), call `in_netns::init()` first in \
+             `main`, and use `Call::fresh` on other threads alone if it is not set"
+        } else if sys::can_start_processes_only() {
+            "this thread has a pid namespace of its own for children (unshare(2) with CLONE_NEWPID), and starts no \
+             threads"
+        } else if is_filtered() {
+            "a seccomp filter forbids what a thread needs: clone(2), mmap(2) and mprotect(2), and it must answer \
+             ENOSYS to clone3(2) if it forbids that call"
+        } else {
+            "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, `ulimit -v`, and the size of \
+             its stack"
+        };
+        Error::from_io(ErrorKind::ThreadSpawn, format!("start {what}"), source).explained(why)
     }
 
-    /// An error that `std` reported for a file in `/proc`.
-    pub(crate) fn of_proc(operation: impl Into<String>, source: io::Error) -> Error {
-        match source.raw_os_error() {
-            Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)),
-            None => Error::from_io(ErrorKind::Other, operation, source),
+    /// An error that `std` reported. Without an errno, its text is the explanation.
+    pub(crate) fn from_std(operation: impl Into<String>, source: io::Error) -> Error {
+        if let Some(errno) = source.raw_os_error() {
+            return Error::from_errno(operation, Errno::from_raw(errno));
         }
+        let text = source.to_string();
+        Error::from_io(ErrorKind::Other, operation, source).explained(text)
     }
 
     /// The same failure with another kind than that of its errno. A shared error stays as it is.
-    pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Error(Arc::new(Inner { kind, ..inner })),
-            Err(shared) => Error(shared),
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.kind = kind;
         }
+        self
     }
 
     /// Adds the meaning of the error, or a remedy. An existing explanation is kept, and a shared error stays as it is.
-    pub(crate) fn explain(self, explanation: impl FnOnce(ErrorKind) -> Option<String>) -> Error {
-        let Inner { kind, operation, explanation: known, source } = match Arc::try_unwrap(self.0) {
-            Ok(inner) => inner,
-            Err(shared) => return Error(shared),
-        };
-        let explanation = known.or_else(|| explanation(kind));
-        Error(Arc::new(Inner { kind, operation, explanation, source }))
+    pub(crate) fn explain(mut self, explanation: impl FnOnce(ErrorKind) -> Option<String>) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.explanation = inner.explanation.take().or_else(|| explanation(inner.kind));
+        }
+        self
+    }
+
+    /// As [`Error::explain`], whatever the kind is.
+    pub(crate) fn explained(self, explanation: impl Into<String>) -> Error {
+        self.explain(|_| Some(explanation.into()))
     }
 }
 

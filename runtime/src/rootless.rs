@@ -89,7 +89,7 @@ pub fn enter() -> Result<Entry, Error> {
             let error = Error::from_errno("enter a user namespace of the process's own", refusal.errno);
             let cause = Cause::of_refusal(refusal);
             let kind = if cause == Cause::Threads { ErrorKind::Unsupported } else { error.kind() };
-            Err(error.with_kind(kind).explain(|_| Some(cause.explanation())))
+            Err(error.with_kind(kind).explained(cause.explanation()))
         }
         State::Untried => unreachable!("`enter_own_namespaces` tries first"),
     }

@@ -109,6 +109,11 @@ pub(crate) fn restarted<T>(mut syscall: impl FnMut() -> nix::Result<T>) -> nix::
     }
 }
 
+/// The errno of an error that `std` reported. One without an errno says that a file of `/proc` is not as expected.
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
 /// Moves the calling thread into a namespace (`setns(2)`).
 pub(crate) fn setns(fd: impl AsFd, kinds: CloneFlags) -> nix::Result<()> {
     restarted(|| nix::sched::setns(fd.as_fd(), kinds))
@@ -616,9 +621,7 @@ pub(crate) fn task_state(number: u32) -> Option<TaskState> {
 pub(crate) fn state_of_task(task: &Path) -> io::Result<Option<TaskState>> {
     match fs::read(task.join("stat")) {
         Ok(stat) => Ok(state_in(&stat)),
-        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH)) => {
-            Ok(None)
-        }
+        Err(error) if matches!(errno_of(&error), Errno::ENOENT | Errno::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -30,7 +30,7 @@ fn not_built(source: io::Error) -> Error {
     if Pool::of_process().home_or_init().is_ok_and(descriptors::are_apart) {
         let why = "the calling thread has a table of file descriptors of its own, without those that tokio keeps for \
                    the process; make the call from another thread";
-        return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why.into()));
+        return Error::from_io(ErrorKind::Unsupported, OPERATION, source).explained(why);
     }
     refused_by_tokio(OPERATION, source)
 }
@@ -40,7 +40,7 @@ pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) 
     match source.raw_os_error() {
         None => {
             let text = source.to_string();
-            Error::from_io(ErrorKind::LimitReached, operation, source).explain(|_| Some(text))
+            Error::from_io(ErrorKind::LimitReached, operation, source).explained(text)
         }
         Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain_closed().explain(|kind| {
             // `EPERM` is also what the kernel says where a number is an ordinary file's now.

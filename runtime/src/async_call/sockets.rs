@@ -249,7 +249,7 @@ impl NetNs {
         with_budget(started?).await.unwrap_or_else(|ended| {
             let why = format!("the runtime was shut down, or has dropped the look-up: {ended}");
             let operation = "look up a name on a blocking thread of the caller's tokio runtime";
-            Err(Error::from_io(ErrorKind::Unsupported, operation, ended.into()).explain(|_| Some(why)))
+            Err(Error::from_io(ErrorKind::Unsupported, operation, ended.into()).explained(why))
         })?
     }
 

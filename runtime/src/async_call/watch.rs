@@ -101,10 +101,10 @@ impl Watch {
 /// The error of the runtime's reactor. A runtime that has been shut down has no errno.
 fn refused(source: io::Error) -> Error {
     if source.raw_os_error().is_some() {
-        return Error::of_proc(OPERATION, source);
+        return Error::from_std(OPERATION, source);
     }
     let why = format!("the tokio runtime refused: {source}");
-    Error::from_io(ErrorKind::Unsupported, OPERATION, source).explain(|_| Some(why))
+    Error::from_io(ErrorKind::Unsupported, OPERATION, source).explained(why)
 }
 
 impl Stream for Watch {

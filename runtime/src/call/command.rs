@@ -446,8 +446,7 @@ impl Command {
     pub(crate) fn not_registered(&self, source: io::Error) -> Error {
         let program = Path::new(self.get_program()).display();
         let operation = format!("register the program {program} in {} with the tokio runtime", self.place);
-        let text = source.raw_os_error().is_none().then(|| source.to_string());
-        Error::of_proc(operation, source).explain(|_| text)
+        Error::from_std(operation, source)
     }
 
     /// A process whose end cannot be waited for.
@@ -458,20 +457,19 @@ impl Command {
         let operation = format!("wait for the program {} in {}", Path::new(self.get_program()).display(), self.place);
         let why = "it was started, and something else has waited for it: the kernel, where the process ignores SIGCHLD \
                    (SIG_IGN, or SA_NOCLDWAIT), or other code that waits for all children (wait(2), waitpid(2) with -1)";
-        Error::from_errno(operation, Errno::ECHILD).explain(|_| Some(why.into())).into()
+        Error::from_errno(operation, Errno::ECHILD).explained(why).into()
     }
 
     fn not_started(&self, source: io::Error, missing: Missing) -> Error {
         let operation = format!("start the program {} in {}", Path::new(self.get_program()).display(), self.place);
         let Some(errno) = source.raw_os_error().map(Errno::from_raw) else {
-            let text = source.to_string();
-            return Error::of_proc(operation, source).explain(|_| Some(text));
+            return Error::from_std(operation, source);
         };
         let cause = match errno {
             Errno::ENOENT => match self.get_current_dir() {
                 Some(directory) if missing.directory => {
                     let why = format!("the working directory {} does not exist", directory.display());
-                    return Error::from_errno(operation, errno).explain(|_| Some(why));
+                    return Error::from_errno(operation, errno).explained(why);
                 }
                 _ if missing.null => {
                     "there is no /dev/null, which `Stdio::null` opens, or no such program, or the interpreter or \
@@ -485,7 +483,7 @@ impl Command {
                         "the working directory {} is a file, or a part of its path is, where a directory is expected",
                         directory.display()
                     );
-                    return Error::from_errno(operation, errno).explain(|_| Some(why));
+                    return Error::from_errno(operation, errno).explained(why);
                 }
                 _ => "a part of the path of the program is a file where a directory is expected",
             },
@@ -497,7 +495,7 @@ impl Command {
                 let why = "the file or the working directory is not executable for this user, is on a mount that \
                            allows no programs (noexec), a user, group or limit was asked for that this process may \
                            not set, or a process group that this session does not have";
-                return Error::from_errno(operation, errno).explain(|_| Some(why.into()));
+                return Error::from_errno(operation, errno).explained(why);
             }
             Errno::ENOEXEC => {
                 "the file is neither a program for this machine nor a script whose first line names its interpreter \
@@ -512,7 +510,7 @@ impl Command {
             _ => return Error::from_errno(operation, errno),
         };
         let why = format!("{cause}, unless a closure given to `pre_exec` failed with this error");
-        Error::from_errno(operation, errno).explain(|_| Some(why))
+        Error::from_errno(operation, errno).explained(why)
     }
 }
 

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
+use crate::sys;
 
 /// Files that every network namespace has, if the kernel was built with the protocol; `net/core` goes last.
 const SENTINELS: [&str; 3] =
@@ -58,12 +59,13 @@ impl NetNs {
         let operation = format!("wait until {self} is gone");
         let sentinel = self.run(open_sentinel)?;
         drop(self);
-        let sentinel = sentinel.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-            Some(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => Error::from_errno(operation.clone(), errno)
-                .with_kind(ErrorKind::Unsupported)
-                .explain(|_| Some("/proc/sys/net is not to be seen here".into())),
-            Some(errno) => Error::from_errno(operation.clone(), errno),
-            None => Error::from_io(ErrorKind::Other, operation.clone(), error),
+        let sentinel = sentinel.map_err(|error| {
+            let is_missing = matches!(sys::errno_of(&error), Errno::ENOENT | Errno::ENOTDIR);
+            let error = Error::from_std(operation.clone(), error);
+            if !is_missing {
+                return error;
+            }
+            error.with_kind(ErrorKind::Unsupported).explained("/proc/sys/net is not to be seen here")
         })?;
         loop {
             if is_gone(&sentinel).map_err(|error| Error::from_io(ErrorKind::Other, operation.clone(), error))? {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::socket::Transport;
 
@@ -47,7 +47,7 @@ pub(crate) fn not_found(ns: &NetNs, name: &str, source: io::Error) -> io::Error 
     }
     let operation = format!("look up {name} in {ns}");
     if source.raw_os_error().is_some() {
-        return Error::of_proc(operation, source).into();
+        return Error::from_std(operation, source).into();
     }
     let mut text = source.to_string();
     // Of glibc and of musl.
@@ -57,7 +57,7 @@ pub(crate) fn not_found(ns: &NetNs, name: &str, source: io::Error) -> io::Error 
     } else if name.contains('%') {
         text += ", where an interface after the percent sign is one of the namespace: see `ip link` there";
     }
-    Error::of_proc(operation, source).explain(|_| Some(text)).into()
+    Error::from_io(ErrorKind::Other, operation, source).explained(text).into()
 }
 
 /// No address is given, or a name has none.
@@ -83,12 +83,9 @@ fn last_of(
 }
 
 fn explained(operation: String, source: io::Error, cause: impl FnOnce(Errno) -> Option<String>) -> io::Error {
-    let Some(errno) = source.raw_os_error().map(Errno::from_raw) else {
-        // From tokio, whose runtime has been shut down.
-        let text = source.to_string();
-        return Error::of_proc(operation, source).explain(|_| Some(text)).into();
-    };
-    Error::from_errno(operation, errno).explain(|_| cause(errno)).into()
+    // An error without an errno is one of tokio, whose runtime has been shut down.
+    let errno = source.raw_os_error().map(Errno::from_raw);
+    Error::from_std(operation, source).explain(|_| errno.and_then(cause)).into()
 }
 
 fn cause_of_creation(errno: Errno) -> Option<&'static str> {

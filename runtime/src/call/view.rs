@@ -397,7 +397,7 @@ fn absolute(net: &NetNs, directory: &Path) -> Result<PathBuf, Error> {
             Some(_) => "it is relative, and the path of the working directory cannot be determined".to_owned(),
             None => source.to_string(),
         };
-        Error::from_io(ErrorKind::NotFound, operation(), source).explain(|_| Some(why))
+        Error::from_io(ErrorKind::NotFound, operation(), source).explained(why)
     })
 }
 

@@ -134,7 +134,7 @@ impl NetNs {
     pub fn holders(&self) -> Result<Vec<Holder>, Error> {
         let mut found = HoldersOf { ns: self, link: self.to_string(), holders: BTreeSet::new() };
         search(&mut found)
-            .map_err(|source| explain_thread_self(Error::of_proc(format!("list who holds {self} (/proc)"), source)))?;
+            .map_err(|source| explain_thread_self(Error::from_std(format!("list who holds {self} (/proc)"), source)))?;
         Ok(found.holders.into_iter().collect())
     }
 }
@@ -225,9 +225,9 @@ impl<C: Collect> Search<'_, C> {
     /// What `/proc` shows of a process, if it is there and may be looked at.
     fn seen<T>(&mut self, process: u32, result: io::Result<T>) -> Option<T> {
         result
-            .map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOENT | Errno::ESRCH) => {}
-                Some(errno) if is_shortage(errno) => self.shortage = Some(errno),
+            .map_err(|error| match sys::errno_of(&error) {
+                Errno::ENOENT | Errno::ESRCH => {}
+                errno if is_shortage(errno) => self.shortage = Some(errno),
                 _ => self.collect.unseen(process, error),
             })
             .ok()
@@ -236,8 +236,7 @@ impl<C: Collect> Search<'_, C> {
     /// The namespace of a socket of another descriptor table, unless it cannot be seen.
     fn namespace_of(&mut self, pidfd: &nix::Result<OwnedFd>, fd: u32) -> Option<NetNs> {
         let copied = pidfd.as_ref().map_err(|errno| *errno).and_then(|pidfd| sys::copy_of_descriptor(pidfd, fd));
-        let of_socket = |error: Error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-        let found = copied.and_then(|socket| NetNs::of_socket(socket).map_err(of_socket));
+        let found = copied.and_then(|socket| NetNs::of_socket(socket).map_err(|error| error.errno()));
         self.shortage = self.shortage.or(found.as_ref().err().copied().filter(|errno| is_shortage(*errno)));
         found.ok()
     }

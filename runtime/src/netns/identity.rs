@@ -4,8 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-
 use super::{NetNs, explain_thread_self};
 use crate::error::Error;
 use crate::sys;
@@ -90,13 +88,9 @@ impl NetNs {
     ///
     /// `proc_pid_mountinfo(5)`.
     pub fn names(&self) -> Result<Vec<PathBuf>, Error> {
-        let table = fs::read("/proc/thread-self/mountinfo").map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-            explain_thread_self(Error::from_errno(
-                format!("list the names of {self} (/proc/thread-self/mountinfo)"),
-                errno,
-            ))
-        })?;
+        let operation = || format!("list the names of {self} (/proc/thread-self/mountinfo)");
+        let table = fs::read("/proc/thread-self/mountinfo")
+            .map_err(|error| explain_thread_self(Error::from_std(operation(), error)))?;
         let link = self.to_string();
         let mut names: Vec<_> = sys::mounts_of_namespaces(&table)
             .filter(|(root, _)| *root == link.as_bytes())

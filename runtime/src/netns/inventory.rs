@@ -91,7 +91,7 @@ impl NetNs {
         if let Some(error) = all.limit {
             return Err(error);
         }
-        let failed = |source| explain_thread_self(Error::of_proc(operation(), source));
+        let failed = |source| explain_thread_self(Error::from_std(operation(), source));
         searched.map_err(failed)?;
         let me = sys::number_in_proc().map_err(failed)?;
         let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders, me)).collect();
@@ -162,7 +162,7 @@ impl Collect for All {
             }
             Err(error) if error.kind() == ErrorKind::LimitReached => {
                 let why = "there are more namespaces than descriptors (`ulimit -n`)";
-                self.limit = Some(error.explain(|_| Some(why.into())));
+                self.limit = Some(error.explained(why));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => {
@@ -182,7 +182,7 @@ impl Collect for All {
         let operation = || format!("look for network namespaces in process {process} (/proc/{process})");
         self.unseen
             .entry(process)
-            .or_insert_with(|| Error::of_proc(operation(), error).explain_looking_at_process(Some(process)));
+            .or_insert_with(|| Error::from_std(operation(), error).explain_looking_at_process(Some(process)));
     }
 
     /// A number that the listing's own descriptor had may be that of a descriptor in `found` by now.

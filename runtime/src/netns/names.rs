@@ -105,7 +105,7 @@ impl Names {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
             entries => {
                 let entries: Result<Vec<_>, _> = entries.and_then(Iterator::collect);
-                let entries = entries.map_err(|error| errno_of(&error))?;
+                let entries = entries.map_err(|error| sys::errno_of(&error))?;
                 Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
             }
         });
@@ -156,7 +156,7 @@ impl Names {
                 Err(Errno::EBUSY) => match mounted_on(&directory, name) {
                     Mounted::Namespace => {}
                     Mounted::Other => return Err(refused("something else is mounted there")),
-                    Mounted::Nothing => return Err(failed(Errno::EBUSY).explain(|_| Some(hidden(&self.location())))),
+                    Mounted::Nothing => return Err(failed(Errno::EBUSY).explained(hidden(&self.location()))),
                 },
                 Err(Errno::EISDIR) => return Err(refused("a directory")),
                 Err(errno) => return Err(failed(errno)),
@@ -221,7 +221,7 @@ impl Names {
             // The name alone would be a path in the working directory.
             let operation = format!("{verb} the network namespace `{name}`");
             let why = "the path of the directory is empty";
-            return Err(Error::from_errno(operation, Errno::ENOENT).explain(|_| Some(why.into())));
+            return Err(Error::from_errno(operation, Errno::ENOENT).explained(why));
         }
         check_path(&directory, operation)
     }
@@ -231,7 +231,7 @@ impl Names {
         let id = netns.id().device_and_inode();
         let links = sys::restarted(|| {
             let entries = fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            let entries = entries.map_err(|error| errno_of(&error))?;
+            let entries = entries.map_err(|error| sys::errno_of(&error))?;
             let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
             Ok(entries.into_iter().filter(is_link).map(|entry| entry.file_name()).collect::<Vec<_>>())
         });
@@ -253,7 +253,7 @@ impl Names {
     fn lock_directory(&self) -> Result<impl Deref<Target = OwnedFd> + use<>, Errno> {
         let location = self.location();
         match DirBuilder::new().mode(0o755).create(&location) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(errno_of(&error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(sys::errno_of(&error)),
             _ => {}
         }
         self.lock_existing_directory()
@@ -548,7 +548,7 @@ impl Reserved {
 
     fn mount(&self, netns: &NetNs) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
-        let replaced = || Error::from_errno(self.operation.clone(), Errno::EBUSY).explain(|_| Some(REPLACED.into()));
+        let replaced = || Error::from_errno(self.operation.clone(), Errno::EBUSY).explained(REPLACED);
         match sys::bind_mount(netns, file) {
             Ok(()) => {}
             // The file has no name any more.
@@ -643,10 +643,5 @@ fn hidden(directory: &Path) -> String {
 }
 
 fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Errno> {
-    fd.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))
-}
-
-/// The errno behind an error that std reported. All of std's own file errors here have one.
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+    fd.as_fd().try_clone_to_owned().map_err(|error| sys::errno_of(&error))
 }

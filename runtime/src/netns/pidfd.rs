@@ -89,13 +89,13 @@ const FOREIGN_PROC: &str = "only /proc could tell, and it has the numbers of ano
 const HAS_EXITED: &str = "the process has exited";
 
 fn has_exited(operation: &dyn Fn() -> String) -> Error {
-    Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(HAS_EXITED.into()))
+    Error::from_errno(operation(), Errno::ESRCH).explained(HAS_EXITED)
 }
 
 /// The number of a descriptor's process in `/proc`. `None` where that process has exited. An error says nothing about
 /// it: this process may have no descriptor left to read the file.
 fn number_of(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<Option<u32>, Error> {
-    sys::number_of_pidfd(pidfd).map_err(|error| explain_thread_self(Error::of_proc(operation(), error)))
+    sys::number_of_pidfd(pidfd).map_err(|error| explain_thread_self(Error::from_std(operation(), error)))
 }
 
 /// The namespace of the process of a descriptor. `pidfd` must be a process descriptor.
@@ -132,7 +132,7 @@ fn task_of(id: u32) -> PathBuf {
 
 /// The state of a task, given its directory in `/proc`. `None` where it is gone.
 fn state_of(task: &Path, operation: &dyn Fn() -> String) -> Result<Option<TaskState>, Error> {
-    sys::state_of_task(task).map_err(|error| Error::of_proc(operation(), error))
+    sys::state_of_task(task).map_err(|error| Error::from_std(operation(), error))
 }
 
 /// A descriptor of a process's directory in `/proc`. It stays that process's if the id is reused.
@@ -152,7 +152,7 @@ pub(super) struct Task {
 pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Task, Error> {
     match sys::pidfd_of_process(pid) {
         Ok(pidfd) => task_of_pidfd(pidfd.as_fd(), operation),
-        Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explain(|_| Some(NO_PROCESS.into()))),
+        Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explained(NO_PROCESS)),
         // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not available here.
         Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
             if Numbering::of_proc().is_ok_and(|numbering| !numbering.is_of_ids()) {
@@ -205,9 +205,9 @@ impl Task {
             Err(_) if !other_threads => return Err(has_exited(operation)),
             Err(_) => {}
         }
-        let threads = sys::threads_of(&path).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ESRCH) => has_exited(operation),
-            _ => Error::of_proc(operation(), error),
+        let threads = sys::threads_of(&path).map_err(|error| match sys::errno_of(&error) {
+            Errno::ENOENT | Errno::ESRCH => has_exited(operation),
+            _ => Error::from_std(operation(), error),
         })?;
         for thread in threads {
             let task = format!("task/{thread}");

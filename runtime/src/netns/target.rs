@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::{NetNs, Place};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// What [`with_netns`](crate::with_netns) and `#[in_netns(…)]` take for a namespace.
 ///
@@ -114,10 +114,7 @@ impl IntoNetNs for OwnedFd {
 
 impl IntoNetNs for BorrowedFd<'_> {
     fn into_netns(self) -> Result<NetNs, Error> {
-        let fd = self.try_clone_to_owned().map_err(|source| match source.raw_os_error() {
-            Some(errno) => Error::from_errno("duplicate a descriptor", nix::errno::Errno::from_raw(errno)),
-            None => Error::from_io(ErrorKind::Other, "duplicate a descriptor", source),
-        })?;
+        let fd = self.try_clone_to_owned().map_err(|source| Error::from_std("duplicate a descriptor", source))?;
         NetNs::from_fd(fd)
     }
 }

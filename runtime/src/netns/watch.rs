@@ -295,7 +295,7 @@ impl AsFd for Watch {
 /// Watches the mount table and the directories of names.
 fn changes_from_now() -> Result<Changes, Error> {
     let mount_table = File::open("/proc/thread-self/mountinfo")
-        .map_err(|error| Error::of_proc("watch the names of network namespaces (mountinfo)", error))
+        .map_err(|error| Error::from_std("watch the names of network namespaces (mountinfo)", error))
         .map_err(explain_thread_self)?;
     let mut changes = Changes::of_mounts(mount_table).map_err(failed)?;
     changes.watch_entries(&DIRECTORIES).map_err(failed)?;

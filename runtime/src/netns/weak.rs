@@ -69,7 +69,7 @@ impl NetNs {
     pub fn downgrade(&self) -> Result<WeakNetNs, Error> {
         let operation = || format!("remember {self} without keeping it");
         let handle = sys::handle_of_namespace(self).map_err(|errno| {
-            Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explain(|_| Some(TOO_OLD.into()))
+            Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explained(TOO_OLD)
         })?;
         let short = |errno| Error::from_errno(operation(), errno);
         let boot = unless_short(boot_id()).map_err(short)?;
@@ -104,11 +104,9 @@ impl WeakNetNs {
             Ok(namespace) => NetNs::checked(namespace, operation).map(Some),
             Err(Errno::ESTALE) if unless_short(self.may_open()).map_err(short)? == Some(true) => Ok(None),
             // The kernel says the same of a namespace that is gone and of one that the thread may not open.
-            Err(Errno::ESTALE) => Err(Error::from_errno(operation(), Errno::EPERM).explain(|_| Some(DENIED.into()))),
+            Err(Errno::ESTALE) => Err(Error::from_errno(operation(), Errno::EPERM).explained(DENIED)),
             Err(errno @ (Errno::EBADF | Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
-                Err(Error::from_errno(operation(), errno)
-                    .with_kind(ErrorKind::Unsupported)
-                    .explain(|_| Some(TOO_OLD.into())))
+                Err(Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explained(TOO_OLD))
             }
             Err(errno) => Err(Error::from_errno(operation(), errno)
                 .explain(|kind| (kind == ErrorKind::PermissionDenied).then(|| DENIED.into()))),
@@ -219,7 +217,7 @@ fn boot_id() -> nix::Result<BootId> {
         return Ok(boot);
     }
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let text = read.map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
+    let text = read.map_err(|error| sys::errno_of(&error))?;
     let mut digits = text.trim().chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit.to_le_bytes()[0]);
     let mut boot = BootId::default();
     for byte in &mut boot {

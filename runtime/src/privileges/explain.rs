@@ -195,7 +195,7 @@ impl Error {
         }
         let why = "its mount is locked: it was copied from the mount namespace of another user namespace \
                    (mount_namespaces(7)); delete the name there";
-        self.with_kind(ErrorKind::PermissionDenied).explain(|_| Some(why.into()))
+        self.with_kind(ErrorKind::PermissionDenied).explained(why)
     }
 
     /// Explains a refusal. A seccomp filter may answer `ENOSYS`, so that programs take another way.

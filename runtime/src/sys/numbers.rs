@@ -59,7 +59,7 @@ impl Numbering {
 /// The directory in `/proc` of a thread of this process.
 pub(crate) fn directory_of_thread(thread: Tid) -> nix::Result<PathBuf> {
     let number = Numbering::of_proc().and_then(|numbering| numbering.number_of(thread));
-    let number = number.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let number = number.map_err(|error| super::errno_of(&error))?;
     Ok(directory_of_task(number))
 }
 

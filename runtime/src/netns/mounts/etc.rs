@@ -142,8 +142,8 @@ impl Files {
     fn directory_of_name(&self, netns: &NetNs, expected: &mut Vec<Expected>) -> Result<Option<&PathBuf>, Error> {
         for directory in &self.directories_of_names {
             let error = fs::metadata(directory).err().filter(|error| {
-                let errno = error.raw_os_error().map(Errno::from_raw);
-                !errno.is_some_and(|errno| leads_nowhere(errno) || errno == Errno::ENOTDIR)
+                let errno = sys::errno_of(error);
+                !leads_nowhere(errno) && errno != Errno::ENOTDIR
             });
             // Home's files must not stand for some that cannot be told.
             if let Some(error) = error {
@@ -258,7 +258,7 @@ fn is_left_by_editor(name: &OsStr) -> bool {
 
 /// Whether there is something to mount over. An error other than that there is not shows when it is mounted over.
 fn leads_somewhere(target: &Path) -> bool {
-    !fs::metadata(target).is_err_and(|error| error.raw_os_error().map(Errno::from_raw).is_some_and(leads_nowhere))
+    !fs::metadata(target).is_err_and(|error| leads_nowhere(sys::errno_of(&error)))
 }
 
 /// Whether an errno tells that a path, or a link on it, leads to nothing: also links that lead to each other.
@@ -271,7 +271,7 @@ fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
     move |error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EFBIG) => step(netns, what)(Errno::EFBIG)
             .with_kind(ErrorKind::LimitReached)
-            .explain(|_| Some("see `ulimit -f` (RLIMIT_FSIZE, `LimitFSIZE=` of a unit)".into())),
+            .explained("see `ulimit -f` (RLIMIT_FSIZE, `LimitFSIZE=` of a unit)"),
         Some(errno) => step(netns, what)(errno),
         None => Error::new(ErrorKind::Unsupported, format!("make a view of {netns}: {what}"), error.to_string()),
     }
@@ -279,13 +279,11 @@ fn io_step(netns: &NetNs, what: String) -> impl FnOnce(io::Error) -> Error {
 
 fn no_target(netns: &NetNs, what: &dyn Display, target: &Path, errno: Errno) -> Error {
     let error = step(netns, format!("mount {what} over {}", target.display()))(errno);
-    error.with_kind(ErrorKind::NotFound).explain(|_| {
-        Some(format!(
-            "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of \
-             the view",
-            target.display()
-        ))
-    })
+    error.with_kind(ErrorKind::NotFound).explained(format!(
+        "there is no {} to mount it over, or it is a link that leads nowhere: make it, empty, or leave it out of the \
+         view",
+        target.display()
+    ))
 }
 
 /// Opens what is to be mounted, links followed.
@@ -295,12 +293,10 @@ fn open(netns: &NetNs, source: &Path) -> Result<OwnedFd, Error> {
         if !leads_nowhere(errno) {
             return error;
         }
-        error.with_kind(ErrorKind::NotFound).explain(|_| {
-            Some(if source.is_symlink() {
-                "it is a link that leads nowhere: make the file, or take the link out of the directory".into()
-            } else {
-                "it was removed while the view was made; call again".into()
-            })
+        error.with_kind(ErrorKind::NotFound).explained(if source.is_symlink() {
+            "it is a link that leads nowhere: make the file, or take the link out of the directory"
+        } else {
+            "it was removed while the view was made; call again"
         })
     })
 }

@@ -61,7 +61,7 @@ pub(super) fn fix() -> Result<(), Error> {
         read => read.map_err(|error| {
             let why = "with the files of another process, look-ups of names would load modules from there; make the \
                        file readable, or remove it";
-            Error::of_proc(format!("make a view of a process: read {FILE}"), error).explain(|_| Some(why.into()))
+            Error::from_std(format!("make a view of a process: read {FILE}"), error).explained(why)
         })?,
     };
     let mut modules = Modules(HashMap::new());

@@ -61,8 +61,7 @@ impl Recipe {
         };
         let old = sys::files::open_for_lookup(path).map_err(failed)?;
         let read_only = sys::files::is_read_only(path).map_err(failed)?;
-        let submounts = sys::files::submounts(&old)
-            .map_err(|error| failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
+        let submounts = sys::files::submounts(&old).map_err(|error| failed(sys::errno_of(&error)))?;
         match sys::files::mount_virtual("sysfs", path, read_only, None) {
             // The sysfs that is there is that of the network namespace, as in a view of home: the kernel mounts no
             // filesystem on itself.
