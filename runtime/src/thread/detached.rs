@@ -7,10 +7,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "tokio")]
 use std::task::Waker;
 
+use crate::sys::inherited::Inherited;
 use crate::sys::process_local::ProcessLocal;
 use crate::sys::{self, descriptor_table};
 
@@ -20,15 +21,12 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 /// Starts a job on another thread, and does not wait. Returns the job where there is no thread.
 type Start = fn(Job) -> Result<(), Job>;
 
-/// The pool's. A forked child has what its parent has. No thread waits for the lock, because a fork at the moment of
-/// the first pool leaves it locked in the child.
-static START: RwLock<Option<Start>> = RwLock::new(None);
+/// The pool's.
+static START: Inherited<Start> = Inherited::new();
 
 /// Says how a job is started. To be called with the same function each time.
 pub(super) fn start_by(start: Start) {
-    if let Ok(mut known) = START.try_write() {
-        *known = Some(start);
-    }
+    START.replace(start);
 }
 
 /// Each process has its own: the parent runs the jobs of the parent, whose lock may be held by a thread that the child
@@ -112,8 +110,7 @@ fn keep(job: Job) {
 
 /// Before the process has a pool, there is no thread.
 fn start(job: Job) -> Result<(), Job> {
-    let known = START.try_read().ok().and_then(|known| *known);
-    match known {
+    match START.get() {
         Some(start) => start(job),
         None => Err(job),
     }

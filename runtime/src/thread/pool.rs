@@ -272,7 +272,7 @@ impl Lease {
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
-        let inspect = Lease::inspection(roster, worker.retired.role, allowance, found);
+        let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
         worker.side.run(job, inspect)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::handle::{Retired, WorkerHandle};
+use super::handle::{Status, WorkerHandle};
 use super::home::{Change, Home};
 use super::role::Role;
 use super::spin_policy::SpinLimit;
@@ -115,22 +115,21 @@ impl Roster {
     /// Ends all idle workers.
     pub(super) fn clear_idle(&self) {
         for role in Role::ALL {
-            let idle = std::mem::take(&mut *self.idle(role));
-            drop(idle);
+            drop(std::mem::take(&mut *self.idle(role)));
         }
     }
 
     /// Takes a worker back, unless the owner of its lease or the worker itself found it changed.
     pub(super) fn take_back(&self, worker: WorkerHandle, inspected: Result<(), Change>) {
-        let mut idle = self.idle(worker.retired.role);
-        if inspected.is_ok() && !worker.retired.is_set() {
-            if worker.retired.generation == self.generation() {
+        let mut idle = self.idle(worker.status.role);
+        if inspected.is_ok() && !worker.status.is_retired() {
+            if worker.status.generation == self.generation() {
                 idle.push(worker);
             }
             // Nothing is wrong with one of an earlier template: it exits, and is not counted.
             return;
         }
-        if worker.retired.set() {
+        if worker.status.retire() {
             self.count_retired();
         }
         drop(idle);
@@ -138,20 +137,13 @@ impl Roster {
         drop(worker);
     }
 
-    /// Removes an idle worker from the list, so that it is not leased again. `false` where it is leased.
-    pub(super) fn remove_idle(&self, worker: &Arc<Retired>) -> bool {
+    /// Removes an idle worker from the list, so that it is not leased again. One that has children stays, if it is the
+    /// last idle one of its role.
+    pub(super) fn remove_idle(&self, worker: &Arc<Status>, has_children: bool) -> Removal {
         let mut idle = self.idle(worker.role);
-        let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
-        drop(idle);
-        removed.is_some()
-    }
-
-    /// As [`Roster::remove_idle`], unless it is the last idle one of its role.
-    pub(super) fn remove_idle_beside_others(&self, worker: &Arc<Retired>) -> Removal {
-        let mut idle = self.idle(worker.role);
-        let removed = match idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)) {
+        let removed = match position(&idle, worker) {
             None => return Removal::Leased,
-            Some(_) if idle.len() == 1 => return Removal::Last,
+            Some(_) if has_children && idle.len() == 1 => return Removal::Last,
             Some(at) => idle.remove(at),
         };
         drop(idle);
@@ -159,15 +151,14 @@ impl Roster {
         Removal::Done
     }
 
-    /// As [`Roster::remove_idle`], for a worker that failed its inspection. If it is leased, it is not returned to the
-    /// list.
-    pub(super) fn retire(&self, worker: &Arc<Retired>) {
+    /// Retires a worker that failed its inspection. If it is leased, it is not returned to the list.
+    pub(super) fn retire(&self, worker: &Arc<Status>) {
         let mut idle = self.idle(worker.role);
         // Under the lock: a lease that ends now is either on the list already, or sees the flag.
-        if worker.set() {
+        if worker.retire() {
             self.count_retired();
         }
-        let removed = idle.iter().position(|other| Arc::ptr_eq(&other.retired, worker)).map(|at| idle.remove(at));
+        let removed = position(&idle, worker).map(|at| idle.remove(at));
         drop(idle);
         drop(removed);
     }
@@ -216,6 +207,10 @@ impl Roster {
     pub(super) fn totals(&self) -> [u64; 3] {
         [&self.spawned_total, &self.poisoned_total, &self.retired_total].map(|total| total.load(Ordering::Relaxed))
     }
+}
+
+fn position(idle: &[WorkerHandle], worker: &Arc<Status>) -> Option<usize> {
+    idle.iter().position(|other| Arc::ptr_eq(&other.status, worker))
 }
 
 /// The result of removing a worker from the list of idle ones.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
-use super::handle::{Retired, WorkerHandle};
+use super::handle::{Status, WorkerHandle};
 use super::pinned::{LeaseState, PinnedThread};
 use super::rendezvous::{Callee, Order, mailbox};
 use super::role::Role;
@@ -17,24 +17,24 @@ pub(crate) const NAME: &std::ffi::CStr = c"in-netns";
 
 /// Starts a worker from the calling thread, which is the template.
 pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle, Error> {
-    let retired = Arc::new(Retired::not_yet(role, roster.generation()));
+    let status = Arc::new(Status::new(role, roster.generation()));
     let (side, callee) = mailbox(roster.spin_limit(), placement::may_be_confined());
     Builder::new()
         .name(NAME.to_string_lossy().into_owned())
         .spawn({
-            let retired = Arc::clone(&retired);
+            let status = Arc::clone(&status);
             move || {
                 let _registration = roster.register_current();
-                run_loop(roster, &retired, callee);
+                run_loop(roster, &status, callee);
             }
         })
         .map_err(|source| Error::spawn_failed("a pinned thread", source))?;
-    Ok(WorkerHandle { retired, side })
+    Ok(WorkerHandle { status, side })
 }
 
 /// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine. It returns when the
 /// processes that the worker has started have ended.
-fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<PinnedThread>) {
+fn run_loop(roster: &'static Roster, status: &Arc<Status>, mut side: Callee<PinnedThread>) {
     let Some(home) = roster.home() else { return };
     let mut thread = PinnedThread::pin_current(home);
     // Not read from the roster: callers write to it, which would cost a trip to another CPU.
@@ -60,18 +60,14 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
             Order::Disconnected => break,
             Order::Timeout => {
                 let children = thread.running_children();
-                if !children.is_empty() {
-                    // They may have asked for a signal when this thread exits. To look again later would wake it.
-                    match roster.remove_idle_beside_others(retired) {
-                        Removal::Done => {
-                            expired_with = Some(children);
-                            break;
-                        }
-                        Removal::Last => stays = true,
-                        Removal::Leased => {}
+                // They may have asked for a signal when this thread exits. To look again later would wake it.
+                match roster.remove_idle(status, !children.is_empty()) {
+                    Removal::Done => {
+                        expired_with = Some(children);
+                        break;
                     }
-                } else if roster.remove_idle(retired) {
-                    break;
+                    Removal::Last => stays = true,
+                    Removal::Leased => {}
                 }
             }
         }
@@ -85,7 +81,7 @@ fn run_loop(roster: &'static Roster, retired: &Arc<Retired>, mut side: Callee<Pi
                 if thread.inspect().is_err() {
                     // If it was leased meanwhile, its side of the rendezvous ends with this function, and rejects the
                     // job: the owner leases another.
-                    roster.retire(retired);
+                    roster.retire(status);
                     break;
                 }
             }
