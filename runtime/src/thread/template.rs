@@ -127,19 +127,9 @@ fn template_died() -> Error {
 
 fn not_started(source: io::Error) -> Error {
     if source.raw_os_error() == Some(Errno::EINVAL as i32) && sys::can_start_processes_only() {
-        return Refusal::caller_has("a pid namespace of its own for children (unshare(2) with CLONE_NEWPID)");
+        return caller_has("a pid namespace of its own for children (unshare(2) with CLONE_NEWPID)");
     }
     Error::spawn_failed("the template thread", source)
-}
-
-/// Why the first caller cannot start the template.
-enum Refusal<'w> {
-    /// The caller has an attribute that cannot be undone.
-    CallerHas(&'w str),
-    /// The caller and the main thread do not share a resource that threads usually share.
-    NotShared(&'w str),
-    /// The caller of a later template does not share such a resource with the first template.
-    NotSharedLater(&'w str),
 }
 
 /// Resources that threads usually share.
@@ -147,31 +137,29 @@ const FILES: &str = "root, working directory, umask or mount namespace (unshare(
 const DESCRIPTORS: &str = "the table of file descriptors (unshare(2) with CLONE_FILES)";
 const IPC: &str = "the IPC namespace or the list of SEM_UNDO operations (unshare(2) with CLONE_NEWIPC)";
 
-impl Refusal<'_> {
-    fn caller_has(what: &str) -> Error {
-        Refusal::CallerHas(what).into()
-    }
+/// The caller has an attribute that cannot be undone.
+fn caller_has(what: &str) -> Error {
+    first_call_refused(&format!("the calling thread has {what}, and every pinned thread would inherit it"))
 }
 
-impl From<Refusal<'_>> for Error {
-    fn from(refusal: Refusal<'_>) -> Error {
-        let why = match refusal {
-            Refusal::CallerHas(what) => {
-                format!("the calling thread has {what}, and every pinned thread would inherit it")
-            }
-            Refusal::NotShared(what) => format!("the calling thread and the main thread do not share {what}"),
-            Refusal::NotSharedLater(what) => {
-                let why = format!(
-                    "the calling thread does not share {what} with the pinned threads that there are, and new ones \
-                     would inherit it; make a call from another thread, or use `Call::fresh`"
-                );
-                return Error::new(ErrorKind::Unsupported, OPERATION, why);
-            }
-        };
-        let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` \
-                       first in `main`";
-        Error::new(ErrorKind::Unsupported, OPERATION, format!("{why}; {way_out}"))
-    }
+/// The caller and the main thread do not share a resource that threads usually share.
+fn not_shared(what: &str) -> Error {
+    first_call_refused(&format!("the calling thread and the main thread do not share {what}"))
+}
+
+fn first_call_refused(why: &str) -> Error {
+    let way_out = "make the first call from a thread that is like the main thread, or call `in_netns::init()` first in \
+                   `main`";
+    Error::new(ErrorKind::Unsupported, OPERATION, format!("{why}; {way_out}"))
+}
+
+/// The caller of a later template does not share such a resource with the first template.
+fn not_shared_later(what: &str) -> Error {
+    let why = format!(
+        "the calling thread does not share {what} with the pinned threads that there are, and new ones would inherit \
+         it; make a call from another thread, or use `Call::fresh`"
+    );
+    Error::new(ErrorKind::Unsupported, OPERATION, why)
 }
 
 /// The numbers in `/proc` of all threads but the calling one, the main thread and pinned ones.
@@ -218,7 +206,7 @@ fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> R
 /// stopped sharing since then. Otherwise the bodies of all callers would have the files of this one, and every
 /// inspection would find that.
 fn compare_with_first(home: &Home) -> Result<(), Error> {
-    let refused = |what| Err(Refusal::NotSharedLater(what).into());
+    let refused = |what| Err(not_shared_later(what));
     let calls = OptionalCalls::of_current_thread();
     let thread = sys::current_tid();
     let mine = sys::capabilities_of(thread).unwrap_or_default();

@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use super::{DESCRIPTORS, FILES, Refusal, has_files_unlike};
+use super::{DESCRIPTORS, FILES, caller_has, has_files_unlike, not_shared};
 use crate::error::Error;
 use crate::sys::attributes::{self, MachineCheck, Scheduling, Speculation};
 use crate::sys::readings;
@@ -57,10 +57,10 @@ impl Status {
 /// Checks the resources that threads share by default, and that a thread can stop sharing.
 pub(super) fn compare_shared_resources(leader: Tid) -> Result<(), Error> {
     if has_files_unlike(leader, ProcTask::Leader.proc_path()) {
-        return Err(Refusal::NotShared(FILES).into());
+        return Err(not_shared(FILES));
     }
     if sys::descriptor_table::is_shared_with(leader) == Ok(false) {
-        return Err(Refusal::NotShared(DESCRIPTORS).into());
+        return Err(not_shared(DESCRIPTORS));
     }
     Ok(())
 }
@@ -69,7 +69,7 @@ pub(super) fn compare_shared_resources(leader: Tid) -> Result<(), Error> {
 fn namespaces_for_children() -> Result<(), Error> {
     let of = |thread: ProcTask| fs::read_link(thread.proc_path().join("ns/time_for_children")).ok();
     if of(ProcTask::Current) != of(ProcTask::Leader) {
-        return Err(Refusal::caller_has("a time namespace of its own for children (unshare(2) with CLONE_NEWTIME)"));
+        return Err(caller_has("a time namespace of its own for children (unshare(2) with CLONE_NEWTIME)"));
     }
     Ok(())
 }
@@ -80,11 +80,11 @@ fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
     for name in ["Uid", "Gid"] {
         let (Some(mine), Some(leaders)) = (mine.line(name), leaders.line(name)) else { continue };
         if without_filesystem_id(mine) != without_filesystem_id(leaders) {
-            return Err(Refusal::caller_has("user or group ids of its own (a raw setresuid(2) or the like)"));
+            return Err(caller_has("user or group ids of its own (a raw setresuid(2) or the like)"));
         }
     }
     if mine.line("Groups") != leaders.line("Groups") {
-        return Err(Refusal::caller_has("supplementary groups of its own (a raw setgroups(2))"));
+        return Err(caller_has("supplementary groups of its own (a raw setgroups(2))"));
     }
     let filesystem_id =
         |status: &Status, name| -> Option<u32> { status.line(name)?.rsplit_once(char::is_whitespace)?.1.parse().ok() };
@@ -93,7 +93,7 @@ fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
         if now != (user, group) {
             attributes::set_filesystem_ids(user, group);
             if all(&Status::of(ProcTask::Current)) != Some((user, group)) {
-                return Err(Refusal::caller_has("ids of its own for file access (setfsuid(2))"));
+                return Err(caller_has("ids of its own for file access (setfsuid(2))"));
             }
         }
     }
@@ -107,11 +107,11 @@ fn capabilities(leader: Tid) -> Result<(), Error> {
     let leaders = sys::capabilities_of(leader).map_err(failed)?;
     let effective = leaders.effective | mine.effective;
     if effective & !mine.permitted != 0 {
-        return Err(Refusal::caller_has("given up capabilities that the main thread has"));
+        return Err(caller_has("given up capabilities that the main thread has"));
     }
     let wanted = Capabilities { effective, inheritable: leaders.inheritable, ..mine };
     if wanted != mine && sys::set_capabilities(wanted).is_err() {
-        return Err(Refusal::caller_has("an inheritable set of its own (capset(2))"));
+        return Err(caller_has("an inheritable set of its own (capset(2))"));
     }
     Ok(())
 }
@@ -120,13 +120,13 @@ fn capabilities(leader: Tid) -> Result<(), Error> {
 fn capability_bounds(mine: &Status, leaders: &Status) -> Result<(), Error> {
     if let (Some(mine), Some(leaders)) = (mine.set("CapBnd"), leaders.set("CapBnd")) {
         if leaders & !mine != 0 {
-            return Err(Refusal::caller_has("dropped capabilities from its bounding set"));
+            return Err(caller_has("dropped capabilities from its bounding set"));
         }
     }
     if let (Some(mine), Some(leaders)) = (mine.set("CapAmb"), leaders.set("CapAmb")) {
         for capability in (0..64).filter(|bit| (mine ^ leaders) >> bit & 1 == 1) {
             if attributes::set_ambient(capability, leaders >> capability & 1 == 1).is_err() {
-                return Err(Refusal::caller_has("ambient capabilities of its own"));
+                return Err(caller_has("ambient capabilities of its own"));
             }
         }
     }
@@ -138,10 +138,10 @@ fn capability_bounds(mine: &Status, leaders: &Status) -> Result<(), Error> {
 fn restrictions(mine: &Status, leaders: &Status) -> Result<(), Error> {
     let more = |name| mine.number(name) > leaders.number(name);
     if more("NoNewPrivs") {
-        return Err(Refusal::caller_has("no_new_privs (PR_SET_NO_NEW_PRIVS)"));
+        return Err(caller_has("no_new_privs (PR_SET_NO_NEW_PRIVS)"));
     }
     if more("Seccomp") || more("Seccomp_filters") {
-        return Err(Refusal::caller_has("a seccomp filter that the main thread has not"));
+        return Err(caller_has("a seccomp filter that the main thread has not"));
     }
     Ok(())
 }
@@ -159,19 +159,19 @@ fn scheduling(leader: Tid, calls: OptionalCalls) -> Result<(), Error> {
                  to change that",
                 mine.nice, mine.policy, wanted.nice, wanted.policy
             );
-            return Err(Refusal::caller_has(&what));
+            return Err(caller_has(&what));
         }
     }
     let io_priority_of =
         |thread| calls.has(Optional::IoprioGet).then(|| readings::io_priority_of(thread).ok()).flatten();
     if let (Some(mine), Some(leaders)) = (io_priority_of(myself), io_priority_of(leader)) {
         if mine != leaders && attributes::set_io_priority(leaders).is_err() {
-            return Err(Refusal::caller_has("an I/O priority of its own (ioprio_set(2))"));
+            return Err(caller_has("an I/O priority of its own (ioprio_set(2))"));
         }
     }
     if let (Ok(mine), Ok(leaders)) = (attributes::core_cookie_of(myself), attributes::core_cookie_of(leader)) {
         if mine != leaders && attributes::copy_core_cookie_from(leader).is_err() {
-            return Err(Refusal::caller_has("a core scheduling cookie of its own (PR_SCHED_CORE)"));
+            return Err(caller_has("a core scheduling cookie of its own (PR_SCHED_CORE)"));
         }
     }
     Ok(())
@@ -196,11 +196,11 @@ fn task_flags() -> Result<(), Error> {
             (true, false) => MachineCheck::Late,
         };
         if attributes::set_machine_check(policy).is_err() {
-            return Err(Refusal::caller_has("a machine check policy of its own (PR_MCE_KILL)"));
+            return Err(caller_has("a machine check policy of its own (PR_MCE_KILL)"));
         }
     }
     if differs(IO_FLUSHER) && attributes::set_io_flusher(leaders & IO_FLUSHER == IO_FLUSHER).is_err() {
-        return Err(Refusal::caller_has("the state of an I/O flusher (PR_SET_IO_FLUSHER)"));
+        return Err(caller_has("the state of an I/O flusher (PR_SET_IO_FLUSHER)"));
     }
     Ok(())
 }
@@ -217,7 +217,7 @@ fn speculation(mine: &Status, leaders: &Status) -> Result<(), Error> {
         let allowed = leaders.line(name).is_some_and(|line| line.contains(allowed));
         let set = attributes::allow_speculation(what, allowed);
         if set.is_err() || (allowed && Status::of(ProcTask::Current).line(name) != leaders.line(name)) {
-            return Err(Refusal::caller_has("given up speculation for good (PR_SET_SPECULATION_CTRL)"));
+            return Err(caller_has("given up speculation for good (PR_SET_SPECULATION_CTRL)"));
         }
     }
     Ok(())
@@ -230,7 +230,7 @@ fn personality() -> Result<(), Error> {
     };
     let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
     if mine != leaders && attributes::set_personality(leaders).is_err() {
-        return Err(Refusal::caller_has("an execution domain of its own (personality(2))"));
+        return Err(caller_has("an execution domain of its own (personality(2))"));
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
     if leaders.is_some_and(|policy| policy == "default") && attributes::reset_memory_policy().is_ok() {
         return Ok(());
     }
-    Err(Refusal::caller_has("a memory policy of its own (set_mempolicy(2))"))
+    Err(caller_has("a memory policy of its own (set_mempolicy(2))"))
 }
 
 /// Sets the timer slack. The kernel shows that of another thread only with `CAP_SYS_NICE`; without it, the value that
@@ -269,6 +269,12 @@ fn timer_slack() {
     }
 }
 
+/// Whether a file of the calling thread in `/proc` differs from that of the main thread.
+fn differs(file: &str) -> bool {
+    let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();
+    of(ProcTask::Current) != of(ProcTask::Leader)
+}
+
 /// Checks what the kernel accounts a thread to: a threaded cgroup (`cgroups(7)`), a group of `resctrl`, and a login
 /// (`pam_loginuid(8)`).
 fn accounting() -> Result<(), Error> {
@@ -279,10 +285,9 @@ fn accounting() -> Result<(), Error> {
         ("sessionid", "a login uid of its own (/proc/thread-self/loginuid)"),
     ];
     for (file, what) in files {
-        let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();
         // Compared twice, because the process may be moved between two reads.
-        if of(ProcTask::Current) != of(ProcTask::Leader) && of(ProcTask::Current) != of(ProcTask::Leader) {
-            return Err(Refusal::caller_has(what));
+        if differs(file) && differs(file) {
+            return Err(caller_has(what));
         }
     }
     Ok(())
@@ -293,9 +298,8 @@ fn security_modules() -> Result<(), Error> {
     const FILES: [&str; 7] =
         ["current", "exec", "fscreate", "keycreate", "sockcreate", "apparmor/current", "smack/current"];
     for file in FILES {
-        let of = |thread: ProcTask| fs::read(thread.proc_path().join("attr").join(file)).ok();
-        if of(ProcTask::Current) != of(ProcTask::Leader) {
-            return Err(Refusal::caller_has("an attribute of its own for a security module (/proc/thread-self/attr)"));
+        if differs(&format!("attr/{file}")) {
+            return Err(caller_has("an attribute of its own for a security module (/proc/thread-self/attr)"));
         }
     }
     Ok(())
