@@ -314,7 +314,7 @@ impl Home {
         let restored = self.restore();
         let ipc = match self.restore_path.go_to_ipc() {
             // A refusal does not matter where the thread has not moved.
-            Err(_) if Home::compare_namespace(Kind::Ipc, self.ipc_namespace.as_deref()).is_ok() => Ok(()),
+            Err(_) if is_in(Kind::Ipc, self.ipc_namespace.as_deref()) == Some(true) => Ok(()),
             result => self.explain_restore(result),
         };
         restored.and(ipc)
@@ -438,7 +438,7 @@ impl Home {
         let mount = (has_other_files || !compares).then_some((Kind::Mount, self.mount_namespace.as_deref()));
         let ipc = has_other_semaphore_undo.then_some((Kind::Ipc, self.ipc_namespace.as_deref()));
         let unrestorable = self.unrestorable.iter().map(|(kind, at_home)| (*kind, at_home.as_deref()));
-        let differs = |(kind, at_home)| Home::compare_namespace(kind, at_home) == Err(None);
+        let differs = |(kind, at_home)| is_in(kind, at_home) == Some(false);
         let has_other_namespaces = unrestorable.clone().chain(mount).chain(ipc).any(differs);
         if !(has_other_files || has_other_semaphore_undo || has_other_namespaces) {
             return None;
@@ -527,9 +527,11 @@ impl Home {
         from_caller: Option<&FromCaller>,
         calls: OptionalCalls,
     ) -> Result<(), Change> {
-        let change_of = |kind| if kind == Kind::Mount { Change::MountNamespace } else { Change::Namespace };
-        let compare = |(kind, before): (Kind, Option<&Path>)| {
-            Home::compare_namespace(kind, before).map_err(|unlike| unlike.unwrap_or(change_of(kind)))
+        let compare = |(kind, before): (Kind, Option<&Path>)| match is_in(kind, before) {
+            Some(true) => Ok(()),
+            Some(false) if kind == Kind::Mount => Err(Change::MountNamespace),
+            Some(false) => Err(Change::Namespace),
+            None => Err(Change::Unknown),
         };
         if let Some(from_caller) = from_caller {
             return from_caller.namespaces.iter().try_for_each(|(kind, begun)| compare((*kind, begun.as_deref())));
@@ -549,16 +551,16 @@ impl Home {
         }
         self.unrestorable.iter().try_for_each(|(kind, at_home)| compare((*kind, at_home.as_deref())))
     }
+}
 
-    /// Whether the calling thread is in the same namespace of a kind as the template: `Err(None)` where it is not.
-    fn compare_namespace(kind: Kind, at_home: Option<&Path>) -> Result<(), Option<Change>> {
-        match namespace_of_current_thread(kind) {
-            Ok(now) if now.as_deref() == at_home => Ok(()),
-            // Where `/proc` is covered, it shows none of any kind.
-            Ok(None) if !matches!(namespace_of_current_thread(Kind::Net), Ok(Some(_))) => Err(Some(Change::Unknown)),
-            Ok(_) => Err(None),
-            Err(_) => Err(Some(Change::Unknown)),
-        }
+/// Whether the calling thread is in this namespace of a kind. `None` where `/proc` does not tell.
+fn is_in(kind: Kind, namespace: Option<&Path>) -> Option<bool> {
+    match namespace_of_current_thread(kind) {
+        Ok(now) if now.as_deref() == namespace => Some(true),
+        // Where `/proc` is covered, it shows none of any kind.
+        Ok(None) if !matches!(namespace_of_current_thread(Kind::Net), Ok(Some(_))) => None,
+        Ok(_) => Some(false),
+        Err(_) => None,
     }
 }
 
