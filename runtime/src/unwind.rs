@@ -4,6 +4,7 @@ use std::any::Any;
 use std::mem;
 use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
+use std::process;
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -25,6 +26,24 @@ pub(crate) fn discard(payload: Payload) {
     if let Err(second) = catch(|| drop(payload)) {
         // A chain of payloads that panic need not end.
         mem::forget(second);
+    }
+}
+
+/// The first of two panics in a row. Another one is discarded.
+#[allow(dead_code, reason = "the feature `tokio` alone has such code")]
+pub(crate) fn first(one: Option<Payload>, next: Option<Payload>) -> Option<Payload> {
+    let Some(one) = one else { return next };
+    next.into_iter().for_each(discard);
+    Some(one)
+}
+
+/// Aborts the process if a panic would unwind past a live borrow, and is forgotten otherwise. It does not ask whether
+/// the thread is panicking: a destructor may make a call while its thread unwinds. No user code runs in its scope.
+pub(crate) struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        process::abort();
     }
 }
 

@@ -13,7 +13,7 @@ use std::task::{self, Poll};
 use std::thread;
 
 use crate::call::context::Context;
-use crate::unwind::{Payload, contain, discard};
+use crate::unwind::{Payload, contain, discard, first};
 
 /// A body on its thread.
 pub(super) struct Body<F, Fut: Future> {
@@ -130,16 +130,10 @@ fn poll(context: &Context, steps: &mut dyn Steps, cx: &mut task::Context<'_>) ->
         return Poll::Pending;
     }
     let dropped = context.run(&mut || steps.drop_future());
-    // The first panic is returned. Dropping the value or the other payload may panic again.
-    let thrown = match (run, dropped) {
-        (Ok(()), dropped) => dropped,
-        (run, dropped) => {
-            dropped.err().into_iter().for_each(discard);
-            run
-        }
-    };
-    if thrown.is_err() {
+    // Dropping the value or the second payload may panic again.
+    let thrown = first(run.err(), dropped.err());
+    if thrown.is_some() {
         contain(|| steps.drop_value());
     }
-    Poll::Ready(thrown)
+    Poll::Ready(thrown.map_or(Ok(()), Err))
 }

@@ -55,7 +55,7 @@ use std::time::Duration;
 use crate::sync::{
     AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, ThreadKey, current_thread_key, spin_loop, thread_local,
 };
-use crate::unwind::{Payload, catch, contain, discard};
+use crate::unwind::{AbortOnUnwind, Payload, catch, contain, discard, first};
 
 /// A future that need not be `Send`: it is made, used and dropped on the host's thread.
 pub(crate) type Body<'b> = Pin<Box<dyn Future<Output = ()> + 'b>>;
@@ -742,7 +742,7 @@ impl<E> Host<E> {
                 continue;
             };
             if let Some(payload) = self.failed.take() {
-                catch(|| drop(turn)).err().into_iter().for_each(discard);
+                contain(|| drop(turn));
                 return Poll::Ready(self.finished(Some(payload)));
             }
             let Host { turn: next, waker, end: HostEnd(shared), served, close_orders, failed: _ } = self;
@@ -792,14 +792,7 @@ impl<E> Host<E> {
             }
             // Wakes are held from here on: the end of the host wakes the poller.
             let dropped = catch(|| drop(turn));
-            let thrown = match (polled.err(), dropped.err()) {
-                (Some(first), second) => {
-                    second.into_iter().for_each(discard);
-                    Some(first)
-                }
-                (None, second) => second,
-            };
-            return Poll::Ready(self.finished(thrown));
+            return Poll::Ready(self.finished(first(polled.err(), dropped.err())));
         }
     }
 
@@ -922,14 +915,5 @@ impl<E> Drop for HostEnd<E> {
             shared.served.notify_one();
             shared.relay.wake_poller(false);
         }
-    }
-}
-
-/// Aborts if a panic would unwind past a live borrow. Its own `Drop` runs only then.
-struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        process::abort();
     }
 }

@@ -50,6 +50,7 @@ use crate::sync::{
     Arc, AtomicU32, Cpus, Futex, Hint, Instant, Ordering, UnsafeCell, confine, current_cpu, current_thread, release,
     spin_loop,
 };
+use crate::unwind::AbortOnUnwind;
 
 /// A job as the callee runs it, with the `A` that the callee keeps. It does not unwind.
 type Job<'j, A> = dyn RunJob<A> + Send + 'j;
@@ -526,14 +527,4 @@ impl AssistPoint<'_> {
 fn pause() {
     spin_loop();
     spin_loop();
-}
-
-/// Aborts if a panic would unwind past a live borrow, and is forgotten otherwise. It does not ask whether the thread is
-/// panicking: a destructor may make a call while its thread unwinds. No user code runs in its scope.
-struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        std::process::abort();
-    }
 }
