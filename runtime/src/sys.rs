@@ -53,10 +53,10 @@ pub(crate) use numbers::{Numbering, directory_of_task, directory_of_thread};
 pub(crate) use optional::{Optional, OptionalCalls};
 pub(crate) use raw::{
     CAP_NET_ADMIN, CAP_SETFCAP, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Capabilities,
-    LOADS_NAME_MODULES, NamespaceHandle, ParentDeathSignal, Resource, SOCKET_FAMILIES, bring_loopback_up,
-    capabilities_of, configure_name_services, first_mount, futex_wait, futex_wake, has_marked_descriptor_table,
-    has_mount, keep_library_loaded, mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd,
-    netns_of_socket, owning_user_namespace, set_capabilities, share as share_where_harmless, spawn_detached,
+    LOADS_NAME_MODULES, NamespaceHandle, ParentDeathSignal, Resource, capabilities_of, configure_name_services,
+    first_mount, futex_wait, futex_wake, has_marked_descriptor_table, has_mount, keep_library_loaded,
+    mark_descriptor_table, namespace_number, namespace_type, netns_of_pidfd, netns_of_socket, owning_user_namespace,
+    set_capabilities, share as share_where_harmless, spawn_detached,
 };
 
 /// A thread id, as `gettid(2)` gives it.

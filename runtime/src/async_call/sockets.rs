@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use super::budget::{take_unit, with_budget};
 use super::service::no_thread_or_resume;
 use crate::call::socket_errors::{Failure, not_bound, not_connected, not_found};
-use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve};
+use crate::call::sockets::{ATTEMPT_DELAY, interleave, resolve, without_brackets};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::socket::{self, Blocking, Transport};
@@ -121,11 +121,7 @@ impl NetNs {
     /// # }
     /// ```
     pub async fn tcp_listen_async(&self, address: impl IntoSocketAddrs) -> io::Result<TcpListener> {
-        let socket = self.bind_first_async(address, Transport::Tcp, |socket, address| {
-            socket::allow_address_reuse(socket)?;
-            socket::bind(socket, address)?;
-            socket::listen(socket)
-        });
+        let socket = self.bind_first_async(address, Transport::Tcp, socket::bind_and_listen);
         TcpListener::from_std(socket.await?.into())
     }
 
@@ -220,8 +216,7 @@ impl NetNs {
     ///
     /// Outside of a tokio runtime.
     pub async fn lookup_host_async(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        self.resolve_async((host, port)).await
+        self.resolve_async((without_brackets(host), port)).await
     }
 
     async fn resolve_async(&self, address: impl IntoSocketAddrs) -> io::Result<Vec<SocketAddr>> {

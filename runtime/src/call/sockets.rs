@@ -79,12 +79,7 @@ impl NetNs {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn tcp_listen(&self, address: impl ToSocketAddrs + Send) -> io::Result<TcpListener> {
-        self.bind_first(address, Transport::Tcp, |socket, address| {
-            socket::allow_address_reuse(socket)?;
-            socket::bind(socket, address)?;
-            socket::listen(socket)
-        })
-        .map(TcpListener::from)
+        self.bind_first(address, Transport::Tcp, socket::bind_and_listen).map(TcpListener::from)
     }
 
     /// Opens a TCP connection from this namespace, as [`TcpStream::connect`] does from the caller's.
@@ -179,7 +174,7 @@ impl NetNs {
     ///
     /// `getaddrinfo(3)`, `resolv.conf(5)`.
     pub fn lookup_host(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = without_brackets(host);
         self.run(|| resolve((host, port)))?.map_err(|source| not_found(self, &format!("`{host}`"), source))
     }
 
@@ -241,19 +236,14 @@ impl NetNs {
         A: ToSocketAddrs + Send,
     {
         let (addresses, first) = self.resolve_and_create(address, transport, |all| all)?;
-        let prepared = |created: io::Result<OwnedFd>, address| {
-            let socket = created?;
-            prepare(&socket, address)?;
-            Ok(socket)
-        };
-        let mut created = Some(first);
+        let mut first = Some(first);
         let mut failures: Vec<Failure> = Vec::new();
         for address in addresses {
-            let socket = match created.take() {
+            let created = match first.take() {
                 Some(first) => first,
                 None => self.socket_for(address, transport, Blocking::Yes)?,
             };
-            match prepared(socket, address) {
+            match created.and_then(|socket| prepare(&socket, address).map(|()| socket)) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failures.push((address, error)),
             }
@@ -333,6 +323,11 @@ fn is_converted_by_std<A>() -> bool {
         TypeId::of::<&[SocketAddr]>(),
     ]
     .contains(&typeid::of::<A>())
+}
+
+/// An address of IPv6 may be written as in a URL.
+pub(crate) fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Looks addresses up, at least one. To be called on a thread in the namespace.

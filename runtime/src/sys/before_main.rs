@@ -17,13 +17,13 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
-use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_ulong};
 
 use super::current_tid;
-use super::raw::{CAP_SYS_ADMIN, SOCKET_FAMILIES, bring_loopback_up, capabilities_of};
+use super::raw::{CAP_SYS_ADMIN, capabilities_of};
+use super::socket::loopback_up;
 
 /// The result of entering namespaces of the process's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn enter() -> Result<Entry, Refusal> {
     // This cannot be undone. Each of these steps is useful without the others.
     let mapped = me.become_root().map_err(|errno| Step::Mapping.refused(errno));
     let named = make_names_private().map_err(|errno| Step::Names.refused(errno));
-    let looped = loopback_up().map_err(|errno| Step::Loopback.refused(errno));
+    let looped = loopback_up().map(drop).map_err(|errno| Step::Loopback.refused(errno));
     Ok(Entry::Entered(mapped.and(looped).and(named).err()))
 }
 
@@ -275,16 +275,6 @@ impl Identity {
         write_file(c"/proc/self/uid_map", single_id_map(self.uid).as_bytes())?;
         write_file(c"/proc/self/gid_map", single_id_map(self.gid).as_bytes())
     }
-}
-
-/// Brings the loopback of the new home up.
-fn loopback_up() -> nix::Result<()> {
-    // SAFETY: it takes only numbers.
-    let socket = |family| unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    let sockets = SOCKET_FAMILIES.into_iter().map(|family| Errno::result(socket(family)));
-    let carrier = sockets.flatten().next().map(Descriptor).ok_or_else(Errno::last)?;
-    // SAFETY: `carrier` keeps the descriptor open until after the call.
-    bring_loopback_up(unsafe { BorrowedFd::borrow_raw(carrier.0) })
 }
 
 fn single_id_map(outside: u32) -> Text {

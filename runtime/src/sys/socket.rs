@@ -11,7 +11,7 @@ use nix::libc::{self, c_int};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{self, Backlog, SockaddrIn, SockaddrIn6, sockopt};
 
-pub(crate) use super::raw::create_socket;
+use super::raw::{SOCKET_FAMILIES, bring_loopback_up, create_socket};
 use super::timeout_until;
 
 /// As many connections as the kernel allows (`net.core.somaxconn` caps it).
@@ -39,8 +39,8 @@ pub(crate) fn create(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<
 /// Brings up the loopback in the calling thread's namespace, and returns the socket that was used for it.
 pub(crate) fn loopback_up() -> nix::Result<OwnedFd> {
     let socket = |family| create_socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-    let carrier = super::SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;
-    super::bring_loopback_up(&carrier)?;
+    let carrier = SOCKET_FAMILIES.into_iter().flat_map(socket).next().ok_or_else(Errno::last)?;
+    bring_loopback_up(&carrier)?;
     Ok(carrier)
 }
 
@@ -55,11 +55,6 @@ pub(crate) fn create_for(address: SocketAddr, transport: Transport, mode: Blocki
     create(domain, kind | flags, 0)
 }
 
-/// Lets a listener bind while connections of an earlier one linger (`SO_REUSEADDR`), as `std` does.
-pub(crate) fn allow_address_reuse(socket: &impl AsFd) -> io::Result<()> {
-    Ok(socket::setsockopt(socket, sockopt::ReuseAddr, &true)?)
-}
-
 pub(crate) fn bind(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     Ok(match address {
@@ -68,7 +63,11 @@ pub(crate) fn bind(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
     }?)
 }
 
-pub(crate) fn listen(socket: &impl AsFd) -> io::Result<()> {
+/// Listens at an address. As with `std`, a listener can bind while connections of an earlier one linger
+/// (`SO_REUSEADDR`).
+pub(crate) fn bind_and_listen(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
+    socket::setsockopt(socket, sockopt::ReuseAddr, &true)?;
+    bind(socket, address)?;
     Ok(socket::listen(socket, Backlog::new(BACKLOG)?)?)
 }
 
