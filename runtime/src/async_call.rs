@@ -207,8 +207,7 @@ impl View {
         Fut: Future<Output = R>,
         R: Send,
     {
-        let body = Box::new(body);
-        async move { Call::new(self).run_boxed(body).await.map(|value| *value) }
+        with_netns_async(self, body)
     }
 
     /// Starts an async body in the view that runs independently of the caller: [`NetNs::spawn_async`], with a view.

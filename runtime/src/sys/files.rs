@@ -15,7 +15,7 @@ use nix::sys::stat::{self, Mode};
 use nix::sys::statvfs::{self, FsFlags};
 use nix::unistd;
 
-use super::{Kind, ProcTask, Tid, directory_of_thread, identity, mount_of, restarted, setns, unescaped_path};
+use super::{ProcTask, Tid, directory_of_thread, identity, mount_of, restarted, setns, unescaped_path};
 
 /// A descriptor for look-ups (`O_PATH`) of what a path leads to, links followed.
 pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
@@ -88,11 +88,6 @@ pub(crate) fn at_root_of_mounts<E: From<nix::Error>>(
     }
     change_root(&before)?;
     Ok(Some(before))
-}
-
-/// The calling thread's mount namespace.
-pub(crate) fn mount_namespace() -> nix::Result<OwnedFd> {
-    Kind::Mount.open(ProcTask::Current)
 }
 
 /// Makes every mount below the calling thread's root a slave: what is mounted here does not propagate to other mount

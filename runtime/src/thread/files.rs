@@ -23,7 +23,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, ErrorKind};
 use crate::sys::kept::Kept;
-use crate::sys::{self, Tid};
+use crate::sys::{self, Kind, ProcTask, Tid};
 
 /// See the [module's documentation](self).
 pub(super) struct OwnFiles {
@@ -44,7 +44,7 @@ impl OwnFiles {
         let sharer = sys::files::open_directory_of_thread(sharer)
             .map_err(|errno| failed("open the template thread's directory in /proc", errno))?;
         let mount_namespace =
-            sys::files::mount_namespace().map_err(|errno| failed("open /proc/thread-self/ns/mnt", errno))?;
+            Kind::Mount.open(ProcTask::Current).map_err(|errno| failed("open /proc/thread-self/ns/mnt", errno))?;
         let enter = || sys::files::at_root_of_mounts(&mount_namespace, || Ok::<_, Errno>(()));
         let not_entered = |errno| {
             failed("enter its own mount namespace (setns)", errno).explain_entering_mounts(mount_namespace.as_fd())

@@ -97,6 +97,11 @@ impl Pin {
     fn of_current() -> Option<Pin> {
         PIN.get().filter(|pin| pin.process.is_current())
     }
+
+    /// Whether the calling thread's retirement was requested.
+    fn is_retiring() -> bool {
+        PIN.get().is_some_and(|pin| pin.retiring)
+    }
 }
 
 /// Proof that the current thread is pinned. It is required to enter a namespace.
@@ -251,7 +256,7 @@ impl PinnedThread {
 
     /// Whether the thread will exit when its lease ends.
     pub(crate) fn is_retiring(&self) -> bool {
-        self.is_poisoned() || PIN.get().is_some_and(|pin| pin.retiring)
+        self.is_poisoned() || Pin::is_retiring()
     }
 
     /// Enters a namespace without a guard, if its descriptors are of this thread's table. Returns the mounts that the
@@ -503,7 +508,7 @@ impl PinnedThread {
     /// Whether the thread must run nothing more in another namespace: the body asked for that, or has started kernel
     /// threads that stay in its own.
     pub(crate) fn must_be_replaced(&self) -> bool {
-        PIN.get().is_some_and(|pin| pin.retiring) || self.baseline.has_used_io_uring()
+        Pin::is_retiring() || self.baseline.has_used_io_uring()
     }
 
     /// Ends a lease: returns the thread home, whatever happened during it (a guard may have been forgotten).
@@ -514,9 +519,8 @@ impl PinnedThread {
         if let Err(error) = &restored {
             self.poison(error);
         }
-        let pin = PIN.get();
-        let asked = pin.is_some_and(|pin| pin.retiring);
-        PIN.set(pin.map(|pin| Pin { retiring: false, ..pin }));
+        let asked = Pin::is_retiring();
+        PIN.set(PIN.get().map(|pin| Pin { retiring: false, ..pin }));
         let exits = asked || self.is_poisoned() || self.used_io_uring;
         self.state = if exits { LeaseState::Exiting } else { LeaseState::Restored };
         match self.poison.clone() {

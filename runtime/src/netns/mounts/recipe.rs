@@ -10,7 +10,7 @@ use super::{Expected, Files, Mounts, mount_step, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::MAX_MNT;
-use crate::sys;
+use crate::sys::{self, Kind, ProcTask};
 
 /// What a view of a network namespace is made from, the first time and again.
 pub(crate) struct Recipe {
@@ -30,7 +30,7 @@ impl Recipe {
         let umask = sys::files::umask_of_process();
         sys::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare(MAX_MNT))?;
-        let namespace = sys::files::mount_namespace().map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
+        let namespace = Kind::Mount.open(ProcTask::Current).map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
         let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
         // This precedes every mount, so that none propagates.
         let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
