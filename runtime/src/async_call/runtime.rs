@@ -64,7 +64,7 @@ pub(super) struct CallRuntime {
     runtime: Runtime,
     local: LocalTasks,
     blocking: Arc<BlockingThreads>,
-    inside: Arc<ThreadsPlace>,
+    inside: Arc<UntilEnd<RuntimePlace>>,
     process: ProcessMark,
 }
 
@@ -76,7 +76,7 @@ impl CallRuntime {
         let mut builder = Builder::new_current_thread();
         builder.enable_all().thread_name("in-netns-block");
         let (starts, stops) = (Arc::clone(&blocking), Arc::clone(&blocking));
-        let inside = Arc::new(ThreadsPlace(Mutex::new(Some(RuntimePlace { place: place.clone(), mounts }))));
+        let inside = Arc::new(UntilEnd::new(RuntimePlace { place: place.clone(), mounts }));
         let place_of_threads = Arc::clone(&inside);
         let process = ProcessMark::current();
         // A task that the body has spawned may fork too.
@@ -161,7 +161,7 @@ struct BlockingThreads {
 impl BlockingThreads {
     /// Enters the namespace on the new thread. It inherited that of the thread that started it, which may be another
     /// one: a handle of the runtime can be used on any thread.
-    fn on_start(&self, inside: &ThreadsPlace) {
+    fn on_start(&self, inside: &UntilEnd<RuntimePlace>) {
         self.any.store(true, Ordering::Relaxed);
         end_child_at_thread_exit();
         let inside = inside.get().unwrap_or_else(|| end_thread_of_no_runtime());
@@ -194,23 +194,28 @@ impl ThreadExits {
     }
 }
 
-/// The place of the threads of a call's runtime, until the call ends.
+/// Where the threads of a runtime belong, until the runtime ends.
 ///
-/// **Why it is taken out:** a handle of the runtime, of a task or of a timer, which a body may hand out, keeps the
-/// function that threads start with, and so all that the function has.
-struct ThreadsPlace(Mutex<Option<RuntimePlace>>);
+/// **Why it is taken out:** a handle of the runtime, of a task or of a timer, which user code may keep, keeps the
+/// function that threads start with, and so all that the function has. After a panic in `build`, tokio keeps it forever.
+pub(super) struct UntilEnd<T>(Mutex<Option<T>>);
 
-impl ThreadsPlace {
-    fn get(&self) -> Option<RuntimePlace> {
+impl<T: Clone> UntilEnd<T> {
+    pub(super) fn new(value: T) -> UntilEnd<T> {
+        UntilEnd(Mutex::new(Some(value)))
+    }
+
+    /// `None` where it was taken out.
+    pub(super) fn get(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn take(&self) -> Option<RuntimePlace> {
+    pub(super) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// See [`ThreadsPlace`].
+/// The place of the threads of a call's runtime.
 #[derive(Clone)]
 struct RuntimePlace {
     place: Place,

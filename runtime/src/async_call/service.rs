@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use super::runtime::{
-    ThreadExits, end_thread_of_no_runtime, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio,
+    ThreadExits, UntilEnd, end_thread_of_no_runtime, enter_by_birth_or_now, panic_unless_entered, refused_by_tokio,
 };
 use crate::call::{LARGEST_MOVED, until_nul};
 use crate::error::{Error, ErrorKind};
@@ -154,7 +154,7 @@ impl RuntimeBuilder {
         let RuntimeBuilder { ns, mut builder } = self;
         let (arrive, arrivals) = mpsc::channel();
         let gate = Arc::new(Gate::default());
-        let threads = Arc::new(Threads { target: Mutex::new(Some(ns.clone())), exits: ThreadExits::default() });
+        let threads = Arc::new(Threads { target: UntilEnd::new(ns.clone()), exits: ThreadExits::default() });
         builder.on_thread_start({
             let (threads, gate) = (Arc::clone(&threads), Arc::clone(&gate));
             move || {
@@ -262,10 +262,7 @@ thread_local! {
 
 /// What the threads of a runtime share.
 struct Threads {
-    /// `None` where the runtime could not be built, or has ended. tokio keeps the function that threads start with:
-    /// after a panic in `build` for ever, and after the end as long as there is a handle of the runtime or of a task.
-    /// Taking the namespace out of it keeps the namespace from leaking.
-    target: Mutex<Option<NetNs>>,
+    target: UntilEnd<NetNs>,
     exits: ThreadExits,
 }
 
@@ -274,12 +271,11 @@ impl Threads {
     fn begin(&self) -> NetNs {
         THREADS.set(self.address());
         self.exits.add_current();
-        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        target.unwrap_or_else(|| end_thread_of_no_runtime())
+        self.target.get().unwrap_or_else(|| end_thread_of_no_runtime())
     }
 
     fn give_up(&self) -> Option<NetNs> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.target.take()
     }
 
     /// Returns when all threads have exited. No other one starts: the runtime has ended.
