@@ -91,21 +91,28 @@ impl PollerRun {
 pub(crate) struct Context {
     /// Dropping it runs the subscriber, which must not keep a value or a panic from its caller.
     #[cfg(feature = "tracing")]
-    tracing: Option<ContainDrop<(tracing::Dispatch, tracing::Span)>>,
+    tracing: Option<Tracing>,
     #[cfg(feature = "tokio")]
     runtime: Option<tokio::runtime::Handle>,
     worker_run: Option<Arc<WorkerRun>>,
+}
+
+#[cfg(feature = "tracing")]
+type Tracing = ContainDrop<(tracing::Dispatch, tracing::Span)>;
+
+/// The dispatcher of the calling thread, with a span. This costs nothing where the program has no subscriber.
+#[cfg(feature = "tracing")]
+fn dispatcher_and(span: fn() -> tracing::Span) -> Option<Tracing> {
+    let both = || ContainDrop::new((tracing::dispatcher::get_default(Clone::clone), span()));
+    tracing::dispatcher::has_been_set().then(both)
 }
 
 impl Context {
     /// The context of a synchronous body.
     pub(crate) fn of_caller() -> Context {
         Context {
-            // This costs nothing where the program has no subscriber.
             #[cfg(feature = "tracing")]
-            tracing: tracing::dispatcher::has_been_set()
-                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::current()))
-                .map(ContainDrop::new),
+            tracing: dispatcher_and(tracing::Span::current),
             #[cfg(feature = "tokio")]
             runtime: tokio::runtime::Handle::try_current().ok(),
             worker_run: WorkerRun::current(),
@@ -123,9 +130,7 @@ impl Context {
     pub(crate) fn of_netns_pool(run: Arc<WorkerRun>) -> Context {
         Context {
             #[cfg(feature = "tracing")]
-            tracing: tracing::dispatcher::has_been_set()
-                .then(|| (tracing::dispatcher::get_default(Clone::clone), tracing::Span::none()))
-                .map(ContainDrop::new),
+            tracing: dispatcher_and(tracing::Span::none),
             #[cfg(feature = "tokio")]
             runtime: tokio::runtime::Handle::try_current().ok(),
             worker_run: Some(run),
