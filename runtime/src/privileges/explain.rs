@@ -30,9 +30,9 @@ impl Error {
                 Some(owner) => format!("it belongs to {owner}, and this thread has CAP_SYS_ADMIN in {own} only"),
                 None => format!(
                     "it belongs to a user namespace above {own}, and CAP_SYS_ADMIN is missing there: a process that \
-                     entered a user \
-                     namespace can use the network namespaces that were made in it (`unshare --map-root-user --net` \
-                     makes both at once, and `in_netns::rootless` where CAP_SYS_ADMIN is missing altogether)"
+                     entered a user namespace can use the network namespaces that were made in it (`unshare \
+                     --map-root-user --net` makes both at once, and `in_netns::rootless` where CAP_SYS_ADMIN is \
+                     missing altogether)"
                 ),
             }
         })
@@ -127,19 +127,16 @@ impl Error {
             match owner {
                 Some(owner) if owner != uid.as_raw() => format!(
                     "the process belongs to uid {owner}, this thread to uid {uid}, and it lacks CAP_SYS_PTRACE in \
-                     the user namespace \
-                     of the process (its own is {own})"
+                     the user namespace of the process (its own is {own})"
                 ),
                 Some(_) => format!(
                     "the process is of the same uid ({uid}), but has capabilities that this thread lacks, or is not \
-                     dumpable \
-                     (prctl(2), PR_SET_DUMPABLE); looking at it takes CAP_SYS_PTRACE in its user namespace (this \
-                         thread's is {own})"
+                     dumpable (prctl(2), PR_SET_DUMPABLE); looking at it takes CAP_SYS_PTRACE in its user namespace \
+                     (this thread's is {own})"
                 ),
-                None => format!(
-                    "this thread lacks CAP_SYS_PTRACE in the user namespace of the process (its own is \
-                    {own})"
-                ),
+                None => {
+                    format!("this thread lacks CAP_SYS_PTRACE in the user namespace of the process (its own is {own})")
+                }
             }
         })
     }
