@@ -85,33 +85,8 @@ impl Files {
         for (name, text) in [("resolv.conf", &self.resolv_conf), ("hosts", &self.hosts)] {
             texts.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
         }
-        let mut covers = Vec::new();
-        if let Some(services) = &self.services {
-            let own = entries.iter().find(|entry| entry.name == NSSWITCH).map(|entry| entry.path.as_path());
-            let home = Path::new(ETC).join(NSSWITCH);
-            let path = own.unwrap_or(&home);
-            let text = match read_regular(path) {
-                // Without the file, the C library asks none of those programs but nscd. It takes its default then, so
-                // other services cannot be set.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if own.is_none() && !is_default(services) {
-                        return Err(no_target(netns, &"the text for nsswitch.conf", &home, Errno::ENOENT));
-                    }
-                    expected.push(Expected { path: path.into(), found: None });
-                    None
-                }
-                read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
-            };
-            let of_file = text.as_ref().filter(|_| own.is_some());
-            let services = match of_file.map(|text| services_of_hosts(text)) {
-                Some(listed) => listed.unwrap_or_else(|| DEFAULT_SERVICES.to_owned()),
-                None => services.clone(),
-            };
-            if let Some(text) = text.filter(|_| own.is_none()) {
-                texts.push((NSSWITCH, with_services(&text, &services)));
-            }
-            covers = places_to_cover(&services, &mut expected);
-        }
+        let (nsswitch, covers) = self.name_services(netns, &entries, &mut expected)?;
+        texts.extend(nsswitch.map(|text| (NSSWITCH, text)));
         let scratch = if texts.is_empty() && covers.is_empty() { None } else { Some(Scratch::mount(netns)?) };
         let over = |name: &OsStr| Path::new(ETC).join(name);
         let entries = in_order(netns, entries, &texts)?;
@@ -136,6 +111,34 @@ impl Files {
             scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
         Ok(expected)
+    }
+
+    /// How names are looked up in the view: the text of an `nsswitch.conf`, if it needs one of its own, and what is
+    /// covered.
+    fn name_services(&self, netns: &NetNs, entries: &[Entry], expected: &mut Vec<Expected>) -> Result<Lookups, Error> {
+        let Some(services) = &self.services else { return Ok((None, Vec::new())) };
+        let own = entries.iter().find(|entry| entry.name == NSSWITCH).map(|entry| entry.path.as_path());
+        let home = Path::new(ETC).join(NSSWITCH);
+        let path = own.unwrap_or(&home);
+        let text = match read_regular(path) {
+            // Without the file, the C library asks none of those programs but nscd. It takes its default then, so
+            // other services cannot be set.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if own.is_none() && !is_default(services) {
+                    return Err(no_target(netns, &"the text for nsswitch.conf", &home, Errno::ENOENT));
+                }
+                expected.push(Expected { path: path.into(), found: None });
+                None
+            }
+            read => Some(read.map_err(io_step(netns, format!("read {}", path.display())))?),
+        };
+        let of_file = text.as_ref().filter(|_| own.is_some());
+        let services = match of_file.map(|text| services_of_hosts(text)) {
+            Some(listed) => listed.unwrap_or_else(|| DEFAULT_SERVICES.to_owned()),
+            None => services.clone(),
+        };
+        let text = text.filter(|_| own.is_none()).map(|text| with_services(&text, &services));
+        Ok((text, places_to_cover(&services, expected)))
     }
 
     /// The directory of a name that exists. Where none exists, the view expects from then on that none does.
@@ -312,6 +315,9 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     file.read_to_end(&mut text)?;
     if file.limit() == 0 { Err(io::Error::other("it is as large as 1 MiB, or larger")) } else { Ok(text) }
 }
+
+/// See [`Files::name_services`].
+type Lookups = (Option<Vec<u8>>, Vec<(&'static str, Cover)>);
 
 /// What covers a socket, or a directory of sockets.
 #[derive(PartialEq, Eq)]
