@@ -5,15 +5,15 @@
 //! it.
 //!
 //! **How:** one thread of the pool, the [`maker`], makes the namespaces that are wanted and sleeps otherwise. The
-//! [`place`] of a namespace tells the maker when its last handle is dropped. From then on the maker checks whether the
+//! [`slot`] of a namespace tells the maker when its last handle is dropped. From then on the maker checks whether the
 //! kernel has dismantled it. Callers that find nothing ready queue up as a [`taker`] each, first come, first served.
 //!
 //! **What breaks otherwise:** a bound on handles would not bound namespaces: the kernel counts a namespace below
 //! `user.max_net_namespaces` until it is dismantled, tens of milliseconds after its last use.
 
 mod maker;
-mod place;
 mod prepare;
+mod slot;
 mod taker;
 
 use std::collections::VecDeque;
@@ -291,8 +291,8 @@ impl NetNsPool {
         let shared = self.shared();
         let deadline = Instant::now().checked_add(timeout);
         match shared.take_or_queue(None)? {
-            Place::Ready(netns) => Ok(Some(netns)),
-            Place::Queued(taker) => {
+            Response::Ready(netns) => Ok(Some(netns)),
+            Response::Queued(taker) => {
                 let item = taker.wait(deadline);
                 if item.is_none() {
                     shared.lock().takers.retain(|other| !Arc::ptr_eq(other, &taker));
@@ -340,8 +340,8 @@ impl NetNsPool {
         let shared = self.shared();
         let deadline = Instant::now().checked_add(shared.settings.timeout);
         let taker = match shared.take_or_queue(deadline)? {
-            Place::Ready(netns) => return Ok(netns),
-            Place::Queued(taker) => taker,
+            Response::Ready(netns) => return Ok(netns),
+            Response::Queued(taker) => taker,
         };
         let leave = scopeguard::guard(taker, |taker| {
             // In a forked process, the locks may be held forever.
@@ -383,8 +383,8 @@ impl NetNsPool {
     }
 }
 
-/// The immediate result of a request for a namespace.
-enum Place {
+/// The immediate response to a request for a namespace.
+enum Response {
     Ready(NetNs),
     Queued(Arc<Taker>),
 }
@@ -418,11 +418,11 @@ impl Shared {
         Err(Error::new(ErrorKind::Unsupported, OPERATION, why))
     }
 
-    fn take_or_queue(&self, deadline: Option<Instant>) -> Result<Place, Error> {
+    fn take_or_queue(&self, deadline: Option<Instant>) -> Result<Response, Error> {
         self.check()?;
         let mut state = self.lock();
         if let Some(netns) = self.pop_ready(&mut state)? {
-            return Ok(Place::Ready(netns));
+            return Ok(Response::Ready(netns));
         }
         if state.life == Life::Over {
             return Err(state.error.clone().unwrap_or_else(is_over));
@@ -430,7 +430,7 @@ impl Shared {
         let taker = Arc::new(Taker::new(deadline));
         state.takers.push_back(Arc::clone(&taker));
         self.tell_maker(&mut state);
-        Ok(Place::Queued(taker))
+        Ok(Response::Queued(taker))
     }
 
     /// The namespace that has been ready longest, or the failure that precedes it.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::place::Place;
+use super::slot::Slot;
 use super::{Life, Shared, State, is_over, is_there};
 use crate::call::context::Context;
 use crate::call::create::new_with;
@@ -237,7 +237,7 @@ impl Maker {
         };
         self.retry = None;
         // From here on the companion counts it until it is gone.
-        let netns = netns.with_companion(Place::new(&self.shared, sentinel));
+        let netns = netns.with_companion(Slot::new(&self.shared, sentinel));
         let item = match self.prepare(&netns) {
             Ok(()) => Ok(netns),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! The place of a namespace in the count of its pool, from its making until its last handle is dropped.
+//! The slot of a namespace below the bound of its pool, from its making until its last handle is dropped.
 
 use std::fs::File;
 use std::sync::{Arc, Weak};
@@ -8,22 +8,22 @@ use crate::netns::Companion;
 use crate::thread::Pool;
 
 /// Kept by the handles of a namespace.
-pub(super) struct Place {
+pub(super) struct Slot {
     process: &'static Pool,
     shared: Weak<Shared>,
     /// By which the maker finds out when the namespace is gone.
     sentinel: Option<File>,
 }
 
-impl Place {
-    pub(super) fn new(shared: &Arc<Shared>, sentinel: Option<File>) -> Place {
-        Place { process: shared.process, shared: Arc::downgrade(shared), sentinel }
+impl Slot {
+    pub(super) fn new(shared: &Arc<Shared>, sentinel: Option<File>) -> Slot {
+        Slot { process: shared.process, shared: Arc::downgrade(shared), sentinel }
     }
 }
 
-impl Companion for Place {}
+impl Companion for Slot {}
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         // In a forked process there is no maker, and the lock may be held forever.
         if !self.process.is_of_this_process() {
