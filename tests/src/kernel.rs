@@ -77,6 +77,16 @@ pub fn is_alive(tid: u32) -> bool {
     fs::exists(format!("/proc/self/task/{tid}")).expect("/proc/self/task")
 }
 
+/// Whether a thread of this process sleeps in the kernel. `false` where it is gone.
+pub fn is_asleep(tid: u32) -> bool {
+    fs::read_to_string(format!("/proc/self/task/{tid}/stat")).is_ok_and(|stat| stat.contains(") S "))
+}
+
+/// Whether a process has not ended yet. A child that has ended stays until it is waited for.
+pub fn is_running(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 /// The mount table of a process, `self` for this one. The path of a mount may be no UTF-8.
 pub fn mount_table(process: &str) -> String {
     let table = fs::read(format!("/proc/{process}/mountinfo")).expect("/proc");

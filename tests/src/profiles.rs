@@ -101,10 +101,27 @@ impl Profile {
 ///
 /// If the kernel refuses.
 pub fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, matched: SeccompAction) {
+    seccompiler::apply_filter_all_threads(&program(rules, other, matched)).expect("seccomp");
+}
+
+/// As [`apply`], on the calling thread alone. It sets `no_new_privs` too.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn apply_here(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, matched: SeccompAction) {
+    seccompiler::apply_filter(&program(rules, other, matched)).expect("seccomp");
+}
+
+/// The filter of [`apply`].
+///
+/// # Panics
+///
+/// If the rules contradict each other.
+#[must_use]
+pub fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, matched: SeccompAction) -> BpfProgram {
     let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
-    let filter = SeccompFilter::new(rules, other, matched, arch).expect("a filter");
-    let program: BpfProgram = filter.try_into().expect("a program");
-    seccompiler::apply_filter_all_threads(&program).expect("seccomp");
+    SeccompFilter::new(rules, other, matched, arch).expect("a filter").try_into().expect("a program")
 }
 
 fn call(name: &str) -> Option<i64> {

@@ -11,7 +11,7 @@ use std::{fs, thread};
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, Error, NetNs, NetNsId, WeakNetNs, with_netns_async};
-use in_netns_tests::{alone, descriptors, wait_until};
+use in_netns_tests::{alone, descriptors, is_asleep, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use tokio::net::UdpSocket;
 use tokio::task;
@@ -259,11 +259,11 @@ fn a_body_that_is_started_can_be_aborted_in_another_table() {
     let start = || {
         let (tell, thread) = mpsc::channel();
         let task = NetNs::new().unwrap().spawn_async(async move || {
-            tell.send(nix::unistd::gettid()).unwrap();
+            tell.send(tid()).unwrap();
             pending::<()>().await;
         });
-        let state = format!("/proc/self/task/{}/stat", thread.recv().unwrap());
-        wait_until("its thread sleeps", || fs::read_to_string(&state).unwrap().contains(") S "));
+        let thread = thread.recv().unwrap();
+        wait_until("its thread sleeps", || is_asleep(thread));
         task
     };
     let task = give_to_another_table(start, |task| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use in_netns::{Call, ErrorKind, NetNs, Worker, par_walk, pinned, with_netns, with_netns_async};
-use in_netns_tests::{BOUND, here, key, separate, tid, wait_until};
+use in_netns_tests::{BOUND, here, is_asleep, key, separate, tid, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -320,11 +320,6 @@ fn a_worker_that_is_run_inside_itself_through_an_async_call_is_an_error() {
     assert_eq!(kinds, [Some(ErrorKind::Unsupported); 3]);
 }
 
-/// Whether a thread of this process sleeps in the kernel.
-fn sleeps(tid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") S ")
-}
-
 /// Takes the park token of the calling thread, if there is one.
 fn has_park_token() -> bool {
     const LONG: Duration = Duration::from_secs(2);
@@ -341,7 +336,7 @@ fn keeps_the_token(call: impl FnOnce(&(dyn Fn() + Sync)) + Send) {
         scope.spawn(|| {
             caller.store(tid(), Ordering::SeqCst);
             thread::current().unpark();
-            call(&|| wait_until("the caller sleeps", || sleeps(caller.load(Ordering::SeqCst))));
+            call(&|| wait_until("the caller sleeps", || is_asleep(caller.load(Ordering::SeqCst))));
             assert!(has_park_token(), "the token is gone");
         });
     });
@@ -394,7 +389,7 @@ fn an_executor_that_parks_its_thread_misses_no_wake_across_a_call() {
                 return std::task::Poll::Ready(());
             }
             cx.waker().wake_by_ref();
-            with_netns(&ns, || wait_until("the caller sleeps", || sleeps(caller))).unwrap();
+            with_netns(&ns, || wait_until("the caller sleeps", || is_asleep(caller))).unwrap();
             std::task::Poll::Pending
         }));
         let waker = Arc::new(Unpark(thread::current())).into();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use in_netns::{Call, NetNs, RetireReason, ThreadFate, pinned, with_netns};
-use in_netns_tests::{alone, is_alive, tid, wait_until};
+use in_netns_tests::{alone, is_alive, profiles, tid, wait_until};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -99,16 +99,8 @@ fn securebits_and_keepcaps_are_not_left_to_a_later_body() {
 #[test]
 fn a_seccomp_filter_is_not_left_to_a_later_body() {
     no_later_body_meets(|| {
-        let arch = std::env::consts::ARCH.try_into().unwrap();
-        let rules = std::collections::BTreeMap::from([(libc::SYS_acct, vec![])]);
-        let filter = seccompiler::SeccompFilter::new(
-            rules,
-            seccompiler::SeccompAction::Allow,
-            seccompiler::SeccompAction::Errno(1),
-            arch,
-        );
-        let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
-        seccompiler::apply_filter(&program).unwrap();
+        let rules = [(libc::SYS_acct, vec![])].into();
+        profiles::apply_here(rules, seccompiler::SeccompAction::Allow, seccompiler::SeccompAction::Errno(1));
     });
 }
 

@@ -2,14 +2,14 @@
 //! turns.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use in_netns::{NetNs, Worker, pool_stats, retire_current_thread, set_poison_hook, with_netns};
 use in_netns_tests::{
-    alone, drop_effective, give_up_sys_admin, here, home, is_alive, key, separate, threads_in, threads_outside_home,
-    tid, wait_until,
+    alone, drop_effective, give_up_sys_admin, here, home, is_alive, is_asleep, key, separate, threads_in,
+    threads_outside_home, tid, wait_until,
 };
 
 #[test]
@@ -129,7 +129,7 @@ fn callers_are_served_in_their_order() {
     let order = Mutex::new(Vec::new());
     let (started, begun) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
-    let arrived = AtomicUsize::new(0);
+    let arrived = AtomicU32::new(0);
     thread::scope(|scope| {
         let (worker, order, arrived) = (&worker, &order, &arrived);
         scope.spawn(move || {
@@ -141,23 +141,16 @@ fn callers_are_served_in_their_order() {
         begun.recv().unwrap();
         for caller in 0..16 {
             scope.spawn(move || {
-                arrived.store(tid() as usize, Ordering::SeqCst);
+                arrived.store(tid(), Ordering::SeqCst);
                 worker.run(|| order.lock().unwrap().push(caller)).unwrap();
             });
-            wait_until("the caller is in line, asleep", || is_sleeping(arrived.swap(0, Ordering::SeqCst), arrived));
+            wait_until("the caller has come", || arrived.load(Ordering::SeqCst) != 0);
+            let caller = arrived.swap(0, Ordering::SeqCst);
+            wait_until("the caller is in line, asleep", || is_asleep(caller));
         }
         go_on.send(()).unwrap();
     });
     assert_eq!(order.into_inner().unwrap(), (0..16).collect::<Vec<_>>());
-}
-
-/// Whether the thread that arrived sleeps in the kernel. A thread that does not is checked again.
-fn is_sleeping(tid: usize, arrived: &AtomicUsize) -> bool {
-    let sleeps = tid != 0 && std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") S ");
-    if tid != 0 && !sleeps {
-        arrived.store(tid, Ordering::SeqCst);
-    }
-    sleeps
 }
 
 #[test]

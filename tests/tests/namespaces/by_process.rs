@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use in_netns::{Error, ErrorKind, Holder, IntoNetNs, NetNs, View, with_netns};
-use in_netns_tests::{Scratch, alone, descriptors, limited, separate, start_until, wait_until};
+use in_netns_tests::{Scratch, alone, descriptors, is_running, limited, separate, start_until, wait_until};
 use nix::sys::resource::Resource;
 
 /// `pidfd_open(2)`.
@@ -103,8 +103,7 @@ fn a_process_that_has_exited_is_reported_as_exited() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     let descriptor = pidfd(pid, 0);
-    let has_exited = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
-    wait_until("it has exited", has_exited);
+    wait_until("it has exited", || !is_running(pid));
     for error in [NetNs::from_pid(pid).unwrap_err(), NetNs::from_fd(descriptor.try_clone().unwrap()).unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains("has exited"), "{error}");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use in_netns::{ErrorKind as Kind, NetNs};
-use in_netns_tests::{Scratch, here, home, key, separate, threads, threads_in, tid, wait_until};
+use in_netns_tests::{Scratch, here, home, is_running, key, separate, threads, threads_in, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
 
 fn text(bytes: Vec<u8>) -> String {
@@ -379,8 +379,6 @@ mod separate_process {
         let mut parent = separate!("commands");
         let (parent, printed) = in_netns_tests::start_until(parent.arg("ends"), "");
         let ids: Vec<u32> = printed.split_whitespace().map(|id| id.parse().unwrap()).collect();
-        let is_running =
-            |id: u32| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
         assert!(ids.iter().all(|id| is_running(*id)), "{ids:?}");
         end(parent);
         for id in &ids[..2] {
@@ -459,8 +457,7 @@ mod asynchronous {
         let child = ns.command("sleep").arg("1000").kill_on_drop(true).spawn_async().unwrap();
         let killed = child.id().unwrap();
         drop(child);
-        let runs = |id: u32| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-        wait_until("it is killed", || !runs(killed));
+        wait_until("it is killed", || !is_running(killed));
 
         let mut command = ns.command("sleep");
         let future = command.arg("1000").kill_on_drop(true).output_async();

@@ -10,9 +10,9 @@ use std::thread;
 
 use futures::executor::block_on;
 use in_netns::{Call, Change, ErrorKind, NetNs, NetNsPool, RetireReason, ThreadFate, pool_stats, with_netns};
-use in_netns_tests::{BOUND, profiles, tid, wait_until};
+use in_netns_tests::{BOUND, is_asleep, profiles, threads, tid, wait_until};
 use nix::sched::{CloneFlags, unshare};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::SeccompAction;
 
 /// The answer to one system call.
 fn rules(call: i64) -> BTreeMap<i64, Vec<seccompiler::SeccompRule>> {
@@ -21,18 +21,12 @@ fn rules(call: i64) -> BTreeMap<i64, Vec<seccompiler::SeccompRule>> {
 
 /// Kills the process for a system call of the calling thread.
 fn add(call: i64) {
-    let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
-    let filter = SeccompFilter::new(rules(call), SeccompAction::Allow, SeccompAction::KillProcess, arch);
-    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-    seccompiler::apply_filter(&program).expect("seccomp");
+    profiles::apply_here(rules(call), SeccompAction::Allow, SeccompAction::KillProcess);
 }
 
 /// Whether every other thread sleeps.
 fn others_sleep() -> bool {
-    let threads = std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
-    let others = threads.filter(|thread| thread.file_name().to_str() != Some(&tid().to_string()));
-    let is_asleep = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'));
-    others.map(|thread| std::fs::read_to_string(thread.path().join("stat"))).all(|stat| stat.is_ok_and(is_asleep))
+    threads().into_keys().filter(|thread| *thread != tid()).all(is_asleep)
 }
 
 /// Threads that leave the table of descriptors leave none of theirs in it.

@@ -144,14 +144,10 @@ fn attribute(name: &str) -> Attribute {
         ),
         "seccomp" => (
             || {
-                let filter = seccompiler::SeccompFilter::new(
-                    [(libc::SYS_acct, vec![])].into(),
-                    seccompiler::SeccompAction::Allow,
-                    seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-                    std::env::consts::ARCH.try_into().expect("a known architecture"),
-                );
-                let program: seccompiler::BpfProgram = filter.expect("a filter").try_into().expect("a program");
-                // `apply_filter` would set no_new_privs too.
+                let refuse = seccompiler::SeccompAction::Errno(libc::EPERM.unsigned_abs());
+                let rules = [(libc::SYS_acct, vec![])].into();
+                let program = profiles::program(rules, seccompiler::SeccompAction::Allow, refuse);
+                // `apply_here` would set no_new_privs too.
                 let program = libc::sock_fprog {
                     len: u16::try_from(program.len()).expect("a short program"),
                     filter: program.as_ptr().cast_mut().cast(),

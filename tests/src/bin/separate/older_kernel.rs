@@ -3,26 +3,19 @@
 //!
 //! Arguments: `pidfd`, `kcmp`.
 
-use std::collections::BTreeMap;
 use std::fs::DirEntry;
 
 use in_netns::{Call, Change, NetNs, RetireReason, ThreadFate, pool_stats, set_poison_hook, with_netns};
-use in_netns_tests::{give_up_sys_admin, here, is_alive, key, threads_in, threads_outside_home, tid};
+use in_netns_tests::{give_up_sys_admin, here, is_alive, key, profiles, threads_in, threads_outside_home, tid};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-};
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 /// Makes the kernel answer `errno` to a syscall that matches the rules.
 fn answer(syscall: i64, rules: Vec<SeccompRule>, errno: Errno) {
-    let arch = std::env::consts::ARCH.try_into().expect("a known architecture");
     let refuse = SeccompAction::Errno((errno as i32).unsigned_abs());
-    let filter =
-        SeccompFilter::new(BTreeMap::from([(syscall, rules)]), SeccompAction::Allow, refuse, arch).expect("a filter");
-    let program: BpfProgram = filter.try_into().expect("a program");
-    seccompiler::apply_filter_all_threads(&program).expect("seccomp");
+    profiles::apply([(syscall, rules)].into(), SeccompAction::Allow, refuse);
 }
 
 /// The descriptors of the calling thread whose files have paths that begin with `path`, as files of `/proc`.

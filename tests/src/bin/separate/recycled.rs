@@ -8,17 +8,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
 
 use in_netns::{ErrorKind, NetNs, View, Worker};
-use in_netns_tests::become_root_of_a_user_namespace;
+use in_netns_tests::{become_root_of_a_user_namespace, profiles};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
-};
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 pub(crate) fn main() {
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
@@ -137,12 +134,6 @@ fn while_ids_are_used_again(spaces: &[NetNs], processes: usize) {
 fn refuse_to_ask_process_descriptors() {
     let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0xff04).expect("a condition");
     let rule = SeccompRule::new(vec![request]).expect("a rule");
-    let filter = SeccompFilter::new(
-        [(libc::SYS_ioctl, vec![rule])].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOTTY.unsigned_abs()),
-        std::env::consts::ARCH.try_into().expect("a known architecture"),
-    );
-    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-    apply_filter(&program).expect("root of this user namespace");
+    let refuse = SeccompAction::Errno(libc::ENOTTY.unsigned_abs());
+    profiles::apply_here([(libc::SYS_ioctl, vec![rule])].into(), SeccompAction::Allow, refuse);
 }

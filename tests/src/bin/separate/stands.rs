@@ -20,10 +20,8 @@
 use std::error::Error;
 
 use in_netns::{Names, NetNs, WatchEvent};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
-};
+use in_netns_tests::profiles;
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = crate::arguments();
@@ -103,14 +101,9 @@ fn refuse(syscall: libc::c_long, flags: &[libc::c_int], errno: libc::c_int) -> R
         let has_flag = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
         rules.push(SeccompRule::new(vec![has_flag])?);
     }
-    let filter = SeccompFilter::new(
-        [(syscall, rules)].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno.unsigned_abs()),
-        std::env::consts::ARCH.try_into()?,
-    )?;
-    let program: BpfProgram = filter.try_into()?;
-    Ok(apply_filter(&program)?)
+    let refuse = SeccompAction::Errno(errno.unsigned_abs());
+    profiles::apply_here([(syscall, rules)].into(), SeccompAction::Allow, refuse);
+    Ok(())
 }
 
 /// The name in the first event.
