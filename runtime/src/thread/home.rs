@@ -58,16 +58,9 @@ struct Sharing {
     /// Whether `kcmp(2)` told when the template started. Any thread can ask it about any other.
     was_compared: bool,
     /// Where `kcmp(2)` is missing, or a seccomp filter refuses it, as in a container without `CAP_SYS_PTRACE`: the
-    /// thread itself tries what only a thread can do that shares, or that does not. A filter may be added later.
+    /// thread itself tries what only a thread can do that shares, or that does not. A filter may be added later. Where
+    /// neither is possible, no thread is ever pristine.
     probe: OnceLock<Probe>,
-}
-
-/// The one of the two that is possible now.
-enum SharingMethod<'h> {
-    Compare,
-    Probe(&'h Probe),
-    /// Neither. No thread is ever pristine.
-    None,
 }
 
 /// What a thread tries on itself. The descriptors are in the table of the template.
@@ -376,7 +369,7 @@ impl Home {
 
     /// Whether another thread of the process can do a part of an inspection: [`Home::inspect_from_anywhere`].
     pub(crate) fn can_be_assisted(&self) -> bool {
-        matches!(self.sharing.method(), SharingMethod::Compare)
+        self.sharing.was_compared && self.sharing.probe.get().is_none()
     }
 
     /// Prepares the inspections of the threads that the calling thread, a template, starts: a seccomp filter that was
@@ -468,8 +461,8 @@ impl Home {
         let like = |is_from_caller: fn(&FromCaller) -> bool| {
             from_caller.filter(|from| is_from_caller(from)).map_or(self.template, |from| from.caller)
         };
-        match self.sharing.method() {
-            SharingMethod::Compare if calls.has(Optional::Kcmp) => {
+        match self.sharing.probe.get() {
+            None if self.sharing.was_compared && calls.has(Optional::Kcmp) => {
                 if !own_files {
                     self.share(Resource::Fs, like(|from| from.has_other_files), thread, Change::Filesystem)?;
                     let like = like(|from| from.has_other_semaphore_undo);
@@ -477,7 +470,7 @@ impl Home {
                 }
                 self.share(Resource::Files, self.template, thread, Change::FileTable)?;
             }
-            SharingMethod::Probe(probe) if thread == sys::current_tid() => probe.by_current_thread(own_files)?,
+            Some(probe) if thread == sys::current_tid() => probe.by_current_thread(own_files)?,
             _ => return Err(Change::Unknown),
         }
         match sys::capabilities_of(thread) {
@@ -590,14 +583,6 @@ impl Sharing {
             sharing.prepare_probe(template, calls);
         }
         sharing
-    }
-
-    fn method(&self) -> SharingMethod<'_> {
-        match self.probe.get() {
-            Some(probe) => SharingMethod::Probe(probe),
-            None if self.was_compared => SharingMethod::Compare,
-            None => SharingMethod::None,
-        }
     }
 
     /// To be called on a template. Nothing changes where the probe is not possible here.
