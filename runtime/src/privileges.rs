@@ -401,26 +401,24 @@ impl Facts {
     }
 
     fn cause_of(self, Refusal { step, errno }: Refusal) -> Cause {
-        let Facts { root_without_setfcap, not_dumpable, not_mapped, filtered, .. } = self;
-        let Facts { max_user_namespaces, debian_clone, apparmor, .. } = self;
-        let apparmor = apparmor.is_some_and(|restricted| restricted != 0);
+        let apparmor = self.apparmor.is_some_and(|restricted| restricted != 0);
         match (step, errno) {
-            (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match max_user_namespaces {
+            (Step::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => match self.max_user_namespaces {
                 Some(0) => Cause::UserNamespacesDisabled { sysctl: MAX_USER },
                 _ => Cause::Limit { sysctl: MAX_USER },
             },
             (Step::Unshare, Errno::ENOSPC) => Cause::Limit { sysctl: MAX_NET },
             (Step::Unshare, Errno::EINVAL) => Cause::Threads,
-            (Step::UserNamespace, Errno::EPERM) if debian_clone == Some(0) => {
+            (Step::UserNamespace, Errno::EPERM) if self.debian_clone == Some(0) => {
                 Cause::UserNamespacesDisabled { sysctl: DEBIAN_CLONE }
             }
-            (Step::UserNamespace, Errno::EPERM) if not_mapped => Cause::NotMapped,
-            (Step::Mapping, Errno::EPERM) if root_without_setfcap => Cause::RootWithoutSetfcap,
+            (Step::UserNamespace, Errno::EPERM) if self.not_mapped => Cause::NotMapped,
+            (Step::Mapping, Errno::EPERM) if self.root_without_setfcap => Cause::RootWithoutSetfcap,
             // The files of such a process in `/proc` belong to root.
-            (Step::Mapping, Errno::EACCES) if not_dumpable => Cause::NotDumpable,
+            (Step::Mapping, Errno::EACCES) if self.not_dumpable => Cause::NotDumpable,
             // AppArmor allows the namespace to be made and refuses its use; a filter refuses to make it.
             (Step::Mapping | Step::Capability, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
-            (_, Errno::EPERM | Errno::ENOSYS) if filtered => Cause::Seccomp,
+            (_, Errno::EPERM | Errno::ENOSYS) if self.filtered => Cause::Seccomp,
             (_, Errno::EPERM | Errno::EACCES) if apparmor => Cause::AppArmor,
             _ => Cause::other(errno),
         }

@@ -297,7 +297,7 @@ fn make_names_private() -> nix::Result<()> {
 
 /// Mounts a new `/run` with every entry of the old one. Used if `/run/netns` is missing and `/run` is not writable.
 fn rebuild_run() -> nix::Result<()> {
-    let old = Descriptor::open_directory(c"/run")?;
+    let old = Descriptor::open(c"/run", libc::O_RDONLY | libc::O_DIRECTORY)?;
     mount_tmpfs(c"/run")?;
     let rebuilt = old.each_entry(|name| {
         // An entry that cannot be copied is missing in the new `/run`. The other entries are still useful.
@@ -383,10 +383,6 @@ impl Descriptor {
     fn open(path: &CStr, flags: c_int) -> nix::Result<Descriptor> {
         // SAFETY: it reads a string.
         Errno::result(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) }).map(Descriptor)
-    }
-
-    fn open_directory(path: &CStr) -> nix::Result<Descriptor> {
-        Descriptor::open(path, libc::O_RDONLY | libc::O_DIRECTORY)
     }
 
     /// Returns the file type of an entry: `S_IFDIR` and so on.

@@ -81,10 +81,7 @@ impl Files {
             Some(directory) => self.entries(netns, directory, &mut expected)?,
             None => Vec::new(),
         };
-        let mut texts = Vec::new();
-        for (name, text) in [("resolv.conf", &self.resolv_conf), ("hosts", &self.hosts)] {
-            texts.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
-        }
+        let mut texts: Vec<_> = self.texts().map(|(name, text)| (name, text.to_owned().into_bytes())).collect();
         let (nsswitch, covers) = self.name_services(netns, &entries, &mut expected)?;
         texts.extend(nsswitch.map(|text| (NSSWITCH, text)));
         let scratch = if texts.is_empty() && covers.is_empty() { None } else { Some(Scratch::mount(netns)?) };
@@ -111,6 +108,12 @@ impl Files {
             scratch.detach().map_err(step(netns, "take its scratch directory off"))?;
         }
         Ok(expected)
+    }
+
+    /// The texts that are shown in place of files of `/etc`, each with the name of its file.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let texts = [("resolv.conf", &self.resolv_conf), ("hosts", &self.hosts)];
+        texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)))
     }
 
     /// How names are looked up in the view: the text of an `nsswitch.conf`, if it needs one of its own, and what is
@@ -197,7 +200,7 @@ impl Files {
         let names = names_in(directory).map_err(io_step(netns, format!("list {}", directory.display())))?;
         let mut entries = Vec::new();
         for name in names {
-            if (name == "resolv.conf" && self.resolv_conf.is_some()) || (name == "hosts" && self.hosts.is_some()) {
+            if self.texts().any(|(text, _)| name == text) {
                 continue;
             }
             let (path, target) = (directory.join(&name), Path::new(ETC).join(&name));
@@ -219,9 +222,8 @@ impl Files {
     fn find_covered(&self, netns: &NetNs, directory: &Path, entries: &mut [Entry]) -> Result<(), Error> {
         let resolved = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
         let own = fs::canonicalize(directory).map_err(io_step(netns, format!("find {}", directory.display())))?;
-        let texts = [("resolv.conf", self.resolv_conf.is_some()), ("hosts", self.hosts.is_some()), (NSSWITCH, true)];
         let mut names: BTreeSet<OsString> = entries.iter().map(|entry| entry.name.clone()).collect();
-        names.extend(texts.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.into()));
+        names.extend(self.texts().map(|(name, _)| name).chain([NSSWITCH]).map(OsString::from));
         let targets: Vec<_> = names
             .into_iter()
             .map(|name| {
