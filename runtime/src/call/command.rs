@@ -72,8 +72,7 @@ impl Place {
         };
         let (lease, (started, lease_end)) =
             pool.lease_admitted(Role::for_processes_in(place), allowance, start, run)?;
-        // The fate of the thread is in the counters, and `report` calls the poison hook.
-        let _ = lease_end.return_lease(lease).report();
+        lease_end.return_lease(lease).report();
         Ok(started.map_err(|(error, _start)| error)?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
     }
 }

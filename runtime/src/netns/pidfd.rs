@@ -74,10 +74,7 @@ impl NetNs {
     /// `pidfd_open(2)`, `PIDFD_GET_NET_NAMESPACE` in `linux/pidfd.h` (Linux 6.11).
     pub fn from_pidfd(pidfd: impl AsFd) -> Result<NetNs, Error> {
         let operation = || "open the network namespace of a process by its descriptor".to_owned();
-        if !sys::is_pidfd(&pidfd) {
-            let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
-            return Err(Error::new(ErrorKind::NotANetNs, operation(), why));
-        }
+        check_pidfd(pidfd.as_fd(), &operation)?;
         of_pidfd(pidfd.as_fd(), &operation)
     }
 }
@@ -90,6 +87,15 @@ const HAS_EXITED: &str = "the process has exited";
 
 fn has_exited(operation: &dyn Fn() -> String) -> Error {
     Error::from_errno(operation(), Errno::ESRCH).explained(HAS_EXITED)
+}
+
+/// An error where a descriptor is not one of a process.
+pub(super) fn check_pidfd(pidfd: BorrowedFd<'_>, operation: &dyn Fn() -> String) -> Result<(), Error> {
+    if sys::is_pidfd(pidfd) {
+        return Ok(());
+    }
+    let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
+    Err(Error::new(ErrorKind::NotANetNs, operation(), why))
 }
 
 /// The number of a descriptor's process in `/proc`. `None` where that process has exited. An error says nothing about

@@ -54,8 +54,7 @@ pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job:
     };
     let result = match pool.lease_admitted(role, allowance, &mut unrun, run) {
         Ok((lease, (result, lease_end))) => {
-            // The fate of the thread is in the counters, and `report` calls the poison hook.
-            let _ = lease_end.return_lease(lease).report();
+            lease_end.return_lease(lease).report();
             result
         }
         Err(_) => None,

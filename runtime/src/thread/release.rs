@@ -122,8 +122,8 @@ impl LeaseEnd {
         }
     }
 
-    /// Waits until the thread has left the namespace, then reports a failed restore. To be called on the owner's
-    /// thread.
+    /// Waits until the thread has left the namespace, then calls the poison hook for a failed restore. To be called on
+    /// the owner's thread. The fate is in the counters as well.
     pub(crate) fn report(mut self) -> ThreadFate {
         if let Some(Exiting { outcome, exit }) = self.exiting.as_deref_mut() {
             if let Some(exit) = exit.take() {

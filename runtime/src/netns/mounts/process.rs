@@ -26,10 +26,7 @@ impl ProcessNamespaces {
     /// Opens those of the process, or thread, of a descriptor.
     pub(crate) fn of_pidfd(process: BorrowedFd<'_>) -> Result<ProcessNamespaces, Error> {
         let operation = || "open the namespaces of a process by its descriptor".to_owned();
-        if !sys::is_pidfd(process) {
-            let why = "the descriptor is not one of a process (`pidfd_open(2)`)";
-            return Err(Error::new(ErrorKind::NotANetNs, operation(), why));
-        }
+        pidfd::check_pidfd(process, &operation)?;
         let task = pidfd::task_of_pidfd(process, &operation)?;
         ProcessNamespaces::open(&task, &operation)
     }
