@@ -29,13 +29,12 @@ use std::thread;
 use crate::call::audit::{Audit, Stray};
 use crate::call::context::Context;
 use crate::call::launch::{Options, ThreadKind};
-use crate::call::session::Parameters;
+use crate::call::session::{Parameters, RunBody, SyncBody};
 use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
-use crate::sys::process_local::in_one_process;
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, start_pending};
+use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -427,56 +426,25 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    if const { size_of::<F>() + size_of::<R>() <= LARGEST_MOVED } {
-        return execute_moved(target, role, options, inspect, body);
-    }
-    let (mut body, mut returned) = (Some(body), None);
-    let in_place = |thread: &mut PinnedThread| returned = body.take().map(|body| in_one_process(|| body(thread)));
-    let Outcome { value, thread, strays } = execute_moved(target, role, options, inspect, in_place)?;
-    let value = value.map(|()| returned.unwrap_or_else(|| unreachable!("a body that ran has returned")));
-    Ok(Outcome { value, thread, strays })
+    let mut body = SyncBody::Given(body);
+    let made = if const { size_of::<F>() + size_of::<R>() <= LARGEST_MOVED } {
+        make(target, role, options, inspect, &mut body)?
+    } else {
+        make(target, role, options, inspect, &mut &mut body)?
+    };
+    let Outcome { value, thread, strays } = made;
+    Ok(Outcome { value: value.map(|()| body.into_value()), thread, strays })
 }
 
-/// As [`execute`], for a body that is moved to the pinned thread, and whose value is moved back.
-fn execute_moved<F, R>(
+/// Makes a call: chooses its thread, has the body run there, and reports the end of the lease. The value stays in the
+/// body.
+fn make(
     target: Option<&Place>,
     role: Role,
     options: &Options,
     inspect: Inspect,
-    body: F,
-) -> Result<Outcome<R>, Error>
-where
-    F: FnOnce(&mut PinnedThread) -> R + Send,
-    R: Send,
-{
-    let (mut body, mut result) = (Some(body), None);
-    let (thread, audit) = with_thread(target, options, inspect, &mut |pool, kind, parameters| {
-        let Some(body) = body.take() else { unreachable!("a call is launched once") };
-        let (ran, lease_end) = match kind {
-            ThreadKind::Pooled => launch::on_leased_thread(pool, role, &parameters, body)?,
-            ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
-        };
-        result = Some(ran);
-        Ok(lease_end)
-    })?;
-    let result = result.unwrap_or_else(|| unreachable!("a call that was launched has a result"));
-    let value = result.map_err(|(error, _body)| error)?;
-    // The call's own thread has left the namespace at this point.
-    let strays = audit.map_or_else(Vec::new, Audit::end);
-    Stray::notify(&strays);
-    Ok(Outcome { value, thread, strays })
-}
-
-type OnThread<'r> = dyn FnMut(&'static Pool, ThreadKind, Parameters<'_>) -> Result<LeaseEnd, Error> + 'r;
-
-/// Chooses the thread of a call, has `run` run it there, and reports the end of the lease. It is not generic, so that
-/// its code is not compiled again for each body.
-fn with_thread(
-    target: Option<&Place>,
-    options: &Options,
-    inspect: Inspect,
-    run: &mut OnThread<'_>,
-) -> Result<(ThreadFate, Option<Audit>), Error> {
+    body: &mut dyn RunBody,
+) -> Result<Outcome<()>, Error> {
     let audit = target.filter(|_| options.audit).map(|place| Audit::begin(place.netns()));
     let context = Context::of_caller();
     let mut parameters = Parameters {
@@ -490,16 +458,22 @@ fn with_thread(
     start_pending();
     let pool = Pool::of_process();
     let kind = options.choose(pool)?;
-    let name;
-    if kind == ThreadKind::Pooled {
-        name = options.session_name();
-        parameters.name = name.as_deref();
-        parameters.allowance = Allowance::of_caller();
-    }
-    let lease_end = run(pool, kind, parameters)?;
+    let (result, lease_end) = match kind {
+        ThreadKind::Pooled => {
+            let name = options.session_name();
+            parameters.name = name.as_deref();
+            parameters.allowance = Allowance::of_caller();
+            launch::on_leased_thread(pool, role, &parameters, body)?
+        }
+        ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,
+    };
     // The report precedes the destructor of a body that did not run, which may panic.
-    let fate = kind.fate(lease_end.report());
-    Ok((fate, audit))
+    let thread = kind.fate(lease_end.report());
+    let value = result?;
+    // The call's own thread has left the namespace at this point.
+    let strays = audit.map_or_else(Vec::new, Audit::end);
+    Stray::notify(&strays);
+    Ok(Outcome { value, thread, strays })
 }
 
 /// The full result of a call that ran.

@@ -52,7 +52,7 @@ pub(crate) use detached::{run_detached, wake_elsewhere};
 pub(crate) use elsewhere::{run_by_keeper, run_elsewhere};
 #[cfg(feature = "tokio")]
 pub(crate) use exit::ThreadExit;
-pub(crate) use pool::{Lease, Pool, UnfitThreads};
+pub(crate) use pool::{Attempt, Lease, Pool, UnfitThreads};
 pub use pool::{PoolStats, init, pool_stats};
 pub(crate) use release::{Inspect, LeaseEnd};
 pub(crate) use role::Role;

@@ -18,7 +18,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::path::Path;
 use std::process::{self, Child, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -30,9 +30,8 @@ use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::netns::{NetNs, Place};
 use crate::sys::ParentDeathSignal;
-use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, Role, descriptors, start_pending};
+use crate::unwind::catch;
 
 impl Place {
     /// Runs `start` inside, on a spawner. `id` returns the id of the process that was started.
@@ -54,26 +53,29 @@ impl Place {
         place.as_target().check_process_table()?;
         let context = Context::of_caller();
         let allowance = Allowance::of_caller();
-        let (place, context, id) = (&place, &context, &id);
-        let run = move |start, thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-            match thread.admit(Some(place.as_target()), allowance) {
-                None => return Err(start),
-                Some(Err(error)) => return Ok((Err((error, start)), LeaseEnd::not_entered(&pool.roster, thread))),
-                Some(Ok(())) => {}
-            }
-            // tokio panics without the drivers that it needs.
-            let started = panic::catch_unwind(AssertUnwindSafe(|| context.within(start)));
-            if let Ok(Ok(child)) = &started {
-                if let Some(id) = id(child) {
-                    thread.has_started(id);
-                }
-            }
-            Ok((Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-        };
-        let (lease, (started, lease_end)) =
-            pool.lease_admitted(Role::for_processes_in(place), allowance, start, run)?;
+        let (mut start, mut ended) = (Some(start), None);
+        let lease = pool.lease_admitted(Role::for_processes_in(&place), allowance, &mut |lease| {
+            lease.attempt(allowance, |thread| {
+                let Some(entered) = thread.admit(Some(place.as_target()), allowance) else { return false };
+                ended = Some(match entered {
+                    Ok(()) => {
+                        // tokio panics without the drivers that it needs.
+                        let started = catch(|| start.take().map(|start| context.within(start)));
+                        let child = started.as_ref().ok().and_then(|started| started.as_ref()?.as_ref().ok());
+                        if let Some(id) = child.and_then(&id) {
+                            thread.has_started(id);
+                        }
+                        (Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None))
+                    }
+                    Err(error) => (Err(error), LeaseEnd::not_entered(&pool.roster, thread)),
+                });
+                true
+            })
+        })?;
+        let Some((started, lease_end)) = ended else { unreachable!("a job that was admitted has ended") };
         lease_end.return_lease(lease).report();
-        Ok(started.map_err(|(error, _start)| error)?.unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        let started = started?.unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Ok(started.unwrap_or_else(|| unreachable!("a process is started once")))
     }
 }
 

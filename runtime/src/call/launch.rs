@@ -9,7 +9,7 @@ use std::panic;
 use std::sync::Arc;
 use std::thread::{self, Builder};
 
-use crate::call::session::{CallResult, Parameters, Sent, run_call};
+use crate::call::session::{Parameters, PooledCall, RunBody, Sent, SessionResult, run_session};
 use crate::error::Error;
 use crate::netns::Target;
 use crate::sys::process_local::in_one_process;
@@ -19,8 +19,7 @@ use crate::thread::home::{Home, RestorePath};
 #[cfg(feature = "tokio")]
 use crate::thread::keeper::Keeper;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Pool, Role, descriptors};
+use crate::thread::{Attempt, LeaseEnd, Pool, Role, descriptors};
 use crate::unwind::catch;
 
 /// Which thread a call runs on.
@@ -131,55 +130,41 @@ impl FreshThread {
     }
 }
 
-/// Runs a body on an idle thread of the pool, or on a new one, and waits. The caller has the table of descriptors that
+/// Makes a call on an idle thread of the pool, or on a new one, and waits. The caller has the table of descriptors that
 /// pooled threads have.
-pub(super) fn on_leased_thread<F, R>(
+pub(super) fn on_leased_thread(
     pool: &'static Pool,
     role: Role,
     parameters: &Parameters<'_>,
-    body: F,
-) -> Result<CallResult<R, F>, Error>
-where
-    F: FnOnce(&mut PinnedThread) -> R + Send,
-    R: Send,
-{
+    body: &mut dyn RunBody,
+) -> Result<(SessionResult, LeaseEnd), Error> {
     parameters.target.map_or(Ok(()), Target::check_process_table)?;
-    let sent = Sent::new(parameters);
-    let run = move |body: F, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>| {
-        let parameters = sent.parameters();
-        let Some(entered) = thread.admit(parameters.target, parameters.allowance) else { return Err(body) };
-        Ok(run_call(parameters, entered, pool, thread, body, Some(assist_point)))
-    };
-    let (lease, (result, lease_end)) = pool.lease_admitted(role, parameters.allowance, body, run)?;
+    let (sent, allowance) = (Sent::new(parameters), parameters.allowance);
+    let mut made = None;
+    let lease = pool.lease_admitted(role, allowance, &mut |lease| match body.run_on(
+        lease,
+        allowance,
+        PooledCall::Given { parameters: sent, pool },
+    ) {
+        PooledCall::Given { .. } => Attempt::Rejected,
+        PooledCall::Unfit => Attempt::Unfit,
+        PooledCall::Made(result) => {
+            made = Some(result);
+            Attempt::Ran
+        }
+    })?;
+    let made = made.unwrap_or_else(|| unreachable!("a call that was made has a result"));
+    let (result, lease_end) = made.unwrap_or_else(|payload| panic::resume_unwind(payload));
     Ok((result, lease_end.return_lease(lease)))
 }
 
-/// Runs a body on a fresh thread, and waits until the thread has exited.
-pub(super) fn on_fresh_thread<F, R>(
+/// Makes a call on a fresh thread, and waits until the thread has exited.
+pub(super) fn on_fresh_thread(
     pool: &'static Pool,
     options: &Options,
     parameters: Parameters<'_>,
-    body: F,
-) -> Result<CallResult<R, F>, Error>
-where
-    F: FnOnce(&mut PinnedThread) -> R + Send,
-    R: Send,
-{
-    let (mut body, mut result) = (Some(body), None);
-    run_on_fresh_thread(pool, options, parameters, &mut |thread, entered| {
-        result = body.take().map(|body| run_call(parameters, entered, pool, thread, body, None));
-    })?;
-    Ok(result.unwrap_or_else(|| unreachable!("a body that ran has a result")))
-}
-
-/// Starts a fresh thread, which enters the namespace and then calls `run`. It is not generic, so that its code is not
-/// compiled again for each body.
-fn run_on_fresh_thread(
-    pool: &'static Pool,
-    options: &Options,
-    parameters: Parameters<'_>,
-    run: &mut (dyn FnMut(&mut PinnedThread, Result<(), Error>) + Send),
-) -> Result<(), Error> {
+    body: &mut dyn RunBody,
+) -> Result<(SessionResult, LeaseEnd), Error> {
     let fresh = FreshThread::prepare(pool)?;
     // The last reference to the restore path is the caller's: it closes descriptors.
     let _kept = fresh.clone();
@@ -190,14 +175,13 @@ fn run_on_fresh_thread(
             // The thread began where the caller is.
             None => thread.go_home_or_poison(),
         };
-        run(thread, entered);
+        run_session(parameters, entered, pool, thread, body, None)
     };
     thread::scope(|scope| {
         let thread = options
             .builder()
             .spawn_scoped(scope, move || fresh.pin(enter_and_run))
             .map_err(|source| Error::spawn_failed("a thread for one call", source))?;
-        thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        Ok(())
+        Ok(thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
     })
 }

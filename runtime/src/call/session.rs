@@ -5,6 +5,7 @@
 //! ```
 
 use std::ffi::CStr;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::panic;
 use std::thread;
@@ -19,8 +20,8 @@ use crate::sys::process_local::in_one_process;
 #[cfg(feature = "tokio")]
 use crate::thread::keeper::Closer;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::AssistPoint;
-use crate::thread::{Allowance, Inspect, LeaseEnd, Pool, WORKER_NAME};
+use crate::thread::rendezvous::{AssistPoint, Job};
+use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, WORKER_NAME};
 use crate::unwind::{catch, contain};
 
 /// See the [module's documentation](self).
@@ -146,30 +147,72 @@ impl<'c> Sent<'c> {
     }
 }
 
-/// A body, and then its value, each in a place of its own.
+/// A body, and then its value, in one place.
+pub(super) enum SyncBody<F, R> {
+    Given(F),
+    Running,
+    Returned(R),
+}
+
+impl<F, R> SyncBody<F, R> {
+    /// The value of a body that has run to its end.
+    pub(super) fn into_value(self) -> R {
+        match self {
+            SyncBody::Returned(value) => value,
+            SyncBody::Given(_) | SyncBody::Running => {
+                unreachable!("a body that ran and did not panic has returned a value")
+            }
+        }
+    }
+}
+
+/// A [`SyncBody`] of any type.
 ///
-/// **Why:** what runs a body is compiled once, and not for each body.
-trait RunBody {
+/// **Why:** what makes a call is compiled once, and not for each body.
+pub(super) trait RunBody: Send {
+    /// Runs it, if it has not run.
     fn run(&mut self, thread: &mut PinnedThread);
+
     fn drop_value(&mut self);
+
+    /// Runs a call on a leased thread. The body goes there and back.
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c>;
 }
 
-struct BodyParts<F, R> {
-    /// `None` once it was called.
-    body: Option<F>,
-    value: Option<R>,
-}
-
-impl<F, R> RunBody for BodyParts<F, R>
+impl<F, R> RunBody for SyncBody<F, R>
 where
-    F: FnOnce(&mut PinnedThread) -> R,
+    F: FnOnce(&mut PinnedThread) -> R + Send,
+    R: Send,
 {
     fn run(&mut self, thread: &mut PinnedThread) {
-        self.value = self.body.take().map(|body| in_one_process(|| body(thread)));
+        if let SyncBody::Given(body) = mem::replace(self, SyncBody::Running) {
+            *self = SyncBody::Returned(in_one_process(|| body(thread)));
+        }
     }
 
     fn drop_value(&mut self) {
-        self.value = None;
+        *self = SyncBody::Running;
+    }
+
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
+        let (call, body) = call.run_with(lease, allowance, mem::replace(self, SyncBody::Running));
+        *self = body;
+        call
+    }
+}
+
+/// A body that stays where it is.
+impl<B: RunBody> RunBody for &mut B {
+    fn run(&mut self, thread: &mut PinnedThread) {
+        (**self).run(thread);
+    }
+
+    fn drop_value(&mut self) {
+        (**self).drop_value();
+    }
+
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
+        call.run_with(lease, allowance, &mut **self).0
     }
 }
 
@@ -183,45 +226,62 @@ fn run_within(context: &Context, thread: &mut PinnedThread, body: &mut dyn RunBo
     thread.user_code_took(None);
 }
 
-/// The result of a sync call on its pinned thread. On an error, the namespace was not entered and the body did not run.
-/// The body is returned: its destructor is user code, and must run on the caller's thread.
-pub(super) type CallResult<R, F> = (Result<thread::Result<R>, (Error, F)>, LeaseEnd);
-
-/// Makes a sync call, on the pinned thread's side.
-pub(super) fn run_call<F, R>(
-    parameters: Parameters<'_>,
-    entered: Result<(), Error>,
-    pool: &'static Pool,
-    thread: &mut PinnedThread,
-    body: F,
-    assist_point: Option<&AssistPoint<'_>>,
-) -> CallResult<R, F>
-where
-    F: FnOnce(&mut PinnedThread) -> R,
-{
-    let mut parts = BodyParts { body: Some(body), value: None };
-    let (ran, lease_end) = run_session(parameters, entered, pool, thread, &mut parts, assist_point);
-    let BodyParts { body, value } = parts;
-    let result = match ran {
-        Ok(ran) => Ok(ran.map(|()| returned(value))),
-        Err(error) => Err((error, returned(body))),
-    };
-    (result, lease_end)
+/// A sync call on a leased thread, without its body.
+pub(super) enum PooledCall<'c> {
+    Given {
+        parameters: Sent<'c>,
+        pool: &'static Pool,
+    },
+    /// The thread cannot make it.
+    Unfit,
+    /// It was made. A panic is not one of the body.
+    Made(thread::Result<(SessionResult, LeaseEnd)>),
 }
 
-fn returned<T>(part: Option<T>) -> T {
-    part.unwrap_or_else(|| unreachable!("a body that ran has returned a value, and one that did not is there"))
+/// A call, and its body beside it.
+struct PooledJob<'c, B: ?Sized> {
+    call: PooledCall<'c>,
+    body: B,
 }
 
-/// Runs a session. An error where the namespace was not entered; otherwise, whether the body panicked.
-fn run_session(
+impl<'c> PooledCall<'c> {
+    fn run_with<B: RunBody>(self, lease: &mut Lease, allowance: Allowance, body: B) -> (PooledCall<'c>, B) {
+        let PooledJob { call, body } = lease.run_job(allowance, PooledJob { call: self, body });
+        (call, body)
+    }
+}
+
+impl<B: RunBody> Job<PinnedThread> for PooledJob<'_, B> {
+    fn run(mut self, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>) -> Self {
+        run_pooled(&mut self, thread, assist_point);
+        self
+    }
+}
+
+fn run_pooled(job: &mut PooledJob<'_, dyn RunBody + '_>, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>) {
+    let PooledJob { call, body } = job;
+    let PooledCall::Given { parameters, pool } = call else { return };
+    let parameters = parameters.parameters();
+    let made = catch(|| {
+        let entered = thread.admit(parameters.target, parameters.allowance)?;
+        Some(run_session(parameters, entered, pool, thread, body, Some(assist_point)))
+    });
+    *call = made.transpose().map_or(PooledCall::Unfit, PooledCall::Made);
+}
+
+/// The result of a session. An error if the namespace was not entered, and the body did not run; otherwise, whether the
+/// body panicked.
+pub(super) type SessionResult = Result<thread::Result<()>, Error>;
+
+/// Runs a session, on the pinned thread.
+pub(super) fn run_session(
     parameters: Parameters<'_>,
     entered: Result<(), Error>,
     pool: &'static Pool,
     thread: &mut PinnedThread,
     body: &mut dyn RunBody,
     assist_point: Option<&AssistPoint<'_>>,
-) -> (Result<thread::Result<()>, Error>, LeaseEnd) {
+) -> (SessionResult, LeaseEnd) {
     let Parameters { inspect, audit, name, context, .. } = parameters;
     match Session::begin(pool, thread, entered, inspect, audit, name) {
         Ok(mut session) => {

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::sys::process_local::{ProcessLocal, in_one_process};
 use crate::thread::pinned::PinnedThread;
-use crate::thread::rendezvous::{AssistPoint, Rejected};
-use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
+use crate::thread::rendezvous::AssistPoint;
+use crate::thread::{Allowance, Attempt, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
 use crate::unwind::contain;
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
@@ -96,12 +96,12 @@ impl Worker {
         let context = Context::of_worker_run(Arc::clone(&seat.run));
         // In this frame, since they may be large: see `call::execute`.
         let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
-        let job = |thread: &mut PinnedThread, _: &AssistPoint<'_>| {
+        let mut job = |thread: &mut PinnedThread| {
             outcome = context.run(&mut || returned = body.take().map(in_one_process));
             let roster = &Pool::of_process().roster;
             thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };
-        let (ran, left) = seat.take_turn(&self.ns, job);
+        let (ran, left) = seat.take_turn(&self.ns, &mut job);
         // The poison hook is user code too.
         left.into_iter().for_each(EndedLease::report);
         ran?;
@@ -155,16 +155,13 @@ fn inherited() -> MutexGuard<'static, InheritedSeats> {
 impl Seat {
     /// Waits for the caller's turn, and runs the job on the worker's thread. Also returns the thread's lease where it
     /// has ended. No user code runs on the calling thread.
-    fn take_turn(
-        &self,
-        ns: &NetNs,
-        job: impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
-    ) -> (Result<(), Error>, Option<EndedLease>) {
+    fn take_turn(&self, ns: &NetNs, job: &mut TurnJob<'_>) -> (Result<(), Error>, Option<EndedLease>) {
         let _turn = self.tickets.queue();
         let mut residence = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         self.run.set_outer(WorkerRun::current());
         let _outer = scopeguard::guard((), |()| self.run.set_outer(None));
-        let mut job = unless_powerless(job, Powerless::Rejects);
+        // Whether a thread that has lost its privileges runs the job all the same.
+        let mut runs_powerless = false;
         loop {
             let lease = match &mut *residence {
                 Some(lease) => lease,
@@ -173,28 +170,36 @@ impl Seat {
                     Err((error, left)) => return (Err(error), left),
                 },
             };
-            match lease.run(Allowance::default(), job) {
-                Ok(Ok(lease_end)) => {
+            let mut lease_end = None;
+            let attempt = lease.attempt(Allowance::default(), |thread| {
+                if thread.has_lost_privileges() && !runs_powerless {
+                    return false;
+                }
+                lease_end = job(thread);
+                true
+            });
+            match attempt {
+                Attempt::Ran => {
                     let left = lease_end.and_then(|lease_end| Some(EndedLease { lease: residence.take()?, lease_end }));
                     return (Ok(()), left);
                 }
-                Ok(Err(returned)) => {
+                Attempt::Unfit => {
                     // Without the capability, no other thread could enter.
-                    let can_move = Allowance::of_caller().may_administer();
-                    job = unless_powerless(returned, if can_move { Powerless::Rejects } else { Powerless::Runs });
-                    if can_move {
+                    if Allowance::of_caller().may_administer() {
                         residence.take().into_iter().for_each(move_out);
+                    } else {
+                        runs_powerless = true;
                     }
                 }
-                Err(Rejected(rejected)) => {
-                    job = rejected;
-                    // The thread has exited.
-                    *residence = None;
-                }
+                // The thread has exited.
+                Attempt::Rejected => *residence = None,
             }
         }
     }
 }
+
+/// What a turn does on the worker's thread. It returns the end of the lease where the thread has left the namespace.
+type TurnJob<'j> = dyn FnMut(&mut PinnedThread) -> Option<LeaseEnd> + Send + 'j;
 
 /// Leases a thread, and makes it enter. It keeps the capabilities that the process has now.
 fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
@@ -203,37 +208,19 @@ fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
     ns.as_target().check_process_table().map_err(without_thread)?;
     let pool = Pool::of_process();
     let allowance = Allowance::of_caller();
-    let enter = move |(), thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-        let entered = thread.admit(Some(ns.as_target()), allowance).ok_or(())?;
-        Ok(entered.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread))))
-    };
-    let (lease, entered) = pool.lease_admitted(Role::Bodies, allowance, (), enter).map_err(without_thread)?;
+    let mut entered = Ok(());
+    let lease = pool
+        .lease_admitted(Role::Bodies, allowance, &mut |lease| {
+            lease.attempt(allowance, |thread| {
+                let Some(admitted) = thread.admit(Some(ns.as_target()), allowance) else { return false };
+                entered = admitted.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread)));
+                true
+            })
+        })
+        .map_err(without_thread)?;
     match entered {
         Ok(()) => Ok(lease),
         Err((error, lease_end)) => Err((error, Some(EndedLease { lease, lease_end }))),
-    }
-}
-
-/// What a thread does with a job when it has lost its privileges.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Powerless {
-    Rejects,
-    Runs,
-}
-
-/// Returns the job where the thread has lost its privileges, unless it is to run all the same.
-fn unless_powerless<J>(
-    job: J,
-    powerless: Powerless,
-) -> impl FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Result<Option<LeaseEnd>, J> + Send
-where
-    J: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> Option<LeaseEnd> + Send,
-{
-    move |thread, assist_point| {
-        if powerless == Powerless::Rejects && thread.has_lost_privileges() {
-            return Err(job);
-        }
-        Ok(job(thread, assist_point))
     }
 }
 

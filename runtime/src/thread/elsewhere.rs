@@ -9,7 +9,6 @@ use super::keeper::Keeper;
 use super::pinned::PinnedThread;
 use super::pool::{Lease, Pool};
 use super::release::{Inspect, LeaseEnd};
-use super::rendezvous::AssistPoint;
 use super::role::Role;
 use super::tokio_at_home;
 use crate::netns::Place;
@@ -40,24 +39,27 @@ fn retry() {
 pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job: J) -> Result<R, J> {
     let pool = Pool::of_process();
     let (role, allowance) = (Role::for_bodies_in(&place), Allowance::of_caller());
-    let mut unrun = Some((place, job));
-    let run = move |unrun, thread: &mut PinnedThread, _: &AssistPoint<'_>| {
-        if thread.admit(None, allowance).is_none() {
-            return Err(unrun);
-        }
-        let taken: &mut Option<(Place, J)> = unrun;
-        if taken.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
-            return Ok((None, LeaseEnd::not_entered(&pool.roster, thread)));
-        }
-        let result = taken.take().map(|(_place, job)| job());
-        Ok((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-    };
-    let result = match pool.lease_admitted(role, allowance, &mut unrun, run) {
-        Ok((lease, (result, lease_end))) => {
+    let (mut unrun, mut ended) = (Some((place, job)), None);
+    let leased = pool.lease_admitted(role, allowance, &mut |lease| {
+        lease.attempt(allowance, |thread| {
+            if thread.admit(None, allowance).is_none() {
+                return false;
+            }
+            ended = if unrun.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
+                Some((None, LeaseEnd::not_entered(&pool.roster, thread)))
+            } else {
+                let result = unrun.take().map(|(_place, job)| job());
+                Some((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
+            };
+            true
+        })
+    });
+    let result = match (leased, ended) {
+        (Ok(lease), Some((result, lease_end))) => {
             lease_end.return_lease(lease).report();
             result
         }
-        Err(_) => None,
+        _ => None,
     };
     match (result, unrun) {
         (Some(result), _) => Ok(result),

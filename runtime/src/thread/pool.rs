@@ -9,7 +9,7 @@ use super::detached::{self, run_detached};
 use super::handle::WorkerHandle;
 use super::home::{Change, Home};
 use super::pinned::PinnedThread;
-use super::rendezvous::{AssistPoint, Rejected};
+use super::rendezvous::{AssistPoint, Job, Rejected};
 use super::role::Role;
 use super::roster::{CountGuard, Roster};
 use super::template::{Settle, Template};
@@ -131,31 +131,27 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can adopt the allowance, and runs the task on it. The task begins with the thread's
-    /// admission, and returns itself where the thread is unfit; then it is run on another thread.
+    /// Leases a thread that can adopt the allowance. `attempt` runs a job on the lease, which begins with the thread's
+    /// admission, and says what became of it. After a job that did not run, there is an attempt on another thread.
     ///
-    /// The task goes to the other thread by value, with the job: see [`rendezvous`](super::rendezvous).
-    pub(crate) fn lease_admitted<T: Send, R: Send>(
+    /// It is not generic, so that its code is not compiled again for each job.
+    pub(crate) fn lease_admitted(
         &'static self,
         role: Role,
         allowance: Allowance,
-        task: T,
-        run: impl Fn(T, &mut PinnedThread, &AssistPoint<'_>) -> Result<R, T> + Copy + Send,
-    ) -> Result<(Lease, R), Error> {
+        attempt: &mut dyn FnMut(&mut Lease) -> Attempt,
+    ) -> Result<Lease, Error> {
         let mut unfit = UnfitThreads::default();
-        let job_of = |task| move |thread: &mut PinnedThread, point: &AssistPoint<'_>| run(task, thread, point);
-        let mut job = job_of(task);
         loop {
             let mut lease = self.lease(role)?;
-            match lease.run(allowance, job) {
-                Ok(Ok(result)) => return Ok((lease, result)),
+            match attempt(&mut lease) {
+                Attempt::Ran => return Ok(lease),
                 // The thread failed its inspection: lease another.
-                Err(Rejected(rejected)) => job = rejected,
-                Ok(Err(task)) => {
+                Attempt::Rejected => {}
+                Attempt::Unfit => {
                     drop(lease);
                     unfit.count()?;
                     self.renew(allowance)?;
-                    job = job_of(task);
                 }
             }
         }
@@ -195,6 +191,16 @@ impl Pool {
         templates.push(started);
         Ok(())
     }
+}
+
+/// What became of a job on a leased thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Ran,
+    /// The thread has failed an inspection since its last lease, and runs nothing more.
+    Rejected,
+    /// The thread cannot adopt the allowance, or did not admit the job for another reason.
+    Unfit,
 }
 
 /// Counts the threads that were unfit for a call.
@@ -261,19 +267,39 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Runs a job on the worker, and waits for it. A panic of the job is resumed here. A rejected job is returned: the
-    /// worker failed an inspection since its last lease, and the caller leases another one.
+    /// Runs a job on the worker, waits for it, and returns it. A job that is rejected comes back as it was: the worker
+    /// failed an inspection since its last lease, and the caller leases another one.
     ///
     /// When the job has reached its [`AssistPoint`], this thread inspects the worker, unless this thread sleeps. The
     /// worker then has the capabilities of the allowance.
-    pub(crate) fn run<F, R>(&mut self, allowance: Allowance, job: F) -> Result<R, Rejected<F>>
+    pub(crate) fn run_job<J: Job<PinnedThread> + Send>(&mut self, allowance: Allowance, job: J) -> J {
+        let Lease { roster, worker: Some(worker), found, .. } = self else { return job };
+        let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
+        worker.side.run_job(job, inspect)
+    }
+
+    /// As [`Lease::run_job`], for a closure and its result. A panic of the closure is resumed here.
+    pub(crate) fn run<F, R>(&mut self, allowance: Allowance, closure: F) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut PinnedThread, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
-        let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(job)) };
+        let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(closure)) };
         let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
-        worker.side.run(job, inspect)
+        worker.side.run(closure, inspect)
+    }
+
+    /// As [`Lease::run`], for an attempt: the closure returns whether it was admitted.
+    pub(crate) fn attempt(
+        &mut self,
+        allowance: Allowance,
+        closure: impl FnOnce(&mut PinnedThread) -> bool + Send,
+    ) -> Attempt {
+        match self.run(allowance, |thread, _| closure(thread)) {
+            Ok(true) => Attempt::Ran,
+            Ok(false) => Attempt::Unfit,
+            Err(Rejected(_)) => Attempt::Rejected,
+        }
     }
 
     /// It is not generic, so that the code that waits for the worker is not compiled again for each body.

@@ -1,7 +1,7 @@
 //! The rendezvous: runs a closure on another thread. The owner of a borrowed closure waits for it; with an owned one no
 //! thread waits.
 //!
-//! **Promised:** [`Caller::run`] returns only when the other thread has run the job or rejected it, and no longer uses
+//! **Promised:** [`Caller::run_job`] returns only when the other thread has run the job or rejected it, and no longer uses
 //! it. So a job may borrow from its owner's stack, as with scoped threads. A hand-over does not allocate, and makes no
 //! system call but to wake a thread that sleeps. A callee that ends rejects the job that it has not taken, and every
 //! job that is posted later: no caller waits for a thread that is gone. [`Caller::submit`] moves its own side into the
@@ -20,7 +20,7 @@
 //!
 //! The callee answers by storing `IDLE`: for a borrowed job when it has run or rejected it, for an owned one when it
 //! has taken it. A caller that spins while there is an offer can assist during the rest of the job: it claims the
-//! offer, and the callee then relies on the caller doing that work before [`Caller::run`] returns.
+//! offer, and the callee then relies on the caller doing that work before [`Caller::run_job`] returns.
 //!
 //! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller
 //! otherwise. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
@@ -40,7 +40,7 @@
 use std::cell::Cell;
 use std::hint;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
@@ -50,31 +50,47 @@ use crate::sync::{
     Arc, AtomicU32, Cpus, Futex, Hint, Instant, Ordering, UnsafeCell, confine, current_cpu, current_thread, release,
     spin_loop,
 };
-use crate::unwind::AbortOnUnwind;
+use crate::unwind::{AbortOnUnwind, catch};
 
-/// A job as the callee runs it, with the `A` that the callee keeps. It does not unwind.
-type Job<'j, A> = dyn RunJob<A> + Send + 'j;
+/// What the callee runs, with the `A` that it keeps.
+pub(crate) trait Job<A>: Sized {
+    /// Runs the job, and returns it with its result. It does not unwind.
+    fn run(self, argument: &mut A, assist_point: &AssistPoint<'_>) -> Self;
+}
 
-trait RunJob<A> {
+/// A job in the place that both sides share.
+type JobInPlace<'j, A> = dyn RunInPlace<A> + Send + 'j;
+
+trait RunInPlace<A> {
     fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>);
 }
 
-/// A job, and then its result in the same place.
-enum JobSlot<F, R> {
-    /// The job. It is not dropped with the slot.
-    Given(ManuallyDrop<F>),
+impl<A, J: Job<A>> RunInPlace<A> for ManuallyDrop<J> {
+    /// Writes to the place once, at the end: the caller looks at its cache line meanwhile.
+    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>) {
+        // Unwinding out of here would leave a job behind that was moved out.
+        let no_unwinding = AbortOnUnwind;
+        // SAFETY: nothing uses it again: it is overwritten below, and nothing unwinds before.
+        let job = unsafe { ManuallyDrop::take(self) };
+        *self = ManuallyDrop::new(job.run(argument, assist_point));
+        mem::forget(no_unwinding);
+    }
+}
+
+/// A closure, or its result.
+enum ClosureJob<F, R> {
+    Given(F),
     Done(thread::Result<R>),
 }
 
-impl<A, F, R> RunJob<A> for JobSlot<F, R>
+impl<A, F, R> Job<A> for ClosureJob<F, R>
 where
     F: FnOnce(&mut A, &AssistPoint<'_>) -> R,
 {
-    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>) {
-        if let JobSlot::Given(job) = self {
-            // SAFETY: nothing uses it again: the slot is overwritten below, and nothing unwinds before.
-            let job = unsafe { ManuallyDrop::take(job) };
-            *self = JobSlot::Done(panic::catch_unwind(AssertUnwindSafe(|| job(argument, assist_point))));
+    fn run(self, argument: &mut A, assist_point: &AssistPoint<'_>) -> Self {
+        match self {
+            ClosureJob::Given(closure) => ClosureJob::Done(catch(|| closure(argument, assist_point))),
+            ClosureJob::Done(_) => self,
         }
     }
 }
@@ -119,7 +135,7 @@ struct JobLine {
     storage: UnsafeCell<Storage>,
 }
 
-/// The place of a [`JobSlot`] that is small enough.
+/// The place of a [`Job`] that is small enough.
 #[repr(align(8))]
 struct Storage(#[allow(dead_code)] MaybeUninit<[u8; 184]>);
 
@@ -140,7 +156,7 @@ struct Manner {
 
 enum Request<A> {
     /// A job whose owner waits for the answer.
-    Borrowed(NonNull<Job<'static, A>>),
+    Borrowed(NonNull<JobInPlace<'static, A>>),
     /// A job whose owner does not wait.
     Owned(OwnedJob<A>),
 }
@@ -225,43 +241,49 @@ pub(crate) struct Caller<A> {
     policy: Box<SpinPolicy>,
 }
 
-/// The callee did not run this job, and never will.
+/// The callee did not run this closure, and never will.
 pub(crate) struct Rejected<F>(pub(crate) F);
 
 impl<A> Caller<A> {
-    /// Runs `job` on the callee, and waits for it. A panic of the job is resumed here.
-    ///
-    /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
-    /// offered. It need not be called at all.
-    pub(crate) fn run<F, R>(&mut self, job: F, assist: impl FnOnce(u32)) -> Result<R, Rejected<F>>
+    /// As [`Caller::run_job`], for a closure and its result. A panic of the closure is resumed here.
+    pub(crate) fn run<F, R>(&mut self, closure: F, assist: impl FnOnce(u32)) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
-        let mut on_the_stack = MaybeUninit::<JobSlot<F, R>>::uninit();
-        let slot: NonNull<JobSlot<F, R>> = if const { Storage::fits::<JobSlot<F, R>>() } {
+        match self.run_job(ClosureJob::Given(closure), assist) {
+            ClosureJob::Given(closure) => Err(Rejected(closure)),
+            ClosureJob::Done(Ok(value)) => Ok(value),
+            ClosureJob::Done(Err(payload)) => panic::resume_unwind(payload),
+        }
+    }
+
+    /// Runs `job` on the callee, and waits for it. The job moves to a place that both sides share, where it runs, and
+    /// back. A job that the callee rejects comes back as it was.
+    ///
+    /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
+    /// offered. It need not be called at all.
+    pub(crate) fn run_job<J: Job<A> + Send>(&mut self, job: J, assist: impl FnOnce(u32)) -> J {
+        let mut on_the_stack = MaybeUninit::<J>::uninit();
+        let place: NonNull<ManuallyDrop<J>> = if const { Storage::fits::<J>() } {
             // SAFETY: the cell is the caller's: nothing is posted.
             self.shared.job_line.storage.with_mut(|storage| NonNull::from(unsafe { &mut *storage })).cast()
         } else {
             NonNull::from(&mut on_the_stack).cast()
         };
         // SAFETY: either place is large enough, and the caller's until it posts.
-        unsafe { slot.write(JobSlot::Given(ManuallyDrop::new(job))) };
-        self.run_borrowed(slot, assist);
+        unsafe { place.write(ManuallyDrop::new(job)) };
+        self.run_borrowed(place, assist);
         // SAFETY: the place is the caller's again, and nothing reads it a second time.
-        match unsafe { slot.read() } {
-            JobSlot::Done(Ok(value)) => Ok(value),
-            JobSlot::Done(Err(payload)) => panic::resume_unwind(payload),
-            JobSlot::Given(job) => Err(Rejected(ManuallyDrop::into_inner(job))),
-        }
+        ManuallyDrop::into_inner(unsafe { place.read() })
     }
 
-    fn run_borrowed(&mut self, job: NonNull<Job<'_, A>>, assist: impl FnOnce(u32)) {
+    fn run_borrowed(&mut self, job: NonNull<JobInPlace<'_, A>>, assist: impl FnOnce(u32)) {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until
         // it answers, and this function does not return before that.
-        let job = unsafe { mem::transmute::<NonNull<Job<'_, A>>, NonNull<Job<'static, A>>>(job) };
+        let job = unsafe { mem::transmute::<NonNull<JobInPlace<'_, A>>, NonNull<JobInPlace<'static, A>>>(job) };
         if let Ok(turns) = self.post_borrowed(Request::Borrowed(job)) {
             self.await_answer(turns, assist);
         }
@@ -464,7 +486,7 @@ impl<A> Drop for Callee<A> {
 /// A job whose caller waits until it is run or rejected. Dropping it rejects it.
 pub(crate) struct BorrowedJob<'c, A> {
     shared: &'c Mailbox<A>,
-    job: NonNull<Job<'static, A>>,
+    job: NonNull<JobInPlace<'static, A>>,
 }
 
 impl<A> BorrowedJob<'_, A> {
