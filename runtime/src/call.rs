@@ -51,7 +51,8 @@ use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
 /// [`NotANetNs`](crate::ErrorKind::NotANetNs), [`PermissionDenied`](crate::ErrorKind::PermissionDenied), … and
 /// [`ThreadSpawn`](crate::ErrorKind::ThreadSpawn). In each case the closure was never called.
 ///
-/// A signal handler must make no call (`signal-safety(7)`): if it interrupts one, both wait without end.
+/// A signal handler must make no call (`signal-safety(7)`): if it interrupts one, both wait without end. Nor must a
+/// global allocator: a call allocates memory, on threads of this crate too.
 ///
 /// A thread that stops sharing its table of file descriptors (`CLONE_FILES`) must do so before its first call, or use
 /// [`Call::fresh`]: see [`inheritance`](crate::inheritance#tables-of-file-descriptors).

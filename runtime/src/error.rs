@@ -254,9 +254,6 @@ fn remedy(errno: Errno) -> Option<&'static str> {
             "permission denied; the process has a seccomp filter, which may forbid it, as in a container \
              (`--security-opt seccomp=unconfined`)",
         ),
-        Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
-        Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
-        Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, `free`, and `ulimit -v`"),
         Errno::ENOSYS => Some(
             "the kernel does not have this system call, or a seccomp filter answers that, as in a container \
              (`--security-opt seccomp=unconfined`)",
@@ -266,6 +263,16 @@ fn remedy(errno: Errno) -> Option<&'static str> {
             "the user or group of this process is not mapped in its user namespace, so that it can create no files: \
              see /proc/self/uid_map and /proc/self/gid_map (`unshare --map-root-user`)",
         ),
+        _ => shortage(errno),
+    }
+}
+
+/// What is short, where an errno says so, and behind the colon what to look at.
+pub(crate) fn shortage(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EMFILE => Some("this process has no descriptor left: see `ulimit -n` (RLIMIT_NOFILE)"),
+        Errno::ENFILE => Some("the machine has no descriptor left: see `sysctl fs.file-max`"),
+        Errno::ENOMEM => Some("no memory is left: see the memory limit of the cgroup, `free`, and `ulimit -v`"),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@ use std::thread::Builder;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use crate::error::shortage;
 use crate::sys::before_main::{self, Refusal, State, Step};
 use crate::sys::inherited::Inherited;
 use crate::sys::{self, Kind, ProcTask};
@@ -227,9 +228,10 @@ impl Cause {
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EROFS as i32 => {
                 "/proc is mounted read-only, and a new user namespace needs a map of ids, which is written there".into()
             }
-            Cause::Other { os_error: Some(os_error) } => {
-                format!("the kernel refused: {}", Errno::from_raw(*os_error).desc())
-            }
+            Cause::Other { os_error: Some(os_error) } => match shortage_and_remedy(*os_error) {
+                Some((shortage, _)) => shortage.into(),
+                None => format!("the kernel refused: {}", Errno::from_raw(*os_error).desc()),
+            },
             Cause::Other { os_error: None } => "it could not be tried".into(),
         })
     }
@@ -298,10 +300,10 @@ impl Cause {
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EROFS as i32 => {
                 format!("mount it so that it can be written (`mount -o remount,bind,rw /proc`), {or_root}")
             }
-            Cause::Other { .. } => {
-                "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
-                 CONFIG_USER_NS"
-                    .into()
+            Cause::Other { os_error } => {
+                let look_for = "look for a security module (`dmesg`), a chroot, or a kernel without CONFIG_NET_NS and \
+                                CONFIG_USER_NS";
+                os_error.and_then(shortage_and_remedy).map_or(look_for, |(_, remedy)| remedy).into()
             }
         }
     }
@@ -370,6 +372,11 @@ impl Cause {
     fn other(errno: Errno) -> Cause {
         Cause::Other { os_error: Some(errno as i32) }
     }
+}
+
+/// What is short, where an errno says so, and what to do about it.
+fn shortage_and_remedy(os_error: i32) -> Option<(&'static str, &'static str)> {
+    shortage(Errno::from_raw(os_error))?.split_once(": ")
 }
 
 /// The facts by which the causes of a refusal are distinguished.

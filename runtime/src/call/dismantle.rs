@@ -65,7 +65,9 @@ impl NetNs {
             if !is_missing {
                 return error;
             }
-            error.with_kind(ErrorKind::Unsupported).explained("/proc/sys/net is not to be seen here")
+            error
+                .with_kind(ErrorKind::Unsupported)
+                .explained("/proc/sys/net is not there: is /proc mounted, and without `subset=pid`?")
         })?;
         loop {
             if is_gone(&sentinel).map_err(|error| Error::from_io(ErrorKind::Other, operation.clone(), error))? {

@@ -184,7 +184,7 @@ impl fmt::Debug for WeakNetNs {
 const DENIED: &str = "it is gone, or it is not to be opened by this thread, which may lack CAP_SYS_ADMIN in the user \
                       namespace that owns it";
 
-const NO_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+const NO_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted, and without `subset=pid`?";
 
 const TOO_OLD: &str = "it takes Linux 6.18, whose namespaces have file handles (name_to_handle_at(2), \
                        open_by_handle_at(2)), and no seccomp filter that forbids their use; keep a `NetNs`, or a name";

@@ -58,7 +58,12 @@ impl Pool {
     }
 
     fn clone_worker(&'static self, role: Role) -> Result<WorkerHandle, Error> {
-        let (templates, _) = self.templates(Settle::FindOut)?;
+        let (mut templates, home) = self.templates(Settle::FindOut)?;
+        // A template from which the C library has taken the capabilities counts against RLIMIT_NPROC, unlike the
+        // caller. If no other one can be started, this one may do.
+        if let Ok(callers) = sys::capabilities_of_current() {
+            let _ = self.renew_template(&mut templates, home, callers);
+        }
         templates.last().map_or_else(
             || Err(Error::new(ErrorKind::ThreadSpawn, "start a pinned thread", "there is no template thread")),
             |template| template.clone_worker(role),

@@ -101,6 +101,7 @@ fn a_filter_of_the_main_thread_is_not_given_to_bodies() {
 
 #[rstest]
 #[case::drops_root("drops-root")]
+#[case::drops_root_beside_processes_of_that_user("drops-root-beside-processes-of-that-user")]
 #[case::drops_root_and_keeps_few("drops-root-and-keeps-few")]
 #[case::drops_root_in_a_thread("drops-root-in-a-thread")]
 #[case::gives_everything_up("gives-everything-up")]

@@ -38,6 +38,15 @@ fn with_everything_there_is_no_cause() {
     assert_eq!((facts["new"], facts["with"]), ("made", "entered"));
 }
 
+#[test]
+fn a_lack_of_descriptors_is_reported() {
+    // One is left for the program's own libraries.
+    let output = as_root_of_its_own("ulimit -n 4; exec \"$0\" stands");
+    let facts = facts(&output);
+    assert_refused(&facts, "Other { os_error: Some(24) }", &["no descriptor left", "see `ulimit -n`"]);
+    assert!(!facts["privileges"].contains("security module"), "{facts:?}");
+}
+
 /// Case 16.
 #[test]
 fn a_missing_capability_is_named() {

@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use in_netns::{Call, ErrorKind, NetNs, PoolStats, pinned, pool_stats, with_netns};
-use in_netns_tests::{here, key, threads, threads_in, threads_outside_home, tid};
+use in_netns::{Call, ErrorKind, NetNs, PoolStats, pinned, pool_stats, set_keep_alive, with_netns};
+use in_netns_tests::{here, key, threads, threads_in, threads_outside_home, tid, wait_until};
+use nix::sys::resource::{Resource, setrlimit};
 
 fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
@@ -136,6 +138,22 @@ pub(crate) fn main() {
             keep_only(&kept());
             calls_work(&ns);
             assert!(in_netns::privileges().can_enter());
+        }
+        // As another user, a process may have many threads only while it has the capability.
+        "drops-root-beside-processes-of-that-user" => {
+            set_keep_alive(Duration::ZERO);
+            with_netns(&ns, here).expect("a call");
+            wait_until("no thread is idle", || pool_stats().threads == 0);
+            setrlimit(Resource::RLIMIT_NPROC, 1, 1).expect("setrlimit");
+            keep_capabilities();
+            become_user(1000);
+            keep_only(&kept());
+            thread::spawn(|| ()).join().expect("a thread by hand");
+            for _ in 0..3 {
+                with_netns(&ns, here).expect("a call");
+            }
+            set_keep_alive(Duration::from_secs(5));
+            calls_work(&ns);
         }
         // The effective set is the same as before, bit for bit.
         "drops-root-and-keeps-few" => {
