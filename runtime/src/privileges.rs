@@ -290,10 +290,6 @@ impl Cause {
                  CAP_SYS_ADMIN is missing altogether"
                     .into()
             }
-            // Only the start of a process, in which it is tried first, fails with this errno.
-            Cause::Other { os_error: Some(os_error) } if *os_error == Errno::EAGAIN as i32 => {
-                "no process can be started: see `ulimit -u` (RLIMIT_NPROC), and the pids limit of the cgroup".into()
-            }
             Cause::Other { os_error: Some(os_error) } if *os_error == Errno::ENOENT as i32 => {
                 "mount it (`mount -t proc proc /proc`)".into()
             }
@@ -376,7 +372,14 @@ impl Cause {
 
 /// What is short, where an errno says so, and what to do about it.
 fn shortage_and_remedy(os_error: i32) -> Option<(&'static str, &'static str)> {
-    shortage(Errno::from_raw(os_error))?.split_once(": ")
+    match Errno::from_raw(os_error) {
+        // Only the start of the thread or process in which it is tried fails with this errno.
+        Errno::EAGAIN => Some((
+            "no thread or process can be started",
+            "see `ulimit -u` (RLIMIT_NPROC), the pids limit of the cgroup, free memory, and `ulimit -v`",
+        )),
+        errno => shortage(errno)?.split_once(": "),
+    }
 }
 
 /// The facts by which the causes of a refusal are distinguished.

@@ -47,6 +47,13 @@ fn a_lack_of_descriptors_is_reported() {
     assert!(!facts["privileges"].contains("security module"), "{facts:?}");
 }
 
+#[test]
+fn a_lack_of_room_for_a_stack_is_reported() {
+    let output = as_root_of_its_own("RUST_MIN_STACK=70368744177664 exec \"$0\" stands");
+    let facts = facts(&output);
+    assert_refused(&facts, "Other { os_error: Some(11) }", &["`ulimit -u`", "free memory", "`ulimit -v`"]);
+}
+
 /// Case 16.
 #[test]
 fn a_missing_capability_is_named() {
