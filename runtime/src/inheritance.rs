@@ -58,7 +58,7 @@
 //! | securebits, "keep capabilities" | **confirmed** | `PR_GET_SECUREBITS` |
 //! | time stamp counter and CPUID faulting (`PR_SET_TSC`, `arch_prctl(2)`) | **confirmed** where there is no seccomp filter | `PR_GET_TSC` |
 //! | floating-point environment (rounding mode and the like) | **set** to the default, which Rust takes for granted; **inherited** on other architectures than `x86` and arm64 | |
-//! | protection key rights | **inherited** | |
+//! | protection key rights, GS base (`arch_prctl(2)`), I/O permissions (`ioperm(2)`) on x86 | **inherited** | |
 //! | vector lengths (SVE, SME), tagged addresses, pointer authentication keys on arm64 | **inherited** | |
 //! | performance counters with `inherit` | **inherited** | |
 //! | alternate signal stack, pending signals, robust futex list, restartable sequences | **new** | |

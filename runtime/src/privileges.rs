@@ -132,7 +132,8 @@ pub enum Cause {
     Threads,
     /// The process has entered a user namespace and kept a network namespace that does not belong to it.
     HomeNotOwned,
-    /// Something else: a security module, a chroot, `/proc` that is not mounted, a kernel without namespaces.
+    /// Something else: a lack of descriptors, memory or threads, a security module, a chroot, `/proc` that is not
+    /// mounted, a kernel without namespaces.
     #[non_exhaustive]
     Other {
         /// What the kernel said, as `errno(3)` numbers it.
