@@ -80,6 +80,23 @@ fn calls_are_refused(ns: &NetNs) {
     assert_eq!(pinned(|_| mine()).expect("a lease"), mine());
 }
 
+/// Becomes a user who may have more threads only while the thread that starts them has a capability.
+fn drops_root_beside_processes_of_that_user(ns: &NetNs) {
+    set_keep_alive(Duration::ZERO);
+    with_netns(ns, here).expect("a call");
+    wait_until("no thread is idle", || pool_stats().threads == 0);
+    setrlimit(Resource::RLIMIT_NPROC, 1, 1).expect("setrlimit");
+    keep_capabilities();
+    become_user(1000);
+    keep_only(&kept());
+    thread::spawn(|| ()).join().expect("a thread by hand");
+    for _ in 0..3 {
+        with_netns(ns, here).expect("a call");
+    }
+    set_keep_alive(Duration::from_secs(5));
+    calls_work(ns);
+}
+
 /// Drops root while two workers have threads in the namespace, and keeps some capabilities.
 fn keeps_its_worker(ns: &NetNs) {
     let (worker, unused) = (ns.worker(), ns.worker());
@@ -139,22 +156,7 @@ pub(crate) fn main() {
             calls_work(&ns);
             assert!(in_netns::privileges().can_enter());
         }
-        // As another user, a process may have many threads only while it has the capability.
-        "drops-root-beside-processes-of-that-user" => {
-            set_keep_alive(Duration::ZERO);
-            with_netns(&ns, here).expect("a call");
-            wait_until("no thread is idle", || pool_stats().threads == 0);
-            setrlimit(Resource::RLIMIT_NPROC, 1, 1).expect("setrlimit");
-            keep_capabilities();
-            become_user(1000);
-            keep_only(&kept());
-            thread::spawn(|| ()).join().expect("a thread by hand");
-            for _ in 0..3 {
-                with_netns(&ns, here).expect("a call");
-            }
-            set_keep_alive(Duration::from_secs(5));
-            calls_work(&ns);
-        }
+        "drops-root-beside-processes-of-that-user" => drops_root_beside_processes_of_that_user(&ns),
         // The effective set is the same as before, bit for bit.
         "drops-root-and-keeps-few" => {
             let mut few = kept();
