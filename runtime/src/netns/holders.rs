@@ -183,8 +183,10 @@ impl Collect for HoldersOf<'_> {
 pub(super) fn search(collect: &mut impl Collect) -> io::Result<()> {
     // The number in `/proc`, which differs from `getpid` where `/proc` is that of another pid namespace.
     let me = sys::number_in_proc()?;
-    let directories =
-        canonical_directories().map(|(canonical, names)| (canonical, names.directory().to_owned())).collect();
+    let directories = canonical_directories()?
+        .into_iter()
+        .map(|(canonical, names)| (canonical, names.directory().to_owned()))
+        .collect();
     let mut search = Search { collect, me, mount_namespaces: BTreeSet::new(), directories, shortage: None };
     // This process comes first, so that a mount that it sees too is shown with this process's path.
     search.process(me);

@@ -330,26 +330,38 @@ pub(super) fn check_path<O: Into<String>>(path: &Path, operation: impl FnOnce() 
 }
 
 /// The existing directories that `ip netns` may use, without duplicates.
-fn existing_directories() -> Vec<Names> {
+fn existing_directories() -> Result<Vec<Names>, Error> {
     let mut found: Vec<(PathBuf, Names)> = Vec::new();
-    for (canonical, names) in canonical_directories() {
+    for (canonical, names) in canonical_directories()? {
         if !found.iter().any(|(other, _)| *other == canonical) {
             found.push((canonical, names));
         }
     }
-    found.into_iter().map(|(_, names)| names).collect()
+    Ok(found.into_iter().map(|(_, names)| names).collect())
 }
 
-/// The directories that exist, each with the path that mount tables show.
-pub(super) fn canonical_directories() -> impl Iterator<Item = (PathBuf, Names)> {
-    DIRECTORIES.iter().filter_map(|directory| Some((fs::canonicalize(directory).ok()?, Names::at(*directory))))
+/// The directories that exist and can be reached, each with the path that mount tables show.
+///
+/// Any other failure to find one is an error: its names are not gone.
+pub(super) fn canonical_directories() -> Result<Vec<(PathBuf, Names)>, Error> {
+    let mut found = Vec::with_capacity(DIRECTORIES.len());
+    for directory in DIRECTORIES {
+        match fs::canonicalize(directory) {
+            Ok(canonical) => found.push((canonical, Names::at(directory))),
+            Err(error) => match error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw) {
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES => {}
+                errno => return Err(Error::from_errno(format!("find {directory}"), errno)),
+            },
+        }
+    }
+    Ok(found)
 }
 
 /// The names of a namespace in these directories, also those that are links.
 pub(crate) fn names_for_ip(netns: &NetNs) -> Result<BTreeSet<OsString>, Error> {
     let mounted = netns.names()?;
     let mut names = BTreeSet::new();
-    for (canonical, directory) in canonical_directories() {
+    for (canonical, directory) in canonical_directories()? {
         let mounted_here = mounted.iter().filter(|path| path.parent() == Some(&canonical));
         names.extend(mounted_here.filter_map(|path| path.file_name().map(OsString::from)));
         names.extend(directory.links_to(netns)?);
@@ -359,9 +371,9 @@ pub(crate) fn names_for_ip(netns: &NetNs) -> Result<BTreeSet<OsString>, Error> {
 
 /// The directory for new names.
 fn directory_for(name: &str) -> Result<Names, Error> {
-    let mut existing = existing_directories().into_iter();
-    let first = existing.next().unwrap_or_else(|| Names::at(DIRECTORIES[0]));
     check_name(name, "create")?;
+    let mut existing = existing_directories()?.into_iter();
+    let first = existing.next().unwrap_or_else(|| Names::at(DIRECTORIES[0]));
     // In the first directory the file system refuses a name that exists.
     match existing.find(|names| names.path_of(name).symlink_metadata().is_ok()) {
         None => Ok(first),
@@ -484,7 +496,7 @@ impl NetNs {
     /// [`ErrorKind::PermissionDenied`]. No directory means no names, not an error.
     pub fn list_named() -> Result<Vec<String>, Error> {
         let mut names = BTreeSet::new();
-        for directory in existing_directories() {
+        for directory in existing_directories()? {
             names.extend(directory.list()?);
         }
         Ok(names.into_iter().collect())

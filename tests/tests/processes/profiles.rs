@@ -188,6 +188,11 @@ fn the_error_of_a_thread_that_the_kernel_refuses_names_no_filter() {
 }
 
 #[test]
+fn names_whose_directory_cannot_be_found_are_not_gone() {
+    passes_refused(&["names"]);
+}
+
+#[test]
 fn without_proc_a_profile_leaves_it_unknown_where_a_thread_is() {
     passes_refused(&["no-proc"]);
 }

@@ -5,7 +5,8 @@
 //! is, if that matters.
 //!
 //! Or `untold`: a tracer makes the kernel refuse capset(2), as a security module may. Or `threads`: no thread can be
-//! started. Or `processes-only`: the caller can start none, for another reason. Or `no-proc`: `/proc` is covered.
+//! started. Or `processes-only`: the caller can start none, for another reason. Or `no-proc`: `/proc` is covered. Or
+//! `names`: the directories of names cannot be found.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -109,6 +110,23 @@ fn no_proc() {
     }
 }
 
+/// No name is gone because its directory could not be found.
+fn names_are_not_lost() {
+    let (names, mut watch) = NetNs::watch().expect("the names");
+    for call in ["readlink", "readlinkat"] {
+        // Not every architecture has both.
+        if call.parse::<syscalls::Sysno>().is_ok() {
+            refuse(call, libc::ENOMEM.unsigned_abs(), None);
+        }
+    }
+    let error = NetNs::list_named().expect_err("the directories cannot be found");
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("/run/netns"), "{error}");
+    assert_eq!(watch.try_next().expect_err("likewise").kind(), ErrorKind::LimitReached, "{names:?}");
+    let name = format!("in-netns-not-found-{}", std::process::id());
+    assert_eq!(NetNs::create_named(&name).expect_err("likewise").kind(), ErrorKind::LimitReached);
+}
+
 /// A process that the kernel refuses capset(2).
 fn untold() {
     crate::rootless();
@@ -199,6 +217,7 @@ pub(crate) fn main() {
         [when] if when == "threads" => no_thread_can_be_started(),
         [when] if when == "processes-only" => the_caller_starts_processes_only(),
         [when] if when == "no-proc" => no_proc(),
+        [when] if when == "names" => names_are_not_lost(),
         [when, call, errno, first @ ..] => {
             let refuse = || refuse(call, number(errno), first.first().map(number).map(u64::from));
             if when == "before" {
