@@ -173,6 +173,14 @@ impl Error {
         ))
     }
 
+    /// Adds the meaning of `ENOSPC` of `epoll_ctl(2)`.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn explain_no_watch(self) -> Error {
+        const WHY: &str = "no watch of epoll(7) is left for this user: see /proc/sys/fs/epoll/max_user_watches";
+        let is_meant = self.raw_os_error() == Some(Errno::ENOSPC as i32);
+        if is_meant { self.explain(|_| Some(WHY.into())) } else { self }
+    }
+
     /// A thread that the kernel or `std` did not start.
     pub(crate) fn spawn_failed(what: &str, source: io::Error) -> Error {
         let errno = source.raw_os_error().map(Errno::from_raw);

@@ -37,23 +37,22 @@ fn not_built(source: io::Error) -> Error {
 
 /// The error where tokio builds no runtime: descriptors are short as a rule.
 pub(super) fn refused_by_tokio(operation: impl Into<String>, source: io::Error) -> Error {
-    match source.raw_os_error() {
-        None => {
-            let text = source.to_string();
-            Error::from_io(ErrorKind::LimitReached, operation, source).explained(text)
-        }
-        Some(errno) => Error::from_errno(operation, Errno::from_raw(errno)).explain_closed().explain(|kind| {
-            // `EPERM` is also what the kernel says where a number is an ordinary file's now.
-            let why = if tokio_at_home::check().is_ok() {
-                "a descriptor that tokio keeps for the process was closed, and its number is another file's now, as by \
-                 a daemon that closes all that it has (close_range(2)); or a seccomp filter that was added forbids \
-                 epoll_create1(2), eventfd2(2) or socketpair(2)"
-            } else {
-                "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one"
-            };
-            (kind != ErrorKind::LimitReached).then(|| why.into())
-        }),
-    }
+    let Some(errno) = source.raw_os_error() else {
+        let text = source.to_string();
+        return Error::from_io(ErrorKind::LimitReached, operation, source).explained(text);
+    };
+    let error = Error::from_errno(operation, Errno::from_raw(errno)).explain_no_watch().explain_closed();
+    error.explain(|kind| {
+        // `EPERM` is also what the kernel says where a number is an ordinary file's now.
+        let why = if tokio_at_home::check().is_ok() {
+            "a descriptor that tokio keeps for the process was closed, and its number is another file's now, as by a \
+             daemon that closes all that it has (close_range(2)); or a seccomp filter that was added forbids \
+             epoll_create1(2), eventfd2(2) or socketpair(2)"
+        } else {
+            "tokio needs epoll_create1(2), eventfd2(2) and socketpair(2), and a seccomp filter may forbid one"
+        };
+        (kind != ErrorKind::LimitReached).then(|| why.into())
+    })
 }
 
 /// How long a blocking thread waits for its next closure, in the parent and in a child that was forked in a closure.

@@ -101,7 +101,7 @@ impl Watch {
 /// The error of the runtime's reactor. A runtime that has been shut down has no errno.
 fn refused(source: io::Error) -> Error {
     if source.raw_os_error().is_some() {
-        return Error::from_std(OPERATION, source);
+        return Error::from_std(OPERATION, source).explain_no_watch();
     }
     let why = format!("the tokio runtime refused: {source}");
     Error::from_io(ErrorKind::Unsupported, OPERATION, source).explained(why)

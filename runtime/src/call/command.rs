@@ -447,7 +447,7 @@ impl Command {
     pub(crate) fn not_registered(&self, source: io::Error) -> Error {
         let program = Path::new(self.get_program()).display();
         let operation = format!("register the program {program} in {} with the tokio runtime", self.place);
-        Error::from_std(operation, source)
+        Error::from_std(operation, source).explain_no_watch()
     }
 
     /// A process whose end cannot be waited for.

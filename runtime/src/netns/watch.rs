@@ -303,10 +303,10 @@ fn changes_from_now() -> Result<Changes, Error> {
 }
 
 fn failed(errno: Errno) -> Error {
-    Error::from_errno("watch the names of network namespaces (inotify)", errno).explain(|kind| {
-        let why = "no descriptor, or no instance or watch of inotify(7), is left: see `ulimit -n` and \
-                   /proc/sys/fs/inotify";
-        (kind == ErrorKind::LimitReached).then(|| why.into())
+    Error::from_errno("watch the names of network namespaces (inotify)", errno).explain(|_| {
+        let why = "no descriptor, no instance or watch of inotify(7), or no watch of epoll(7) is left: see \
+                   `ulimit -n`, /proc/sys/fs/inotify and /proc/sys/fs/epoll";
+        matches!(errno, Errno::EMFILE | Errno::ENOSPC).then(|| why.into())
     })
 }
 

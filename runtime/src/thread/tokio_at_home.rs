@@ -3,9 +3,9 @@
 //! **Promised:** it is created at home, before this crate builds a runtime in a namespace. If the runtime of a call
 //! created it, it would keep the call's namespace forever.
 //!
-//! **How:** the template makes tokio create it. Where descriptors are short at that moment, the next call does so, on a
-//! thread at home. Where it is refused, by a seccomp filter, no later call tries. Until it is made, each call that
-//! needs a runtime is an error.
+//! **How:** the template makes tokio create it. Where descriptors or watches of `epoll(7)` are short at that moment,
+//! the next call does so, on a thread at home. Where it is refused, by a seccomp filter, no later call tries. Until it
+//! is made, each call that needs a runtime is an error.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,7 @@ use crate::unwind::contain;
 /// A forked child has what was made.
 static IS_MADE: AtomicBool = AtomicBool::new(false);
 
-/// Why it was not made. A shortage of descriptors may pass.
+/// Why it was not made. A shortage may pass.
 static REFUSED: AtomicI32 = AtomicI32::new(Errno::EMFILE as i32);
 
 /// On a thread at home.
@@ -50,7 +50,8 @@ pub(super) fn is_made() -> bool {
 /// Whether it was refused for a reason that may pass, and has passed.
 pub(super) fn can_be_made_now() -> bool {
     let refused = Errno::from_raw(REFUSED.load(Ordering::Relaxed));
-    matches!(refused, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) && try_out().is_ok()
+    matches!(refused, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::ENOSPC)
+        && try_out().is_ok()
 }
 
 /// An error where it was not made at home.

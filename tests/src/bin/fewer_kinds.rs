@@ -2,11 +2,16 @@
 //!
 //! The library reads those files through the C library's functions. This program defines functions with the same names.
 //! They answer for such a kernel, and pass every other call to the real one.
+//!
+//! Arguments: `pidfd`, without thread descriptors too; `watches`, in place of all this a kernel where no watch of
+//! `epoll(7)` is left for the first calls.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use in_netns::{Call, NetNs, ThreadFate, with_netns};
+use futures::executor::block_on;
+use in_netns::{Call, ErrorKind, NetNs, ThreadFate, with_netns};
 use in_netns_tests::{here, key, threads_in, tid};
 use nix::errno::Errno;
 use nix::libc;
@@ -16,6 +21,24 @@ in_netns::rootless!();
 
 const MISSING: [(&str, c_int); 3] =
     [("pid_for_children", libc::CLONE_NEWPID), ("cgroup", libc::CLONE_NEWCGROUP), ("ipc", libc::CLONE_NEWIPC)];
+
+/// Whether the kernel has watches of `epoll(7)`.
+static HAS_WATCHES: AtomicBool = AtomicBool::new(true);
+
+/// # Safety
+///
+/// As `epoll_ctl(2)`.
+#[allow(unsafe_code)] // As a function of the C library.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut libc::epoll_event) -> c_int {
+    if operation == libc::EPOLL_CTL_ADD && !HAS_WATCHES.load(Ordering::Relaxed) {
+        Errno::ENOSPC.set();
+        return -1;
+    }
+    // SAFETY: the caller keeps the contract of this function.
+    let result = unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, event) };
+    c_int::try_from(result).expect("0 or -1")
+}
 
 /// # Safety
 ///
@@ -59,7 +82,26 @@ unsafe extern "C" fn readlink(path: *const c_char, buffer: *mut c_char, size: us
     isize::try_from(result).expect("a length, or -1")
 }
 
+/// What tokio makes once for the process cannot be made in the first call. A later call makes it.
+fn without_watches() {
+    HAS_WATCHES.store(false, Ordering::Relaxed);
+    let ns = NetNs::new().expect("a namespace");
+    for _ in 0..2 {
+        let error = block_on(ns.run_async(|| async {})).expect_err("no watch is left");
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+        assert!(error.to_string().contains("max_user_watches"), "{error}");
+    }
+    let error = NetNs::watch().expect_err("no watch is left");
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("/proc/sys/fs/epoll"), "{error}");
+    HAS_WATCHES.store(true, Ordering::Relaxed);
+    assert_eq!(block_on(ns.run_async(|| async { here() })).expect("a call"), key(ns.id()));
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "watches") {
+        return without_watches();
+    }
     let of_kind = |flag: c_int| {
         let flag = u64::from(flag.unsigned_abs());
         let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag);
