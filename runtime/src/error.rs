@@ -178,7 +178,7 @@ impl Error {
     pub(crate) fn explain_no_watch(self) -> Error {
         const WHY: &str = "no watch of epoll(7) is left for this user: see /proc/sys/fs/epoll/max_user_watches";
         let is_meant = self.raw_os_error() == Some(Errno::ENOSPC as i32);
-        if is_meant { self.explain(|_| Some(WHY.into())) } else { self }
+        if is_meant { self.explained(WHY) } else { self }
     }
 
     /// A thread that the kernel or `std` did not start.
