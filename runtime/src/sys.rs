@@ -33,7 +33,7 @@ pub(crate) mod socket;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{self, Flock, FlockArg, OFlag};
+use nix::fcntl::{self, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{self, Mode};
@@ -165,14 +165,36 @@ pub(crate) fn identity_at(directory: impl AsFd, name: &str) -> nix::Result<(u64,
     found.map(|file| (file.st_dev, file.st_ino))
 }
 
-/// Locks a directory against other programs that do the same, until the result is dropped (`flock(2)`).
-pub(crate) fn lock_exclusively(directory: OwnedFd) -> nix::Result<Flock<OwnedFd>> {
-    let mut directory = directory;
-    loop {
-        match Flock::lock(directory, FlockArg::LockExclusive) {
-            Err((unlocked, Errno::EINTR)) => directory = unlocked,
-            result => return result.map_err(|(_, errno)| errno),
-        }
+/// A directory that is locked against other programs that do the same, until this is dropped (`flock(2)`).
+///
+/// Not `nix::fcntl::Flock`: that one panics where the unlock fails.
+pub(crate) struct LockedDirectory(OwnedFd);
+
+impl LockedDirectory {
+    /// Waits until no other program has the lock.
+    pub(crate) fn lock(directory: OwnedFd) -> nix::Result<LockedDirectory> {
+        restarted(|| raw::lock_exclusively(&directory)).map(|()| LockedDirectory(directory))
+    }
+
+    /// The directory, on a descriptor that does not keep the lock.
+    pub(crate) fn open_again(&self) -> nix::Result<OwnedFd> {
+        restarted(|| {
+            fcntl::openat(&self.0, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        })
+    }
+}
+
+impl AsFd for LockedDirectory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for LockedDirectory {
+    fn drop(&mut self) {
+        // A child process that was just forked may have the descriptor too. Where the unlock fails, the lock goes with
+        // the last copy.
+        let _ = restarted(|| raw::unlock(&self.0));
     }
 }
 

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ use nix::errno::Errno;
 use super::mounts::explain_too_many_mounts;
 use super::{NetNs, not_a_netns};
 use crate::error::{Error, ErrorKind};
-use crate::sys;
+use crate::sys::{self, LockedDirectory};
 
 /// Where `ip netns` keeps its names. The second is, as a rule, the first by another path; where `/var/run` is a
 /// directory of its own, it is not.
@@ -206,7 +205,7 @@ impl Names {
         let failed = |errno| explained(Error::from_errno(operation.clone(), errno));
         let failed_to_mount = |errno| explained(explain_descriptor_files(Error::from_errno(operation.clone(), errno)));
         let locked = self.lock_directory().map_err(failed_to_mount)?;
-        let directory = duplicate(&*locked).map_err(failed)?;
+        let directory = locked.open_again().map_err(failed)?;
         // It comes last: nothing can fail that would leave it.
         let file = sys::create_file_at(&directory, name).map_err(failed)?;
         Ok(Reserved { names: self.clone(), directory, name: name.to_owned(), file: Some(file), operation, path })
@@ -250,7 +249,7 @@ impl Names {
     }
 
     /// Makes the directory where needed, and holds the lock that iproute2 takes to make a mount of it.
-    fn lock_directory(&self) -> Result<impl Deref<Target = OwnedFd> + use<>, Errno> {
+    fn lock_directory(&self) -> Result<LockedDirectory, Errno> {
         let location = self.location();
         match DirBuilder::new().mode(0o755).create(&location) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(sys::errno_of(&error)),
@@ -259,13 +258,13 @@ impl Names {
         self.lock_existing_directory()
     }
 
-    fn lock_existing_directory(&self) -> Result<impl Deref<Target = OwnedFd> + use<>, Errno> {
-        sys::lock_exclusively(sys::open_directory(&self.location())?)
+    fn lock_existing_directory(&self) -> Result<LockedDirectory, Errno> {
+        LockedDirectory::lock(sys::open_directory(&self.location())?)
     }
 
     /// Makes a shared mount of the directory, where that is not done yet. Returns the directory on the new mount, where
     /// there is one.
-    fn share_directory(&self, found: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    fn share_directory(&self, found: &LockedDirectory) -> Result<Option<OwnedFd>, Errno> {
         // For the descriptor that is opened below: its want would leave the mount.
         let spare = duplicate(found)?;
         match sys::share_mount(found) {
@@ -543,7 +542,7 @@ impl Reserved {
     }
 
     /// Makes the directory a shared mount where it is none, and takes the same file there. Returns whether it made one.
-    fn move_to_shared(&mut self, locked: &OwnedFd) -> Result<bool, Errno> {
+    fn move_to_shared(&mut self, locked: &LockedDirectory) -> Result<bool, Errno> {
         if sys::identity(locked)? != sys::identity(&self.directory)? {
             return Err(Errno::EBUSY);
         }

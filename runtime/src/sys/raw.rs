@@ -44,6 +44,21 @@ pub(crate) fn copy_of_descriptor(process: impl AsFd, fd: u32) -> nix::Result<Own
     owned_descriptor(result)
 }
 
+/// Waits for the lock of an open file, and takes it (`flock(2)`).
+pub(crate) fn lock_exclusively(file: impl AsFd) -> nix::Result<()> {
+    flock(file, libc::LOCK_EX)
+}
+
+/// Gives the lock of an open file back.
+pub(crate) fn unlock(file: impl AsFd) -> nix::Result<()> {
+    flock(file, libc::LOCK_UN)
+}
+
+fn flock(file: impl AsFd, operation: c_int) -> nix::Result<()> {
+    // SAFETY: flock takes two numbers, and the first is a descriptor that is borrowed for the call.
+    Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation) }).map(drop)
+}
+
 /// Starts a thread with `pthread_create(3)`: it inherits the attributes of the kernel, and nothing of the Rust standard
 /// library (such as libtest's output capture). Its stack is as large as that of a thread of the standard library. A
 /// panic aborts the process.

@@ -1,5 +1,6 @@
 //! Named namespaces, compared with `ip netns` if it is installed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -102,6 +103,42 @@ fn a_half_made_namespace_is_rolled_back() {
     let _alone = alone();
     let output = separate!("half_made").output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// As a remote file system may refuse it, and the kernel did before Linux 6.0 where it had no memory.
+#[test]
+fn a_directory_that_cannot_be_unlocked_is_no_failure() {
+    let _alone = alone();
+    // The threads of the library have no filter.
+    in_netns::init().unwrap();
+    let names = [name("locked-1"), name("locked-2")];
+    let created = thread::scope(|scope| {
+        let work = || {
+            refuse_to_unlock();
+            names.each_ref().map(|name| NetNs::create_named(name).and_then(|ns| Ok(NetNs::from_name(name)? == ns)))
+        };
+        scope.spawn(work).join()
+    });
+    let deleted = names.map(|name| NetNs::delete_named(&name));
+    for created in created.unwrap() {
+        assert!(created.unwrap());
+    }
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
+/// Makes the kernel refuse `flock(2)` with `LOCK_UN` on the calling thread.
+fn refuse_to_unlock() {
+    use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+
+    let unlocks =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(libc::LOCK_UN.unsigned_abs()))
+            .unwrap();
+    let rules = BTreeMap::from([(libc::SYS_flock, vec![SeccompRule::new(vec![unlocks]).unwrap()])]);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let refused = SeccompAction::Errno(libc::ENOMEM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
 }
 
 #[test]
