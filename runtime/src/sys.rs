@@ -216,6 +216,18 @@ pub(crate) fn bind_mount(source: impl AsFd, target: impl AsFd) -> nix::Result<()
     restarted(|| nix::mount::mount(Some(&source), &target, Some("none"), flags, None::<&str>))
 }
 
+/// What was found. `None` where it is missing, and an error where nothing but descriptors or memory is missing, which
+/// says nothing about it.
+///
+/// To be used where `None` decides something for longer than this moment.
+pub(crate) fn unless_short<T, E: Into<io::Error>>(found: Result<T, E>) -> nix::Result<Option<T>> {
+    match found.map_err(|error| error.into().raw_os_error().map(Errno::from_raw)) {
+        Ok(found) => Ok(Some(found)),
+        Err(Some(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))) => Err(errno),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The text of a file in `/proc`. The names of threads and the paths of mounts in it may be no UTF-8: the kernel cuts a
 /// thread's name off after 15 bytes, even within a character. Such bytes are replaced.
 pub(crate) fn text_of(path: impl AsRef<Path>) -> io::Result<String> {

@@ -72,10 +72,10 @@ impl NetNs {
             Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explained(TOO_OLD)
         })?;
         let short = |errno| Error::from_errno(operation(), errno);
-        let boot = unless_short(boot_id()).map_err(short)?;
+        let boot = sys::unless_short(boot_id()).map_err(short)?;
         let boot = boot.ok_or_else(|| Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID))?;
-        let is_within = unless_short(sys::owning_user_namespace(self)).map_err(short)?.is_some();
-        let own = unless_short(own_user_namespace()).map_err(short)?;
+        let is_within = sys::unless_short(sys::owning_user_namespace(self)).map_err(short)?.is_some();
+        let own = sys::unless_short(own_user_namespace()).map_err(short)?;
         let made_in = own.filter(|_| is_within).map_or(0, |own| own.number);
         Ok(WeakNetNs { handle, boot, made_in })
     }
@@ -95,14 +95,14 @@ impl WeakNetNs {
     pub fn upgrade(&self) -> Result<Option<NetNs>, Error> {
         let operation = || format!("open {self}, which was remembered");
         let short = |errno| Error::from_errno(operation(), errno);
-        match unless_short(boot_id()).map_err(short)? {
+        match sys::unless_short(boot_id()).map_err(short)? {
             Some(boot) if boot == self.boot => {}
             Some(_) => return Ok(None),
             None => return Err(Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID)),
         }
         match sys::open_namespace_handle(self.handle) {
             Ok(namespace) => NetNs::checked(namespace, operation).map(Some),
-            Err(Errno::ESTALE) if unless_short(self.may_open()).map_err(short)? == Some(true) => Ok(None),
+            Err(Errno::ESTALE) if sys::unless_short(self.may_open()).map_err(short)? == Some(true) => Ok(None),
             // The kernel says the same of a namespace that is gone and of one that the thread may not open.
             Err(Errno::ESTALE) => Err(Error::from_errno(operation(), Errno::EPERM).explained(DENIED)),
             Err(errno @ (Errno::EBADF | Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
@@ -193,14 +193,6 @@ const TOO_OLD: &str = "it takes Linux 6.18, whose namespaces have file handles (
 struct UserNamespace {
     number: u64,
     is_initial: bool,
-}
-
-/// `None` where something is missing that is not a descriptor.
-fn unless_short<T>(found: nix::Result<T>) -> nix::Result<Option<T>> {
-    match found {
-        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
-        found => Ok(found.ok()),
-    }
 }
 
 fn own_user_namespace() -> nix::Result<UserNamespace> {

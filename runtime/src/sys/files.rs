@@ -61,10 +61,12 @@ pub(crate) fn set_umask(umask: Mode) -> Mode {
     stat::umask(umask)
 }
 
-/// The umask of the process, as its leader has it.
-pub(crate) fn umask_of_process() -> Option<Mode> {
-    let status = super::text_of(ProcTask::Leader.proc_path().join("status")).ok()?;
-    u32::from_str_radix(super::value_of(&status, "Umask")?, 8).ok().map(Mode::from_bits_truncate)
+/// The umask of the process, as its leader has it. `None` where `/proc` does not tell.
+pub(crate) fn umask_of_process() -> nix::Result<Option<Mode>> {
+    let status = super::unless_short(super::text_of(ProcTask::Leader.proc_path().join("status")))?;
+    let umask = status.as_ref().and_then(|status| super::value_of(status, "Umask"));
+    let umask = umask.and_then(|umask| u32::from_str_radix(umask, 8).ok());
+    Ok(umask.map(Mode::from_bits_truncate))
 }
 
 /// Whether two descriptors are on the same file of the same mount.
@@ -131,7 +133,7 @@ pub(crate) fn submounts(root: &OwnedFd) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
     let mut seen = Vec::new();
     for (_, _, path) in mounts.iter().filter(|(_, on, _)| *on == parent) {
         // A mount may be covered by another one, on a directory above it: the path then leads elsewhere.
-        let Ok(found) = open_for_lookup(path) else { continue };
+        let Some(found) = super::unless_short(open_for_lookup(path))? else { continue };
         let at = mount_of(&found)?;
         if mounts.iter().any(|(id, _, point)| *id == at && point == path) {
             seen.push((path.clone(), found));

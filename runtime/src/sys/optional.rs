@@ -72,12 +72,12 @@ impl OptionalCalls {
     /// Threads with as many filters are assumed to have the same ones. Where `/proc` does not report the number, all
     /// threads with a filter are.
     pub(crate) fn of_current_thread() -> OptionalCalls {
-        OptionalCalls::find().unwrap_or_else(|found| found)
+        OptionalCalls::find().unwrap_or_else(|(found, _)| found)
     }
 
     /// As [`OptionalCalls::of_current_thread`]. An error with what was found so far, where there is no room for a child
-    /// process at this moment.
-    pub(crate) fn find() -> Result<OptionalCalls, OptionalCalls> {
+    /// process at this moment, or no descriptor.
+    pub(crate) fn find() -> Result<OptionalCalls, (OptionalCalls, Errno)> {
         match readings::seccomp_mode() {
             // `EINVAL`: a kernel without seccomp.
             Ok(readings::SECCOMP_MODE_DISABLED) | Err(Errno::EINVAL) => Ok(OptionalCalls::ALL),
@@ -88,11 +88,11 @@ impl OptionalCalls {
 
     /// Child processes inherit the filters and the result. Several threads may try at once: no lock is taken, because a
     /// child process could find it locked.
-    fn under_filter() -> Result<OptionalCalls, OptionalCalls> {
+    fn under_filter() -> Result<OptionalCalls, (OptionalCalls, Errno)> {
         /// The result, and the number of filters that it holds for: see [`OptionalCalls::known`].
         static FOUND: [AtomicU32; 16] = [const { AtomicU32::new(0) }; 16];
-        // Where the number is not known, 0 stands for it: no thread here has no filter.
-        let filters = filters::count().unwrap_or(0);
+        // Where `/proc` does not report the number, 0 stands for it: no thread here has no filter.
+        let filters = super::unless_short(filters::count()).map_err(|errno| (OptionalCalls(0), errno))?.unwrap_or(0);
         let place = &FOUND[usize::from(filters) % FOUND.len()];
         let found = place.load(Ordering::Relaxed);
         if found != 0 && found >> OptionalCalls::BITS == OptionalCalls::known(filters) {
@@ -116,7 +116,7 @@ impl OptionalCalls {
         self.0 & call.bit() != 0
     }
 
-    fn try_in_child() -> Result<OptionalCalls, OptionalCalls> {
+    fn try_in_child() -> Result<OptionalCalls, (OptionalCalls, Errno)> {
         /// In the upper half of the word: the number of the call that is being made, and one more at the end.
         const SHIFT: u32 = 16;
         let (mut harmless, mut next) = (0, 0);
@@ -134,7 +134,7 @@ impl OptionalCalls {
             });
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(Errno::EAGAIN | Errno::ENOMEM) => return Err(OptionalCalls(harmless)),
+                Err(errno @ (Errno::EAGAIN | Errno::ENOMEM)) => return Err((OptionalCalls(harmless), errno)),
                 Err(_) => break,
             };
             harmless |= answer & ((1 << SHIFT) - 1);

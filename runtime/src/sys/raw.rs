@@ -157,11 +157,14 @@ pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<Option
 
 /// The unique id of the first mount in the calling thread's mount namespace, or `None` where none is reported
 /// (`listmount(2)`, Linux 6.8). No other namespace, and no later mount, has the same.
-pub(crate) fn first_mount() -> Option<u64> {
+pub(crate) fn first_mount() -> nix::Result<u64> {
     /// `LSMT_ROOT` of `linux/mount.h`.
     const ALL: u64 = u64::MAX;
     let mut first = [0];
-    (list_mounts(ALL, &mut first) == 1).then_some(first[0])
+    match Errno::result(list_mounts(ALL, &mut first))? {
+        1 => Ok(first[0]),
+        _ => Err(Errno::ENOENT),
+    }
 }
 
 /// Whether a mount is in the calling thread's mount namespace. `false` too where the kernel does not report it.

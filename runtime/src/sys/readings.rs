@@ -122,7 +122,7 @@ pub(crate) fn try_optional(call: Optional) {
     let me = unsafe { libc::syscall(libc::SYS_getpid) };
     let _ = match call {
         Optional::Kcmp => super::raw::share(super::Resource::Fs, Tid::this(), Tid::this()).map(c_long::from),
-        Optional::ListMount => Ok(super::raw::first_mount().map_or(0, |_| 1)),
+        Optional::ListMount => super::raw::first_mount().map(|_| 0),
         // The descriptor is closed at once.
         Optional::PidfdOpen => super::raw::pidfd_of_thread(Tid::this()).map(|_| 0),
         Optional::Keyctl => keyring(Keyring::Session).map(c_long::from),

@@ -245,11 +245,11 @@ impl Home {
         let net = NetNs::current()?;
         let capabilities = sys::capabilities_of(template)
             .map_err(|errno| Error::from_errno("read the template thread's capabilities (capget)", errno))?;
-        let calls = OptionalCalls::find().map_err(|_| {
-            let child = "a child process, which tries what a seccomp filter allows";
-            Error::spawn_failed(child, Errno::EAGAIN.into())
+        let calls = OptionalCalls::find().map_err(|(_, errno)| match errno {
+            Errno::EMFILE | Errno::ENFILE => Error::from_errno("read /proc/thread-self/status", errno),
+            _ => Error::spawn_failed("a child process, which tries what a seccomp filter allows", errno.into()),
         })?;
-        let sharing = Sharing::find(template, calls);
+        let sharing = Sharing::find(template, calls)?;
         let (restore_path, mut final_kinds) = RestorePath::find(template)?;
         let compares_semaphore_undo =
             sharing.was_compared && sys::share(Resource::SemaphoreUndo, template, template).unwrap_or(false);
@@ -383,7 +383,8 @@ impl Home {
         let is_told =
             calls.has(Optional::Kcmp) && sys::share_where_harmless(Resource::Fs, self.template, self.template).is_ok();
         if !is_told {
-            self.sharing.prepare_probe(self.template, calls);
+            // As above.
+            let _ = self.sharing.prepare_probe(self.template, calls);
         }
     }
 
@@ -572,24 +573,47 @@ const NO_MOUNT: u64 = 0;
 
 /// Some mount of the calling thread's mount namespace. `None` where the kernel does not report it.
 fn sentinel_mount(calls: OptionalCalls) -> Option<u64> {
-    if calls.has(Optional::ListMount) { sys::first_mount() } else { None }
+    if !calls.has(Optional::ListMount) {
+        return None;
+    }
+    match sys::first_mount() {
+        Ok(mount) => Some(mount),
+        // The next inspection asks again.
+        Err(Errno::ENOMEM) => Some(NO_MOUNT),
+        Err(_) => None,
+    }
+}
+
+/// Whether the kernel lets the calling thread return to a namespace of home, in which it is. What it refuses here is
+/// never tried again, so a want of memory, which passes, is an error.
+fn may_return_to(namespace: &OwnedFd, kind: Kind) -> Result<bool, Error> {
+    match sys::setns(namespace, kind.flag()) {
+        Ok(()) => Ok(true),
+        Err(errno @ Errno::ENOMEM) => {
+            Err(Error::from_errno(format!("enter the {} namespace of home (setns)", kind.file()), errno))
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 impl Sharing {
-    fn find(template: Tid, calls: OptionalCalls) -> Sharing {
+    fn find(template: Tid, calls: OptionalCalls) -> Result<Sharing, Error> {
         let was_compared = sys::share(Resource::Fs, template, template).unwrap_or(false);
         let sharing = Sharing { was_compared, probe: OnceLock::new() };
         if !was_compared {
-            sharing.prepare_probe(template, calls);
+            sharing.prepare_probe(template, calls).map_err(|errno| {
+                Error::from_errno("open what tells which files the template thread shares with others", errno)
+            })?;
         }
-        sharing
+        Ok(sharing)
     }
 
     /// To be called on a template. Nothing changes where the probe is not possible here.
-    fn prepare_probe(&self, template: Tid, calls: OptionalCalls) {
-        if let Ok(probe) = Probe::prepare(template, calls) {
+    fn prepare_probe(&self, template: Tid, calls: OptionalCalls) -> nix::Result<()> {
+        if let Some(probe) = sys::unless_short(Probe::prepare(template, calls))? {
             let _ = self.probe.set(probe);
         }
+        Ok(())
     }
 }
 
@@ -667,9 +691,10 @@ impl RestorePath {
             Ok(pidfd) => {
                 let mut kinds = CloneFlags::CLONE_NEWNET;
                 for kind in &Kind::RESTORABLE[1..] {
-                    match sys::setns(&pidfd, kind.flag()) {
-                        Ok(()) => kinds |= kind.flag(),
-                        Err(_) => refused.push(*kind),
+                    if may_return_to(&pidfd, *kind)? {
+                        kinds |= kind.flag();
+                    } else {
+                        refused.push(*kind);
                     }
                 }
                 Ok((RestorePath::Combined(pidfd, kinds), refused))
@@ -690,7 +715,7 @@ impl RestorePath {
                 let mut handles = Vec::new();
                 for kind in Kind::RESTORABLE {
                     match open(kind)? {
-                        Some(handle) if kind == Kind::Net || sys::setns(&handle, kind.flag()).is_ok() => {
+                        Some(handle) if kind == Kind::Net || may_return_to(&handle, kind)? => {
                             handles.push((kind, handle));
                         }
                         _ => refused.push(kind),

@@ -107,8 +107,8 @@ const fn reset(read: fn() -> Reading, set: fn(&[u64; WORDS])) -> Attribute {
 /// The seccomp filters of a thread, which can only add to them.
 struct Filters {
     mode: nix::Result<i32>,
-    /// `None` without a filter, and where `/proc` does not report the number.
-    count: Option<u16>,
+    /// `None` without a filter, and where `/proc` does not report the number. An error where that is not known.
+    count: nix::Result<Option<u16>>,
     /// The file that reports the count. `None` where it is opened for each reading.
     file: Option<Kept<File>>,
     /// Whether they were compared at the end of this lease, and were the same.
@@ -119,8 +119,9 @@ impl Filters {
     /// Those of the calling thread. The file is of its table of descriptors.
     fn of_current_thread(keeps_file: bool) -> Filters {
         let mode = readings::seccomp_mode();
-        let count = if readings::is_filtered() { filters::count().ok() } else { None };
-        let file = if keeps_file && count.is_some() { filters::open().and_then(Kept::new).ok() } else { None };
+        let count = if readings::is_filtered() { sys::unless_short(filters::count()) } else { Ok(None) };
+        let file =
+            if keeps_file && matches!(count, Ok(Some(_))) { filters::open().and_then(Kept::new).ok() } else { None };
         Filters { mode, count, file, compared: Cell::new(false) }
     }
 
@@ -129,7 +130,7 @@ impl Filters {
         if readings::seccomp_mode() != self.mode {
             return Err(Change::Seccomp);
         }
-        let Some(before) = self.count else { return Ok(()) };
+        let Some(before) = self.count.map_err(|_| Change::Unknown)? else { return Ok(()) };
         match self.file.as_ref().map_or_else(filters::count, |file| filters::count_in(file)) {
             Ok(now) if now == before => Ok(()),
             Ok(_) => Err(Change::Seccomp),

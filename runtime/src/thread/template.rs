@@ -176,16 +176,19 @@ fn others(roster: &Roster) -> io::Result<Vec<u32>> {
 fn align(roster: &Roster, caller: Tid, home: Option<&Home>, settle: Settle) -> Result<(), Error> {
     sys::attributes::reset_floating_point();
     let leader = sys::process_id();
-    let others = || others(roster).unwrap_or_default();
+    let short = |errno| Error::from_errno(format!("{OPERATION}: look at the threads of the process"), errno);
+    let others = || sys::unless_short(others(roster)).map(Option::unwrap_or_default);
     match (home, settle) {
         (Some(home), _) => {
             home.restore()?;
             compare_with_first(home)?;
         }
         (None, Settle::AsTheMainThreadIs) => {}
-        (None, Settle::FindOut) => namespaces::align(&others())?,
+        (None, Settle::FindOut) => {
+            namespaces::align(&others().map_err(short)?)?;
+        }
     }
-    if sys::namespace_of(ProcTask::Leader, Kind::Net).is_err() {
+    if sys::unless_short(sys::namespace_of(ProcTask::Leader, Kind::Net)).map_err(short)?.is_none() {
         // The main thread has exited, or there is no `/proc`: the other attributes cannot be compared.
         return Ok(());
     }

@@ -122,6 +122,12 @@ fn what_a_filter_allows_is_found_out_later_where_there_is_no_room_for_a_child_pr
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn where_threads_can_return_is_found_out_later_where_there_is_no_memory_in_the_first_call() {
+    let output = separate!("filter_without_room").arg("memory").output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
 /// The library makes no optional call that a filter kills for, also where that is not the first filter.
 #[test]
 fn a_filter_is_noticed_that_is_added_to_another_one() {

@@ -242,3 +242,14 @@ fn a_first_call_where_descriptors_are_short_leaves_nothing_for_a_later_one_to_ho
         passes("few_descriptors", &[&limit.to_string()]);
     }
 }
+
+#[test]
+fn a_shortage_of_descriptors_in_the_first_call_decides_nothing_for_later_ones() {
+    passes("shortages", &["first-call"]);
+    passes("shortages", &["filtered"]);
+}
+
+#[test]
+fn a_shortage_of_descriptors_takes_nothing_from_a_view() {
+    passes("shortages", &["view"]);
+}

@@ -65,7 +65,9 @@ impl ProcessNamespaces {
             }
         }
         let identity = sys::identity(&mount).map_err(failed)?;
-        let umask = sys::files::umask_of_process();
+        let umask = sys::files::umask_of_process().map_err(|errno| {
+            Error::from_errno(format!("make a view of {net}: read the umask of the process"), errno)
+        })?;
         Ok(Mounts { namespace: mount, identity, root: None, umask, others: elsewhere, expected: Vec::new() })
     }
 }

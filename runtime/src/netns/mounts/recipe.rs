@@ -27,7 +27,7 @@ impl Recipe {
     /// not at home afterwards.
     pub(crate) fn make(&self) -> Result<Mounts, Error> {
         let net = &self.net;
-        let umask = sys::files::umask_of_process();
+        let umask = sys::files::umask_of_process().map_err(step(net, "read the umask of the process"))?;
         sys::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare(MAX_MNT))?;
         let namespace = Kind::Mount.open(ProcTask::Current).map_err(step(net, "open /proc/thread-self/ns/mnt"))?;

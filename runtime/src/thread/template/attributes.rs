@@ -15,8 +15,8 @@ use crate::sys::{self, Capabilities, Optional, OptionalCalls, ProcTask, Tid};
 
 /// Gives the calling thread, which is the template, the attributes of the main thread.
 pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
-    let mine = Status::of(ProcTask::Current);
-    let leaders = Status::of(ProcTask::Leader);
+    let mine = Status::of(ProcTask::Current)?;
+    let leaders = Status::of(ProcTask::Leader)?;
     let calls = OptionalCalls::of_current_thread();
     namespaces_for_children()?;
     ids(&mine, &leaders)?;
@@ -28,17 +28,24 @@ pub(super) fn align_with(leader: Tid) -> Result<(), Error> {
     speculation(&mine, &leaders)?;
     personality()?;
     memory_policy(calls)?;
-    timer_slack();
+    timer_slack()?;
     accounting()?;
     security_modules()
+}
+
+/// The text of a file of a thread in `/proc`. `None` where it cannot be read.
+fn text(thread: ProcTask, file: &str) -> Result<Option<String>, Error> {
+    let path = thread.proc_path().join(file);
+    sys::unless_short(sys::text_of(&path))
+        .map_err(|errno| Error::from_errno(format!("start the template thread: read {}", path.display()), errno))
 }
 
 /// The lines of a thread's `status` file (`proc_pid_status(5)`). Empty where there is no `/proc`.
 struct Status(String);
 
 impl Status {
-    fn of(thread: ProcTask) -> Status {
-        Status(sys::text_of(thread.proc_path().join("status")).unwrap_or_default())
+    fn of(thread: ProcTask) -> Result<Status, Error> {
+        Ok(Status(text(thread, "status")?.unwrap_or_default()))
     }
 
     fn line(&self, name: &str) -> Option<&str> {
@@ -92,7 +99,7 @@ fn ids(mine: &Status, leaders: &Status) -> Result<(), Error> {
     if let (Some(now), Some((user, group))) = (all(mine), all(leaders)) {
         if now != (user, group) {
             attributes::set_filesystem_ids(user, group);
-            if all(&Status::of(ProcTask::Current)) != Some((user, group)) {
+            if all(&Status::of(ProcTask::Current)?) != Some((user, group)) {
                 return Err(caller_has("ids of its own for file access (setfsuid(2))"));
             }
         }
@@ -183,11 +190,9 @@ fn task_flags() -> Result<(), Error> {
     const MCE_EARLY: u64 = 0x0800_0000;
     const MACHINE_CHECK: u64 = MCE_PROCESS | MCE_EARLY;
     const IO_FLUSHER: u64 = 0x0008_0000 | 0x0010_0000;
-    let of = |thread: ProcTask| {
-        let stat = sys::text_of(thread.proc_path().join("stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse::<u64>().ok()
-    };
-    let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
+    let flags = |stat: String| stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse::<u64>().ok();
+    let of = |thread| text(thread, "stat").map(|stat| stat.and_then(flags));
+    let (Some(mine), Some(leaders)) = (of(ProcTask::Current)?, of(ProcTask::Leader)?) else { return Ok(()) };
     let differs = |bits: u64| (mine ^ leaders) & bits != 0;
     if differs(MACHINE_CHECK) {
         let policy = match (leaders & MCE_PROCESS != 0, leaders & MCE_EARLY != 0) {
@@ -216,7 +221,7 @@ fn speculation(mine: &Status, leaders: &Status) -> Result<(), Error> {
         }
         let allowed = leaders.line(name).is_some_and(|line| line.contains(allowed));
         let set = attributes::allow_speculation(what, allowed);
-        if set.is_err() || (allowed && Status::of(ProcTask::Current).line(name) != leaders.line(name)) {
+        if set.is_err() || (allowed && Status::of(ProcTask::Current)?.line(name) != leaders.line(name)) {
             return Err(caller_has("given up speculation for good (PR_SET_SPECULATION_CTRL)"));
         }
     }
@@ -224,11 +229,9 @@ fn speculation(mine: &Status, leaders: &Status) -> Result<(), Error> {
 }
 
 fn personality() -> Result<(), Error> {
-    let of = |thread: ProcTask| {
-        let persona = fs::read_to_string(thread.proc_path().join("personality")).ok()?;
-        u32::from_str_radix(persona.trim(), 16).ok()
-    };
-    let (Some(mine), Some(leaders)) = (of(ProcTask::Current), of(ProcTask::Leader)) else { return Ok(()) };
+    let persona = |text: String| u32::from_str_radix(text.trim(), 16).ok();
+    let of = |thread| text(thread, "personality").map(|text| text.and_then(persona));
+    let (Some(mine), Some(leaders)) = (of(ProcTask::Current)?, of(ProcTask::Leader)?) else { return Ok(()) };
     if mine != leaders && attributes::set_personality(leaders).is_err() {
         return Err(caller_has("an execution domain of its own (personality(2))"));
     }
@@ -238,15 +241,13 @@ fn personality() -> Result<(), Error> {
 /// Sets the memory policy. The kernel shows that of another thread only in the list of mappings, for each mapping that
 /// has none of its own.
 fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
-    let of = |thread: ProcTask| {
-        let mappings = sys::text_of(thread.proc_path().join("numa_maps")).ok()?;
-        mappings.lines().next()?.split(' ').nth(1).map(str::to_owned)
-    };
+    let policy = |mappings: String| mappings.lines().next()?.split(' ').nth(1).map(str::to_owned);
+    let of = |thread| text(thread, "numa_maps").map(|mappings| mappings.and_then(policy));
     if !calls.has(Optional::GetMempolicy) || matches!(readings::memory_policy(), Ok(0) | Err(_)) {
         return Ok(());
     }
-    let leaders = of(ProcTask::Leader);
-    if of(ProcTask::Current) == leaders {
+    let leaders = of(ProcTask::Leader)?;
+    if of(ProcTask::Current)? == leaders {
         return Ok(());
     }
     if leaders.is_some_and(|policy| policy == "default") && attributes::reset_memory_policy().is_ok() {
@@ -257,9 +258,9 @@ fn memory_policy(calls: OptionalCalls) -> Result<(), Error> {
 
 /// Sets the timer slack. The kernel shows that of another thread only with `CAP_SYS_NICE`; without it, the value that
 /// the main thread had before `main` is used.
-fn timer_slack() {
-    let leaders = fs::read_to_string(ProcTask::Leader.proc_path().join("timerslack_ns"));
-    let leaders = leaders.ok().and_then(|slack| slack.trim().parse().ok()).or_else(sys::at_start::timer_slack);
+fn timer_slack() -> Result<(), Error> {
+    let leaders = text(ProcTask::Leader, "timerslack_ns")?;
+    let leaders = leaders.and_then(|slack| slack.trim().parse().ok()).or_else(sys::at_start::timer_slack);
     // A real-time thread has none, and shows 0.
     if let Some(slack) = leaders.filter(|slack| *slack != 0) {
         if sys::timer_slack().ok() != Some(slack) {
@@ -267,12 +268,12 @@ fn timer_slack() {
             let _ = sys::set_timer_slack(slack);
         }
     }
+    Ok(())
 }
 
 /// Whether a file of the calling thread in `/proc` differs from that of the main thread.
-fn differs(file: &str) -> bool {
-    let of = |thread: ProcTask| fs::read(thread.proc_path().join(file)).ok();
-    of(ProcTask::Current) != of(ProcTask::Leader)
+fn differs(file: &str) -> Result<bool, Error> {
+    Ok(text(ProcTask::Current, file)? != text(ProcTask::Leader, file)?)
 }
 
 /// Checks what the kernel accounts a thread to: a threaded cgroup (`cgroups(7)`), a group of `resctrl`, and a login
@@ -286,7 +287,7 @@ fn accounting() -> Result<(), Error> {
     ];
     for (file, what) in files {
         // Compared twice, because the process may be moved between two reads.
-        if differs(file) && differs(file) {
+        if differs(file)? && differs(file)? {
             return Err(caller_has(what));
         }
     }
@@ -298,7 +299,7 @@ fn security_modules() -> Result<(), Error> {
     const FILES: [&str; 7] =
         ["current", "exec", "fscreate", "keycreate", "sockcreate", "apparmor/current", "smack/current"];
     for file in FILES {
-        if differs(&format!("attr/{file}")) {
+        if differs(&format!("attr/{file}"))? {
             return Err(caller_has("an attribute of its own for a security module (/proc/thread-self/attr)"));
         }
     }

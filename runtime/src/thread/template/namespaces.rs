@@ -22,20 +22,25 @@ const KINDS: [Kind; 4] = [Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
 /// Moves the calling thread, which is the template, to the namespaces of the process. `others` are the numbers of the
 /// program's threads, except the main thread.
 pub(super) fn align(others: &[u32]) -> Result<(), Error> {
-    KINDS.into_iter().try_for_each(|kind| align_kind(kind, others))
+    KINDS.into_iter().try_for_each(|kind| {
+        align_kind(kind, others).map_err(|errno| {
+            let operation = format!("start the template thread, in the {} namespace of the process", kind.file());
+            Error::from_errno(operation, errno).explain_making()
+        })
+    })
 }
 
-fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
+fn align_kind(kind: Kind, others: &[u32]) -> nix::Result<()> {
     /// A thread may move between the look at its namespace and the opening of its file, so both are tried again.
     const TRIES: u32 = 100;
     // A kernel without this kind.
-    let Some(mine) = inode(&kind.file_in(ProcTask::Current.proc_path())) else { return Ok(()) };
+    let Some(mine) = inode(&kind.file_in(ProcTask::Current.proc_path()))? else { return Ok(()) };
     let mut last = Errno::ENOENT;
     for _ in 0..TRIES {
-        let (wanted, places) = match inode(&kind.file_in(ProcTask::Leader.proc_path())) {
-            Some(leaders) => home(kind, leaders, others),
+        let (wanted, places) = match inode(&kind.file_in(ProcTask::Leader.proc_path()))? {
+            Some(leaders) => home(kind, leaders, others)?,
             // The main thread has exited.
-            None => home_without_leader(kind, others).unwrap_or((mine, Vec::new())),
+            None => home_without_leader(kind, others)?.unwrap_or((mine, Vec::new())),
         };
         if mine == wanted {
             return Ok(());
@@ -48,51 +53,58 @@ fn align_kind(kind: Kind, others: &[u32]) -> Result<(), Error> {
         }
         std::thread::yield_now();
     }
-    let operation = format!("start the template thread, in the {} namespace of the process", kind.file());
-    Err(Error::from_errno(operation, last).explain_making())
+    Err(last)
 }
 
 /// The process's namespace of a kind, and the files to open for it.
-fn home(kind: Kind, leaders: u64, others: &[u32]) -> (u64, Vec<PathBuf>) {
+fn home(kind: Kind, leaders: u64, others: &[u32]) -> nix::Result<(u64, Vec<PathBuf>)> {
     let of_leader = kind.file_in(ProcTask::Leader.proc_path());
     let start = at_start::namespace(kind);
-    let Some(start) = start.filter(|start| *start != leaders) else { return (leaders, vec![of_leader]) };
+    let Some(start) = start.filter(|start| *start != leaders) else { return Ok((leaders, vec![of_leader])) };
     let mut with: HashMap<u64, Vec<PathBuf>> = HashMap::new();
     with.entry(leaders).or_default().push(of_leader);
     for thread in others {
         let place = kind.file_in(&sys::directory_of_task(*thread));
-        if let Some(at) = inode(&place) {
+        if let Some(at) = inode(&place)? {
             with.entry(at).or_default().push(place);
         }
     }
     let at_start = with.remove(&start).unwrap_or_default();
     let with_leader = with.remove(&leaders).unwrap_or_default();
     if at_start.len() >= with_leader.len() {
-        return (start, at_start);
+        return Ok((start, at_start));
     }
     if others.is_empty() {
-        let descriptors = descriptors_of(start);
+        let descriptors = descriptors_of(start)?;
         if !descriptors.is_empty() {
-            return (start, descriptors);
+            return Ok((start, descriptors));
         }
     }
-    (leaders, with_leader)
+    Ok((leaders, with_leader))
 }
 
 /// The namespace that the process began in, if a thread or a descriptor leads to it.
-fn home_without_leader(kind: Kind, others: &[u32]) -> Option<(u64, Vec<PathBuf>)> {
-    let start = at_start::namespace(kind)?;
-    let places = others.iter().map(|thread| kind.file_in(&sys::directory_of_task(*thread)));
-    let mut places: Vec<_> = places.filter(|place| inode(place) == Some(start)).collect();
-    places.extend(descriptors_of(start));
-    (!places.is_empty()).then_some((start, places))
+fn home_without_leader(kind: Kind, others: &[u32]) -> nix::Result<Option<(u64, Vec<PathBuf>)>> {
+    let Some(start) = at_start::namespace(kind) else { return Ok(None) };
+    let mut places = descriptors_of(start)?;
+    for place in others.iter().map(|thread| kind.file_in(&sys::directory_of_task(*thread))) {
+        if inode(&place)? == Some(start) {
+            places.push(place);
+        }
+    }
+    Ok((!places.is_empty()).then_some((start, places)))
 }
 
 /// The descriptors that the process has of a namespace.
-fn descriptors_of(namespace: u64) -> Vec<PathBuf> {
-    let numbers = sys::numbered_entries(Path::new("/proc/thread-self/fd")).unwrap_or_default();
-    let places = numbers.into_iter().map(|number| PathBuf::from(format!("/proc/thread-self/fd/{number}")));
-    places.filter(|place| inode(place) == Some(namespace) && open(place, namespace).is_ok()).collect()
+fn descriptors_of(namespace: u64) -> nix::Result<Vec<PathBuf>> {
+    let numbers = sys::unless_short(sys::numbered_entries(Path::new("/proc/thread-self/fd")))?.unwrap_or_default();
+    let mut places = Vec::new();
+    for place in numbers.into_iter().map(|number| PathBuf::from(format!("/proc/thread-self/fd/{number}"))) {
+        if inode(&place)? == Some(namespace) && sys::unless_short(open(&place, namespace))?.is_some() {
+            places.push(place);
+        }
+    }
+    Ok(places)
 }
 
 /// Opens a file of the namespace filesystem, if it is the wanted namespace.
@@ -102,7 +114,7 @@ fn open(place: &Path, wanted: u64) -> nix::Result<OwnedFd> {
     if sys::is_namespace_file(&namespace)? && inode == wanted { Ok(namespace) } else { Err(Errno::ENOENT) }
 }
 
-/// The inode number that a file leads to.
-fn inode(file: &Path) -> Option<u64> {
-    sys::identity_of(file).ok().map(|(_, inode)| inode)
+/// The inode number that a file leads to. `None` where it is missing.
+fn inode(file: &Path) -> nix::Result<Option<u64>> {
+    sys::unless_short(sys::identity_of(file).map(|(_, inode)| inode))
 }

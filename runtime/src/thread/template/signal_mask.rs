@@ -32,29 +32,30 @@ type Mask = u64;
 
 const SIGCHLD: Mask = 1 << (libc::SIGCHLD - 1);
 
-/// What the calling thread blocks.
-pub(super) fn mine() -> Option<Mask> {
-    blocked(ProcTask::Current.proc_path())
+/// What the calling thread blocks. `None` where `/proc` does not tell.
+fn mine() -> nix::Result<Option<Mask>> {
+    sys::unless_short(sys::text_of(ProcTask::Current.proc_path().join("status")))
+        .map(|status| blocked_in(&status.unwrap_or_default()))
 }
 
 /// What the main thread blocks when it is itself. `others` are the threads to go by where it cannot be seen; `own` is
 /// the calling thread's mask, as inherited from the first caller.
-pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
+fn of_leader(own: Mask, others: impl FnOnce() -> nix::Result<Vec<u32>>) -> nix::Result<Mask> {
     let leader = ProcTask::Leader.proc_path();
     let mut always = Mask::MAX;
     let mut awake = 0;
     for look in 0..LOOKS {
         match Look::at(leader) {
-            Look::AtRest(mask) => return mask,
+            Look::AtRest(mask) => return Ok(mask),
             // Perhaps in `system(3)`, which blocks `SIGCHLD`: the caller's mask decides.
-            Look::WaitsForChild(mask) => return mask & !SIGCHLD | own & SIGCHLD,
+            Look::WaitsForChild(mask) => return Ok(mask & !SIGCHLD | own & SIGCHLD),
             // It may stay there forever.
             Look::Replaced if look > 0 => break,
             Look::Awake(mask) => {
                 always &= mask;
                 awake += 1;
                 if awake >= ENOUGH && !is_momentary(always) {
-                    return always;
+                    return Ok(always);
                 }
             }
             Look::Replaced | Look::Unclear => {}
@@ -62,9 +63,9 @@ pub(super) fn of_leader(own: Mask, others: impl FnOnce() -> Vec<u32>) -> Mask {
         thread::sleep(PAUSE);
     }
     if awake > 0 && !is_momentary(always) {
-        return always;
+        return Ok(always);
     }
-    others().into_iter().filter_map(of_other).fold(own, |all, mask| all & mask)
+    Ok(others()?.into_iter().filter_map(of_other).fold(own, |all, mask| all & mask))
 }
 
 /// Another thread's mask, where it can be seen.
@@ -82,8 +83,12 @@ fn is_momentary(mask: Mask) -> bool {
 }
 
 fn blocked(thread: &Path) -> Option<Mask> {
-    let status = sys::text_of(thread.join("status")).ok()?;
-    Mask::from_str_radix(sys::value_of(&status, "SigBlk")?, 16).ok()
+    blocked_in(&sys::text_of(thread.join("status")).ok()?)
+}
+
+/// The mask in the text of a `status` file.
+fn blocked_in(status: &str) -> Option<Mask> {
+    Mask::from_str_radix(sys::value_of(status, "SigBlk")?, 16).ok()
 }
 
 /// What one look at a thread tells.
@@ -203,8 +208,8 @@ fn word_at(address: u64) -> Option<u64> {
 }
 
 /// Gives the calling thread, which is the template, the main thread's signal mask.
-pub(super) fn align_with_leader(others: impl FnOnce() -> Vec<u32>) -> nix::Result<()> {
-    let Some(own) = mine() else { return Ok(()) };
-    let wanted = of_leader(own, others);
+pub(super) fn align_with_leader(others: impl FnOnce() -> nix::Result<Vec<u32>>) -> nix::Result<()> {
+    let Some(own) = mine()? else { return Ok(()) };
+    let wanted = of_leader(own, others)?;
     if wanted == own { Ok(()) } else { sys::attributes::set_signal_mask(wanted) }
 }

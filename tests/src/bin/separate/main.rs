@@ -64,6 +64,8 @@ mod recycled;
 #[cfg(feature = "all-programs")]
 mod refusals;
 #[cfg(feature = "all-programs")]
+mod shortages;
+#[cfg(feature = "all-programs")]
 mod small_stacks;
 #[cfg(feature = "all-programs")]
 mod stands;
@@ -123,6 +125,7 @@ fn unsanitized(name: &str) -> Result<(), Box<dyn Error>> {
         "powerless" => return powerless::main(),
         "recycled" => recycled::main(),
         "refusals" => refusals::main(),
+        "shortages" => shortages::main(),
         "small_stacks" => small_stacks::main(),
         "stands" => return stands::main(),
         "stopped" => stopped::main(),
