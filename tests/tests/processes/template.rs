@@ -253,3 +253,8 @@ fn a_shortage_of_descriptors_in_the_first_call_decides_nothing_for_later_ones() 
 fn a_shortage_of_descriptors_takes_nothing_from_a_view() {
     passes("shortages", &["view"]);
 }
+
+#[test]
+fn a_shortage_of_descriptors_hides_no_namespace_of_a_pool() {
+    passes("shortages", &["pool"]);
+}

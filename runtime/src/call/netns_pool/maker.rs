@@ -231,8 +231,12 @@ impl Maker {
 
     /// Makes a namespace, and gives it, or the failure, to a caller. It is counted as held already.
     fn make(&mut self) {
-        let (netns, sentinel) = match new_with(|| open_sentinel().ok()) {
-            Ok(made) => made,
+        let (netns, sentinel) = match new_with(|| sys::unless_short(open_sentinel())) {
+            Ok((netns, Ok(sentinel))) => (netns, sentinel),
+            // Without it, the namespace would not be counted while it is dismantled.
+            Ok((_, Err(errno))) => {
+                return self.not_made(Error::from_errno("open a file that tells when a namespace is gone", errno));
+            }
             Err(error) => return self.not_made(error),
         };
         self.retry = None;
