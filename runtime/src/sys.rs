@@ -378,7 +378,12 @@ pub(crate) fn open_namespace_handle(handle: NamespaceHandle) -> nix::Result<Owne
 
 /// Makes a call if the thread's seccomp filter does not kill for it.
 fn where_harmless<T>(call: Optional, make: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
-    if OptionalCalls::of_current_thread().has(call) { make() } else { Err(Errno::ENOSYS) }
+    match OptionalCalls::find() {
+        Ok(calls) | Err((calls, _)) if calls.has(call) => make(),
+        Ok(_) => Err(Errno::ENOSYS),
+        // It is not known.
+        Err((_, errno)) => Err(errno),
+    }
 }
 
 /// As [`identity`], of what a path leads to. Opens nothing.

@@ -252,7 +252,7 @@ impl Home {
         let sharing = Sharing::find(template, calls)?;
         let (restore_path, mut final_kinds) = RestorePath::find(template)?;
         let compares_semaphore_undo =
-            sharing.was_compared && sys::share(Resource::SemaphoreUndo, template, template).unwrap_or(false);
+            sharing.was_compared && sys::share_where_harmless(Resource::SemaphoreUndo, template, template) == Ok(true);
         if !compares_semaphore_undo {
             final_kinds.push(Kind::Ipc);
         }
@@ -598,7 +598,8 @@ fn may_return_to(namespace: &OwnedFd, kind: Kind) -> Result<bool, Error> {
 
 impl Sharing {
     fn find(template: Tid, calls: OptionalCalls) -> Result<Sharing, Error> {
-        let was_compared = sys::share(Resource::Fs, template, template).unwrap_or(false);
+        let was_compared =
+            calls.has(Optional::Kcmp) && sys::share_where_harmless(Resource::Fs, template, template) == Ok(true);
         let sharing = Sharing { was_compared, probe: OnceLock::new() };
         if !was_compared {
             sharing.prepare_probe(template, calls).map_err(|errno| {

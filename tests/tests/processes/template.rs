@@ -247,6 +247,7 @@ fn a_first_call_where_descriptors_are_short_leaves_nothing_for_a_later_one_to_ho
 fn a_shortage_of_descriptors_in_the_first_call_decides_nothing_for_later_ones() {
     passes("shortages", &["first-call"]);
     passes("shortages", &["filtered"]);
+    passes("shortages", &["without-kcmp"]);
 }
 
 #[test]

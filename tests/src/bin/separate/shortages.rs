@@ -35,24 +35,32 @@ pub(crate) fn main() {
     if arguments.next().is_some() {
         return tracee(&what);
     }
-    let files = (1..).take_while(|file| is_short_at(&what, *file)).count();
-    assert!(files > 0);
+    let mut file = 1;
+    while is_short_at(&what, file) {
+        file += 1;
+    }
+    assert!(file > 1, "no file was opened");
 }
 
 fn tracee(what: &str) {
     io::stdin().read_line(&mut String::new()).expect("a line");
     crate::rootless();
     match what {
-        "first-call" => first_call(),
-        "filtered" => {
-            let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-            profiles::apply(BTreeMap::from([(libc::SYS_kcmp, vec![])]), SeccompAction::Allow, refused);
-            first_call();
+        "first-call" => first_call(what),
+        "filtered" | "without-kcmp" => {
+            // No code makes the first one.
+            refuse(if what == "filtered" { 9999 } else { libc::SYS_kcmp });
+            first_call(what);
         }
         "view" => view(),
         "pool" => pool(),
         other => panic!("{other}?"),
     }
+}
+
+fn refuse(call: i64) {
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    profiles::apply(BTreeMap::from([(call, vec![])]), SeccompAction::Allow, refused);
 }
 
 fn shortly<R>(act: impl FnOnce() -> Result<R, Error>) -> Option<R> {
@@ -68,7 +76,7 @@ fn inherited() -> (SigSet, Persona) {
 }
 
 /// The first call comes from a thread that differs from the main thread.
-fn first_call() {
+fn first_call(what: &str) {
     let leaders = inherited();
     let work = || {
         SigSet::from(Signal::SIGUSR2).thread_block().expect("a mask");
@@ -78,10 +86,19 @@ fn first_call() {
             assert_eq!(found, leaders);
         }
         assert_eq!(pinned(|_| inherited()).expect("a call"), leaders);
+        assert!(!holds("/memfd:") || what == "without-kcmp", "kcmp(2) tells");
+        assert!(!holds("uts:"), "the descriptor of a thread leads home (Linux 6.9)");
         let outcome = Call::new(NetNs::current().expect("a namespace")).outcome(getppid).expect("a call");
         assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
     };
     thread::scope(|scope| scope.spawn(work).join().expect("the thread's own checks hold"));
+}
+
+/// Whether the process has a descriptor of such a file.
+fn holds(kind: &str) -> bool {
+    let files = fs::read_dir("/proc/self/fd").expect("/proc is mounted").flatten();
+    let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.any(|link| link.to_string_lossy().starts_with(kind))
 }
 
 /// The mounts below `/sys` that are not of interfaces, by the devices that are seen there.
@@ -125,6 +142,7 @@ fn pool() {
 }
 
 /// Whether the tracee opened so many files. It is to pass.
+#[allow(clippy::zombie_processes)] // `waitpid` waits for it.
 fn is_short_at(what: &str, file: u32) -> bool {
     let mut child = Command::new("/proc/self/exe")
         .args(["shortages", what, "tracee"])
@@ -145,7 +163,7 @@ fn is_short_at(what: &str, file: u32) -> bool {
         let signal = match status {
             WaitStatus::Exited(_, code) if stopped == process => {
                 assert_eq!(code, 0, "{what}, without file {file}");
-                return opened >= file;
+                break;
             }
             WaitStatus::Signaled(_, signal, _) if stopped == process => panic!("{what}, without file {file}: {signal}"),
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
@@ -173,6 +191,7 @@ fn is_short_at(what: &str, file: u32) -> bool {
             Err(errno) => panic!("go on with {stopped}: {errno}"),
         }
     }
+    opened >= file
 }
 
 #[allow(unsafe_code)]
@@ -189,16 +208,18 @@ fn is_about_to_open(thread: Pid) -> bool {
 }
 
 /// Sets the soft limit of descriptors of a process, and returns the one that it had.
-#[allow(unsafe_code)]
 fn limit_descriptors(process: Pid, limit: u64) -> u64 {
-    let (mut before, mut after) =
-        (libc::rlimit { rlim_cur: 0, rlim_max: 0 }, libc::rlimit { rlim_cur: limit, rlim_max: 0 });
-    // SAFETY: the limits are written to, and read from, locals that outlive the calls.
-    let changed = unsafe {
-        libc::prlimit(process.as_raw(), libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before);
-        after.rlim_max = before.rlim_max;
-        libc::prlimit(process.as_raw(), libc::RLIMIT_NOFILE, &raw const after, std::ptr::null_mut())
-    };
-    Errno::result(changed).expect("a limit up to the hard one can be set");
+    let before = exchange_limit(process, None);
+    exchange_limit(process, Some(libc::rlimit { rlim_cur: limit, ..before }));
     before.rlim_cur
+}
+
+#[allow(unsafe_code)]
+fn exchange_limit(process: Pid, new: Option<libc::rlimit>) -> libc::rlimit {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the limits are read from, and written to, values that outlive the call.
+    let result = unsafe { libc::prlimit(process.as_raw(), libc::RLIMIT_NOFILE, new, &raw mut old) };
+    Errno::result(result).expect("a limit up to the hard one can be set");
+    old
 }
