@@ -309,7 +309,7 @@ impl RawValue {
     /// For an option that is written `name = value`; `value` is how the message spells it.
     fn equals<T: Parse>(self, name: &Ident, value: &str) -> Result<T> {
         match self {
-            Self::Equals(tokens) if !tokens.is_empty() => syn::parse2(tokens),
+            Self::Equals(tokens) if !tokens.is_empty() => value_before_comma.parse2(tokens),
             Self::None | Self::Equals(_) | Self::List(_) => Err(missing_value(name, value)),
         }
     }
@@ -321,6 +321,11 @@ impl RawValue {
             Self::None | Self::Equals(_) | Self::List(_) => Err(Error::new(name.span(), format!("expected {list}"))),
         }
     }
+}
+
+fn value_before_comma<T: Parse>(input: ParseStream) -> Result<T> {
+    let value = input.parse()?;
+    if input.is_empty() { Ok(value) } else { Err(input.error("expected `,`")) }
 }
 
 /// `value` is how the message spells it.

@@ -25,18 +25,19 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 ///
 /// // Output:
 /// fn probe(&self, tries: u32) -> io::Result<Report> {
+///     use ::in_netns::__private as __in_netns;
 ///     #[inline(never)]
 ///     fn __in_netns_body_probe<R>(__body: impl ::core::ops::FnOnce() -> R) -> R {
 ///         __body()
 ///     }
-///     let __ns = ::in_netns::IntoNetNs::into_place(&self.netns);
-///     ::in_netns::__private::or_return(::in_netns::__private::call(
+///     let __ns = __in_netns::IntoNetNs::into_place(&self.netns);
+///     __in_netns::or_return(__in_netns::call(
 ///         __ns,
-///         ::in_netns::__private::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
+///         __in_netns::Options::new().fresh(::core::cfg!(test)).audit(::core::cfg!(test)),
 ///         move || {
 ///             __in_netns_body_probe(move || -> io::Result<Report> {
-///                 ::in_netns::__private::receiver(&self);
-///                 let mut tries = ::in_netns::__private::argument(tries);
+///                 __in_netns::receiver(&self);
+///                 let mut tries = __in_netns::argument(tries);
 ///                 match () {
 ///                     () => { body }
 ///                 }
@@ -56,9 +57,9 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 ///
 /// // Output, without what is as above:
 /// fn probe() -> Reply {
-///     let __outcome = ::in_netns::__private::call(…);
+///     let __outcome = __in_netns::call(…);
 ///     {
-///         use ::in_netns::__private::ByType as _;
+///         use __in_netns::ByType as _;
 ///         __outcome.or_return_else_panic()
 ///     }
 /// }
@@ -68,10 +69,10 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 ///
 /// ```text
 /// // Output, without what is as above:
-/// let __outcome = ::in_netns::__private::call(…);
+/// let __outcome = __in_netns::call(…);
 /// {
-///     use ::in_netns::__private::NoFuture as _;
-///     ::in_netns::__private::or_return(__outcome.refuse_future().refuse_futures_within())
+///     use __in_netns::NoFuture as _;
+///     __in_netns::or_return(__outcome.refuse_future().refuse_futures_within())
 /// }
 /// ```
 ///
@@ -90,7 +91,7 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// fn probe<'a>(&'a self) -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
 ///     ::std::boxed::Box::pin(async move {
 ///         let __ns = …;
-///         ::in_netns::__private::or_panic(::in_netns::__private::call_async(
+///         __in_netns::or_panic(__in_netns::call_async(
 ///             __ns,
 ///             …,
 ///             move || {
@@ -110,26 +111,30 @@ use crate::model::{self, ArgTransfer, Asyncness, Function};
 /// arguments, as those of a function's are. In a plain block of edition 2021 they outlive the arguments, and so may not
 /// borrow from them.
 ///
+/// The library is named once, in a `use`: the compiler reports each path to a crate that it does not find.
+///
 /// Names of the expansion begin with two underscores, because hygiene does not cover the user's constants and statics.
 pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let site = Span::mixed_site();
     let krate = args.krate.as_ref().map_or_else(|| quote_spanned!(site=> ::in_netns), quote::ToTokens::to_token_stream);
+    let runtime = Ident::new("__in_netns", site);
     let action = args.error.as_ref().map_or_else(|| function.default_error_action(), |error| error.action);
 
     let track_caller =
         (action != ErrorAction::Return && function.can_track_caller()).then(|| quote_spanned!(site=> #[track_caller]));
     let helper = format_ident!("__in_netns_body_{}", function.sig.ident, span = at(function.sig.ident.span()));
-    let target = place(&args.target, &krate);
+    let target = place(&args.target, &runtime);
     let can_be_skipped = matches!(args.target, Target::New) && function.can_be_skipped(action);
-    let options = options(args, can_be_skipped.then_some(&function.sig.ident), &krate);
+    let options = options(args, can_be_skipped.then_some(&function.sig.ident), &runtime);
     let asyncness = function.asyncness();
     let function_output = function.value();
     let output = closure_output(&function_output);
     let refuses_futures = function.may_return_future() && !args.allow.handover;
-    let receiver = receiver(&function, &args.target, &krate);
+    let receiver = receiver(&function, &args.target, &runtime);
+    let place = place_of_value(args, &function.sig, asyncness);
 
     let Function { attrs, vis, mut sig, brace, inner_attrs, statements, block: body } = function;
-    let bindings = take_bindings(&mut sig, &args.target, &statements, &krate);
+    let bindings = take_bindings(&mut sig, &args.target, &statements, &runtime);
     let in_braces = |content: TokenStream| {
         let mut block = TokenStream::new();
         brace.surround(&mut block, |tokens| tokens.extend(content));
@@ -146,7 +151,8 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
             // A `return` must leave the user's function, which makes a future, and not the closure that awaits it.
             let output = closure_output(&model::future_made_inside(&sig.output));
             let make = quote_spanned!(open=> move || #output #body);
-            quote_spanned!(site=> (#make)().await)
+            // The compiler points here when the value is not a future.
+            quote_spanned!(at(place.0)=> (#make)().await)
         }
     };
     let closure_block = in_braces(quote_spanned! {site=>
@@ -160,11 +166,10 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let name = at(sig.ident.span());
     let closure = quote_spanned!(name=> move || #helper(#closure));
     let arguments = quote_spanned!(site=> __ns, #options, #closure);
-    let place = place_of_value(args, &sig);
-    let at_value = |name, arguments| call_at(place, &krate, name, arguments);
+    let at_value = |name, arguments| call_at(place, &runtime, name, arguments);
     let mut work = at_value(asyncness.runtime_fn(args.owned.is_some()), arguments);
     if asyncness != Asyncness::Sync {
-        work = quote_spanned!(site=> #work.await);
+        work = quote_spanned!(at(place.0)=> #work.await);
     }
     let outcome = refuses_futures.then(|| {
         // The compiler may not know the type behind an `impl` type yet, and would report an error for its items.
@@ -177,14 +182,14 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
         }
         work = at_value(finish_fn, work);
     } else {
-        work = finish_by_type(&work, can_be_skipped, place, &krate);
+        work = finish_by_type(&work, can_be_skipped, place, &runtime);
     }
     if let Some(outcome) = outcome {
         // The body is outside of the block that imports the trait.
         work = quote_spanned! {site=>
             let __outcome = #outcome;
             {
-                use #krate::__private::NoFuture as _;
+                use #runtime::NoFuture as _;
                 #work
             }
         };
@@ -205,9 +210,10 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
             }
         }
     }
-    let helper = named_function(asyncness, &helper, &krate);
+    let helper = named_function(asyncness, &helper, &runtime);
     let block = in_braces(quote_spanned! {site=>
         #(#inner_attrs)*
+        use #krate::__private as #runtime;
         #[inline(never)]
         #helper
         #work
@@ -221,7 +227,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
 }
 
 /// The function that calls the body: see [`expand`].
-fn named_function(asyncness: Asyncness, name: &Ident, krate: &TokenStream) -> TokenStream {
+fn named_function(asyncness: Asyncness, name: &Ident, runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     match asyncness {
         Asyncness::Sync => quote_spanned! {site=>
@@ -233,7 +239,7 @@ fn named_function(asyncness: Asyncness, name: &Ident, krate: &TokenStream) -> To
             fn #name<R>(
                 __body: impl ::core::ops::AsyncFnOnce() -> R,
             ) -> impl ::core::future::Future<Output = R> {
-                let mut __body = #krate::__private::make(__body);
+                let mut __body = #runtime::make(__body);
                 ::core::future::poll_fn(move |__cx| ::core::future::Future::poll(__body.as_mut(), __cx))
             }
         },
@@ -282,7 +288,7 @@ fn empty_parentheses(place: Span) -> Group {
 /// those that return a failure, for every other type those of a trait, which panic.
 ///
 /// The body is outside of the block that imports the trait.
-fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span), krate: &TokenStream) -> TokenStream {
+fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span), runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     let start = at(place.0);
     let or_skip = can_be_skipped.then(|| quote_spanned!(start=> .or_skip()));
@@ -291,19 +297,19 @@ fn finish_by_type(call: &TokenStream, can_be_skipped: bool, place: (Span, Span),
     quote_spanned! {site=>
         let __outcome = #call;
         {
-            use #krate::__private::ByType as _;
+            use #runtime::ByType as _;
             #value
         }
     }
 }
 
 /// The place of the body, or why it cannot be found.
-fn place(target: &Target, krate: &TokenStream) -> TokenStream {
+fn place(target: &Target, runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     match target {
-        Target::New => quote_spanned!(site=> #krate::IntoNetNs::into_place(#krate::__private::NewNetNs)),
-        Target::Given(expr) => quote_spanned!(site=> #krate::IntoNetNs::into_place(#expr)),
-        Target::View(expr) => quote_spanned!(site=> #krate::__private::view_place(#expr)),
+        Target::New => quote_spanned!(site=> #runtime::IntoNetNs::into_place(#runtime::NewNetNs)),
+        Target::Given(expr) => quote_spanned!(site=> #runtime::IntoNetNs::into_place(#expr)),
+        Target::View(expr) => quote_spanned!(site=> #runtime::view_place(#expr)),
     }
 }
 
@@ -313,7 +319,7 @@ fn place(target: &Target, krate: &TokenStream) -> TokenStream {
 ///
 /// A test that makes its own namespace can be skipped where that is not permitted, if its return type has a value for
 /// it.
-fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStream {
+fn options(args: &Args, test: Option<&Ident>, runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     let fresh = if args.fresh || matches!(args.target, Target::New) {
         quote_spanned!(site=> true)
@@ -330,14 +336,18 @@ fn options(args: &Args, test: Option<&Ident>, krate: &TokenStream) -> TokenStrea
         let name = name.unraw().to_string();
         quote_spanned!(site=> .test(::core::cfg!(test), ::core::concat!(::core::module_path!(), "::", #name)))
     });
-    quote_spanned!(site=> #krate::__private::Options::new().fresh(#fresh) #audit #test)
+    quote_spanned!(site=> #runtime::Options::new().fresh(#fresh) #audit #test)
 }
 
 /// The place of the calls to the runtime's functions: the return type. These functions have the bounds on the body's
 /// value, so the compiler points here when a bound does not hold. An async function panics here.
-fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
+///
+/// Where the call is awaited, the compiler checks the bounds again at `.await`. It drops the second error only if it is
+/// at the same place, and one token has no place from the first to the last of a type.
+fn place_of_value(args: &Args, sig: &Signature, asyncness: Asyncness) -> (Span, Span) {
     match (&sig.output, &args.error) {
-        (ReturnType::Type(_, ty), _) => ends(ty),
+        (ReturnType::Type(_, ty), _) if asyncness == Asyncness::Sync => ends(ty),
+        (ReturnType::Type(_, ty), _) => (ends(ty).0, ends(ty).0),
         (ReturnType::Default, Some(error)) => (error.span, error.span),
         (ReturnType::Default, None) => (sig.ident.span(), sig.ident.span()),
     }
@@ -347,15 +357,12 @@ fn place_of_value(args: &Args, sig: &Signature) -> (Span, Span) {
 ///
 /// Stable Rust cannot join two spans into one, but the compiler does so for a call: from the first token to the
 /// parentheses.
-fn call_at((start, end): (Span, Span), krate: &TokenStream, name: &str, arguments: TokenStream) -> TokenStream {
+fn call_at((start, end): (Span, Span), runtime: &Ident, name: &str, arguments: TokenStream) -> TokenStream {
     let name = Ident::new(name, at(start));
     let mut parentheses = Group::new(Delimiter::Parenthesis, arguments);
     parentheses.set_span(at(end));
-    let krate = krate.clone().into_iter().map(|mut token| {
-        token.set_span(token.span().located_at(start));
-        token
-    });
-    quote_spanned!(at(start)=> #(#krate)*::__private::#name #parentheses)
+    let runtime = Ident::new(&runtime.to_string(), at(start));
+    quote_spanned!(at(start)=> #runtime::#name #parentheses)
 }
 
 /// The return type of the body's closure: the user's, with `_` for every `impl Trait`, which only a function may
@@ -437,9 +444,9 @@ fn expected_value(output: &ReturnType) -> Option<TokenStream> {
 /// fn close(self) { drop(self.socket) }
 ///
 /// // Output, in the closure:
-/// ::in_netns::__private::receiver(&self);
+/// __in_netns::receiver(&self);
 /// ```
-fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option<TokenStream> {
+fn receiver(function: &Function, target: &Target, runtime: &Ident) -> Option<TokenStream> {
     let Receiver { self_token, kind, .. } = function.sig.receiver()?;
     let stays = match kind {
         ReceiverKind::Reference(..) => !function.body_mentions_self(),
@@ -449,7 +456,7 @@ fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option
         return None;
     }
     let span = self_token.span;
-    let check = call_at((span, span), krate, "receiver", quote_spanned!(at(span)=> &#self_token));
+    let check = call_at((span, span), runtime, "receiver", quote_spanned!(at(span)=> &#self_token));
     Some(quote_spanned!(at(span)=> #check;))
 }
 
@@ -463,11 +470,11 @@ fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option
 /// fn f(a: A, b: B, __arg2: (C, D), __arg3: E)
 ///
 /// // Output, in the closure:
-/// let a = ::in_netns::__private::argument(a);
-/// let mut b = ::in_netns::__private::argument(b);
-/// let __arg2 = ::in_netns::__private::argument(__arg2);
+/// let a = __in_netns::argument(a);
+/// let mut b = __in_netns::argument(b);
+/// let __arg2 = __in_netns::argument(__arg2);
 /// let (c, _) = __arg2;
-/// let __arg3 = ::in_netns::__private::argument(__arg3);
+/// let __arg3 = __in_netns::argument(__arg3);
 /// let _ = __arg3;
 /// ```
 ///
@@ -475,27 +482,27 @@ fn receiver(function: &Function, target: &Target, krate: &TokenStream) -> Option
 ///
 /// So an argument is moved inside as a whole and is dropped there, even if the body uses a part of it or nothing.
 /// The order of drops is that of a function: the body's locals, then the arguments from last to first.
-fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, krate: &TokenStream) -> TokenStream {
+fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, runtime: &Ident) -> TokenStream {
     let mut bindings = TokenStream::new();
     for (index, parameter) in model::parameters(&mut sig.inputs).enumerate() {
         match ArgTransfer::of(parameter, target, body) {
             transfer @ (ArgTransfer::Moved | ArgTransfer::Borrowed) => {
-                bindings.extend(take_binding(parameter, transfer, index, krate));
+                bindings.extend(take_binding(parameter, transfer, index, runtime));
             }
-            ArgTransfer::Reference => bindings.extend(check_reference(parameter, krate)),
+            ArgTransfer::Reference => bindings.extend(check_reference(parameter, runtime)),
             ArgTransfer::Captured => {}
         }
     }
     bindings
 }
 
-fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, krate: &TokenStream) -> TokenStream {
+fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     let place = ends(&parameter.ty);
     let attrs = binding_attrs(parameter);
     let argument = |mut value: Ident| {
         value.set_span(place.0.resolved_at(value.span()));
-        call_at(place, krate, "argument", value.into_token_stream())
+        call_at(place, runtime, "argument", value.into_token_stream())
     };
 
     match &mut *parameter.pat {
@@ -546,16 +553,16 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, kr
 /// fn f(a: &A)
 ///
 /// // Output, in the closure:
-/// let _ = ::in_netns::__private::receiver::<&A>;
+/// let _ = __in_netns::receiver::<&A>;
 /// ```
-fn check_reference(parameter: &PatType, krate: &TokenStream) -> Option<TokenStream> {
+fn check_reference(parameter: &PatType, runtime: &Ident) -> Option<TokenStream> {
     let PatType { attrs, ty, .. } = parameter;
     if ImplTraits::of(ty) {
         // Such a type cannot be written here. An error is then reported at the closure.
         return None;
     }
     let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
-    Some(quote_spanned!(at(ends(ty).0)=> #(#cfgs)* let _ = #krate::__private::receiver::<#ty>;))
+    Some(quote_spanned!(at(ends(ty).0)=> #(#cfgs)* let _ = #runtime::receiver::<#ty>;))
 }
 
 /// Whether there is an `impl Trait` in a type.

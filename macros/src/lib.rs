@@ -39,9 +39,12 @@ pub fn in_netns(args: TokenStream, item: TokenStream) -> TokenStream {
     match (args, function, errors.into_result()) {
         (Ok(args), Ok(function), Ok(())) => expand::expand(&args, function).into(),
         (_, _, errors) => {
-            // The function stays, so that its uses and its own errors are reported as they are.
+            // The function stays, so that its uses and its own errors are reported as they are. An expression would be
+            // parsed as a part of a larger one.
             let mut tokens = errors.err().map_or_else(TokenStream::new, |error| error.into_compile_error().into());
-            tokens.extend(item);
+            if !model::is_expression(item.clone().into()) {
+                tokens.extend(item);
+            }
             tokens
         }
     }

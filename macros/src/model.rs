@@ -435,6 +435,11 @@ fn is_function(input: ParseStream) -> bool {
     qualifiers(&input.fork()).is_ok()
 }
 
+/// Whether the tokens are a closure, a block or another expression. A macro call may also be an item.
+pub(crate) fn is_expression(tokens: TokenStream) -> bool {
+    syn::parse2::<Expr>(tokens).is_ok_and(|expr| !matches!(expr, Expr::Macro(_)))
+}
+
 /// The error for another item than a function, at the item's keyword.
 fn not_a_function(input: ParseStream) -> Error {
     const ITEMS: [&str; 13] = [
@@ -453,6 +458,7 @@ fn not_a_function(input: ParseStream) -> Error {
         "macro",
     ];
     let expected = "`#[in_netns]` goes on a function with a body";
+    let instead = "a closure or a block is run by `in_netns::with_netns(ns, || …)`";
     let words = |input: ParseStream| {
         let mut words = Vec::new();
         while let Ok(word) = input.call(Ident::parse_any) {
@@ -465,6 +471,6 @@ fn not_a_function(input: ParseStream) -> Error {
     let leading = words.parse2(rest).unwrap_or_default();
     match leading.iter().find(|word| ITEMS.iter().any(|item| word == item)) {
         Some(word) => Error::new(word.span(), format!("{expected}, not on `{word}`")),
-        None => input.error(expected),
+        None => input.error(format!("{expected}; {instead}")),
     }
 }

@@ -16,8 +16,8 @@ use crate::call::Outcome;
 use crate::call::audit::Stray;
 use crate::call::view::View;
 use crate::error::{Error, ErrorKind};
-pub use crate::netns::Place;
-use crate::netns::{IntoNetNs, NetNs};
+use crate::netns::NetNs;
+pub use crate::netns::{IntoNetNs, Place};
 #[cfg(feature = "tokio")]
 use crate::thread::Inspect;
 use crate::thread::Pool;

@@ -29,4 +29,9 @@ async fn boxed_error_of_an_async_function() -> Result<u8, Box<dyn Error>> {
     Ok(1)
 }
 
+#[in_netns("blue")]
+fn boxed_error_of_an_impl_future() -> impl Future<Output = Result<u8, Box<dyn Error>>> {
+    async { Ok(1) }
+}
+
 fn main() {}

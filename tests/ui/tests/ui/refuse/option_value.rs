@@ -18,6 +18,9 @@ fn error_unknown() {}
 #[in_netns("blue", error = panic)]
 fn error_without_quotes() {}
 
+#[in_netns("blue", error = "panic" fresh)]
+fn error_without_comma() {}
+
 #[in_netns("blue", error("panic"))]
 fn error_with_list() {}
 
