@@ -3,13 +3,13 @@
 //! The user's tokens keep the user's spans, so that errors and lints point at the user's text. All other tokens have
 //! mixed-site spans: the body does not see their local names, nor they the body's.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
-use syn::{Attribute, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
+use syn::{Attribute, Meta, Pat, PatType, Receiver, ReceiverKind, ReturnType, Signature, Type};
 
 use crate::args::{Args, Audit, ErrorAction, Target};
 use crate::model::{self, ArgTransfer, Asyncness, Function};
@@ -478,8 +478,6 @@ fn receiver(function: &Function, target: &Target, runtime: &Ident) -> Option<Tok
 /// let _ = __arg3;
 /// ```
 ///
-/// Each first binding of an argument has `#[allow(clippy::shadow_reuse)]`, because the user did not write it.
-///
 /// So an argument is moved inside as a whole and is dropped there, even if the body uses a part of it or nothing.
 /// The order of drops is that of a function: the body's locals, then the arguments from last to first.
 fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, runtime: &Ident) -> TokenStream {
@@ -499,10 +497,14 @@ fn take_bindings(sig: &mut Signature, target: &Target, body: &TokenStream, runti
 fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, runtime: &Ident) -> TokenStream {
     let site = Span::mixed_site();
     let place = ends(&parameter.ty);
-    let attrs = binding_attrs(parameter);
+    let [attrs, without_expect] = binding_attrs(parameter);
     let argument = |mut value: Ident| {
         value.set_span(place.0.resolved_at(value.span()));
         call_at(place, runtime, "argument", value.into_token_stream())
+    };
+    // The user did not write the first binding of an argument.
+    let silent = quote_spanned! {site=>
+        #[allow(clippy::collection_is_never_read, clippy::shadow_reuse, clippy::used_underscore_binding)]
     };
 
     match &mut *parameter.pat {
@@ -520,10 +522,11 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, ru
                 }
             }
             let value = argument(pattern.ident.clone());
-            let used = (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#attrs)* let _ = &#name;));
+            let used =
+                (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#without_expect)* let _ = &#name;));
             quote_spanned! {site=>
                 #(#attrs)*
-                #[allow(clippy::shadow_reuse)]
+                #silent
                 let #mutability #name = #value;
                 #used
             }
@@ -535,8 +538,8 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, ru
             let mutability = model::borrows_mutably(pattern).then(|| quote_spanned!(site=> mut));
             let pattern = std::mem::replace(pattern, Pat::Verbatim(name.to_token_stream()));
             quote_spanned! {site=>
-                #(#attrs)*
-                #[allow(clippy::shadow_reuse)]
+                #(#without_expect)*
+                #silent
                 let #mutability #name = #value;
                 #(#attrs)*
                 let #pattern = #name;
@@ -582,19 +585,38 @@ impl<'ast> Visit<'ast> for ImplTraits {
     }
 }
 
-/// The attributes that apply to the binding as they do to the parameter. `#[expect]` moves to the binding, because the
-/// expansion always uses the parameter.
-fn binding_attrs(parameter: &mut PatType) -> Vec<Attribute> {
-    const BOTH: [&str; 6] = ["cfg", "cfg_attr", "allow", "warn", "deny", "forbid"];
-    let is = |attr: &Attribute, name: &str| attr.path().is_ident(name);
-    let shared = parameter
-        .attrs
-        .iter()
-        .filter(|attr| is(attr, "expect") || BOTH.iter().any(|name| is(attr, name)))
-        .cloned()
-        .collect();
-    parameter.attrs.retain(|attr| !is(attr, "expect"));
-    shared
+/// The attributes that apply to the binding as they do to the parameter; and the same with `allow` in place of
+/// `expect`, as the parameter has them from then on. A lint is expected once, where the pattern binds its names.
+fn binding_attrs(parameter: &mut PatType) -> [Vec<Attribute>; 2] {
+    const BOTH: [&str; 7] = ["cfg", "cfg_attr", "allow", "expect", "warn", "deny", "forbid"];
+    let is_shared = |attr: &&mut Attribute| BOTH.iter().any(|name| attr.path().is_ident(name));
+    let shared: Vec<&mut Attribute> = parameter.attrs.iter_mut().filter(is_shared).collect();
+    let as_written = shared.iter().map(|attr| Attribute::clone(attr)).collect();
+    let without_expect = shared.into_iter().map(allow_instead_of_expect).collect();
+    [as_written, without_expect]
+}
+
+/// `#[expect(lint)]` -> `#[allow(lint)]`, also within `#[cfg_attr(…)]`
+fn allow_instead_of_expect(attr: &mut Attribute) -> Attribute {
+    let rename = |name: &mut Ident| {
+        if name == "expect" {
+            *name = Ident::new("allow", at(name.span()));
+        }
+    };
+    match &mut attr.meta {
+        Meta::List(list) if list.path.is_ident("cfg_attr") => {
+            let tokens = std::mem::take(&mut list.tokens).into_iter().map(|mut token| {
+                if let TokenTree::Ident(name) = &mut token {
+                    rename(name);
+                }
+                token
+            });
+            list.tokens = tokens.collect();
+        }
+        Meta::List(list) => list.path.segments.iter_mut().for_each(|segment| rename(&mut segment.ident)),
+        Meta::Path(_) | Meta::NameValue(_) => {}
+    }
+    attr.clone()
 }
 
 /// A span that points at the user's text and has the macro's hygiene.

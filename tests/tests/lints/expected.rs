@@ -27,6 +27,32 @@ fn unused_variable() {
     assert_eq!(pattern((1, 2)), 1);
 }
 
+/// An expectation at an argument is fulfilled once, however many statements bind the argument.
+#[test]
+fn expected_at_an_argument() {
+    #![deny(unused, non_snake_case)]
+
+    #[in_netns(new)]
+    fn pattern(#[expect(unused_variables)] (used, unused): (u8, u8)) -> u8 {
+        used
+    }
+    #[in_netns(new)]
+    fn name(#[expect(non_snake_case)] Name: u8, #[expect(non_snake_case)] (Left, _): (u8, u8)) -> u8 {
+        Name + Left
+    }
+    #[in_netns(new)]
+    fn conditional(#[cfg_attr(all(), expect(unused_variables))] parameter: u8) {}
+    #[in_netns(&ns)]
+    fn namespace(#[expect(unused_mut)] mut ns: in_netns::NetNs) -> in_netns::NetNs {
+        ns
+    }
+    assert_eq!(pattern((1, 2)), 1);
+    assert_eq!(name(1, (2, 3)), 3);
+    conditional(1);
+    let ns = in_netns::NetNs::new().unwrap();
+    assert_eq!(namespace(ns.clone()), ns);
+}
+
 #[test]
 fn unused_mut() {
     #[expect(unused_mut)]

@@ -82,6 +82,11 @@ mod clean {
         true
     }
 
+    #[in_netns(new)]
+    pub(crate) fn writes_alone(mut list: Vec<u8>) {
+        list.push(1);
+    }
+
     #[in_netns(new, fresh)]
     pub(crate) fn lists(end: u8) -> io::Result<impl Iterator<Item = u8>> {
         if end == 0 {
@@ -121,6 +126,7 @@ fn the_expansion_is_clean() {
     clean::nothing();
     assert_eq!(clean::ignores(1, 2, vec![]), 1);
     assert_eq!(clean::counts(90, (3, 0)), 102);
+    clean::writes_alone(vec![]);
     assert_eq!(clean::lists(2).unwrap().count(), 2);
     assert_eq!(clean::replies().unwrap(), 1);
     assert_eq!(clean::names(), "name");
