@@ -129,7 +129,7 @@ pub(crate) fn expand(args: &Args, function: Function) -> TokenStream {
     let asyncness = function.asyncness();
     let function_output = function.value();
     let output = closure_output(&function_output);
-    let refuses_futures = function.may_return_future() && !args.allow.handover;
+    let refuses_futures = function.may_return_future() && !args.allow.handover && !function.is_unfinished();
     let receiver = receiver(&function, &args.target, &runtime);
     let place = place_of_value(args, &function.sig, asyncness);
 

@@ -13,6 +13,7 @@ use syn::{
 };
 
 use crate::args::{ErrorAction, Target};
+use crate::tokens::{is_punct, macro_name};
 
 /// A function with a body.
 pub(crate) struct Function {
@@ -104,6 +105,20 @@ impl Function {
             ReturnType::Type(_, ty) => self.asyncness() == Asyncness::Sync && (is_opaque(ty) || may_be_alias(ty)),
             ReturnType::Default => false,
         }
+    }
+
+    /// Whether the body is `todo!()` or another panic, after any statements, and its value has no type of its own. The
+    /// compiler decides on that type last, and would report it for not being a future.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        const PANICS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
+        let body: Vec<TokenTree> = self.statements.clone().into_iter().collect();
+        let body = match &body[..] {
+            [body @ .., end] if is_punct(end, ';') => body,
+            body => body,
+        };
+        let [before @ .., TokenTree::Group(_)] = body else { return false };
+        macro_name(before).is_some_and(|name| PANICS.contains(&name.as_str()))
+            && !mentions(&self.statements, &|word| word == "return")
     }
 
     /// Whether a test of this shape can be skipped by returning at once: its return type is `()` or can be `Ok(())`.

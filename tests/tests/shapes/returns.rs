@@ -137,6 +137,22 @@ fn an_impl_trait_is_returned() {
 }
 
 #[test]
+fn an_impl_trait_may_be_unfinished() {
+    #[in_netns(new)]
+    fn f(caller: Caller) -> impl fmt::Debug {
+        caller.is_elsewhere();
+        todo!("later")
+    }
+    #[in_netns(new)]
+    fn g() -> impl fmt::Debug + Clone {
+        std::unimplemented!();
+    }
+    let panics = |f: fn()| std::panic::catch_unwind(f).is_err();
+    assert!(panics(|| drop(f(Caller::here()))));
+    assert!(panics(|| drop(g())));
+}
+
+#[test]
 fn an_impl_trait_that_borrows_is_returned() {
     #[in_netns(new)]
     fn f<'a>(caller: Caller, list: &'a [u8]) -> impl Iterator<Item = &'a u8> {
