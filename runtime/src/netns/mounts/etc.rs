@@ -386,10 +386,12 @@ fn bind(
     is_visible: bool,
 ) -> Result<impl Iterator<Item = Expected>, Error> {
     /// A second try is needed only if a file is replaced meanwhile. Where many threads mount at once, a mount takes
-    /// milliseconds, so a few tries may all fail.
+    /// milliseconds, so a few tries may all fail. And for some time the path leads to the old file, from which the
+    /// kernel has dropped the mounts already, and which takes no other.
     const TRIES: u32 = 256;
     let failed = |errno| mount_step(netns, format!("mount {what} over {}", target.display()))(errno);
-    let mut keeps_no_mount = false;
+    // Whether each mount so far was dropped at once, from a file that was not replaced.
+    let mut keeps_no_mount = true;
     for _ in 0..TRIES {
         let onto = sys::files::open_for_lookup(target).map_err(|errno| match errno {
             errno if leads_nowhere(errno) => no_target(netns, what, target, errno),
@@ -400,6 +402,7 @@ fn bind(
             Err(Errno::ENOENT) => match sys::files::open_for_lookup(path) {
                 Ok(new) => {
                     source = new;
+                    keeps_no_mount = false;
                     continue;
                 }
                 // It was removed: nothing is mounted. What is expected of its path has the view made again.
@@ -413,7 +416,6 @@ fn bind(
         if at_target.as_ref().is_some_and(|shown| !shown.is_met())
             && Expected::file(target, &onto).map_err(failed)?.is_met()
         {
-            keeps_no_mount = true;
             continue;
         }
         let at_source = if is_visible { Some(Expected::file(path, &source).map_err(failed)?) } else { None };
