@@ -427,7 +427,7 @@ where
     F: FnOnce(&mut PinnedThread) -> R + Send,
     R: Send,
 {
-    let mut body = SyncBody::Given(body);
+    let mut body = SyncBody::Given(Some(body));
     let made = if const { size_of::<F>() + size_of::<R>() <= LARGEST_MOVED } {
         make(target, role, options, inspect, &mut body)?
     } else {

@@ -149,8 +149,8 @@ impl<'c> Sent<'c> {
 
 /// A body, and then its value, in one place.
 pub(super) enum SyncBody<F, R> {
-    Given(F),
-    Running,
+    /// `None` once it was called.
+    Given(Option<F>),
     Returned(R),
 }
 
@@ -159,9 +159,7 @@ impl<F, R> SyncBody<F, R> {
     pub(super) fn into_value(self) -> R {
         match self {
             SyncBody::Returned(value) => value,
-            SyncBody::Given(_) | SyncBody::Running => {
-                unreachable!("a body that ran and did not panic has returned a value")
-            }
+            SyncBody::Given(_) => unreachable!("a body that ran and did not panic has returned a value"),
         }
     }
 }
@@ -185,17 +183,19 @@ where
     R: Send,
 {
     fn run(&mut self, thread: &mut PinnedThread) {
-        if let SyncBody::Given(body) = mem::replace(self, SyncBody::Running) {
+        // The body alone is moved to this stack, and not the room for its value: either may be large.
+        let SyncBody::Given(body) = self else { return };
+        if let Some(body) = body.take() {
             *self = SyncBody::Returned(in_one_process(|| body(thread)));
         }
     }
 
     fn drop_value(&mut self) {
-        *self = SyncBody::Running;
+        *self = SyncBody::Given(None);
     }
 
     fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
-        let (call, body) = call.run_with(lease, allowance, mem::replace(self, SyncBody::Running));
+        let (call, body) = call.run_with(lease, allowance, mem::replace(self, SyncBody::Given(None)));
         *self = body;
         call
     }

@@ -422,6 +422,20 @@ fn a_body_may_capture_and_return_more_than_fits_the_stack_many_times() {
     assert!(refused.is_err());
 }
 
+/// The room for a large value is not moved to the stack of the pinned thread as well.
+#[test]
+#[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
+fn a_body_may_return_what_takes_a_quarter_of_its_stack() {
+    const BYTES: usize = 512 << 10;
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    thread::scope(|scope| {
+        let call = || with_netns(&ns, || [7_u8; BYTES]).unwrap().iter().all(|byte| *byte == 7);
+        let caller = thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, call).unwrap();
+        assert!(caller.join().unwrap());
+    });
+}
+
 /// Gives the calling thread 10 of each 100 milliseconds (`SCHED_DEADLINE`), with these flags. `EPERM` for a user
 /// without `CAP_SYS_NICE`.
 fn be_scheduled_by_deadline(flags: u64) -> nix::Result<()> {
