@@ -22,7 +22,7 @@ use crate::thread::keeper::Closer;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Job};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, WORKER_NAME};
-use crate::unwind::{catch, contain};
+use crate::unwind::catch;
 
 /// See the [module's documentation](self).
 pub(crate) struct Session<'t> {
@@ -171,8 +171,6 @@ pub(super) trait RunBody: Send {
     /// Runs it, if it has not run.
     fn run(&mut self, thread: &mut PinnedThread);
 
-    fn drop_value(&mut self);
-
     /// Runs a call on a leased thread. The body goes there and back.
     fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c>;
 }
@@ -190,10 +188,6 @@ where
         }
     }
 
-    fn drop_value(&mut self) {
-        *self = SyncBody::Given(None);
-    }
-
     fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
         let (call, body) = call.run_with(lease, allowance, mem::replace(self, SyncBody::Given(None)));
         *self = body;
@@ -207,10 +201,6 @@ impl<B: RunBody> RunBody for &mut B {
         (**self).run(thread);
     }
 
-    fn drop_value(&mut self) {
-        (**self).drop_value();
-    }
-
     fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
         call.run_with(lease, allowance, &mut **self).0
     }
@@ -218,8 +208,6 @@ impl<B: RunBody> RunBody for &mut B {
 
 fn run_within(context: &Context, thread: &mut PinnedThread, body: &mut dyn RunBody) {
     if let Err(payload) = context.run(&mut || body.run(thread)) {
-        // There is a value if a subscriber panicked after the body.
-        contain(|| body.drop_value());
         panic::resume_unwind(payload);
     }
     // Making the context current may run a subscriber.

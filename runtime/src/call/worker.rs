@@ -109,8 +109,8 @@ impl Worker {
             (Ok(()), Some(value)) => Ok(value),
             (Ok(()), None) => unreachable!("a body that ran has returned"),
             (Err(payload), returned) => {
-                // There is a value if a subscriber panicked after the body.
-                contain(|| drop(returned));
+                // There is a body if a subscriber panicked before it, and a value if one panicked after it.
+                contain(|| drop((body, returned)));
                 panic::resume_unwind(payload)
             }
         }

@@ -7,9 +7,10 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::task::{Context, Waker};
+use std::thread::{self, ThreadId};
 
 use futures::executor::block_on;
 use in_netns::{
@@ -91,11 +92,15 @@ pub(crate) fn main() {
         "span-enter" => {
             std::mem::forget(caller_span_then("enter"));
             assert_eq!(panic_of(|| with_netns(&ns, || unreachable!("the body ran"))), "enter");
+            dropped_by_caller(&ns, |captured, call| panic_of(|| call.run(move || drop(captured))), "enter");
+            dropped_by_caller(&ns, |captured, _| panic_of(|| ns.worker().run(move || drop(captured))), "enter");
         }
         "span-exit" => {
             std::mem::forget(caller_span_then("exit"));
             assert_eq!(panic_of(|| with_netns(&ns, || panic::panic_any("body"))), "body");
             assert_eq!(panic_of(|| ns.worker().run(|| panic::panic_any("body"))), "body");
+            dropped_by_caller(&ns, |value, call| panic_of(|| call.run(move || value)), "exit");
+            dropped_by_caller(&ns, |value, _| panic_of(|| ns.worker().run(move || value)), "exit");
         }
         "hook-payload" => {
             set_poison_hook(|_| panic::panic_any(Panics("the payload of the hook")));
@@ -120,6 +125,26 @@ pub(crate) fn main() {
     assert_eq!(with_netns(&ns, here).expect("the next call works"), key(ns.id()));
     let refused: Result<(), Error> = with_netns(&parents, || unreachable!("the body ran"));
     refused.expect_err("it belongs to the parent");
+}
+
+/// Calls that a subscriber makes panic drop the body that did not run, or the value, on the caller's thread.
+fn dropped_by_caller(ns: &NetNs, run: impl Fn(Dropped, Call) -> &'static str, thrown: &str) {
+    for call in [Call::new(ns), Call::new(ns).fresh()] {
+        let (dropped, on) = mpsc::channel();
+        assert_eq!(run(Dropped(dropped), call), thrown);
+        let threads: Vec<_> = on.iter().collect();
+        assert_eq!(threads, [thread::current().id()], "it is dropped once, by the caller");
+    }
+}
+
+/// Tells the thread that drops it, and panics.
+struct Dropped(mpsc::Sender<ThreadId>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.send(thread::current().id()).expect("the test receives it");
+        panic::panic_any("dropped");
+    }
 }
 
 /// Two threads of a walk each leave a value or a payload that panics when it is dropped.
