@@ -159,8 +159,9 @@ pub(super) fn task_of_pid(pid: u32, operation: &dyn Fn() -> String) -> Result<Ta
     match sys::pidfd_of_process(pid) {
         Ok(pidfd) => task_of_pidfd(pidfd.as_fd(), operation),
         Err(Errno::ESRCH) => Err(Error::from_errno(operation(), Errno::ESRCH).explained(NO_PROCESS)),
-        // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not available here.
-        Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
+        // It is the id of a thread (EINVAL, ENOENT), which /proc knows too; or the syscall is not available here, or no
+        // child process can be started that finds out whether a filter allows it (EAGAIN).
+        Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => {
             if Numbering::of_proc().is_ok_and(|numbering| !numbering.is_of_ids()) {
                 return Err(Error::new(ErrorKind::Unsupported, operation(), FOREIGN_PROC));
             }

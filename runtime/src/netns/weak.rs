@@ -68,10 +68,12 @@ impl NetNs {
     /// [`ErrorKind::LimitReached`] where no descriptor is left.
     pub fn downgrade(&self) -> Result<WeakNetNs, Error> {
         let operation = || format!("remember {self} without keeping it");
-        let handle = sys::handle_of_namespace(self).map_err(|errno| {
-            Error::from_errno(operation(), errno).with_kind(ErrorKind::Unsupported).explained(TOO_OLD)
-        })?;
         let short = |errno| Error::from_errno(operation(), errno);
+        let handle = sys::handle_of_namespace(self).map_err(|errno| match errno {
+            // Too short to find out what a filter allows, or to make the handle.
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN => short(errno),
+            _ => short(errno).with_kind(ErrorKind::Unsupported).explained(TOO_OLD),
+        })?;
         let boot = sys::unless_short(boot_id()).map_err(short)?;
         let boot = boot.ok_or_else(|| Error::new(ErrorKind::Unsupported, operation(), NO_BOOT_ID))?;
         let is_within = sys::unless_short(sys::owning_user_namespace(self)).map_err(short)?.is_some();

@@ -1,5 +1,5 @@
 //! Under a seccomp filter, there is no room for a child process when the first call is made. Later calls find out what
-//! the filter allows.
+//! the filter allows. What takes no call needs no child process, or is an error that may pass.
 //!
 //! With the argument `memory`, there is no memory for a `setns(2)` of the first call. Later calls find out from where
 //! threads can return.
@@ -50,8 +50,17 @@ pub(crate) fn main() {
     become_root_of_a_user_namespace(CloneFlags::CLONE_NEWNET);
     // The filter refuses a system call that no code makes.
     let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    apply(BTreeMap::from([(9999, vec![])]), SeccompAction::Allow, refused);
     let home = NetNs::current().expect("a namespace");
+    apply(BTreeMap::from([(9999, vec![])]), SeccompAction::Allow, refused);
+    // There is room for this thread.
+    let limit = limited(Resource::RLIMIT_NPROC, 1);
+    assert_eq!(NetNs::from_pid(std::process::id()).expect("/proc leads there"), home);
+    let without_room = home.downgrade();
+    drop(limit);
+    let limit = limited(Resource::RLIMIT_NOFILE, 0);
+    let without_descriptors = home.downgrade();
+    drop(limit);
+
     // There is room for this thread and the template.
     let limit = limited(Resource::RLIMIT_NPROC, 2);
     let error = with_netns(&home, || unreachable!("the body ran")).expect_err("there is no room");
@@ -60,5 +69,12 @@ pub(crate) fn main() {
     for _ in 0..3 {
         let outcome = Call::new(&home).outcome(getppid).expect("there is room");
         assert!(matches!(outcome.thread, ThreadFate::Reusable), "{:?}", outcome.thread);
+    }
+    // Linux 6.18.
+    if home.downgrade().is_ok() {
+        let error = without_room.expect_err("what the filter allows was not known");
+        assert_ne!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let error = without_descriptors.expect_err("likewise");
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
     }
 }
