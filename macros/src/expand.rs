@@ -503,9 +503,7 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, ru
         call_at(place, runtime, "argument", value.into_token_stream())
     };
     // The user did not write the first binding of an argument.
-    let silent = quote_spanned! {site=>
-        #[allow(clippy::collection_is_never_read, clippy::shadow_reuse, clippy::used_underscore_binding)]
-    };
+    let silent = quote_spanned!(site=> #[allow(clippy::collection_is_never_read, clippy::shadow_reuse)]);
 
     match &mut *parameter.pat {
         Pat::Ident(pattern) if model::is_plain(pattern) => {
@@ -524,9 +522,13 @@ fn take_binding(parameter: &mut PatType, transfer: ArgTransfer, index: usize, ru
             let value = argument(pattern.ident.clone());
             let used =
                 (transfer == ArgTransfer::Borrowed).then(|| quote_spanned!(site=> #(#without_expect)* let _ = &#name;));
+            // Only there: a crate may forbid this lint, with the group that it is in.
+            let underscore = name.to_string().starts_with('_');
+            let silent_use = underscore.then(|| quote_spanned!(site=> #[allow(clippy::used_underscore_binding)]));
             quote_spanned! {site=>
                 #(#attrs)*
                 #silent
+                #silent_use
                 let #mutability #name = #value;
                 #used
             }

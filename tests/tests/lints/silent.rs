@@ -116,6 +116,19 @@ mod clean {
     }
 }
 
+/// The expansion allows no lint of a group that a crate may forbid.
+mod strict {
+    #![forbid(clippy::all, clippy::pedantic)]
+
+    use std::io;
+
+    #[in_netns::in_netns(new)]
+    pub(crate) fn adds(mut list: Vec<u8>, (byte, _): (u8, u8)) -> io::Result<Vec<u8>> {
+        list.push(byte);
+        Ok(list)
+    }
+}
+
 #[test]
 fn the_expansion_is_clean() {
     use clean::Pod;
@@ -127,6 +140,7 @@ fn the_expansion_is_clean() {
     assert_eq!(clean::ignores(1, 2, vec![]), 1);
     assert_eq!(clean::counts(90, (3, 0)), 102);
     clean::writes_alone(vec![]);
+    assert_eq!(strict::adds(vec![], (1, 2)).unwrap(), [1]);
     assert_eq!(clean::lists(2).unwrap().count(), 2);
     assert_eq!(clean::replies().unwrap(), 1);
     assert_eq!(clean::names(), "name");
