@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use in_netns::{Call, Error, ErrorKind, NetNs, NetNsPool, ThreadFate, pinned};
 use in_netns_tests::profiles;
@@ -137,6 +138,8 @@ fn pool() {
     if let Some(ns) = shortly(|| pool.take()) {
         let _socket = ns.udp_bind("127.0.0.1:0").expect("a socket");
         drop(ns);
+        // It is counted for as long as the socket is there, so there is no room for another one.
+        assert_eq!(pool.take_timeout(Duration::from_millis(200)).expect("a pool"), None);
         assert_eq!(pool.stats().alive, 1);
     }
 }
