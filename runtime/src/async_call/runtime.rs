@@ -196,7 +196,8 @@ impl ThreadExits {
 /// Where the threads of a runtime belong, until the runtime ends.
 ///
 /// **Why it is taken out:** a handle of the runtime, of a task or of a timer, which user code may keep, keeps the
-/// function that threads start with, and so all that the function has. After a panic in `build`, tokio keeps it forever.
+/// function that threads start with, and so all that the function has. After a panic in `build`, tokio keeps it for
+/// ever.
 pub(super) struct UntilEnd<T>(Mutex<Option<T>>);
 
 impl<T: Clone> UntilEnd<T> {

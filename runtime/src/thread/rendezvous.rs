@@ -1,11 +1,11 @@
 //! The rendezvous: runs a closure on another thread. The owner of a borrowed closure waits for it; with an owned one no
 //! thread waits.
 //!
-//! **Promised:** [`Caller::run_job`] returns only when the other thread has run the job or rejected it, and no longer uses
-//! it. So a job may borrow from its owner's stack, as with scoped threads. A hand-over does not allocate, and makes no
-//! system call but to wake a thread that sleeps. A callee that ends rejects the job that it has not taken, and every
-//! job that is posted later: no caller waits for a thread that is gone. [`Caller::submit`] moves its own side into the
-//! job, so that nothing else can be posted before the job was taken.
+//! **Promised:** [`Caller::run_job`] returns only when the other thread has run the job or rejected it, and no longer
+//! uses it. So a job may borrow from its owner's stack, as with scoped threads. A hand-over does not allocate, and
+//! makes no system call but to wake a thread that sleeps. A callee that ends rejects the job that it has not taken, and
+//! every job that is posted later: no caller waits for a thread that is gone. [`Caller::submit`] moves its own side
+//! into the job, so that nothing else can be posted before the job was taken.
 //!
 //! **Why not a channel or a scoped thread:** `std::thread::scope` starts a thread for each call, and channels require
 //! `'static` closures. The protocol has one word, on which at most one side sleeps at a time, and a second word for the
