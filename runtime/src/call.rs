@@ -35,7 +35,6 @@ use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
-use crate::unwind::contain;
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -435,15 +434,7 @@ where
         make(target, role, options, inspect, &mut &mut body)?
     };
     let Outcome { value, thread, strays } = made;
-    let value = match value {
-        Ok(()) => Ok(body.into_value()),
-        Err(payload) => {
-            // There is a body if a subscriber panicked before it, and a value if one panicked after it.
-            contain(|| drop(body));
-            Err(payload)
-        }
-    };
-    Ok(Outcome { value, thread, strays })
+    Ok(Outcome { value: body.into_result(value), thread, strays })
 }
 
 /// Makes a call: chooses its thread, has the body run there, and reports the end of the lease. The value stays in the

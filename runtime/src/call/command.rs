@@ -54,23 +54,21 @@ impl Place {
         let context = Context::of_caller();
         let allowance = Allowance::of_caller();
         let (mut start, mut ended) = (Some(start), None);
-        let lease = pool.lease_admitted(Role::for_processes_in(&place), allowance, &mut |lease| {
-            lease.attempt(allowance, |thread| {
-                let Some(entered) = thread.admit(Some(place.as_target()), allowance) else { return false };
-                ended = Some(match entered {
-                    Ok(()) => {
-                        // tokio panics without the drivers that it needs.
-                        let started = catch(|| start.take().map(|start| context.within(start)));
-                        let child = started.as_ref().ok().and_then(|started| started.as_ref()?.as_ref().ok());
-                        if let Some(id) = child.and_then(&id) {
-                            thread.has_started(id);
-                        }
-                        (Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None))
+        let lease = pool.run_admitted(Role::for_processes_in(&place), allowance, |thread| {
+            let Some(entered) = thread.admit(Some(place.as_target()), allowance) else { return false };
+            ended = Some(match entered {
+                Ok(()) => {
+                    // tokio panics without the drivers that it needs.
+                    let started = catch(|| start.take().map(|start| context.within(start)));
+                    let child = started.as_ref().ok().and_then(|started| started.as_ref()?.as_ref().ok());
+                    if let Some(id) = child.and_then(&id) {
+                        thread.has_started(id);
                     }
-                    Err(error) => (Err(error), LeaseEnd::not_entered(&pool.roster, thread)),
-                });
-                true
-            })
+                    (Ok(started), LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None))
+                }
+                Err(error) => (Err(error), LeaseEnd::not_entered(&pool.roster, thread)),
+            });
+            true
         })?;
         let Some((started, lease_end)) = ended else { unreachable!("a job that was admitted has ended") };
         lease_end.return_lease(lease).report();

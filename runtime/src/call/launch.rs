@@ -141,16 +141,15 @@ pub(super) fn on_leased_thread(
     parameters.target.map_or(Ok(()), Target::check_process_table)?;
     let (sent, allowance) = (Sent::new(parameters), parameters.allowance);
     let mut made = None;
-    let lease = pool.lease_admitted(role, allowance, &mut |lease| match body.run_on(
-        lease,
-        allowance,
-        PooledCall::Given { parameters: sent, pool },
-    ) {
-        PooledCall::Given { .. } => Attempt::Rejected,
-        PooledCall::Unfit => Attempt::Unfit,
-        PooledCall::Made(result) => {
-            made = Some(result);
-            Attempt::Ran
+    let lease = pool.lease_admitted(role, allowance, &mut |lease| {
+        let call = PooledCall::Given { parameters: sent, pool };
+        match body.run_on(lease, allowance, call) {
+            PooledCall::Given { .. } => Attempt::Rejected,
+            PooledCall::Unfit => Attempt::Unfit,
+            PooledCall::Made(result) => {
+                made = Some(result);
+                Attempt::Ran
+            }
         }
     })?;
     let made = made.unwrap_or_else(|| unreachable!("a call that was made has a result"));

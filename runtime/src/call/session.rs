@@ -22,7 +22,7 @@ use crate::thread::keeper::Closer;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Job};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, WORKER_NAME};
-use crate::unwind::catch;
+use crate::unwind::{catch, contain};
 
 /// See the [module's documentation](self).
 pub(crate) struct Session<'t> {
@@ -155,10 +155,16 @@ pub(super) enum SyncBody<F, R> {
 }
 
 impl<F, R> SyncBody<F, R> {
-    /// The value of a body that has run to its end.
-    pub(super) fn into_value(self) -> R {
+    /// The value of the body, or the panic with which it ended. To be called on the caller's thread: destructors are
+    /// user code.
+    pub(super) fn into_result(self, ran: thread::Result<()>) -> thread::Result<R> {
+        if let Err(payload) = ran {
+            // There is a body if a subscriber panicked before it, and a value if one panicked after it.
+            contain(|| drop(self));
+            return Err(payload);
+        }
         match self {
-            SyncBody::Returned(value) => value,
+            SyncBody::Returned(value) => Ok(value),
             SyncBody::Given(_) => unreachable!("a body that ran and did not panic has returned a value"),
         }
     }

@@ -5,13 +5,13 @@ use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::call::context::{Context, WorkerRun};
+use crate::call::session::{RunBody, SyncBody};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
-use crate::sys::process_local::{ProcessLocal, in_one_process};
+use crate::sys::process_local::ProcessLocal;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::AssistPoint;
 use crate::thread::{Allowance, Attempt, Inspect, Lease, LeaseEnd, Pool, Role, descriptors, start_pending};
-use crate::unwind::contain;
 
 /// A pinned thread that lives in one network namespace: [`Worker::run`] costs a hand-over and no `setns`.
 ///
@@ -95,9 +95,9 @@ impl Worker {
         // worker. So context and body are made before the turn begins, and dropped after it has ended.
         let context = Context::of_worker_run(Arc::clone(&seat.run));
         // In this frame, since they may be large: see `call::execute`.
-        let (mut body, mut returned, mut outcome) = (Some(f), None, Ok(()));
+        let (mut body, mut outcome) = (SyncBody::Given(Some(|_: &mut PinnedThread| f())), Ok(()));
         let mut job = |thread: &mut PinnedThread| {
-            outcome = context.run(&mut || returned = body.take().map(in_one_process));
+            outcome = context.run(&mut || body.run(thread));
             let roster = &Pool::of_process().roster;
             thread.is_retiring().then(|| LeaseEnd::restore(roster, thread, Inspect::Later, None))
         };
@@ -105,15 +105,7 @@ impl Worker {
         // The poison hook is user code too.
         left.into_iter().for_each(EndedLease::report);
         ran?;
-        match (outcome, returned) {
-            (Ok(()), Some(value)) => Ok(value),
-            (Ok(()), None) => unreachable!("a body that ran has returned"),
-            (Err(payload), returned) => {
-                // There is a body if a subscriber panicked before it, and a value if one panicked after it.
-                contain(|| drop((body, returned)));
-                panic::resume_unwind(payload)
-            }
-        }
+        Ok(body.into_result(outcome).unwrap_or_else(|payload| panic::resume_unwind(payload)))
     }
 
     /// Whether the worker can run a closure for the calling thread.
@@ -210,12 +202,10 @@ fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
     let allowance = Allowance::of_caller();
     let mut entered = Ok(());
     let lease = pool
-        .lease_admitted(Role::Bodies, allowance, &mut |lease| {
-            lease.attempt(allowance, |thread| {
-                let Some(admitted) = thread.admit(Some(ns.as_target()), allowance) else { return false };
-                entered = admitted.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread)));
-                true
-            })
+        .run_admitted(Role::Bodies, allowance, |thread| {
+            let Some(admitted) = thread.admit(Some(ns.as_target()), allowance) else { return false };
+            entered = admitted.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread)));
+            true
         })
         .map_err(without_thread)?;
     match entered {

@@ -347,7 +347,7 @@ pub(super) fn canonical_directories() -> Result<Vec<(PathBuf, Names)>, Error> {
     for directory in DIRECTORIES {
         match fs::canonicalize(directory) {
             Ok(canonical) => found.push((canonical, Names::at(directory))),
-            Err(error) => match error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw) {
+            Err(error) => match sys::errno_of(&error) {
                 Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES => {}
                 errno => return Err(Error::from_errno(format!("find {directory}"), errno)),
             },

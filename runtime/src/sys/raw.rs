@@ -155,7 +155,7 @@ pub(crate) fn has_marked_descriptor_table(file: impl AsFd) -> nix::Result<Option
     Ok(is_found(&of_table).then_some(true))
 }
 
-/// The unique id of the first mount in the calling thread's mount namespace, or `None` where none is reported
+/// The unique id of the first mount in the calling thread's mount namespace, `ENOENT` where none is reported
 /// (`listmount(2)`, Linux 6.8). No other namespace, and no later mount, has the same.
 pub(crate) fn first_mount() -> nix::Result<u64> {
     /// `LSMT_ROOT` of `linux/mount.h`.

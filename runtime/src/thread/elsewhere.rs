@@ -40,19 +40,17 @@ pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job:
     let pool = Pool::of_process();
     let (role, allowance) = (Role::for_bodies_in(&place), Allowance::of_caller());
     let (mut unrun, mut ended) = (Some((place, job)), None);
-    let leased = pool.lease_admitted(role, allowance, &mut |lease| {
-        lease.attempt(allowance, |thread| {
-            if thread.admit(None, allowance).is_none() {
-                return false;
-            }
-            ended = if unrun.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
-                Some((None, LeaseEnd::not_entered(&pool.roster, thread)))
-            } else {
-                let result = unrun.take().map(|(_place, job)| job());
-                Some((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
-            };
-            true
-        })
+    let leased = pool.run_admitted(role, allowance, |thread| {
+        if thread.admit(None, allowance).is_none() {
+            return false;
+        }
+        ended = if unrun.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {
+            Some((None, LeaseEnd::not_entered(&pool.roster, thread)))
+        } else {
+            let result = unrun.take().map(|(_place, job)| job());
+            Some((result, LeaseEnd::restore(&pool.roster, thread, Inspect::Later, None)))
+        };
+        true
     });
     let result = match (leased, ended) {
         (Ok(lease), Some((result, lease_end))) => {

@@ -162,6 +162,16 @@ impl Pool {
         }
     }
 
+    /// As [`Pool::lease_admitted`], for a closure that returns whether it was admitted.
+    pub(crate) fn run_admitted(
+        &'static self,
+        role: Role,
+        allowance: Allowance,
+        mut closure: impl FnMut(&mut PinnedThread) -> bool + Send,
+    ) -> Result<Lease, Error> {
+        self.lease_admitted(role, allowance, &mut |lease| lease.attempt(allowance, &mut closure))
+    }
+
     /// Ensures that new workers can adopt the capabilities that the process has now: see [`Allowance`].
     pub(crate) fn ensure(&'static self, allowance: Allowance) -> Result<(), Error> {
         let Some(callers) = allowance.capabilities() else { return Ok(()) };

@@ -34,8 +34,8 @@ const SIGCHLD: Mask = 1 << (libc::SIGCHLD - 1);
 
 /// What the calling thread blocks. `None` where `/proc` does not tell.
 fn mine() -> nix::Result<Option<Mask>> {
-    sys::unless_short(sys::text_of(ProcTask::Current.proc_path().join("status")))
-        .map(|status| blocked_in(&status.unwrap_or_default()))
+    let status = sys::unless_short(sys::text_of(ProcTask::Current.proc_path().join("status")))?;
+    Ok(status.and_then(|status| blocked_in(&status)))
 }
 
 /// What the main thread blocks when it is itself. `others` are the threads to go by where it cannot be seen; `own` is

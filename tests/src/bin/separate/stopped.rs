@@ -2,13 +2,12 @@
 //! its workers.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use in_netns::NetNs;
-use in_netns_tests::{in_time, wait_until};
+use in_netns_tests::{in_time, is_asleep, threads, wait_until};
 
 pub(crate) fn main() {
     in_netns::rootless::enter().expect("a user namespace where one is needed");
@@ -29,9 +28,8 @@ pub(crate) fn main() {
 
 /// Whether the first worker sleeps.
 fn first_worker_waits() -> bool {
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc").filter_map(|task| Some(task.ok()?.path()));
-    let of = |task: &Path, file| fs::read_to_string(task.join(file)).unwrap_or_default();
-    tasks.into_iter().any(|task| of(&task, "comm").trim() == "worker" && of(&task, "stat").contains(") S "))
+    let name = |tid: &u32| fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
+    threads().into_keys().any(|tid| name(&tid).trim() == "worker" && is_asleep(tid))
 }
 
 /// Returns when this process was stopped, and goes on again.
