@@ -286,8 +286,9 @@ impl PinnedThread {
         surroundings: &Surroundings,
         directory: Option<&CStr>,
     ) -> Result<Arc<Mounts>, Error> {
-        /// A third try is needed only where the files are replaced all the time.
-        const TRIES: u32 = 8;
+        /// A third try is needed only where the files are replaced all the time. On a busy machine, mounts take tens of
+        /// milliseconds, so a few tries may all fail.
+        const TRIES: u32 = 64;
         self.take_own_files()?;
         for _ in 0..TRIES {
             let Some(mounts) = surroundings.current() else {
