@@ -37,6 +37,7 @@ mod watch;
 
 use std::future::Future;
 
+pub(crate) use body::GivenBody;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use owned::call as call_owned;
 pub use service::{NetNsRuntime, RuntimeBuilder};
@@ -136,7 +137,10 @@ where
     R: Send,
 {
     let body = Box::new(body);
-    async move { Call::new(ns).run_boxed(body).await.map(|value| *value) }
+    async move {
+        let (body, value) = GivenBody::new(body);
+        Call::new(ns).run_body(body).await.map(|()| value.take())
+    }
 }
 
 impl NetNs {
@@ -250,15 +254,14 @@ impl Call {
         R: Send,
     {
         let body = Box::new(body);
-        async move { self.run_boxed(body).await.map(|value| *value) }
+        async move {
+            let (body, value) = GivenBody::new(body);
+            self.run_body(body).await.map(|()| value.take())
+        }
     }
 
-    pub(crate) async fn run_boxed<F, Fut, R>(self, body: Box<F>) -> Result<Box<R>, Error>
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = R>,
-        R: Send,
-    {
+    /// Runs a body. Its value is in its place then.
+    pub(crate) async fn run_body(self, body: GivenBody<'_>) -> Result<(), Error> {
         Call::execute_async(Ok(self), Inspect::Later, body).await.map(Outcome::into_value)
     }
 
@@ -278,8 +281,9 @@ impl Call {
     {
         let body = Box::new(body);
         async move {
-            let Outcome { value, thread, strays } = Call::execute_async(Ok(self), Inspect::Now, body).await?;
-            Ok(Outcome { value: value.map(|value| *value), thread, strays })
+            let (body, value) = GivenBody::new(body);
+            let Outcome { value: ended, thread, strays } = Call::execute_async(Ok(self), Inspect::Now, body).await?;
+            Ok(Outcome { value: ended.map(|()| value.take()), thread, strays })
         }
     }
 
@@ -293,20 +297,16 @@ impl Call {
         Fut: Future<Output = R> + 'static,
         R: Send + 'static,
     {
-        owned::spawn(self, body)
+        let (body, value) = GivenBody::new(Box::new(body));
+        JoinHandle::new(owned::spawn(self, body, value.clone()), value)
     }
 
-    /// Runs a call, or returns the failure to find its place.
-    pub(crate) async fn execute_async<F, Fut, R>(
+    /// Runs a call, or returns the failure to find its place. The outcome has no value: that is in its place then.
+    pub(crate) async fn execute_async(
         call: Result<Call, Error>,
         inspect: Inspect,
-        body: Box<F>,
-    ) -> Result<Outcome<Box<R>>, Error>
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = R>,
-        R: Send,
-    {
+        body: GivenBody<'_>,
+    ) -> Result<Outcome<()>, Error> {
         // The whole call may end in its first poll. In a loop of such calls, the caller's task would never yield.
         budget::take_unit().await;
         let (place, options) = call?.into_parts()?;

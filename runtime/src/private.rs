@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 
 #[cfg(feature = "tokio")]
-use crate::async_call;
+use crate::async_call::{self, GivenBody};
 use crate::call::Call;
 #[cfg(feature = "tokio")]
 use crate::call::Outcome;
@@ -149,9 +149,11 @@ where
 {
     let body = Box::new(body);
     async move {
+        let (body, value) = GivenBody::new(body);
         let call = place.map(|place| options.call(place));
         let outcome = Call::execute_async(call, Inspect::Later, body).await;
-        CallOutcome::unboxed(outcome.map(Outcome::into_value_and_strays), options)
+        let ended = outcome.map(Outcome::into_value_and_strays);
+        CallOutcome { result: ended.map(|((), strays)| (value.take(), strays)), options }
     }
 }
 
@@ -173,8 +175,9 @@ where
 {
     let body = Box::new(body);
     async move {
-        let outcome = async_call::call_owned(place.map(|place| options.call(place)), body).await;
-        CallOutcome::unboxed(outcome, options)
+        let (body, value) = GivenBody::new(body);
+        let ended = async_call::call_owned(place.map(|place| options.call(place)), body, value.clone()).await;
+        CallOutcome { result: ended.map(|strays| (value.take(), strays)), options }
     }
 }
 
@@ -225,11 +228,6 @@ pub fn or_panic<R>(outcome: CallOutcome<R>) -> R {
 }
 
 impl<R> CallOutcome<R> {
-    #[cfg(feature = "tokio")]
-    fn unboxed(result: Result<(Box<R>, Vec<Stray>), Error>, options: Options) -> CallOutcome<R> {
-        CallOutcome { result: result.map(|(value, strays)| (*value, strays)), options }
-    }
-
     /// Takes the outcome by reference, because the value may be large.
     ///
     /// # Panics

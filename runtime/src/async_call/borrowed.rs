@@ -1,14 +1,14 @@
 //! The borrowed form: each poll of the call's future runs on the body's thread, and the poller waits for it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::mem;
 use std::panic;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{self, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::body::Body;
+use super::body::GivenBody;
 use super::launch::Launch;
 use super::poll_rendezvous::{self, Detached, Ended, Finished, HostLost, Make, PendingHost, PollBudget, Poller};
 use super::session::{AsyncSession, Refused, SessionEnd};
@@ -25,38 +25,16 @@ use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
 /// and not for 128.
 const POLL_BUDGET: PollBudget = PollBudget { polls: 128, turns: 3, time: Duration::from_micros(100), close_orders: 16 };
 
-/// Runs a call, on the side that awaits it. Its closure and its value are in places of their own: see
-/// [`body`](super::body).
-pub(crate) async fn call<F, Fut, R>(
+/// Runs a call, on the side that awaits it. The outcome has the panic of the body, and no value.
+pub(crate) async fn call(
     place: Place,
     options: Options,
     inspect: Inspect,
-    body: Box<F>,
-) -> Result<Outcome<Box<R>>, Error>
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = R>,
-    R: Send,
-{
-    let brought = Arc::new(Mutex::new(None));
-    let make: Make<'_> = {
-        let (brought, context) = (Arc::clone(&brought), Context::of_async_caller());
-        Box::new(move || {
-            let mut body = Body::new(context, body);
-            Box::pin(async move {
-                let value = poll_fn(|cx| body.poll(cx)).await;
-                *brought.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-            })
-        })
-    };
-    let Outcome { value: finished, thread, strays } = Running::begin(place, options, inspect, make)?.end().await?;
-    let value = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let value = match (value, finished) {
-        (Some(value), _) => value,
-        (None, Err(payload)) => Err(payload),
-        (None, Ok(())) => unreachable!("a body that has finished brings something back"),
-    };
-    Ok(Outcome { value, thread, strays })
+    body: GivenBody<'_>,
+) -> Result<Outcome<()>, Error> {
+    let context = Context::of_async_caller();
+    let make: Make<'_> = Box::new(move || Box::pin(body.into_body(context)));
+    Running::begin(place, options, inspect, make)?.end().await
 }
 
 /// Runs a call, on the pinned thread.
@@ -121,7 +99,6 @@ struct Running<'b> {
     table: CallTable,
 }
 
-// It is not generic, so that its code is not compiled again for each body.
 impl<'b> Running<'b> {
     fn begin(place: Place, options: Options, inspect: Inspect, make: Make<'b>) -> Result<Running<'b>, Error> {
         let pool = Pool::of_process();

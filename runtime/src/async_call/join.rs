@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll, Waker, ready};
 
+use super::body::{AnyValue, Value};
 use super::budget::Unit;
 use super::local::LastSeen;
 use super::session::{HeldLease, SessionEnd};
@@ -20,20 +21,19 @@ use crate::thread::{Pool, wake_elsewhere};
 use crate::unwind::{Payload, contain};
 
 /// The state of a running body, which its host and its handle share.
-pub(super) struct Task<R> {
+pub(super) struct Task {
     /// The pool of the process that began it. A child process has a copy of the task, but not its thread, which may
     /// have held the lock at the fork. So nothing of the task is used there.
     pool: &'static Pool,
-    state: Mutex<State<R>>,
+    state: Mutex<State>,
     aborted: AtomicBool,
+    /// The value, where the body has ended without a panic.
+    value: Arc<dyn AnyValue>,
 }
 
-/// The output, in a place of its own: see [`body`](super::body).
-type Ended<R> = Result<Box<R>, JoinError>;
-
-struct State<R> {
+struct State {
     /// The outcome, and the end of the session where there was a thread.
-    outcome: Option<(Ended<R>, Option<SessionEnd>)>,
+    outcome: Option<(Result<(), JoinError>, Option<SessionEnd>)>,
     /// The handle was dropped.
     detached: bool,
     host: Option<Waker>,
@@ -41,13 +41,13 @@ struct State<R> {
     finished: bool,
 }
 
-impl<R> Task<R> {
-    pub(super) fn new() -> Task<R> {
+impl Task {
+    pub(super) fn new(value: Arc<dyn AnyValue>) -> Task {
         let state = State { outcome: None, detached: false, host: None, joiner: None, finished: false };
-        Task { pool: Pool::of_process(), state: Mutex::new(state), aborted: AtomicBool::new(false) }
+        Task { pool: Pool::of_process(), state: Mutex::new(state), aborted: AtomicBool::new(false), value }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<R>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,15 +73,21 @@ impl<R> Task<R> {
         self.state().detached
     }
 
+    /// Drops the value, if there is one. Its destructor is foreign code.
+    pub(super) fn discard_value(&self) {
+        self.value.discard();
+    }
+
     /// Stores the outcome and wakes the joiner. The lease is dropped last: the waker, and the destructor of an output
     /// that is not awaited, are foreign code on its thread.
-    pub(super) fn finish(&self, outcome: Ended<R>, ended: Option<(SessionEnd, HeldLease)>) {
+    pub(super) fn finish(&self, outcome: Result<(), JoinError>, ended: Option<(SessionEnd, HeldLease)>) {
         let (session_end, lease) = ended.unzip();
         let mut state = self.state();
         state.finished = true;
         if state.detached {
             drop(state);
             contain(|| drop(outcome));
+            contain(|| self.discard_value());
             drop(lease);
             session_end.into_iter().for_each(SessionEnd::report_detached);
             return;
@@ -106,21 +112,16 @@ fn wake_joiner(joiner: Waker, avoid_this_thread: bool) {
 }
 
 /// Tells the joiner if the host unwinds.
-pub(super) struct HostGuard<'t, R>(pub(super) &'t Task<R>);
+pub(super) struct HostGuard<'t>(pub(super) &'t Task);
 
-impl<R> Drop for HostGuard<'_, R> {
+impl Drop for HostGuard<'_> {
     fn drop(&mut self) {
         self.0.forget_host();
         self.0.finish(Err(JoinError(Repr::Cancelled)), None);
     }
 }
 
-trait Abort: Send + Sync {
-    fn abort(&self, table: Option<&CallTable>);
-    fn is_finished(&self) -> bool;
-}
-
-impl<R: Send> Abort for Task<R> {
+impl Task {
     fn abort(&self, table: Option<&CallTable>) {
         if !self.pool.is_of_this_process() {
             return;
@@ -148,8 +149,51 @@ impl<R: Send> Abort for Task<R> {
 /// It is ready when the body, and all that it spawned, has ended and its thread is home. Dropping it detaches the body,
 /// which then goes on.
 pub struct JoinHandle<R> {
+    task: TaskHandle,
+    value: Arc<Value<R>>,
+}
+
+impl<R> JoinHandle<R> {
+    pub(super) fn new(task: TaskHandle, value: Arc<Value<R>>) -> JoinHandle<R> {
+        JoinHandle { task, value }
+    }
+
+    /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
+    /// nothing happens.
+    ///
+    /// The tasks that it spawned end as when a body finishes; blocking closures that run are not interrupted.
+    pub fn abort(&self) {
+        self.task.abort();
+    }
+
+    /// A handle that can only abort the body.
+    #[must_use]
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle { task: self.task.task.clone(), table: self.task.table.clone() }
+    }
+
+    /// Whether everything has ended. `true` in a forked child of the process that started the body.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.task.as_ref().is_none_or(|task| task.is_finished())
+    }
+}
+
+impl<R> Future for JoinHandle<R> {
+    type Output = Result<R, JoinError>;
+
+    /// # Panics
+    ///
+    /// If it is polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.task.poll(cx).map_ok(|()| self.value.take())
+    }
+}
+
+/// A [`JoinHandle`] without the value.
+pub(super) struct TaskHandle {
     /// `None` when the outcome was taken.
-    task: Option<Arc<Task<R>>>,
+    task: Option<Arc<Task>>,
     /// `None` if the body could not be started.
     table: Option<CallTable>,
     /// It was polled on the call's own thread, and the task was woken on another one.
@@ -160,45 +204,19 @@ pub struct JoinHandle<R> {
     pub(super) strays: Vec<Stray>,
 }
 
-impl<R> JoinHandle<R> {
-    pub(super) fn new(task: Arc<Task<R>>, table: Option<CallTable>) -> JoinHandle<R> {
-        JoinHandle { task: Some(task), table, was_woken_elsewhere: false, unit: Unit::default(), strays: Vec::new() }
+impl TaskHandle {
+    pub(super) fn new(task: Arc<Task>, table: Option<CallTable>) -> TaskHandle {
+        TaskHandle { task: Some(task), table, was_woken_elsewhere: false, unit: Unit::default(), strays: Vec::new() }
     }
 
-    /// Makes the body be dropped on its thread, inside the namespace, as soon as it yields. If it has finished already,
-    /// nothing happens.
-    ///
-    /// The tasks that it spawned end as when a body finishes; blocking closures that run are not interrupted.
-    pub fn abort(&self)
-    where
-        R: Send,
-    {
+    pub(super) fn abort(&self) {
         if let Some(task) = &self.task {
-            Abort::abort(&**task, self.table.as_ref());
+            task.abort(self.table.as_ref());
         }
     }
 
-    /// A handle that can only abort the body.
-    #[must_use]
-    pub fn abort_handle(&self) -> AbortHandle
-    where
-        R: Send + 'static,
-    {
-        AbortHandle { task: self.task.clone().map(|task| task as Arc<dyn Abort>), table: self.table.clone() }
-    }
-
-    /// Whether everything has ended. `true` in a forked child of the process that started the body.
-    #[must_use]
-    pub fn is_finished(&self) -> bool
-    where
-        R: Send,
-    {
-        self.task.as_ref().is_none_or(|task| Abort::is_finished(&**task))
-    }
-}
-
-impl<R> JoinHandle<R> {
-    pub(super) fn poll_boxed(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended<R>> {
+    /// Once it is ready without an error, the value is in its place.
+    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), JoinError>> {
         const OPERATION: &str = "await an async body";
         let Some(task) = &self.task else { panic!("`JoinHandle` polled after completion") };
         if !task.pool.is_of_this_process() {
@@ -249,18 +267,7 @@ impl<R> JoinHandle<R> {
     }
 }
 
-impl<R> Future for JoinHandle<R> {
-    type Output = Result<R, JoinError>;
-
-    /// # Panics
-    ///
-    /// If it is polled after it was ready.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.poll_boxed(cx).map_ok(|value| *value)
-    }
-}
-
-impl<R> Drop for JoinHandle<R> {
+impl Drop for TaskHandle {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
         if !task.pool.is_of_this_process() {
@@ -272,8 +279,9 @@ impl<R> Drop for JoinHandle<R> {
         let (outcome, joiner) = (state.outcome.take(), state.joiner.take());
         drop(state);
         // The report comes first, because the destructors of the waker and of the output may panic.
-        let (_output, session_end) = outcome.unzip();
+        let (outcome, session_end) = outcome.unzip();
         session_end.flatten().into_iter().for_each(|session_end| drop(session_end.report()));
+        let _output = outcome.map(|outcome| scopeguard::guard(outcome, |_| task.discard_value()));
         drop(joiner);
     }
 }
@@ -287,7 +295,7 @@ impl<R> fmt::Debug for JoinHandle<R> {
 /// A handle that aborts a body: see [`JoinHandle::abort_handle`].
 #[derive(Clone)]
 pub struct AbortHandle {
-    task: Option<Arc<dyn Abort>>,
+    task: Option<Arc<Task>>,
     table: Option<CallTable>,
 }
 

@@ -1,42 +1,27 @@
 //! The owned form: a body that borrows nothing, driven by its own thread at its own pace.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::mem;
 use std::panic;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
-use super::body::Body;
+use super::body::{AnyValue, GivenBody};
 use super::budget::take_unit;
-use super::join::{HostGuard, JoinError, JoinHandle, Repr, Task};
+use super::join::{HostGuard, JoinError, Repr, Task, TaskHandle};
 use super::launch::Launch;
 use super::local::LastSeen;
 use super::session::{AsyncSession, HeldLease, Refused, SessionEnd};
+use crate::call::Call;
 use crate::call::audit::Stray;
 use crate::call::context::Context;
-use crate::call::{Call, LARGEST_MOVED};
 use crate::error::Error;
 use crate::thread::{Allowance, Inspect};
 use crate::unwind::{catch, contain, discard};
 
 /// Starts a body.
-pub(super) fn spawn<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
-{
-    if const { size_of::<F>() <= LARGEST_MOVED } { spawn_moved(call, body) } else { spawn_moved(call, Box::new(body)) }
-}
-
-/// As [`spawn`], for a body that is moved to its thread.
-fn spawn_moved<F, Fut, R>(call: Call, body: F) -> JoinHandle<R>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
-{
-    let task = Arc::new(Task::new());
+pub(super) fn spawn(call: Call, body: GivenBody<'static>, value: Arc<dyn AnyValue>) -> TaskHandle {
+    let task = Arc::new(Task::new(value));
     let payload = (Arc::clone(&task), Context::of_async_caller(), body);
     let begun = call.into_parts().and_then(|(place, options)| {
         let launch =
@@ -50,14 +35,10 @@ where
             None
         }
     };
-    JoinHandle::new(task, table)
+    TaskHandle::new(task, table)
 }
 
-fn host<F, Fut, R>(session: Result<AsyncSession<'_>, Refused>, (task, context, body): (Arc<Task<R>>, Context, F))
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = R>,
-{
+fn host(session: Result<AsyncSession<'_>, Refused>, (task, context, body): (Arc<Task>, Context, GivenBody<'static>)) {
     let host_guard = HostGuard(&task);
     let (outcome, ended) = match session {
         Ok(session) => drive(session, &task, context, body),
@@ -72,17 +53,13 @@ where
     task.finish(outcome, Some(ended));
 }
 
-fn drive<F, Fut, R>(
+fn drive(
     mut session: AsyncSession<'_>,
-    task: &Task<R>,
+    task: &Task,
     context: Context,
-    body: F,
-) -> (Result<Box<R>, JoinError>, (SessionEnd, HeldLease))
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = R>,
-{
-    let mut body = Body::new(context, body);
+    body: GivenBody<'_>,
+) -> (Result<(), JoinError>, (SessionEnd, HeldLease)) {
+    let mut body = body.into_body(context);
     let mut known = LastSeen::default();
     let driven = session.try_drive(poll_fn(|cx| {
         if task.is_aborted(cx, &mut known) {
@@ -94,22 +71,22 @@ where
     let outcome = session.try_drive(async {
         let cleared = catch(|| body.clear());
         let mut outcome = match (driven, cleared) {
-            (Some(Ok(value)), Ok(())) => Ok(value),
             (Some(Err(payload)), dropped) => {
                 dropped.err().into_iter().for_each(discard);
                 Err(JoinError::panicked(payload))
             }
-            (Some(Ok(value)), Err(payload)) => {
-                contain(|| drop(value));
-                Err(JoinError::panicked(payload))
-            }
-            (None, Err(payload)) => Err(JoinError::panicked(payload)),
+            (_, Err(payload)) => Err(JoinError::panicked(payload)),
+            (Some(Ok(())), Ok(())) => Ok(()),
             (None, Ok(())) => Err(JoinError(Repr::Cancelled)),
         };
         if task.is_detached() {
             // The output is not awaited: it is dropped as the body was.
             let unwanted = mem::replace(&mut outcome, Err(JoinError(Repr::Cancelled)));
-            contain(|| body.within(|| drop(unwanted)));
+            let drop_output = || {
+                drop(unwanted);
+                task.discard_value();
+            };
+            contain(|| body.within(drop_output));
         }
         drop(body);
         outcome
@@ -119,24 +96,24 @@ where
     (outcome, session.end())
 }
 
-/// Starts a body and awaits it, as a call does. Dropping the future aborts the body, and a panic is resumed.
-pub(crate) async fn call<F, Fut, R>(call: Result<Call, Error>, body: Box<F>) -> Result<(Box<R>, Vec<Stray>), Error>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = R> + 'static,
-    R: Send + 'static,
-{
-    struct AbortOnDrop<R: Send>(JoinHandle<R>);
-    impl<R: Send> Drop for AbortOnDrop<R> {
+/// Starts a body and awaits it, as a call does. Its value is in its place then. Dropping the future aborts the body,
+/// and a panic is resumed.
+pub(crate) async fn call(
+    call: Result<Call, Error>,
+    body: GivenBody<'static>,
+    value: Arc<dyn AnyValue>,
+) -> Result<Vec<Stray>, Error> {
+    struct AbortOnDrop(TaskHandle);
+    impl Drop for AbortOnDrop {
         fn drop(&mut self) {
             self.0.abort();
         }
     }
     // For the reason given in `Call::execute_async`.
     take_unit().await;
-    let mut task = AbortOnDrop(spawn(call?, body));
-    match poll_fn(|cx| task.0.poll_boxed(cx)).await {
-        Ok(value) => Ok((value, mem::take(&mut task.0.strays))),
+    let mut task = AbortOnDrop(spawn(call?, body, value));
+    match poll_fn(|cx| task.0.poll(cx)).await {
+        Ok(()) => Ok(mem::take(&mut task.0.strays)),
         Err(JoinError(Repr::Entry(error))) => Err(error),
         Err(JoinError(Repr::Panicked(payload))) => {
             panic::resume_unwind(payload.into_inner().unwrap_or_else(PoisonError::into_inner))

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
+use super::body::{GivenBody, Value};
 use crate::call::Call;
 use crate::error::Error;
 use crate::netns::NetNs;
@@ -64,13 +65,13 @@ where
         let visited = walk(items, at_once.into(), &*f).await;
         let mut results = Vec::with_capacity(visited.len());
         for result in visited {
-            results.push(result.map(|value| *value));
+            results.push(result.map(|value| value.take()));
         }
         results
     }
 }
 
-async fn walk<I, F, Fut, R>(items: I, at_once: Option<usize>, f: &F) -> Vec<Result<Box<R>, Error>>
+async fn walk<I, F, Fut, R>(items: I, at_once: Option<usize>, f: &F) -> Vec<Result<Arc<Value<R>>, Error>>
 where
     I: IntoIterator,
     I::Item: AsRef<NetNs> + Send,
@@ -84,9 +85,10 @@ where
     let at_once = at_once.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let mut calls = items.into_iter().enumerate().map(|(at, item)| async move {
         let ns = item.as_ref().clone();
-        (at, Call::new(ns).run_boxed(Box::new(move || f(item))).await)
+        let (body, value) = GivenBody::new(Box::new(move || f(item)));
+        (at, Call::new(ns).run_body(body).await.map(|()| value))
     });
-    let mut results: Vec<Option<Result<Box<R>, Error>>> = (0..count).map(|_| None).collect();
+    let mut results: Vec<Option<Result<Arc<Value<R>>, Error>>> = (0..count).map(|_| None).collect();
     let mut under_way: Vec<Slot<_>> = calls.by_ref().take(at_once.max(1)).map(Slot::new).collect();
     while !under_way.is_empty() {
         let (slot, (at, result)) = poll_fn(|cx| poll_first(&mut under_way, cx)).await;

@@ -1,7 +1,9 @@
 //! A walk: one closure runs in many namespaces, on one pinned thread or on several.
 
+use std::mem;
 use std::num::NonZeroUsize;
 use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 
@@ -68,45 +70,12 @@ where
     R: Send,
 {
     let stops = stops(items);
+    let numbers = Numbers::below(stops.len());
     let mut seen = Vec::with_capacity(stops.len());
     // Borrowed, so that the items that a panic leaves are dropped on this thread as well.
     let mut rest = stops.into_iter();
-    on_pinned_threads(|| rest.next(), |thread, stop| seen.push(visit(thread, stop, &mut f)))?;
+    on_pinned_threads(&numbers, &mut |thread, _| seen.extend(rest.next().map(|stop| visit(thread, stop, &mut f))))?;
     Ok(seen.into_iter().map(without_item).collect())
-}
-
-/// Makes the steps of a walk on one pinned thread, and goes on in another one after a closure whose thread must not
-/// enter another namespace. Returns an error, without a step, if there is no thread for the first one.
-fn on_pinned_threads<S: Send>(
-    mut next: impl FnMut() -> Option<S> + Send,
-    mut step: impl FnMut(Result<&mut PinnedThread, Error>, S) + Send,
-) -> Result<(), Error> {
-    let mut waiting = None;
-    loop {
-        let walked = pinned(|thread| {
-            while let Some(stop) = waiting.take().or_else(&mut next) {
-                step(Ok(&mut *thread), stop);
-                if thread.must_be_replaced() {
-                    return false;
-                }
-            }
-            true
-        });
-        match walked {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            // The closure did not run, so the item that it was to begin with is still there.
-            Err(error) => match waiting.take() {
-                None => return Err(error),
-                // The results of earlier steps are kept, so the error is that of this step.
-                Some(item) => step(Err(error), item),
-            },
-        }
-        waiting = next();
-        if waiting.is_none() {
-            return Ok(());
-        }
-    }
 }
 
 /// As [`walk`], on several pinned threads at once.
@@ -142,55 +111,135 @@ where
     F: Fn(I::Item) -> R + Send + Sync,
     R: Send,
 {
-    let stops = stops(items);
-    let count = stops.len();
-    let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
-    let threads = threads.clamp(1, count.max(1));
-    let queue = Mutex::new(stops.into_iter().enumerate());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let walk_on = || {
-        let mut seen = Vec::new();
-        on_pinned_threads(next, |thread, (at, stop)| seen.push((at, visit(thread, stop, &f))))?;
-        Ok::<_, Error>(seen)
+    let places: Vec<_> = stops(items).into_iter().map(|stop| Mutex::new(Progress::Waiting(stop))).collect();
+    let put =
+        |at: usize, progress| mem::replace(&mut *places[at].lock().unwrap_or_else(PoisonError::into_inner), progress);
+    let step = |thread: Result<&mut PinnedThread, Error>, at: usize| {
+        if let Progress::Waiting(stop) = put(at, Progress::UnderWay) {
+            put(at, Progress::Visited(visit(thread, stop, &f)));
+        }
     };
-    let context = Context::of_caller();
+    let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    let walked = match on_several_threads(threads, &Numbers::below(places.len()), &step) {
+        Ok(walked) => walked,
+        Err(payload) => {
+            contain(|| drop(places));
+            panic::resume_unwind(payload)
+        }
+    };
+    let mut seen = Vec::with_capacity(places.len());
+    for place in places {
+        match place.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Progress::Visited(result) => seen.push(without_item(result)),
+            // There was no thread for it.
+            Progress::Waiting(_) | Progress::UnderWay => {
+                walked?;
+                unreachable!("a thread that ended without an error has left no item");
+            }
+        }
+    }
+    Ok(seen)
+}
 
+// These are not generic, so that their code is not compiled again for each closure.
+
+/// The numbers of the items that no thread has begun with.
+struct Numbers {
+    next: AtomicUsize,
+    count: usize,
+}
+
+impl Numbers {
+    fn below(count: usize) -> Numbers {
+        Numbers { next: AtomicUsize::new(0), count }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        (next < self.count).then_some(next)
+    }
+}
+
+/// Makes the steps of a walk on one pinned thread, and goes on in another one after a closure whose thread must not
+/// enter another namespace. Returns an error, without a step, if there is no thread for the first one.
+fn on_pinned_threads(
+    numbers: &Numbers,
+    step: &mut (dyn FnMut(Result<&mut PinnedThread, Error>, usize) + Send),
+) -> Result<(), Error> {
+    let mut waiting = None;
+    loop {
+        let walked = pinned(|thread| {
+            while let Some(at) = waiting.take().or_else(|| numbers.next()) {
+                step(Ok(&mut *thread), at);
+                if thread.must_be_replaced() {
+                    return false;
+                }
+            }
+            true
+        });
+        match walked {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // The closure did not run, so the item that it was to begin with is still there.
+            Err(error) => match waiting.take() {
+                None => return Err(error),
+                // The results of earlier steps are kept, so the error is that of this step.
+                Some(at) => step(Err(error), at),
+            },
+        }
+        waiting = numbers.next();
+        if waiting.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Makes the steps of a walk on several pinned threads at once. Returns a panic of a step, or the error where there was
+/// no thread for the first step of one of them.
+fn on_several_threads(
+    threads: usize,
+    numbers: &Numbers,
+    step: &(dyn Fn(Result<&mut PinnedThread, Error>, usize) + Sync),
+) -> thread::Result<Result<(), Error>> {
+    let walk_on = || on_pinned_threads(numbers, &mut |thread, at| step(thread, at));
+    let context = Context::of_caller();
     let walks = thread::scope(|scope| {
         // Each of these threads waits for a pinned thread, as this thread does. If one cannot be started, the others
         // take its share.
-        let others: Vec<_> =
-            (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok()).collect();
+        let others: Vec<_> = (1..threads.clamp(1, numbers.count.max(1)))
+            .map_while(|_| Builder::new().spawn_scoped(scope, || context.within(walk_on)).ok())
+            .collect();
         // The panic is caught, and all threads are joined: `std` aborts the process if the result of a thread that was
         // not joined panics in its drop.
         let mine = catch(walk_on);
         let theirs = others.into_iter().map(thread::ScopedJoinHandle::join);
         theirs.chain([mine]).collect::<Vec<_>>()
     });
-    let (mut refused, mut thrown) = (None, None);
-    let mut seen = Vec::with_capacity(count);
+    let (mut walked, mut thrown) = (Ok(()), None);
     for walk in walks {
         match walk {
-            Ok(Ok(part)) => seen.extend(part),
-            Ok(Err(error)) => refused = Some(error),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => walked = Err(error),
             Err(payload) if thrown.is_none() => thrown = Some(payload),
             Err(payload) => discard(payload),
         }
     }
-    if let Some(payload) = thrown {
-        contain(|| drop(seen));
-        panic::resume_unwind(payload);
-    }
-    match refused {
-        Some(error) if seen.len() < count => Err(error),
-        _ => {
-            seen.sort_unstable_by_key(|(at, _)| *at);
-            Ok(seen.into_iter().map(|(_, result)| without_item(result)).collect())
-        }
-    }
+    thrown.map_or(Ok(walked), Err)
 }
 
 /// An item, and its namespace.
 type Stop<T> = (NetNs, T);
+
+/// The result of a step. An item that was refused is returned: its destructor is user code, and must run on the caller's
+/// thread.
+type Visited<T, R> = Result<R, (Error, T)>;
+
+/// How far a walk on several threads is with an item.
+enum Progress<T, R> {
+    Waiting(Stop<T>),
+    UnderWay,
+    Visited(Visited<T, R>),
+}
 
 /// The items with their namespaces. The iterator and `as_ref` are the caller's code, and run on the caller's thread: on
 /// the pinned thread, `as_ref` would run in the namespace of the item before.
@@ -203,12 +252,8 @@ where
 }
 
 /// One step of a walk. Where the namespace cannot be entered, the thread stays in the previous one and runs no user
-/// code. The item is returned: its destructor is user code, and must run on the caller's thread.
-fn visit<T, R>(
-    thread: Result<&mut PinnedThread, Error>,
-    stop: Stop<T>,
-    mut f: impl FnMut(T) -> R,
-) -> Result<R, (Error, T)> {
+/// code.
+fn visit<T, R>(thread: Result<&mut PinnedThread, Error>, stop: Stop<T>, mut f: impl FnMut(T) -> R) -> Visited<T, R> {
     let (ns, item) = stop;
     if let Err(error) = thread.and_then(|thread| thread.enter_checked(ns.as_target())) {
         return Err((error, item));
@@ -220,6 +265,6 @@ fn visit<T, R>(
 }
 
 /// Drops an item that was refused, on the caller's thread.
-fn without_item<T, R>(visited: Result<R, (Error, T)>) -> Result<R, Error> {
+fn without_item<T, R>(visited: Visited<T, R>) -> Result<R, Error> {
     visited.map_err(|(error, _item)| error)
 }

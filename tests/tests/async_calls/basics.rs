@@ -108,7 +108,7 @@ fn local_tasks_are_run() {
     assert_left(&ns);
 }
 
-fn assert_send<T: Send>(value: T) -> T {
+fn assert_send_sync<T: Send + Sync>(value: T) -> T {
     value
 }
 
@@ -126,7 +126,7 @@ fn it_may_borrow_and_need_not_be_send() {
         words.push(text.clone());
         (not_send.get(), &text)
     });
-    assert_eq!(block_on(assert_send(call)).unwrap(), (2, &text));
+    assert_eq!(block_on(assert_send_sync(call)).unwrap(), (2, &text));
     assert_eq!(words, ["borrowed", "text"]);
 }
 

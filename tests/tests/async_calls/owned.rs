@@ -1,7 +1,9 @@
 //! The owned form: the body borrows nothing and runs independently. The tests count threads, so they take turns.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::future::{Future as _, pending};
+use std::panic::UnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,13 +13,21 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use in_netns::{Call, ErrorKind, JoinHandle, NetNs, pool_stats, set_poison_hook, set_stray_hook, with_netns};
+use in_netns::{
+    AbortHandle, Call, ErrorKind, JoinHandle, NetNs, pool_stats, set_poison_hook, set_stray_hook, with_netns,
+};
 use in_netns_tests::{
     BOUND, alone, descriptors, give_up_sys_admin, here, home, in_time, is_alive, key, limited, threads_in, tid,
     wait_until, wait_until_given_back,
 };
 use nix::sys::resource::Resource;
 use tokio::task;
+
+const _: () = {
+    const fn assert_bounds<T: Send + Sync + Unpin + UnwindSafe + 'static>() {}
+    assert_bounds::<JoinHandle<Cell<u8>>>();
+    assert_bounds::<AbortHandle>();
+};
 
 #[test]
 fn it_runs_inside_under_any_executor() {
