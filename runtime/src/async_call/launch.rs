@@ -105,8 +105,7 @@ where
 /// The work of a fresh thread.
 type Work = Box<dyn FnOnce(&mut PinnedThread, LeaseGuard) + Send>;
 
-/// Starts a fresh thread, which waits for its work: if `spawn` got the work and failed, the work would be lost. It is
-/// not generic, so that the code that starts a thread is not compiled again for each body.
+/// Starts a fresh thread, which waits for its work: if `spawn` got the work and failed, the work would be lost.
 fn start_fresh_thread(
     pool: &'static Pool,
     options: &Options,

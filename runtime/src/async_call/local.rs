@@ -34,7 +34,7 @@ impl LocalTasks {
         output.unwrap_or_else(|| unreachable!("the future is ready"))
     }
 
-    /// It is not generic, so that the runtime's code is not compiled again for each body.
+    /// It is not generic, so that the runtime's code is compiled once.
     fn run(&mut self, runtime: &Runtime, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         let mut root = LastSeen::default();
         let _found = self.set.enter();
