@@ -101,27 +101,7 @@ impl Task {
         }
         drop(lease);
     }
-}
 
-/// Calls the waker of a handle, which is foreign code.
-fn wake_joiner(joiner: Waker, avoid_this_thread: bool) {
-    let left = if avoid_this_thread { wake_elsewhere(joiner).err() } else { Some(joiner) };
-    if let Some(joiner) = left {
-        contain(|| joiner.wake());
-    }
-}
-
-/// Tells the joiner if the host unwinds.
-pub(super) struct HostGuard<'t>(pub(super) &'t Task);
-
-impl Drop for HostGuard<'_> {
-    fn drop(&mut self) {
-        self.0.forget_host();
-        self.0.finish(Err(JoinError(Repr::Cancelled)), None);
-    }
-}
-
-impl Task {
     fn abort(&self, table: Option<&CallTable>) {
         if !self.pool.is_of_this_process() {
             return;
@@ -141,6 +121,24 @@ impl Task {
         }
         let state = self.state();
         state.finished || state.outcome.is_some()
+    }
+}
+
+/// Calls the waker of a handle, which is foreign code.
+fn wake_joiner(joiner: Waker, avoid_this_thread: bool) {
+    let left = if avoid_this_thread { wake_elsewhere(joiner).err() } else { Some(joiner) };
+    if let Some(joiner) = left {
+        contain(|| joiner.wake());
+    }
+}
+
+/// Tells the joiner if the host unwinds.
+pub(super) struct HostGuard<'t>(pub(super) &'t Task);
+
+impl Drop for HostGuard<'_> {
+    fn drop(&mut self) {
+        self.0.forget_host();
+        self.0.finish(Err(JoinError(Repr::Cancelled)), None);
     }
 }
 
