@@ -14,9 +14,6 @@ use nix::sys::socket::{self, Backlog, SockaddrIn, SockaddrIn6, sockopt};
 use super::raw::{SOCKET_FAMILIES, bring_loopback_up, create_socket};
 use super::timeout_until;
 
-/// As many connections as the kernel allows (`net.core.somaxconn` caps it).
-const BACKLOG: i32 = 4096;
-
 /// The protocols with methods of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -64,11 +61,11 @@ pub(crate) fn bind(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
 }
 
 /// Listens at an address. As with `std`, a listener can bind while connections of an earlier one linger
-/// (`SO_REUSEADDR`).
+/// (`SO_REUSEADDR`). The backlog is `SOMAXCONN` of the C library: `nix` accepts no longer one.
 pub(crate) fn bind_and_listen(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
     socket::setsockopt(socket, sockopt::ReuseAddr, &true)?;
     bind(socket, address)?;
-    Ok(socket::listen(socket, Backlog::new(BACKLOG)?)?)
+    Ok(socket::listen(socket, Backlog::MAXCONN)?)
 }
 
 /// Connects, and waits for that.
