@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::future::{Future as _, pending};
-use std::panic::UnwindSafe;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use nix::sys::resource::Resource;
 use tokio::task;
 
 const _: () = {
-    const fn assert_bounds<T: Send + Sync + Unpin + UnwindSafe + 'static>() {}
+    const fn assert_bounds<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static>() {}
     assert_bounds::<JoinHandle<Cell<u8>>>();
     assert_bounds::<AbortHandle>();
 };
