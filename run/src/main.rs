@@ -42,8 +42,9 @@ of its own as well: as the same user, with all capabilities there, and with an
 empty /run/netns.
 
 The process becomes the command: its process id, signals, streams and exit status are
-the command's. Exit status 125: there is no such namespace; 126: the command
-cannot be run; 127: there is no such command. A message on stderr says why.
+the command's. Exit status 125: wrong usage, or the namespace could not be made;
+126: the command cannot be run; 127: there is no such command. A message on stderr
+says why.
 
 As a runner of cargo, in .cargo/config.toml:
 

@@ -58,7 +58,8 @@ use crate::thread::Inspect;
 /// returned future is ready: tasks are dropped, and blocking closures are waited for (without blocking the executor).
 ///
 /// The returned future can be awaited under any executor. The body may borrow from its surroundings. Only the closure
-/// and the output cross threads and must be [`Send`]: the body may hold an `Rc` across an `.await`.
+/// and the output cross threads and must be [`Send`]: the body may hold an `Rc` across an `.await`. The namespace is
+/// found when the future is first polled ([`Call::new`] finds it at once).
 ///
 /// - **Dropping** the returned future drops the body on its thread, inside, and waits for that: for one poll at most.
 ///   What the body had spawned is dropped soon after. Blocking closures that run already are left to end by themselves
@@ -80,8 +81,9 @@ use crate::thread::Inspect;
 /// - **The clock** is the call's own: `tokio::time::pause` on the caller's runtime does not pause it. The paused clock
 ///   of the caller does not wait for a call: it goes on to the next timer, such as that of a timeout around the call.
 /// - **Wakers** of the executor are called on the call's thread, inside the namespace. An executor that polls its task
-///   where it is woken runs that task there until it polls this future, which is pending then and woken on a thread at
-///   home. Dropped there, it drops the body at once. Where no thread can be started for such a wake, that poll panics.
+///   where it is woken runs the task there, until the task polls this future. That poll returns pending, and the task
+///   is woken again on a thread at home; where no thread can be started for this, the poll panics. If the future is
+///   dropped there, the body is dropped at once.
 ///   A waker may block on another call (`block_on`). One that blocks on its own call, or on one that awaits it, panics:
 ///   that call can go on only when the waker has returned. A task of a call that awaits that call panics as well. An
 ///   executor must take wakes from other threads than its own: `monoio` does so only with its feature `sync`, and waits
@@ -167,8 +169,8 @@ impl NetNs {
     /// It differs from [`with_netns_async`] in that no poll is passed between threads. The handle behaves like that of
     /// a tokio task: awaiting it returns the output when everything has ended, dropping it detaches the body, and
     /// [`JoinHandle::abort`] drops the body. If the body could not be started, the handle returns the error: see
-    /// [`JoinError::entry`]. The handle can be awaited in any runtime. The body goes on where the one that it was
-    /// started in has ended.
+    /// [`JoinError::entry`]. The handle can be awaited in any runtime. The body goes on after the end of the runtime in
+    /// which it was started.
     ///
     /// # Examples
     ///

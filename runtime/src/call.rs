@@ -255,8 +255,9 @@ impl Call {
     /// Checks at the end of the call for strays: threads that were started in it and are still in its namespace.
     ///
     /// [`Outcome::strays`] lists them, and the hook of [`set_stray_hook`](crate::set_stray_hook) is called for each. A
-    /// thread that was joined or is about to exit is not a stray. Neither is a thread that a concurrent call in the
-    /// same namespace started: see [`Stray::certain`]. Child processes are not checked.
+    /// thread that was joined or is about to exit is not a stray. Neither is a thread that another call in the same
+    /// namespace started, at the same time ([`Stray::certain`]) or from within the body, on a pooled thread: audit that
+    /// call too. Child processes are not checked.
     ///
     /// The threads of the process are listed before and after the call. That takes about 0.07, 0.25 and 2 ms with 10,
     /// 100 and 1000 threads. A stray costs one or two milliseconds more, and up to 0.1 s while it is awake, because it

@@ -23,7 +23,7 @@
 //! | | when | sees | does not see |
 //! |---|---|---|---|
 //! | the attribute | at compile time | hand-overs by path or method in the text of the body: `tokio::spawn`, `rayon::join`, `.par_iter()`, also in the arguments of macros and through the `use` items of the body; string literals that name the network of the process: `"/proc/net/dev"` | what the functions do that the body calls; `use` items outside of the body (`task::spawn`); values (`handle.spawn(…)`, `pool.install(…)`, the sender of a channel); paths that are built at run time; closures given to [`with_netns`] |
-//! | the audit | when the call ends | strays, wherever the thread was started, in any language | hand-overs: no thread appears. Threads that went to another namespace. Threads that start later. Child processes. Anything, where `/proc` is not mounted or no descriptor is left to read it |
+//! | the audit | when the call ends | strays, wherever the thread was started, in any language | hand-overs: no thread appears. Threads that went to another namespace. Threads that start later. Threads that a nested call on a pooled thread, a worker or a runtime of [`NetNs::tokio_builder`] started. Child processes. Anything, where `/proc` is not mounted or no descriptor is left to read it |
 //! | `cargo netns-check` | ahead of time | both, through every dependency, of closures given to [`with_netns`] and its variants too | what is known only at run time. For a function or trait object that the body is given it says so (`UNKNOWN`). What was put into a static (a logger, a hook) it does not see, nor a pool that its table does not name. It refuses optimised programs and other architectures than `x86_64` and `aarch64`, and was tried with glibc only |
 //!
 //! ## The attribute

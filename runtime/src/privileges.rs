@@ -71,7 +71,7 @@ impl Privileges {
         self.go_back.is_ok()
     }
 
-    /// Why something of this cannot be done. `None`: all of it can.
+    /// Why one of these operations is not possible. `None` if all are.
     #[must_use]
     pub fn cause(&self) -> Option<&Cause> {
         let Privileges { make, enter, go_back } = self;

@@ -333,7 +333,11 @@ impl JoinError {
         JoinError(Repr::Panicked(Mutex::new(payload)))
     }
 
-    /// The failure to find a thread, or to enter: the body was never made.
+    /// The failure to find a thread or to enter: the body was never made.
+    ///
+    /// An error of kind [`Unsupported`](crate::ErrorKind::Unsupported) may also concern the handle alone: it was
+    /// awaited in a forked child, or on a thread with another table of file descriptors
+    /// ([`inheritance`](crate::inheritance#tables-of-file-descriptors)). Then the body goes on.
     #[must_use]
     pub fn entry(&self) -> Option<&Error> {
         match &self.0 {

@@ -143,9 +143,9 @@ impl RuntimeBuilder {
     ///
     /// As [`with_netns`](crate::with_netns), and [`LimitReached`](ErrorKind::LimitReached) where threads or descriptors
     /// are short, where there is no room for the stack of a thread, or where more than two seconds pass between the
-    /// starts of two workers. No worker is left then, and nothing that holds the namespace. In the last case, tokio may
-    /// keep four descriptors of its own, and so it may where threads become short while it starts them. The shortage is
-    /// looked for before.
+    /// starts of two workers. No worker is left then, and nothing that holds the namespace. In the last case, and where
+    /// threads become short while tokio starts them, tokio may keep four descriptors of its own. (The build looks for a
+    /// shortage of threads first.)
     ///
     /// # Panics
     ///

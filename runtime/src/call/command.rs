@@ -168,7 +168,7 @@ impl View {
     /// A command that starts a program in this view, as `ip netns exec` does: [`NetNs::command`], with a view.
     ///
     /// The program is looked up in the view. It begins in the working directory of the caller, or in `/` where there is
-    /// no such directory in the view, with the umask that the process had when the view was made.
+    /// no such directory in the view, and with the umask of the view.
     ///
     /// # Examples
     ///

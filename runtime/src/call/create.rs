@@ -118,7 +118,8 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// As [`NetNs::create_named`]; [`ErrorKind::NotFound`] if the parent of the directory does not exist.
+    /// As [`NetNs::create_named`]; [`ErrorKind::NotFound`] if the parent of the directory does not exist, and
+    /// [`ErrorKind::NotADirectory`] if the directory is a file.
     pub fn create(&self, name: &str) -> Result<NetNs, Error> {
         create(self.reserve(name)?)
     }

@@ -186,8 +186,8 @@ impl NetNsPoolBuilder {
         self
     }
 
-    /// Sets what is done with each namespace before it is given. The closure returns nothing, or a `Result` whose
-    /// error is any that converts into a [`Box<dyn Error + Send + Sync>`](std::error::Error).
+    /// Sets what is done with each namespace before it is given. The closure returns nothing, or a `Result<(), E>` with
+    /// any error that converts into a [`Box<dyn Error + Send + Sync>`](std::error::Error).
     ///
     /// It is called on a pinned thread at home, as the closure of [`pinned`](crate::pinned) is, one call after another:
     /// it enters the namespace by [`NetNs::run`] and the other calls. The thread is restored and inspected afterwards.

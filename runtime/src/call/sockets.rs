@@ -92,8 +92,12 @@ impl NetNs {
     ///
     /// As [`with_netns`](crate::with_netns), and as [`TcpStream::connect`]: the error of the address that failed last.
     ///
-    /// The message names the addresses, the namespace and the cause, and the kind is that of `std`. The errno is that
-    /// of the [`Error`](crate::Error) inside the `io::Error`, which itself has none
+    /// The message names the addresses, the namespace and the cause, and the kind is that of `std`. A name that cannot
+    /// be looked up is in the message of [`NetNs::lookup_host`] and of the async methods, and not in that of this
+    /// method: [`ToSocketAddrs`] does not show it. What is no address at all is an error of `std`, as it is
+    /// ([`InvalidInput`](io::ErrorKind::InvalidInput)).
+    ///
+    /// The errno is that of the [`Error`](crate::Error) inside the `io::Error`, which itself has none
     /// ([`raw_os_error`](io::Error::raw_os_error)):
     ///
     /// ```

@@ -20,7 +20,7 @@ use crate::thread::{Inspect, Role};
 /// | path | what a body in a view sees |
 /// |---|---|
 /// | `/sys` | that of the namespace: `/sys/class/net` has its interfaces. What is mounted below `/sys` at home is there too, if the path exists and is not one of an interface |
-/// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace with a name in `/run/netns`, also one that is a link, or those that [`View::builder`] was given |
+/// | `/etc` | home's, and over it the files of `/etc/netns/NAME` for a namespace that has a name in `/run/netns`, also one that is a link, when the view is made, or those that [`View::builder`] was given |
 /// | `/etc/nsswitch.conf` | names of hosts come from `files dns` alone, unless the process has made a [`View::of_process`]; the sockets of nscd, systemd-resolved, avahi and sssd are covered: those programs would answer from home's network |
 /// | everything else | as at home: it is the same filesystem |
 ///
@@ -46,11 +46,9 @@ use crate::thread::{Inspect, Role};
 /// shared (`MS_SHARED`, the default of systemd), and not if it is private, as in most containers. Bodies run on pinned
 /// threads of a second kind, which have root, working directory and umask of their own.
 ///
-/// - The **working directory** is the caller's, where the view has a directory of that path, and `/` otherwise. The
-///   **umask** is the one that the process had when the view was made. A body may change both, and its root: they are
-///   restored.
-/// - The **root** is the one that the process has when the view is made, or when its mounts are made again
-///   (`chroot(2)`).
+/// - The **working directory** is the caller's, where the view has a directory of that path, and `/` otherwise.
+/// - The **root** (`chroot(2)`) and the **umask** are those that the process has when the view is made, or when its
+///   mounts are made again. A body may change them, and its working directory: they are restored.
 /// - **Mounts** that a body makes stay in the view, for its later bodies.
 /// - A **file that is replaced** at home (by renaming a new file to `/etc/resolv.conf`) loses the mount over it. So the
 ///   files are checked before each body, and if one is missing the mounts are made again. A body or a process that is

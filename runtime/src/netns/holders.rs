@@ -54,7 +54,8 @@ pub enum Holder {
         /// Its number there.
         fd: u32,
     },
-    /// A bind mount of the namespace, in a mount namespace other than the caller's or outside of `/run/netns`.
+    /// A bind mount of the namespace, in a mount namespace other than the caller's or outside of `/run/netns`, or on a
+    /// file there whose name is not UTF-8.
     #[non_exhaustive]
     Mount {
         /// A process that sees it.

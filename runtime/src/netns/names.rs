@@ -95,8 +95,8 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`]; [`ErrorKind::InvalidName`] where the path of the
-    /// directory contains a NUL byte.
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::LimitReached`]; [`ErrorKind::NotADirectory`] where the directory
+    /// is a file; [`ErrorKind::InvalidName`] where its path contains a NUL byte.
     pub fn list(&self) -> Result<Vec<String>, Error> {
         let directory = self.location();
         check_path(&directory, || format!("list {}", directory.display()))?;
@@ -116,7 +116,7 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// As [`NetNs::delete_named`].
+    /// As [`NetNs::delete_named`]; [`ErrorKind::NotADirectory`] where the directory is a file.
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         self.check(name, "delete")?;
         let path = self.path_of(name);

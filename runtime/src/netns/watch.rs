@@ -59,7 +59,7 @@ pub enum WatchEvent {
 /// there.
 ///
 /// It is an iterator that waits for the next change, and does not end. A name that came and went between two looks is
-/// not reported.
+/// not reported, nor is one that is not UTF-8.
 ///
 /// The namespace of an event is opened when the event is taken. Where no descriptor is left, that is an error, and the
 /// event is still there for the next try.
@@ -70,7 +70,7 @@ pub enum WatchEvent {
 ///
 /// To wait for several things, wait until its descriptor has an exceptional condition (`POLLPRI`; `EPOLLPRI`), and
 /// then take what there is with [`try_next`](Watch::try_next). That descriptor reports mounts, as `ip netns add` makes
-/// them, and not of names that are links.
+/// them. It does not report changes of names that are links.
 ///
 /// In a child process that is forked and does not exec, the copy reports to the child, from the names that were known
 /// at the fork. It has another descriptor there after its first look.

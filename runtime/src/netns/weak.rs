@@ -130,7 +130,7 @@ impl WeakNetNs {
         u64::from_ne_bytes(number)
     }
 
-    /// As bytes, to be stored or sent to another process of this machine.
+    /// Returns the handle as bytes, which can be stored or sent to another process of this machine.
     #[must_use]
     pub fn to_bytes(self) -> [u8; WeakNetNs::BYTES] {
         let mut bytes = [0; WeakNetNs::BYTES];
@@ -140,7 +140,8 @@ impl WeakNetNs {
         bytes
     }
 
-    /// Of [`WeakNetNs::to_bytes`]. Other bytes lead to no namespace, or to an error of [`WeakNetNs::upgrade`].
+    /// Makes a handle of what [`WeakNetNs::to_bytes`] returned. With other bytes, [`WeakNetNs::upgrade`] finds no
+    /// namespace, or fails.
     #[must_use]
     pub fn from_bytes(bytes: [u8; WeakNetNs::BYTES]) -> WeakNetNs {
         let (mut handle, mut boot, mut made_in) = ([0; 16], BootId::default(), [0; 8]);

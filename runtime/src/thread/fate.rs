@@ -84,11 +84,11 @@ static HOOK: Hook<Poisoning> = Hook::new();
 /// The hook runs after the poisoned thread has left the namespace. A panic in the hook has no other effect than its
 /// message. Where it runs:
 ///
-/// - A call that is waited for, awaited or not: on the thread that made the call, or that polls its future, before the
-///   call returns or its future is ready.
+/// - A synchronous call, or an async one that is awaited: on the thread that made the call, or that polls its future,
+///   before the call returns or its future is ready.
 /// - An async call that is no longer awaited (a future that was dropped before its end, a `JoinHandle` that was
-///   dropped): soon after, on a pinned thread at home that does nothing else and exits afterwards. Where no thread can
-///   be started, when one can be for a later call.
+///   dropped): soon after, on a pinned thread at home that does nothing else and exits afterwards. If none can be
+///   started then, the hook waits for a later call that can start one.
 ///
 /// It never runs on the poisoned thread.
 ///

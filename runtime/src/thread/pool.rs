@@ -385,7 +385,7 @@ pub struct PoolStats {
     pub threads: usize,
     /// Threads that wait for their next lease.
     pub idle: usize,
-    /// Threads that run a call, including fresh ones.
+    /// Threads that run a call, including fresh ones, and those that [`Worker`](crate::Worker)s keep.
     pub leased: usize,
     /// Threads ever started.
     pub spawned_total: u64,
