@@ -30,7 +30,7 @@ pub(crate) mod readings;
 pub(crate) mod shortest_call;
 pub(crate) mod socket;
 
-use std::ffi::OsString;
+use std::ffi::{OsString, c_ulong};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -162,7 +162,7 @@ pub(crate) fn remove_file_at(directory: impl AsFd, name: &str) -> nix::Result<()
 /// Device and inode of an entry of a directory, or of the topmost mount on it.
 pub(crate) fn identity_at(directory: impl AsFd, name: &str) -> nix::Result<(u64, u64)> {
     let found = restarted(|| stat::fstatat(directory.as_fd(), name, fcntl::AtFlags::AT_SYMLINK_NOFOLLOW));
-    found.map(|file| (file.st_dev, file.st_ino))
+    found.map(|file| device_and_inode(&file))
 }
 
 /// A directory that is locked against other programs that do the same, until this is dropped (`flock(2)`).
@@ -343,7 +343,7 @@ pub(crate) fn number_of_pidfd(pidfd: impl AsFd) -> io::Result<Option<u32>> {
 
 /// Device and inode, which identify a namespace for as long as something holds it (`namespaces(7)`).
 pub(crate) fn identity(fd: impl AsFd) -> nix::Result<(u64, u64)> {
-    stat::fstat(fd).map(|file| (file.st_dev, file.st_ino))
+    stat::fstat(fd).map(|file| device_and_inode(&file))
 }
 
 /// Whether two threads share a resource (`kcmp(2)`). `ENOSYS` where a filter kills for it.
@@ -386,9 +386,14 @@ fn where_harmless<T>(call: Optional, make: impl FnOnce() -> nix::Result<T>) -> n
     }
 }
 
+#[allow(clippy::useless_conversion)] // The inode number has 32 bits on some architectures.
+fn device_and_inode(file: &stat::FileStat) -> (u64, u64) {
+    (file.st_dev.into(), file.st_ino.into())
+}
+
 /// As [`identity`], of what a path leads to. Opens nothing.
 pub(crate) fn identity_of(path: &Path) -> nix::Result<(u64, u64)> {
-    restarted(|| stat::stat(path)).map(|file| (file.st_dev, file.st_ino))
+    restarted(|| stat::stat(path)).map(|file| device_and_inode(&file))
 }
 
 /// The mounts of namespaces in a `mountinfo` file (`proc_pid_mountinfo(5)`): which namespace (`net:[4026531840]`),
@@ -564,8 +569,9 @@ pub(crate) fn timer_slack() -> nix::Result<u64> {
 }
 
 /// Sets the calling thread's timer slack in nanoseconds.
+#[allow(clippy::useless_conversion)] // A `c_ulong` has 32 bits on some architectures.
 pub(crate) fn set_timer_slack(slack: u64) -> nix::Result<()> {
-    nix::sys::prctl::set_timerslack(slack)
+    nix::sys::prctl::set_timerslack(slack.try_into().unwrap_or(c_ulong::MAX))
 }
 
 /// The timer slack of a thread, given its number in `/proc`. An error without `CAP_SYS_NICE`.

@@ -83,12 +83,13 @@ pub(crate) fn timer_slack() -> Option<u64> {
     Some(TIMER_SLACK.load(Ordering::Relaxed)).filter(|slack| *slack != 0)
 }
 
+#[allow(clippy::useless_conversion)] // The number has 32 bits on some architectures.
 fn inode(file: &CStr) -> u64 {
     let mut found = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the path ends with a zero, and the kernel fills what it is given where it says so.
     match unsafe { libc::stat(file.as_ptr(), found.as_mut_ptr()) } {
         // SAFETY: filled.
-        0 => unsafe { found.assume_init() }.st_ino,
+        0 => unsafe { found.assume_init() }.st_ino.into(),
         _ => 0,
     }
 }

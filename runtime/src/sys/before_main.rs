@@ -216,6 +216,7 @@ fn own_user_namespace() -> Result<(), Refusal> {
     }
 }
 
+#[allow(irrefutable_let_patterns)] // A `c_long` is a `pid_t` on some architectures.
 fn wait_for(child: c_long) {
     let Ok(child) = libc::pid_t::try_from(child) else { return };
     loop {

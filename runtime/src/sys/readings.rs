@@ -215,17 +215,20 @@ pub(crate) fn set_signal_mask(mask: u64) -> nix::Result<()> {
 /// The ambient capability set. Only the capabilities in `within` are asked for: the ambient set is a subset of the
 /// inheritable one.
 pub(crate) fn ambient_capabilities(within: u64) -> u64 {
-    let is_set = |capability: &u32| {
+    let is_set = |capability: &u8| {
         let asked = [libc::PR_CAP_AMBIENT.into(), libc::PR_CAP_AMBIENT_IS_SET.into(), (*capability).into(), 0];
         by_numbers(libc::SYS_prctl, asked) == Ok(1)
     };
-    let possible = (0..u64::BITS).filter(|capability| within & 1 << capability != 0);
+    let possible = (0..64).filter(|capability| within & 1 << capability != 0);
     possible.filter(is_set).fold(0, |set, capability| set | 1 << capability)
 }
 
 /// The execution domain (`personality(2)`).
 pub(crate) fn personality() -> nix::Result<i32> {
-    let found = by_numbers(libc::SYS_personality, [0xffff_ffff, 0, 0, 0])?;
+    // The same 32 bits on every architecture: filters allow this number.
+    #[allow(clippy::cast_lossless, clippy::cast_possible_wrap)]
+    let question = u32::MAX as c_long;
+    let found = by_numbers(libc::SYS_personality, [question, 0, 0, 0])?;
     #[allow(clippy::cast_possible_truncation)] // The kernel's own is an `int`.
     let personality = found as i32;
     Ok(personality)

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::{Expected, Found, mount_step, name_services, step};
 use crate::error::{Error, ErrorKind};
@@ -505,7 +505,7 @@ impl Scratch {
         let path = self.path.join(name);
         // The kernel would end the process (`SIGXFSZ`).
         let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
-        if text.len() as u64 > limit {
+        if rlim_t::try_from(text.len()).is_ok_and(|length| length > limit) {
             return Err(Errno::EFBIG.into());
         }
         fs::write(&path, text)?;
