@@ -19,15 +19,18 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::hook::{Event, Hook};
 use crate::netns::{NetNs, NetNsId};
 use crate::sys::{self, Kind, Numbering, ProcTask, TaskState};
 use crate::thread::Pool;
 
-/// The time that a thread that is awake gets to exit.
-const GRACE: Duration = Duration::from_millis(100);
+/// The number of checks after which a thread that is awake is reported: it gets 100 ms to exit.
+///
+/// **Why no point in time:** the process may be stopped meanwhile (`SIGSTOP`, the freezer of a cgroup, a debugger), and
+/// the time goes on.
+const MOST_LOOKS: u32 = 200;
 
 /// The time between two checks of such a thread.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -139,9 +142,9 @@ impl Audit {
         let appeared = now.into_iter().filter(|thread| self.before.binary_search(thread).is_err());
         let mut candidates: Vec<Candidate> = appeared.filter_map(|thread| self.candidate(thread)).collect();
         let mut strays = Vec::new();
-        let start = Instant::now();
+        let mut looks = 0;
         while !candidates.is_empty() {
-            let in_time = start.elapsed() < GRACE;
+            looks += 1;
             candidates.retain_mut(|candidate| {
                 if !self.is_in_target(candidate.thread) {
                     return false;
@@ -151,7 +154,7 @@ impl Audit {
                     Some(TaskState::Awake) => candidate.asleep = 0,
                     Some(TaskState::Asleep) => candidate.asleep += 1,
                 }
-                let may_go = in_time && candidate.asleep < LOOKS;
+                let may_go = looks < MOST_LOOKS && candidate.asleep < LOOKS;
                 if !may_go {
                     strays.extend(self.stray(candidate));
                 }

@@ -33,7 +33,12 @@ fn a_forked_child_gets_threads_of_its_own() {
 
 #[test]
 fn a_process_that_is_stopped_while_it_builds_a_runtime_has_one_that_works() {
-    passes("stopped", &[]);
+    passes("stopped", &["build"]);
+}
+
+#[test]
+fn a_process_that_is_stopped_while_a_call_is_audited_has_no_stray() {
+    passes("stopped", &["audit"]);
 }
 
 #[test]

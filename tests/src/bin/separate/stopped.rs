@@ -1,17 +1,31 @@
-//! A process is stopped for three seconds while it builds a runtime, as by the freezer of a cgroup: the runtime has all
-//! its workers.
+//! A process is stopped, as by the freezer of a cgroup. The argument says when:
+//! - `build`, for three seconds, while it builds a runtime: the runtime has all its workers.
+//! - `audit`, for a second, while a call waits for a thread that is about to exit: the thread is no stray.
 
+use std::cell::Cell;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use futures::executor::block_on;
-use in_netns::NetNs;
-use in_netns_tests::{in_time, is_asleep, threads, wait_until};
+use in_netns::{Call, NetNs};
+use in_netns_tests::{BOUND, in_time, is_asleep, threads, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 pub(crate) fn main() {
     in_netns::rootless::enter().expect("a user namespace where one is needed");
     let ns = NetNs::new().expect("a namespace");
+    match crate::arguments().next().expect("an argument").as_str() {
+        "build" => build(&ns),
+        "audit" => audit(&ns),
+        other => panic!("what is {other}?"),
+    }
+}
+
+fn build(ns: &NetNs) {
     let started = AtomicUsize::new(0);
     let builder = ns.tokio_builder().worker_threads(2).configure(|builder| {
         builder.thread_name_fn(move || {
@@ -39,4 +53,50 @@ fn be_stopped() {
     let stop = format!("kill -STOP {me}; sleep 3; kill -CONT {me}");
     let status = Command::new("sh").arg("-c").arg(stop).status().expect("a shell");
     assert!(status.success());
+}
+
+fn audit(ns: &NetNs) {
+    thread_local!(static STOPPED: Cell<Option<StoppedAtExit>> = const { Cell::new(None) });
+    let me = std::process::id();
+    let resume = format!(
+        "while [ -e /proc/{me} ]; do \
+           if grep -q '^State:.T' /proc/{me}/status; then sleep 1; kill -CONT {me}; exit; fi; sleep 0.02; \
+         done"
+    );
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(resume).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut shell = shell.spawn().expect("a shell");
+    let body = || {
+        thread::scope(|scope| {
+            scope.spawn(|| STOPPED.set(Some(StoppedAtExit)));
+        });
+    };
+    let outcome = Call::new(ns).audit().outcome(body).expect("a call");
+    assert_eq!(outcome.strays, []);
+    assert!(shell.wait().expect("it ends").success());
+}
+
+/// Stops the process while the main thread, the caller, looks at this thread again and again.
+struct StoppedAtExit;
+
+impl Drop for StoppedAtExit {
+    fn drop(&mut self) {
+        // How often the main thread has begun to wait: once for the body, and then between two looks.
+        let waits = || {
+            let status = format!("/proc/self/task/{}/status", std::process::id());
+            let status = fs::read_to_string(status).expect("the main thread is there");
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|count| count.trim().parse::<u64>().ok()).expect("a number")
+        };
+        // This thread is awake all the time.
+        let looks = |count: u64| {
+            let (before, start) = (waits(), Instant::now());
+            while waits() <= before + count {
+                assert!(start.elapsed() < BOUND, "the main thread does not look");
+            }
+        };
+        looks(3);
+        kill(Pid::this(), Signal::SIGSTOP).expect("kill");
+        looks(1);
+    }
 }
