@@ -291,6 +291,14 @@
 //!   that was forked while another thread made the mounts of that view again. Start a program, or fork before the
 //!   process has threads. A body that forks goes on in the child too, until it returns or, in an async call, waits.
 //!   Then the child exits with status zero, because the body has no caller there.
+//!
+//! # What a forked process shares with its parent
+//!
+//! With feature `tokio`, the first call of any kind makes tokio create the sockets by which it reports signals. A
+//! process that is forked afterwards and does not exec shares them with its parent, and with the other children of its
+//! parent. A runtime of one process then reads the report of another one's signal, which the other one misses: a task
+//! that waits for `tokio::signal` may wait forever. Without this crate, the same happens after the first runtime of the
+//! process. A server that forks its workers does so before its first call, or starts them as programs.
 
 // For the links.
 #[cfg(doc)]

@@ -249,6 +249,14 @@ impl UnfitThreads {
 /// It may be called from any thread, and more than once: only the first call of any kind in this process determines
 /// anything. On a thread other than the main one it does what the first call does.
 ///
+/// **A program that becomes a daemon, or forks processes that do not exec, does so before its first call of any kind**,
+/// this one included. Such a process has no pinned threads, and determines everything again. But it shares with its
+/// parent what is in [`escapes`](crate::escapes#what-a-forked-process-shares-with-its-parent).
+///
+/// **A program that closes all its descriptors** (`close_range(2)`) does so before, too. This crate and tokio keep some
+/// for the process. Without them, calls and runtimes of tokio are errors. Where another namespace or process has such
+/// a number by then, a pinned thread may take that for home.
+///
 /// # Errors
 ///
 /// [`ErrorKind::ThreadSpawn`]; [`ErrorKind::Unsupported`] where the calling thread, which is not the main one, has
