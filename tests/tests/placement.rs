@@ -1,4 +1,5 @@
-//! The crate moves its threads between processors, and no body sees that.
+//! The crate moves its threads between processors, and no body sees that. The tests take turns, because one of them
+//! moves threads too.
 #![allow(missing_docs)]
 
 use std::process::{Command, Stdio};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use in_netns::{NetNs, Worker, with_netns};
+use in_netns_tests::{alone, threads};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
@@ -57,6 +59,7 @@ fn calls_from_each_cpu(cpus: &[usize], pause: Duration, call: impl Fn(&dyn Fn(us
 
 #[test]
 fn bodies_and_what_they_start_have_the_affinity_of_the_process_wherever_their_threads_wake() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     with_netns(&ns, || ()).unwrap();
     let cpus = affinity();
@@ -85,6 +88,7 @@ fn allowed_list() -> Option<String> {
 
 #[test]
 fn a_sleeping_thread_wakes_on_the_processor_of_its_caller() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let worker: Worker = ns.worker();
     worker.run(|| ()).unwrap();
@@ -104,6 +108,7 @@ fn make_real_time(thread: Pid, priority: u32) -> bool {
 
 #[test]
 fn the_callee_of_a_real_time_thread_does_not_wait_for_others_on_that_processor() {
+    let _alone = alone();
     let cpus = affinity();
     let ns = NetNs::new().unwrap();
     let worker: Worker = ns.worker();
@@ -153,6 +158,7 @@ fn the_callee_of_a_real_time_thread_does_not_wait_for_others_on_that_processor()
 
 #[test]
 fn back_to_back_bodies_have_the_affinity_of_the_process() {
+    let _alone = alone();
     let ns = NetNs::new().unwrap();
     let cpus = affinity();
     for _ in 0..20 {
@@ -161,4 +167,60 @@ fn back_to_back_bodies_have_the_affinity_of_the_process() {
             assert_eq!(with_netns(&ns, affinity).unwrap(), cpus);
         }
     }
+}
+
+/// The thread that starts the pinned ones.
+fn template() -> Pid {
+    let is_template = |thread: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+        name.is_ok_and(|name| name.trim() == "in-netns-tmpl")
+    };
+    let template = threads().into_keys().find(is_template).expect("a template");
+    Pid::from_raw(template.try_into().expect("the id of a thread"))
+}
+
+/// As by `taskset -a`, which changes one thread after the other, in the order in which they were started.
+#[test]
+fn a_change_of_the_affinity_of_all_threads_is_not_undone() {
+    let _alone = alone();
+    let cpus = affinity();
+    if cpus.len() == 1 {
+        return;
+    }
+    let ns = NetNs::new().unwrap();
+    let worker = ns.worker();
+    worker.run(|| ()).unwrap();
+    let template = template();
+    let is_over = AtomicBool::new(false);
+    let calls = || {
+        while !is_over.load(Ordering::Relaxed) {
+            worker.run(|| ()).unwrap();
+            // The callee sleeps before the next call.
+            thread::sleep(Duration::from_micros(50));
+        }
+    };
+    let move_threads = |cpus: &[usize]| {
+        let callee = worker.run(gettid).unwrap();
+        let mut set = CpuSet::new();
+        for cpu in cpus {
+            set.set(*cpu).unwrap();
+        }
+        // The best moment is one at which the callee is confined.
+        let before = sched_getaffinity(template).unwrap();
+        let _ = (0..10_000).find(|_| sched_getaffinity(callee).ok() != Some(before));
+        sched_setaffinity(template, &set).unwrap();
+        // It may have exited meanwhile: another one takes its place.
+        let _ = sched_setaffinity(callee, &set);
+    };
+    thread::scope(|scope| {
+        let _over = scopeguard::guard((), |()| is_over.store(true, Ordering::Relaxed));
+        scope.spawn(calls);
+        for cpu in cpus.iter().cycle().take(200) {
+            move_threads(&[*cpu]);
+            for _ in 0..3 {
+                assert_eq!(worker.run(affinity).unwrap(), [*cpu]);
+            }
+            move_threads(&cpus);
+        }
+    });
 }

@@ -1,17 +1,19 @@
 //! The processor that a sleeping thread is woken on.
 //!
 //! **Promised:** a thread that [`confine`] has narrowed has its former affinity when [`release`] has returned `true`.
+//! `false` is returned where another program has changed the affinity of all threads meanwhile, as `taskset -a` does.
 //!
 //! **Why this mechanism:** the kernel wakes a thread where it ran last, or on another processor that it considers idle.
 //! In a virtual machine it does not know whether a virtual processor that has nothing to run is scheduled. An affinity
 //! is the only means by which a program can have a thread woken elsewhere.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::attributes::Scheduling;
-use super::{Optional, OptionalCalls, Tid, readings};
+use super::{Optional, OptionalCalls, Tid, current_tid, readings};
 
 /// A set of processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,13 @@ pub(crate) fn current_cpu() -> u32 {
 /// The affinity of threads that may be confined.
 static WHOLE: OnceLock<CpuSet> = OnceLock::new();
 
-/// Whether a thread with the affinity of the calling thread may be confined.
+/// The thread that starts them, which is never confined. 0: none yet.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// Whether the threads that the calling thread starts may be confined.
 ///
-/// It may only where that affinity has every processor. A smaller one comes from the user or from a cgroup, and the two
-/// cannot be told apart: if [`release`] set the affinity of a cgroup, it would outlast a change of the cgroup.
+/// They may only where its affinity has every processor. A smaller one comes from the user or from a cgroup, and the
+/// two cannot be told apart: if [`release`] set the affinity of a cgroup, it would outlast a change of the cgroup.
 pub(crate) fn may_be_confined() -> bool {
     if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity) {
         return false;
@@ -41,7 +46,11 @@ pub(crate) fn may_be_confined() -> bool {
     let Ok(affinity) = sched_getaffinity(Tid::from_raw(0)) else { return false };
     let cpus = (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap_or(false)).count();
     let is_whole = cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online);
-    is_whole && *WHOLE.get_or_init(|| affinity) == affinity
+    let may_be = is_whole && *WHOLE.get_or_init(|| affinity) == affinity;
+    if may_be {
+        PARENT.store(current_tid().as_raw(), Ordering::Relaxed);
+    }
+    may_be
 }
 
 /// Makes another thread, which sleeps, wake on some of the processors. Returns whether it will. It will not where its
@@ -72,10 +81,16 @@ fn is_real_time(calls: OptionalCalls) -> bool {
     calls.has(Optional::SchedGetattr) && Scheduling::of(Tid::from_raw(0)).is_ok_and(Scheduling::is_real_time)
 }
 
-/// Lets the calling thread run on every processor again. Returns whether it may.
+/// Lets the calling thread run on every processor again. Returns whether it may, and all threads still do.
 pub(crate) fn release() -> bool {
     // The kernel treats this as no restriction, now and when processors are added.
-    sched_setaffinity(Tid::from_raw(0), all()).is_ok()
+    sched_setaffinity(Tid::from_raw(0), all()).is_ok() && parent_is_whole()
+}
+
+/// Whether the thread that has started the calling thread has its former affinity. To be asked after a change of that
+/// of the calling thread, which may undo one from outside: such a change comes to an older thread first.
+fn parent_is_whole() -> bool {
+    sched_getaffinity(Tid::from_raw(PARENT.load(Ordering::Relaxed))).ok().as_ref() == WHOLE.get()
 }
 
 fn all() -> &'static CpuSet {
