@@ -230,8 +230,7 @@ fn on_several_threads(
 /// An item, and its namespace.
 type Stop<T> = (NetNs, T);
 
-/// The result of a step. An item that was refused is returned: its destructor is user code, and must run on the caller's
-/// thread.
+/// The result of a step. A refused item is returned: its destructor is user code, and must run on the caller's thread.
 type Visited<T, R> = Result<R, (Error, T)>;
 
 /// How far a walk on several threads is with an item.
