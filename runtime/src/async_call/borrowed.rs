@@ -19,6 +19,7 @@ use crate::call::launch::{Options, ThreadKind};
 use crate::error::Error;
 use crate::netns::Place;
 use crate::thread::{Allowance, Inspect, Pool, wake_elsewhere};
+use crate::unwind::discard;
 
 /// 128 polls are as many operations as tokio allows a task in one poll before it yields. A turn takes half a
 /// microsecond. The time is that of two crossings to the other thread: the executor waits for one poll that computes,
@@ -166,10 +167,8 @@ impl Drop for Running<'_> {
             session_end.report();
         }
         if let Some(payload) = thrown {
-            if !thread::panicking() {
-                // As if the body had been dropped here.
-                panic::resume_unwind(payload);
-            }
+            // As if the body had been dropped here.
+            if thread::panicking() { discard(payload) } else { panic::resume_unwind(payload) }
         }
     }
 }

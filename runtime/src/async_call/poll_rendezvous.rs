@@ -606,6 +606,8 @@ impl<E> Poller<'_, E> {
     pub(crate) fn leave(&mut self, wake: impl FnOnce(Waker)) -> Detached<E> {
         let mut state = self.shared.state();
         state.is_poller_gone = true;
+        // The panic of a body that has ended. Nothing awaits it.
+        let unawaited = state.thrown.take();
         if !state.is_over && state.stage != Stage::Gone {
             if state.is_host_thread() {
                 return self.drop_here(state);
@@ -614,6 +616,7 @@ impl<E> Poller<'_, E> {
         }
         let detached = Detached { ended: state.ended.take(), thrown: state.thrown.take() };
         drop(state);
+        unawaited.into_iter().for_each(discard);
         self.drop_waker();
         detached
     }

@@ -167,6 +167,41 @@ fn a_panic_is_resumed_with_its_payload() {
     assert_eq!(pool_stats().poisoned_total, poisoned_before);
 }
 
+/// The session ends later than the body: a blocking closure still runs.
+#[test]
+fn a_panic_that_is_not_awaited_is_dropped_with_the_call() {
+    struct Payload(Arc<AtomicUsize>);
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (release, held) = mpsc::channel::<()>();
+    let (is_over, payload) = (&AtomicBool::new(false), Payload(Arc::clone(&dropped)));
+    let mut call = Box::pin(ns.run_async(|| async move {
+        let (begun, beginning) = tokio::sync::oneshot::channel();
+        task::spawn_blocking(move || {
+            let _ = begun.send(());
+            let _ = held.recv();
+        });
+        beginning.await.unwrap();
+        is_over.store(true, Ordering::SeqCst);
+        std::panic::panic_any(payload);
+    }));
+    while !is_over.load(Ordering::SeqCst) {
+        assert!(call.as_mut().now_or_never().is_none(), "a blocking closure still runs");
+    }
+    assert_eq!(dropped.load(Ordering::SeqCst), 0);
+    drop(call);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    drop(release);
+    wait_until("the threads are gone", || threads_in(&ns).is_empty());
+    wait_until_given_back();
+}
+
 #[test]
 fn a_panic_of_a_child_stays_in_its_handle() {
     let _alone = alone();
