@@ -269,7 +269,7 @@ impl<E> Shared<E> {
         while state.order.is_some() && state.stage != Stage::Gone {
             // `park` would consume the token of the executor's thread.
             state = match &hosted {
-                None => self.served.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.served.wait_timeout(state, END_INTERVAL).unwrap_or_else(PoisonError::into_inner).0,
                 Some(hosted) => {
                     // No condition variable covers both orders, so the wait ends at intervals. This case is rare.
                     drop(self.served.wait_timeout(state, LOOK_INTERVAL));
@@ -277,6 +277,10 @@ impl<E> Shared<E> {
                     self.state()
                 }
             };
+            if state.is_over && state.stage == Stage::Serving {
+                // The end takes long, and the host did not foresee it: see `Host::release`.
+                state.order = None;
+            }
         }
         mem::forget(no_unwinding);
         (state, has_postponed)
@@ -330,6 +334,9 @@ impl<E> Hosted for Arc<Shared<E>> {
         }
     }
 }
+
+/// The longest time that a poller waits without a look whether the body is over.
+const END_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The time between two checks for an order to the calling thread, while it waits for another one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);

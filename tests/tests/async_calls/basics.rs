@@ -203,6 +203,27 @@ fn a_panic_that_is_not_awaited_is_dropped_with_the_call() {
 }
 
 #[test]
+fn a_blocking_closure_that_begins_as_the_body_ends_does_not_block_the_executor() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    for _ in 0..10 {
+        let (release, held) = mpsc::channel::<()>();
+        let (has_ended, end) = mpsc::channel();
+        let mut call = Box::pin(ns.run_async(|| async move {
+            // It is not awaited, so the body has ended before the closure's thread has begun.
+            task::spawn_blocking(move || has_ended.send(held.recv_timeout(BOUND)));
+        }));
+        let polled = call.as_mut().now_or_never();
+        drop(release);
+        assert_ne!(end.recv(), Ok(Err(mpsc::RecvTimeoutError::Timeout)), "the poll has waited for the closure");
+        if polled.is_none() {
+            block_on(call).unwrap();
+        }
+    }
+    assert_left(&ns);
+}
+
+#[test]
 fn a_panic_of_a_child_stays_in_its_handle() {
     let _alone = alone();
     let ns = NetNs::new().unwrap();
