@@ -1,6 +1,5 @@
 //! A walk: one closure runs in many namespaces, on one pinned thread or on several.
 
-use std::mem;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,7 +73,11 @@ where
     let mut seen = Vec::with_capacity(stops.len());
     // Borrowed, so that the items that a panic leaves are dropped on this thread as well.
     let mut rest = stops.into_iter();
-    on_pinned_threads(&numbers, &mut |thread, _| seen.extend(rest.next().map(|stop| visit(thread, stop, &mut f))))?;
+    on_pinned_threads(&numbers, &mut |thread, _| {
+        if let Some(stop) = rest.next() {
+            seen.push(visit(thread, stop, &mut f));
+        }
+    })?;
     Ok(seen.into_iter().map(without_item).collect())
 }
 
@@ -111,12 +114,14 @@ where
     F: Fn(I::Item) -> R + Send + Sync,
     R: Send,
 {
-    let places: Vec<_> = stops(items).into_iter().map(|stop| Mutex::new(Progress::Waiting(stop))).collect();
-    let put =
-        |at: usize, progress| mem::replace(&mut *places[at].lock().unwrap_or_else(PoisonError::into_inner), progress);
+    let places: Vec<_> = stops(items).into_iter().map(|stop| Mutex::new((Some(stop), None))).collect();
+    let place = |at: usize| places[at].lock().unwrap_or_else(PoisonError::into_inner);
     let step = |thread: Result<&mut PinnedThread, Error>, at: usize| {
-        if let Progress::Waiting(stop) = put(at, Progress::UnderWay) {
-            put(at, Progress::Visited(visit(thread, stop, &f)));
+        let stop = place(at).0.take();
+        if let Some(stop) = stop {
+            // In a box, because each move of a large value takes room on the stack.
+            let visited = Box::new(visit(thread, stop, &f));
+            place(at).1 = Some(visited);
         }
     };
     let threads = threads.into().unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
@@ -127,16 +132,13 @@ where
             panic::resume_unwind(payload)
         }
     };
-    let mut seen = Vec::with_capacity(places.len());
-    for place in places {
-        match place.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Progress::Visited(result) => seen.push(without_item(result)),
-            // There was no thread for it.
-            Progress::Waiting(_) | Progress::UnderWay => {
-                walked?;
-                unreachable!("a thread that ended without an error has left no item");
-            }
-        }
+    let count = places.len();
+    let visited = places.into_iter().map_while(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+    let seen: Vec<_> = visited.map(|visited| without_item(*visited)).collect();
+    if seen.len() < count {
+        // There was no thread for the others.
+        walked?;
+        unreachable!("a thread that ended without an error has left no item");
     }
     Ok(seen)
 }
@@ -232,13 +234,6 @@ type Stop<T> = (NetNs, T);
 
 /// The result of a step. A refused item is returned: its destructor is user code, and must run on the caller's thread.
 type Visited<T, R> = Result<R, (Error, T)>;
-
-/// How far a walk on several threads is with an item.
-enum Progress<T, R> {
-    Waiting(Stop<T>),
-    UnderWay,
-    Visited(Visited<T, R>),
-}
 
 /// The items with their namespaces. The iterator and `as_ref` are the caller's code, and run on the caller's thread: on
 /// the pinned thread, `as_ref` would run in the namespace of the item before.

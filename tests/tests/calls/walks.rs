@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use in_netns::{NetNs, par_walk, pool_stats, retire_current_thread, set_poison_hook, walk};
 use in_netns_tests::{
@@ -25,6 +26,23 @@ fn each_is_visited_in_order_on_one_thread_that_is_home_after() {
     assert!(threads.iter().all(|(on, right)| *right && *on != tid()));
     assert_eq!(threads_outside_home(), [] as [u32; 0]);
     assert_eq!(here(), home());
+}
+
+#[test]
+#[allow(clippy::large_stack_arrays, reason = "they are what is tested")]
+fn a_walk_may_return_what_takes_a_quarter_of_its_stack() {
+    const BYTES: usize = 512 << 10;
+    let _alone = alone();
+    let spaces = spaces(2);
+    let walks = || {
+        for walked in [walk(&spaces, |_| [7_u8; BYTES]), par_walk(&spaces, 2, |_| [7_u8; BYTES])] {
+            assert!(walked.unwrap().into_iter().flatten().flatten().all(|byte| byte == 7));
+        }
+    };
+    thread::scope(|scope| {
+        let caller = thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, walks).unwrap();
+        caller.join().unwrap();
+    });
 }
 
 #[test]
