@@ -83,7 +83,7 @@ impl CallRuntime {
         builder
             .on_thread_start(move || starts.on_start(&place_of_threads))
             .on_thread_stop(move || {
-                // And so may a blocking closure. In the child, its thread then waits for another closure.
+                // And so may a blocking closure. In the child, the lock of the exits may be held for ever.
                 process.end_child();
                 stops.exits.add_current();
             })

@@ -479,6 +479,41 @@ fn returns_from_a_waker(ns: &NetNs) {
         succeeded(Pid::from_raw(child));
         block_on(handle).expect("a body");
     }
+    // A body that yields more often than one poll allows has its poller woken while the order to poll it is served. The
+    // child of that waker must not go on to the tasks of the call.
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    for call in [Call::new(ns), Call::new(ns).fresh()] {
+        let writer = writer.try_clone().expect("a descriptor");
+        let mut awaited = Box::pin(call.run_async(|| async {
+            let task = tokio::task::spawn_local(async move { nix::unistd::write(&writer, b"!").expect("it has room") });
+            for _ in 0..1_000 {
+                yield_once().await;
+            }
+            task.await.expect("a task")
+        }));
+        let waker = Waker::from(Arc::new(Forks(ns.clone(), tell.clone())));
+        assert!(awaited.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let child = told.recv_timeout(std::time::Duration::from_secs(10)).expect("a child");
+        succeeded(Pid::from_raw(child));
+        block_on(awaited).expect("a call");
+    }
+    drop(writer);
+    let mut ran = String::new();
+    std::fs::File::from(reader).read_to_string(&mut ran).expect("text");
+    assert_eq!(ran, "!!", "each task runs once, in the parent");
+}
+
+/// Wakes the task at once. tokio's own `yield_now` wakes it when the runtime goes on.
+async fn yield_once() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Children are created by a waker and by an error that the thread of a pool of namespaces calls.
