@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -498,9 +499,14 @@ fn returns_from_a_waker(ns: &NetNs) {
         block_on(awaited).expect("a call");
     }
     drop(writer);
-    let mut ran = String::new();
-    std::fs::File::from(reader).read_to_string(&mut ran).expect("text");
-    assert_eq!(ran, "!!", "each task runs once, in the parent");
+    assert_eq!(all_of(reader), "!!", "each task runs once, in the parent");
+}
+
+/// What is written to a pipe until all its writers are closed.
+fn all_of(reader: OwnedFd) -> String {
+    let mut all = String::new();
+    std::fs::File::from(reader).read_to_string(&mut all).expect("text");
+    all
 }
 
 /// Wakes the task at once. tokio's own `yield_now` wakes it when the runtime goes on.
@@ -609,9 +615,7 @@ fn returns_to_other_tasks(ns: &NetNs) {
     }
     drop(runtime);
     drop(writer);
-    let mut ran = String::new();
-    std::fs::File::from(reader).read_to_string(&mut ran).expect("text");
-    assert_eq!(ran, "!".repeat(8), "each task runs once, in the parent");
+    assert_eq!(all_of(reader), "!".repeat(8), "each task runs once, in the parent");
 }
 
 thread_local! {
