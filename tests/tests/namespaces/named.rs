@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use in_netns::{ErrorKind, Names, NetNs, with_netns};
 use in_netns_tests::{Scratch, alone, here, key, mount_table, separate};
@@ -293,31 +294,38 @@ fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
     NetNs::create_named(&name).unwrap();
     NetNs::delete_named(&name).unwrap();
     let moved = format!("{}-moved", file(&name));
-    for round in 0..30 {
+    // The replacement comes later while it comes before the mount, and sooner while it comes after it: so it is close.
+    let mut delay = Duration::ZERO;
+    for round in 0..300 {
         let stop = AtomicBool::new(false);
-        let result = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    if Path::new(&file(&name)).is_file() {
-                        // The kernel refuses this on a mount point, and the file stays.
-                        let done =
-                            if round % 3 == 2 { fs::rename(file(&name), &moved) } else { fs::remove_file(file(&name)) };
-                        if done.is_ok() {
-                            match round % 3 {
-                                0 => std::os::unix::fs::symlink(&elsewhere, file(&name)).unwrap(),
-                                1 => fs::write(file(&name), "").unwrap(),
-                                _ => {}
-                            }
-                        }
-                        break;
+        let (result, is_replaced) = std::thread::scope(|scope| {
+            let replacer = scope.spawn(|| {
+                while !Path::new(&file(&name)).is_file() {
+                    if stop.load(Ordering::Relaxed) {
+                        return false;
                     }
                     std::hint::spin_loop();
                 }
+                let found = Instant::now();
+                while found.elapsed() < delay {
+                    std::hint::spin_loop();
+                }
+                // The kernel refuses this on a mount point, and the file stays.
+                let done = if round % 3 == 2 { fs::rename(file(&name), &moved) } else { fs::remove_file(file(&name)) };
+                if done.is_ok() {
+                    match round % 3 {
+                        0 => std::os::unix::fs::symlink(&elsewhere, file(&name)).unwrap(),
+                        1 => fs::write(file(&name), "").unwrap(),
+                        _ => {}
+                    }
+                }
+                done.is_ok()
             });
             let result = NetNs::create_named(&name);
             stop.store(true, Ordering::Relaxed);
-            result
+            (result, replacer.join().unwrap())
         });
+        delay = if is_replaced { delay + delay / 16 + Duration::from_micros(1) } else { delay - delay / 16 };
         assert_eq!(mounts_on(elsewhere.to_str().unwrap()), 0);
         assert_eq!(mounts_on(&moved), 0, "{result:?}");
         match result {
