@@ -325,7 +325,7 @@ fn a_namespace_is_mounted_on_the_file_that_was_made_for_it_or_nowhere() {
             stop.store(true, Ordering::Relaxed);
             (result, replacer.join().unwrap())
         });
-        delay = if is_replaced { delay + delay / 16 + Duration::from_micros(1) } else { delay - delay / 16 };
+        delay = if is_replaced { delay + delay / 16 + Duration::from_micros(1) } else { delay * 15 / 16 };
         assert_eq!(mounts_on(elsewhere.to_str().unwrap()), 0);
         assert_eq!(mounts_on(&moved), 0, "{result:?}");
         match result {
