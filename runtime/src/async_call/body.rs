@@ -118,6 +118,7 @@ impl<F, Fut, R> Steps for Parts<F, Fut, R>
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = R>,
+    R: Send,
 {
     fn make(&mut self) {
         if let Some(make) = self.make.take() {
@@ -135,7 +136,7 @@ where
     }
 
     fn drop_value(&mut self) {
-        drop(self.value.replace(None));
+        self.value.discard();
     }
 }
 
