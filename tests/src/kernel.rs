@@ -82,6 +82,24 @@ pub fn is_asleep(tid: u32) -> bool {
     fs::read_to_string(format!("/proc/self/task/{tid}/stat")).is_ok_and(|stat| stat.contains(") S "))
 }
 
+/// A thread of this process with this name, which the kernel cuts off after 15 bytes.
+pub fn thread_named(name: &str) -> Option<u32> {
+    let has_it = |thread: &u32| {
+        fs::read_to_string(format!("/proc/self/task/{thread}/comm")).is_ok_and(|found| found.trim_end() == name)
+    };
+    threads().into_keys().find(has_it)
+}
+
+/// How often a thread of this process has begun to wait, and how often it was interrupted.
+pub fn context_switches(thread: u32) -> (u64, u64) {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).expect("it is alive");
+    let count = |name: &str| {
+        let count = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        count.and_then(|count| count.trim().parse().ok()).expect("a number")
+    };
+    (count("voluntary_ctxt_switches"), count("nonvoluntary_ctxt_switches"))
+}
+
 /// Whether a process has not ended yet. A child that has ended stays until it is waited for.
 pub fn is_running(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))

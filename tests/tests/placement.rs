@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use in_netns::{NetNs, Worker, with_netns};
-use in_netns_tests::{alone, threads};
+use in_netns_tests::{alone, thread_named};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
@@ -171,11 +171,7 @@ fn back_to_back_bodies_have_the_affinity_of_the_process() {
 
 /// The thread that starts the pinned ones.
 fn template() -> Pid {
-    let is_template = |thread: &u32| {
-        let name = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
-        name.is_ok_and(|name| name.trim() == "in-netns-tmpl")
-    };
-    let template = threads().into_keys().find(is_template).expect("a template");
+    let template = thread_named("in-netns-tmpl").expect("a template");
     Pid::from_raw(template.try_into().expect("the id of a thread"))
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use in_netns::{Error, ErrorKind, NetNs, NetNsPool, PrepareResult, WeakNetNs, with_netns, with_netns_async};
-use in_netns_tests::{BOUND, alone, here, home, key, output_of, separate, threads, threads_in, wait_until};
+use in_netns_tests::{
+    BOUND, alone, context_switches, here, home, key, output_of, separate, thread_named, threads, threads_in, wait_until,
+};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Weak handles of all namespaces that a pool prepares.
@@ -392,13 +394,8 @@ fn a_future_that_is_dropped_loses_no_namespace() {
 }
 
 /// How often the thread of the only pool has slept and was interrupted.
-fn switches_of_maker() -> Vec<String> {
-    let is_maker = |thread: &u32| {
-        fs::read_to_string(format!("/proc/self/task/{thread}/comm")).is_ok_and(|name| name == "in-netns-pool\n")
-    };
-    let maker = threads().into_keys().find(is_maker).unwrap();
-    let text = fs::read_to_string(format!("/proc/self/task/{maker}/status")).unwrap();
-    text.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect()
+fn switches_of_maker() -> (u64, u64) {
+    context_switches(thread_named("in-netns-pool").unwrap())
 }
 
 /// Returns when the thread of the only pool has not run for longer than its longest interval.
@@ -407,7 +404,7 @@ fn wait_until_maker_sleeps() {
     wait_until("it falls asleep", || {
         thread::sleep(Duration::from_millis(600));
         let now = switches_of_maker();
-        std::mem::replace(&mut before, now.clone()) == now
+        std::mem::replace(&mut before, now) == now
     });
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use in_netns::{NetNs, init, pool_stats, retire_current_thread, rootless, set_keep_alive, set_poison_hook, with_netns};
-use in_netns_tests::{become_root_of_a_user_namespace, is_alive, key, threads, threads_in, tid, wait_until};
+use in_netns_tests::{
+    become_root_of_a_user_namespace, context_switches, is_alive, key, threads, threads_in, tid, wait_until,
+};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -103,11 +105,6 @@ fn let_idle_threads_expire(ns: &NetNs) {
         let idle = with_netns(ns, tid).expect("a call");
         wait_until("an idle thread exits", || !is_alive(idle));
     }
-}
-
-fn context_switches(thread: u32) -> Vec<String> {
-    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).expect("it is alive");
-    status.lines().filter(|line| line.contains("_ctxt_switches")).map(str::to_owned).collect()
 }
 
 fn children_outlive_what_their_parent_thread_is_not_needed_for() {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures::executor::block_on;
 use in_netns::{Call, NetNs};
-use in_netns_tests::{BOUND, in_time, is_asleep, threads, wait_until};
+use in_netns_tests::{BOUND, context_switches, in_time, is_asleep, threads, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -82,12 +82,7 @@ struct StoppedAtExit;
 impl Drop for StoppedAtExit {
     fn drop(&mut self) {
         // How often the main thread has begun to wait: once for the body, and then between two looks.
-        let waits = || {
-            let status = format!("/proc/self/task/{}/status", std::process::id());
-            let status = fs::read_to_string(status).expect("the main thread is there");
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            line.and_then(|count| count.trim().parse::<u64>().ok()).expect("a number")
-        };
+        let waits = || context_switches(std::process::id()).0;
         // This thread is awake all the time.
         let looks = |count: u64| {
             let (before, start) = (waits(), Instant::now());
