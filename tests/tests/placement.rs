@@ -11,7 +11,7 @@ use std::time::Duration;
 use in_netns::{NetNs, Worker, with_netns};
 use in_netns_tests::{alone, thread_named};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::{Pid, SysconfVar, gettid, sysconf};
 
 in_netns::rootless!();
 
@@ -65,17 +65,18 @@ fn bodies_and_what_they_start_have_the_affinity_of_the_process_wherever_their_th
     let cpus = affinity();
     calls_from_each_cpu(&cpus, Duration::from_millis(1), |report| {
         let (cpu, mine, of_thread, of_child) = with_netns(&ns, || {
+            // The body may be moved while it waits for what it starts.
+            let cpu = sched_getcpu().unwrap();
             let mine = affinity();
             let of_thread = thread::spawn(affinity).join().unwrap();
             let status = Command::new("cat").arg("/proc/self/status").output().unwrap();
             let status = String::from_utf8(status.stdout).unwrap();
             let of_child = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).map(str::to_owned);
-            (sched_getcpu().unwrap(), mine, of_thread, of_child)
+            (cpu, mine, of_thread, of_child)
         })
         .unwrap();
         assert_eq!((&mine, &of_thread), (&cpus, &cpus));
         assert_eq!(of_child, allowed_list());
-        // The body may have been moved while it waited for its child.
         report(cpu);
     });
 }
@@ -180,7 +181,9 @@ fn template() -> Pid {
 fn a_change_of_the_affinity_of_all_threads_is_not_undone() {
     let _alone = alone();
     let cpus = affinity();
-    if cpus.len() == 1 {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
+    if cpus.len() == 1 || i64::try_from(cpus.len()).unwrap() < online {
+        // No thread is confined there.
         return;
     }
     let ns = NetNs::new().unwrap();
@@ -189,11 +192,17 @@ fn a_change_of_the_affinity_of_all_threads_is_not_undone() {
     let template = template();
     let is_over = AtomicBool::new(false);
     let calls = || {
-        while !is_over.load(Ordering::Relaxed) {
+        // The callee sleeps on another processor than its caller's.
+        for cpu in cpus.iter().cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
+            stay_on(*cpu);
             worker.run(|| ()).unwrap();
-            // The callee sleeps before the next call.
+            // It sleeps before the next call.
             thread::sleep(Duration::from_micros(50));
         }
+    };
+    let is_seen_confined = |callee| {
+        let whole = sched_getaffinity(template).unwrap();
+        (0..10_000).any(|_| sched_getaffinity(callee).is_ok_and(|narrowed| narrowed != whole))
     };
     let move_threads = |cpus: &[usize]| {
         let callee = worker.run(gettid).unwrap();
@@ -202,8 +211,7 @@ fn a_change_of_the_affinity_of_all_threads_is_not_undone() {
             set.set(*cpu).unwrap();
         }
         // The best moment is one at which the callee is confined.
-        let before = sched_getaffinity(template).unwrap();
-        let _ = (0..10_000).find(|_| sched_getaffinity(callee).ok() != Some(before));
+        is_seen_confined(callee);
         sched_setaffinity(template, &set).unwrap();
         // It may have exited meanwhile: another one takes its place.
         let _ = sched_setaffinity(callee, &set);
@@ -218,5 +226,8 @@ fn a_change_of_the_affinity_of_all_threads_is_not_undone() {
             }
             move_threads(&cpus);
         }
+        // It was started while the affinity was narrow, if an earlier one has noticed a change.
+        let callee = worker.run(gettid).unwrap();
+        assert!((0..1_000).any(|_| is_seen_confined(callee)), "the callee is not confined any more");
     });
 }

@@ -35,9 +35,9 @@ static WHOLE: OnceLock<CpuSet> = OnceLock::new();
 /// The thread that starts them, which is never confined. 0: none yet.
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
-/// Whether the threads that the calling thread starts may be confined.
+/// Whether the threads that the calling thread starts may be confined, now or later.
 ///
-/// They may only where its affinity has every processor. A smaller one comes from the user or from a cgroup, and the
+/// They may only while their affinity has every processor. A smaller one comes from the user or from a cgroup, and the
 /// two cannot be told apart: if [`release`] set the affinity of a cgroup, it would outlast a change of the cgroup.
 pub(crate) fn may_be_confined() -> bool {
     if !OptionalCalls::of_current_thread().has(Optional::SchedSetaffinity) {
@@ -45,12 +45,12 @@ pub(crate) fn may_be_confined() -> bool {
     }
     let Ok(affinity) = sched_getaffinity(Tid::from_raw(0)) else { return false };
     let cpus = (0..CpuSet::count()).filter(|cpu| affinity.is_set(*cpu).unwrap_or(false)).count();
-    let is_whole = cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online);
-    let may_be = is_whole && *WHOLE.get_or_init(|| affinity) == affinity;
-    if may_be {
-        PARENT.store(current_tid().as_raw(), Ordering::Relaxed);
+    if cpus > 1 && readings::online_cpus().is_some_and(|online| cpus >= online) {
+        WHOLE.get_or_init(|| affinity);
     }
-    may_be
+    PARENT.store(current_tid().as_raw(), Ordering::Relaxed);
+    // Where it is narrower at the moment, it may become whole again, and that of the threads with it.
+    WHOLE.get().is_some()
 }
 
 /// Makes another thread, which sleeps, wake on some of the processors. Returns whether it will. It will not where its
