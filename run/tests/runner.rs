@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const NOBODY: u32 = 65534;
@@ -19,8 +19,8 @@ impl Programs {
         let directory = std::env::temp_dir().join(format!("in-netns-run-{}-{name}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_in-netns-run"), directory.join("in-netns-run")).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), directory.join("tests")).unwrap();
+        copy(Path::new(env!("CARGO_BIN_EXE_in-netns-run")), &directory.join("in-netns-run"));
+        copy(&std::env::current_exe().unwrap(), &directory.join("tests"));
         Programs(directory)
     }
 
@@ -44,6 +44,13 @@ impl Programs {
         check(&|| self.runner());
         check(&|| self.runner_of_ordinary_user());
     }
+}
+
+/// Has another process make the copy. If this process had the file open for writing, a program that another test starts
+/// at the same moment would inherit the descriptor, and running the copy would fail (`ETXTBSY`).
+fn copy(program: &Path, to: &Path) {
+    let copied = Command::new("install").args(["-m", "755"]).args([program, to]).status().unwrap();
+    assert!(copied.success());
 }
 
 impl Drop for Programs {

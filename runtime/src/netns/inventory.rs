@@ -18,7 +18,8 @@ use crate::sys;
 pub struct Inventory {
     /// The namespaces, in the order of their ids.
     pub namespaces: Vec<Found>,
-    /// What could not be looked at, and may hold more namespaces.
+    /// What could not be looked at, and may hold more namespaces: each mount that could not be opened, because another
+    /// mount covers it for instance, and the first other error of each process.
     pub unseen: Vec<Unseen>,
 }
 
@@ -95,7 +96,7 @@ impl NetNs {
         searched.map_err(failed)?;
         let me = sys::number_in_proc().map_err(failed)?;
         let namespaces = all.found.into_values().map(|(netns, holders)| Found::new(netns, holders, me)).collect();
-        let unseen = all.unseen.into_iter().map(|(process, error)| Unseen { process, error }).collect();
+        let unseen = all.unseen.into_iter().map(|((process, _), error)| Unseen { process, error }).collect();
         Ok(Inventory { namespaces, unseen })
     }
 }
@@ -132,8 +133,8 @@ struct All {
     /// The ids by the text of links in `/proc`. The namespaces in `found` are held, so their inode numbers are not
     /// reused.
     by_link: BTreeMap<String, NetNsId>,
-    /// The first error of each process.
-    unseen: BTreeMap<u32, Error>,
+    /// The error of each mount that could not be opened, and the first other error of each process.
+    unseen: BTreeMap<(u32, Option<PathBuf>), Error>,
     /// The error after which no descriptors are left: no further namespace can be opened.
     limit: Option<Error>,
 }
@@ -166,14 +167,14 @@ impl Collect for All {
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => {
-                let process = match holder {
+                let of = match holder {
+                    Holder::Mount { process, path } => (process, Some(path)),
                     Holder::Thread { process, .. }
                     | Holder::Descriptor { process, .. }
-                    | Holder::Socket { process, .. }
-                    | Holder::Mount { process, .. } => process,
-                    Holder::Name { .. } => sys::number_in_proc().unwrap_or_default(),
+                    | Holder::Socket { process, .. } => (process, None),
+                    Holder::Name { path, .. } => (sys::number_in_proc().unwrap_or_default(), Some(path)),
                 };
-                self.unseen.entry(process).or_insert(error);
+                self.unseen.entry(of).or_insert(error);
             }
         }
     }
@@ -181,7 +182,7 @@ impl Collect for All {
     fn unseen(&mut self, process: u32, error: io::Error) {
         let operation = || format!("look for network namespaces in process {process} (/proc/{process})");
         self.unseen
-            .entry(process)
+            .entry((process, None))
             .or_insert_with(|| Error::from_std(operation(), error).explain_looking_at_process(Some(process)));
     }
 
