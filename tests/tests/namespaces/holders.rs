@@ -177,13 +177,11 @@ fn a_mount_in_another_mount_namespace_is_a_holder() {
     let ns = NetNs::new().unwrap();
     let point = scratch.path().join("there");
     fs::write(&point, "").unwrap();
-    let script = format!(
-        "mount --make-rprivate / && mount --bind /proc/{}/fd/{} {} && echo done && exec cat",
-        me(),
-        ns.as_fd().as_raw_fd(),
-        point.display()
-    );
-    let (child, _) = start_until(in_new_mount_namespace(Command::new("sh").args(["-c", &script])), "done");
+    let script = r#"mount --make-rprivate / && mount --bind "$1" "$2" && echo done && exec cat"#;
+    let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", &source]).arg(&point);
+    let (child, _) = start_until(in_new_mount_namespace(&mut command), "done");
     let child = Process(child);
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
@@ -208,10 +206,10 @@ fn a_process_whose_leader_has_exited_is_a_holder() {
     let point = scratch.path().join("there");
     fs::write(&point, "").unwrap();
     let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
-    let program = env!("CARGO_BIN_EXE_separate");
-    let script =
-        format!("mount --make-rprivate / && mount --bind {source} {} && exec {program} leaderless", point.display());
-    let child = start(in_new_mount_namespace(Command::new("sh").args(["-c", &script])));
+    let script = r#"mount --make-rprivate / && mount --bind "$1" "$2" && exec "$3" leaderless"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", &source]).arg(&point).arg(env!("CARGO_BIN_EXE_separate"));
+    let child = start(in_new_mount_namespace(&mut command));
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
     wait_until("the mount namespace is gone", || held_by(&ns).is_empty());

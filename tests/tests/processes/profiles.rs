@@ -40,11 +40,10 @@ fn calls_work_under_a_filter_that_kills_for_what_is_not_a_system_service() {
 /// Runs the program in a new pid namespace, with the `/proc` that `options` and `prepare` set up.
 #[track_caller]
 fn passes_in_a_pid_namespace(options: &[&str], prepare: &str) {
-    let program = env!("CARGO_BIN_EXE_separate");
-    let script = format!("{prepare} && exec {program} under_profile none");
+    let script = format!(r#"{prepare} && exec "$0" under_profile none"#);
     let mut command = Command::new("unshare");
-    let output =
-        command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]).output().unwrap();
+    command.args(["--pid", "--fork", "--kill-child"]).args(options).args(["sh", "-c", &script]);
+    let output = command.arg(env!("CARGO_BIN_EXE_separate")).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{options:?}: {}\n{printed}", output.status);
 }
@@ -66,12 +65,10 @@ fn calls_work_with_hidepid() {
 
 #[test]
 fn without_proc_an_error_says_so() {
-    let program = env!("CARGO_BIN_EXE_separate");
-    for script in [
-        format!("mount -t tmpfs none /proc && exec {program} without_proc"),
-        format!("exec {program} without_proc later"),
-    ] {
-        let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    for script in [r#"mount -t tmpfs none /proc && exec "$0" without_proc"#, r#"exec "$0" without_proc later"#] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(env!("CARGO_BIN_EXE_separate"));
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
 }
