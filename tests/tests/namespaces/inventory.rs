@@ -150,12 +150,10 @@ fn mounts_that_are_covered_are_listed_as_unseen() {
             }
         }
         let inventory = NetNs::all().unwrap();
-        if directory {
-            umount2(&parent, MntFlags::MNT_DETACH).unwrap();
-        } else {
-            points.iter().for_each(|point| umount2(point, MntFlags::MNT_DETACH).unwrap());
+        let covers = if directory { &[parent.clone()][..] } else { &points };
+        for point in covers.iter().chain(&points) {
+            umount2(point, MntFlags::MNT_DETACH).unwrap();
         }
-        points.iter().for_each(|point| umount2(point, MntFlags::MNT_DETACH).unwrap());
         let unseen = inventory.unseen.iter().filter(|unseen| unseen.process == std::process::id());
         let messages: Vec<_> = unseen.map(|unseen| unseen.error.to_string()).collect();
         for point in &points {
