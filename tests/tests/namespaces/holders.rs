@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -170,6 +171,15 @@ fn a_mount_elsewhere_is_a_holder() {
     assert_eq!(texts(&ns), [""; 0]);
 }
 
+/// A program in a mount namespace of its own, where a namespace is mounted on a file.
+fn with_mount(ns: &NetNs, point: &Path, program: &[&str]) -> Command {
+    let script = r#"mount --make-rprivate / && mount --bind "$0" "$1" && shift && exec "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd())).arg(point).args(program);
+    in_new_mount_namespace(&mut command);
+    command
+}
+
 #[test]
 fn a_mount_in_another_mount_namespace_is_a_holder() {
     let _alone = alone();
@@ -177,11 +187,7 @@ fn a_mount_in_another_mount_namespace_is_a_holder() {
     let ns = NetNs::new().unwrap();
     let point = scratch.path().join("there");
     fs::write(&point, "").unwrap();
-    let script = r#"mount --make-rprivate / && mount --bind "$1" "$2" && echo done && exec cat"#;
-    let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", &source]).arg(&point);
-    let (child, _) = start_until(in_new_mount_namespace(&mut command), "done");
+    let (child, _) = start_until(&mut with_mount(&ns, &point, &["sh", "-c", "echo done && exec cat"]), "done");
     let child = Process(child);
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
@@ -205,11 +211,7 @@ fn a_process_whose_leader_has_exited_is_a_holder() {
     let scratch = Scratch::new();
     let point = scratch.path().join("there");
     fs::write(&point, "").unwrap();
-    let source = format!("/proc/{}/fd/{}", me(), ns.as_fd().as_raw_fd());
-    let script = r#"mount --make-rprivate / && mount --bind "$1" "$2" && exec "$3" leaderless"#;
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", &source]).arg(&point).arg(env!("CARGO_BIN_EXE_separate"));
-    let child = start(in_new_mount_namespace(&mut command));
+    let child = start(&mut with_mount(&ns, &point, &[env!("CARGO_BIN_EXE_separate"), "leaderless"]));
     assert_eq!(texts(&ns), [format!("mount {} as process {} sees it", point.display(), child.0.id())]);
     drop(child);
     wait_until("the mount namespace is gone", || held_by(&ns).is_empty());
