@@ -142,15 +142,13 @@ pub(super) fn on_leased_thread(
     let (sent, allowance) = (Sent::new(parameters), parameters.allowance);
     let mut made = None;
     let lease = pool.lease_admitted(role, allowance, &mut |lease| {
-        let call = PooledCall::Given { parameters: sent, pool };
-        match body.run_on(lease, allowance, call) {
-            PooledCall::Given { .. } => Attempt::Rejected,
-            PooledCall::Unfit => Attempt::Unfit,
-            PooledCall::Made(result) => {
-                made = Some(result);
-                Attempt::Ran
-            }
-        }
+        made = Some(match body.run_on(lease, allowance, PooledCall::Given(sent)) {
+            PooledCall::Given(_) => return Attempt::Rejected,
+            PooledCall::Unfit => return Attempt::Unfit,
+            PooledCall::Returned(lease_end) => Ok((Ok(Ok(())), lease_end)),
+            PooledCall::Failed(result) => *result,
+        });
+        Attempt::Ran
     })?;
     let made = made.unwrap_or_else(|| unreachable!("a call that was made has a result"));
     let (result, lease_end) = made.unwrap_or_else(|payload| panic::resume_unwind(payload));

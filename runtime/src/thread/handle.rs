@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pinned::PinnedThread;
-use super::rendezvous::Caller;
+use super::rendezvous::{Caller, FIRST_LINE};
 use super::role::Role;
 
 /// Leases pass it from one owner to the next. Dropping it tells the worker to exit.
@@ -24,6 +24,7 @@ impl WorkerHandle {
 
 // Each call moves a handle several times.
 const _: () = assert!(mem::size_of::<WorkerHandle>() <= 40);
+const _: () = assert!(FIRST_LINE == 64);
 
 /// What the owner of a worker, the worker and the roster know of it.
 #[derive(Debug)]

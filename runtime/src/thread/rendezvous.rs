@@ -22,13 +22,13 @@
 //! has taken it. A caller that spins while there is an offer can assist during the rest of the job: it claims the
 //! offer, and the callee then relies on the caller doing that work before [`Caller::run_job`] returns.
 //!
-//! The cells `request`, `manner` and `storage` belong to the callee from `POSTED` until it answers, and to the caller
+//! The cells `manner`, `job`, `small` and `large` belong to the callee from `POSTED` until it answers, and to the caller
 //! otherwise. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
 //! thread at a time.
 //!
 //! **Why one word, and the job beside it:** each cache line that moves to another processor and back takes 0.1 to
-//! 0.2 µs, more than the rest of a hand-over. The two sides share the lines of the mailbox, and of the caller's stack
-//! only large jobs.
+//! 0.2 µs, more than the rest of a hand-over. Small jobs share the first line of the mailbox with the word, larger ones
+//! have the next lines, and only the largest stay on the caller's stack.
 //!
 //! **Why futexes and not `std::thread::park`:** the caller's thread belongs to the user, whose executor may rely on its
 //! park token. `park` would consume the token.
@@ -118,39 +118,58 @@ const NO_CPU: u32 = u32::MAX;
 #[repr(C, align(128))]
 struct Mailbox<A> {
     state: Futex,
-    /// The processor that the callee sleeps or slept on. A hint.
-    cpu: Hint,
-    /// The thread id of a callee that may be woken on other processors than that, and zero of others.
-    thread: Hint,
-    request: UnsafeCell<MaybeUninit<Request<A>>>,
     manner: UnsafeCell<Manner>,
-    job_line: JobLine,
+    /// Where a borrowed job is.
+    job: UnsafeCell<MaybeUninit<NonNull<JobInPlace<'static, A>>>>,
+    /// The place of most borrowed jobs, and of owned ones. A hand-over of them takes one cache line, to here.
+    small: UnsafeCell<Storage<40>>,
+    others: OtherLines,
 }
+
+/// The bytes of what small jobs touch. With `std`'s types that is one cache line.
+#[allow(dead_code)] // Not for the model check, whose types are larger.
+pub(crate) const FIRST_LINE: usize = mem::offset_of!(Mailbox<()>, others);
 
 /// The second cache line, and the next ones for larger jobs. A side that spins reads `offer` whenever it reads `state`,
 /// so that it fetches the two lines at once.
 #[repr(C, align(64))]
-struct JobLine {
+struct OtherLines {
     offer: AtomicU32,
-    storage: UnsafeCell<Storage>,
+    /// The processor that the callee sleeps or slept on. A hint.
+    cpu: Hint,
+    /// The thread id of a callee that may be woken on other processors than that, and zero of others.
+    thread: Hint,
+    large: UnsafeCell<Storage<176>>,
 }
 
-/// The place of a [`Job`] that is small enough.
+/// The place of a job of at most this many bytes.
 #[repr(align(8))]
-struct Storage(#[allow(dead_code)] MaybeUninit<[u8; 184]>);
+struct Storage<const BYTES: usize>(#[allow(dead_code)] MaybeUninit<[u8; BYTES]>);
 
-impl Storage {
+impl<const BYTES: usize> Storage<BYTES> {
+    const fn uninit() -> Storage<BYTES> {
+        Storage(MaybeUninit::uninit())
+    }
+
     const fn fits<T>() -> bool {
-        size_of::<T>() <= size_of::<Storage>() && align_of::<T>() <= align_of::<Storage>()
+        size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>()
     }
 }
 
-/// How the callee wakes, and how it waits after the request.
+/// What the request is, how the callee wakes, and how it waits after the request.
 #[derive(Clone, Copy)]
 struct Manner {
+    /// The request is an owned job.
+    is_owned: bool,
     /// It is confined to some processors, and releases itself before it does anything else.
     is_confined: bool,
     /// It spins before it sleeps.
+    spins: bool,
+}
+
+/// How a callee that sleeps is woken, and how it waits after the request.
+struct Wakes {
+    is_confined: bool,
     spins: bool,
 }
 
@@ -171,18 +190,29 @@ unsafe impl<A> Sync for Mailbox<A> {}
 impl<A> Mailbox<A> {
     /// The caller's side: the callee is to take `request`, which comes back if the callee is gone. Where the callee
     /// sleeps, `asleep` says how it is to wake.
-    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Manner) -> Result<(), Request<A>> {
-        let Mailbox { state, request: cell, manner, .. } = self;
-        // SAFETY: nothing is posted, so the cell is the caller's.
-        cell.with_mut(|cell| unsafe { *cell = MaybeUninit::new(request) });
+    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Wakes) -> Result<(), Request<A>> {
+        let Mailbox { state, manner, job, small, .. } = self;
+        let is_owned = match request {
+            Request::Borrowed(borrowed) => {
+                // SAFETY: nothing is posted, so the cell is the caller's.
+                job.with_mut(|job| unsafe { *job = MaybeUninit::new(borrowed) });
+                false
+            }
+            Request::Owned(owned) => {
+                const { assert!(Storage::<40>::fits::<OwnedJob<A>>()) };
+                // SAFETY: as above, and the place is large enough.
+                small.with_mut(|small| unsafe { small.cast::<OwnedJob<A>>().write(owned) });
+                true
+            }
+        };
         // SAFETY: as above.
-        manner.with_mut(|manner| unsafe { *manner = Manner { is_confined: false, spins } });
+        manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined: false, spins } });
         match state.compare_exchange(IDLE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return Ok(()),
             Err(CALLEE_SLEEPS) => {
-                let wakes = asleep();
+                let Wakes { is_confined, spins } = asleep();
                 // SAFETY: as above.
-                manner.with_mut(|manner| unsafe { *manner = wakes });
+                manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined, spins } });
             }
             Err(_) => {}
         }
@@ -203,8 +233,15 @@ impl<A> Mailbox<A> {
     ///
     /// A request was posted, and was not taken. The calling side is the callee; or the caller, if the callee is gone.
     unsafe fn take(&self) -> Request<A> {
-        // SAFETY: it was written before it was posted, and the cell is the calling side's.
-        self.request.with_mut(|cell| unsafe { cell.cast::<Request<A>>().read() })
+        let Mailbox { manner, job, small, .. } = self;
+        // SAFETY: the cells are the calling side's, and were written before the post.
+        if manner.with_mut(|manner| unsafe { (*manner).is_owned }) {
+            // SAFETY: as above. It is read once, by the contract.
+            Request::Owned(small.with_mut(|small| unsafe { small.cast::<OwnedJob<A>>().read() }))
+        } else {
+            // SAFETY: as above.
+            Request::Borrowed(job.with_mut(|job| unsafe { job.cast::<NonNull<JobInPlace<'static, A>>>().read() }))
+        }
     }
 
     /// The callee's side: stores `state`, and wakes the caller if it sleeps. Afterwards the callee uses neither the
@@ -225,11 +262,15 @@ pub(crate) fn mailbox<A>(limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee
 pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
     let shared = Arc::new(Mailbox {
         state: Futex::new(IDLE),
-        cpu: Hint::new(NO_CPU),
-        thread: Hint::new(0),
-        request: UnsafeCell::new(MaybeUninit::uninit()),
-        manner: UnsafeCell::new(Manner { is_confined: false, spins: false }),
-        job_line: JobLine { offer: AtomicU32::new(NONE), storage: UnsafeCell::new(Storage(MaybeUninit::uninit())) },
+        manner: UnsafeCell::new(Manner { is_owned: false, is_confined: false, spins: false }),
+        job: UnsafeCell::new(MaybeUninit::uninit()),
+        small: UnsafeCell::new(Storage::uninit()),
+        others: OtherLines {
+            offer: AtomicU32::new(NONE),
+            cpu: Hint::new(NO_CPU),
+            thread: Hint::new(0),
+            large: UnsafeCell::new(Storage::uninit()),
+        },
     });
     let callee = Callee { shared: Arc::clone(&shared), limit, introduces_itself: can_move, spins: false };
     (Caller { shared, policy: Box::new(policy) }, callee)
@@ -265,13 +306,16 @@ impl<A> Caller<A> {
     /// offered. It need not be called at all.
     pub(crate) fn run_job<J: Job<A> + Send>(&mut self, job: J, assist: impl FnOnce(u32)) -> J {
         let mut on_the_stack = MaybeUninit::<J>::uninit();
-        let place: NonNull<ManuallyDrop<J>> = if const { Storage::fits::<J>() } {
+        let place: NonNull<ManuallyDrop<J>> = if const { Storage::<40>::fits::<J>() } {
             // SAFETY: the cell is the caller's: nothing is posted.
-            self.shared.job_line.storage.with_mut(|storage| NonNull::from(unsafe { &mut *storage })).cast()
+            self.shared.small.with_mut(|small| NonNull::from(unsafe { &mut *small })).cast()
+        } else if const { Storage::<176>::fits::<J>() } {
+            // SAFETY: as above.
+            self.shared.others.large.with_mut(|large| NonNull::from(unsafe { &mut *large })).cast()
         } else {
             NonNull::from(&mut on_the_stack).cast()
         };
-        // SAFETY: either place is large enough, and the caller's until it posts.
+        // SAFETY: each place is large enough, and the caller's until it posts.
         unsafe { place.write(ManuallyDrop::new(job)) };
         self.run_borrowed(place, assist);
         // SAFETY: the place is the caller's again, and nothing reads it a second time.
@@ -295,7 +339,7 @@ impl<A> Caller<A> {
     /// callee is gone.
     fn post_borrowed(&mut self, request: Request<A>) -> Result<u32, Request<A>> {
         let Caller { shared, policy } = self;
-        let Mailbox { cpu, thread, .. } = &**shared;
+        let OtherLines { cpu, thread, .. } = &shared.others;
         let mut turns = None;
         let spins = policy.begin(Instant::now);
         shared.post(request, spins, || {
@@ -308,13 +352,13 @@ impl<A> Caller<A> {
                 Wake::Here => confine(thread, Cpus::Only(callers)),
                 Wake::Elsewhere => confine(thread, Cpus::AllBut(callers)),
             };
-            Manner { is_confined, spins }
+            Wakes { is_confined, spins }
         })?;
         Ok(turns.unwrap_or_else(|| policy.awake(|| cpu.load(Ordering::Relaxed) == current_cpu())))
     }
 
     fn await_answer(&mut self, turns: u32, assist: impl FnOnce(u32)) {
-        let Mailbox { state, job_line: JobLine { offer, .. }, .. } = &*self.shared;
+        let Mailbox { state, others: OtherLines { offer, .. }, .. } = &*self.shared;
         let mut assist = Some(assist);
         let mut is_answered = || {
             let offered = offer.load(Ordering::Relaxed);
@@ -352,7 +396,7 @@ impl<A> Caller<A> {
     {
         let shared = Arc::clone(&self.shared);
         // The calling thread goes on and needs its processor, so the callee may wake on any.
-        let anywhere = Manner { is_confined: false, spins: false };
+        let anywhere = Wakes { is_confined: false, spins: false };
         // From here on the caller's side is only in the job.
         let request = Request::Owned(Box::new(move |argument| job(argument, self)));
         if let Err(Request::Owned(job)) = shared.post(request, false, || anywhere) {
@@ -400,10 +444,10 @@ impl<A> Callee<A> {
                 // SAFETY: the word says so.
                 let request = unsafe { shared.take() };
                 // SAFETY: as above.
-                let Manner { is_confined, spins } = shared.manner.with_mut(|manner| unsafe { *manner });
+                let Manner { is_confined, spins, .. } = shared.manner.with_mut(|manner| unsafe { *manner });
                 self.spins = spins;
                 if !spins {
-                    shared.cpu.store(current_cpu(), Ordering::Relaxed);
+                    shared.others.cpu.store(current_cpu(), Ordering::Relaxed);
                 }
                 let order = match request {
                     Request::Borrowed(job) => Order::Job(BorrowedJob { shared, job }),
@@ -425,14 +469,14 @@ impl<A> Callee<A> {
     }
 
     fn await_order(&mut self, timeout: Option<Duration>) -> u32 {
-        let Mailbox { state, cpu, thread, job_line: JobLine { offer, .. }, .. } = &*self.shared;
+        let Mailbox { state, others: OtherLines { offer, cpu, thread, .. }, .. } = &*self.shared;
         if self.spins {
             let SpinLimit(limit) = self.limit;
             for _ in 0..limit {
                 if state.load(Ordering::Relaxed) != IDLE {
                     return state.load(Ordering::Acquire);
                 }
-                // The value is not used. The read fetches the cache line: see `JobLine`.
+                // The value is not used. The read fetches the cache line: see `OtherLines`.
                 hint::black_box(offer.load(Ordering::Relaxed));
                 pause();
             }
@@ -492,7 +536,7 @@ pub(crate) struct BorrowedJob<'c, A> {
 impl<A> BorrowedJob<'_, A> {
     /// Runs the job, then answers the caller. Returns whether the caller assisted.
     pub(crate) fn run(mut self, argument: &mut A) -> bool {
-        let offer = &self.shared.job_line.offer;
+        let offer = &self.shared.others.offer;
         let assist_point = AssistPoint { offer, reached: Cell::new(false) };
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
         unsafe { self.job.as_mut() }.run(argument, &assist_point);

@@ -72,6 +72,38 @@ fn a_borrow_is_over_when_run_returns_spinning() {
     model(1, borrows_twice);
 }
 
+/// A job and its result of `BYTES` bytes and some more.
+fn moves_there_and_back<const BYTES: usize>(limit: SpinLimit) {
+    let (mut caller, side) = mailbox(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
+    for turn in 1..=2 {
+        let bytes = [7; BYTES];
+        let job = move |sum: &mut u32, _: &AssistPoint<'_>| {
+            *sum += turn;
+            (bytes, *sum)
+        };
+        let (bytes, sum) = caller.run(job, |_| ()).ok().unwrap();
+        assert_eq!((bytes, sum), ([7_u8; BYTES], [0, 1, 3][turn as usize]));
+    }
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 3);
+}
+
+#[test]
+fn a_job_of_one_line_moves_there_and_back() {
+    model(1, moves_there_and_back::<8>);
+}
+
+#[test]
+fn a_job_of_more_lines_moves_there_and_back() {
+    model(1, moves_there_and_back::<100>);
+}
+
+#[test]
+fn a_job_that_stays_on_the_stack_is_run_there() {
+    model(1, moves_there_and_back::<400>);
+}
+
 #[test]
 fn a_rejected_job_is_never_run_and_comes_back() {
     model(0, |limit| {
