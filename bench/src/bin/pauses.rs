@@ -4,9 +4,11 @@
 //! ```sh
 //! cargo run --release --manifest-path bench/Cargo.toml --bin pauses           # the table
 //! cargo run --release --manifest-path bench/Cargo.toml --bin pauses -- tight  # back to back, in ten new processes
+//! cargo run --release --manifest-path bench/Cargo.toml --bin pauses -- each   # the same, each call timed by itself
 //! ```
 //!
-//! It takes root, and about a minute. Each cell is the median time of one call.
+//! It takes root, and about a minute. Each cell is the median time of one call. `tight` divides the time of 2,000 calls,
+//! with what else the processors do meanwhile; `each` leaves that out, and includes a read of the clock.
 
 use std::hint::spin_loop;
 use std::process::Command;
@@ -23,8 +25,10 @@ const BURSTS: [u32; 6] = [1, 2, 5, 20, 100, 1000];
 fn main() {
     match std::env::args().nth(1).as_deref() {
         None => table(),
-        Some("tight") => tight_in_new_processes(),
+        Some("tight") => in_new_processes("tight-here"),
         Some("tight-here") => tight_here(),
+        Some("each") => in_new_processes("each-here"),
+        Some("each-here") => each_here(),
         Some(other) => panic!("no measure {other}"),
     }
 }
@@ -145,12 +149,29 @@ fn tight_here() {
     println!("{ours} {peer} {floor}");
 }
 
-fn tight_in_new_processes() {
+/// As [`tight_here`], with the times of single calls.
+fn each_here() {
+    let contenders = Contenders::new();
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..9 {
+        for (call, times) in contenders.calls().iter_mut().zip(&mut times) {
+            times.extend((0..2_000).map(|_| {
+                let start = Instant::now();
+                call();
+                start.elapsed().as_secs_f64() * 1e6
+            }));
+        }
+    }
+    let [ours, peer, floor] = times.map(median);
+    println!("{ours} {peer} {floor}");
+}
+
+fn in_new_processes(measure: &str) {
     println!("| `with_netns` | netns-rs | floor | : floor | : netns-rs |");
     println!("|---:|---:|---:|---:|---:|");
     for _ in 0..10 {
         let program = std::env::current_exe().expect("this program");
-        let output = Command::new(program).arg("tight-here").output().expect("this program runs");
+        let output = Command::new(program).arg(measure).output().expect("this program runs");
         let output = String::from_utf8(output.stdout).expect("text");
         let times: Vec<f64> = output.split_whitespace().map(|time| time.parse().expect("a number")).collect();
         let [ours, peer, floor] = times[..] else { panic!("{output}") };
