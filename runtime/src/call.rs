@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::netns::{IntoNetNs, NetNs, Place};
 use crate::thread::fate::ThreadFate;
 use crate::thread::pinned::PinnedThread;
-use crate::thread::{Allowance, Inspect, Pool, Role, start_pending};
+use crate::thread::{Inspect, Pool, Role, start_pending};
 
 /// Runs a closure inside a network namespace, and returns its value.
 ///
@@ -451,7 +451,6 @@ fn make(
     let context = Context::of_caller();
     let mut parameters = Parameters {
         target: target.map(Place::as_target),
-        allowance: Allowance::default(),
         inspect,
         audit: audit.as_ref(),
         name: None,
@@ -464,7 +463,6 @@ fn make(
         ThreadKind::Pooled => {
             let name = options.session_name();
             parameters.name = name.as_deref();
-            parameters.allowance = Allowance::of_caller();
             launch::on_leased_thread(pool, role, &parameters, body)?
         }
         ThreadKind::Fresh => launch::on_fresh_thread(pool, options, parameters, body)?,

@@ -59,7 +59,7 @@ where
         lease.submit(move |thread, lease| {
             let mut may_go_on = Ok(());
             if let Some(thread) = thread {
-                if thread.admit(None, self.allowance).is_some() {
+                if thread.admit(None, || self.allowance).is_some() {
                     return self.enter_and_run(pool, thread, LeaseGuard::Pooled(lease));
                 }
                 may_go_on = unfit.count();

@@ -55,7 +55,7 @@ impl Place {
         let allowance = Allowance::of_caller();
         let (mut start, mut ended) = (Some(start), None);
         let lease = pool.run_admitted(Role::for_processes_in(&place), allowance, |thread| {
-            let Some(entered) = thread.admit(Some(place.as_target()), allowance) else { return false };
+            let Some(entered) = thread.admit(Some(place.as_target()), || allowance) else { return false };
             ended = Some(match entered {
                 Ok(()) => {
                     // tokio panics without the drivers that it needs.

@@ -4,6 +4,7 @@
 //! and exits afterwards. Sync calls wait for the result here; async calls start the thread in the same two ways, and go
 //! on (`async_call::launch`).
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::panic;
 use std::sync::Arc;
@@ -139,12 +140,12 @@ pub(super) fn on_leased_thread(
     body: &mut dyn RunBody,
 ) -> Result<(SessionResult, LeaseEnd), Error> {
     parameters.target.map_or(Ok(()), Target::check_process_table)?;
-    let (sent, allowance) = (Sent::new(parameters), parameters.allowance);
+    let (sent, allowance) = (Sent::new(parameters), Cell::default());
     let mut made = None;
-    let lease = pool.lease_admitted(role, allowance, &mut |lease| {
-        made = Some(match body.run_on(lease, allowance, PooledCall::Given(sent)) {
+    let lease = pool.lease_admitted(role, &mut |lease| {
+        made = Some(match body.run_on(lease, &allowance, PooledCall::Given(sent)) {
             PooledCall::Given(_) => return Attempt::Rejected,
-            PooledCall::Unfit => return Attempt::Unfit,
+            PooledCall::Unfit => return Attempt::Unfit(allowance.get()),
             PooledCall::Returned(lease_end) => Ok((Ok(Ok(())), lease_end)),
             PooledCall::Failed(result) => *result,
         });

@@ -4,6 +4,7 @@
 //! entered ─ begin: marked for the audit, named ─ body ─ end: restored, inspected if wanted now
 //! ```
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -19,6 +20,7 @@ use crate::sys;
 use crate::sys::process_local::in_one_process;
 #[cfg(feature = "tokio")]
 use crate::thread::keeper::Closer;
+use crate::thread::late_value::LateValue;
 use crate::thread::pinned::PinnedThread;
 use crate::thread::rendezvous::{AssistPoint, Job};
 use crate::thread::{Allowance, Inspect, Lease, LeaseEnd, Pool, WORKER_NAME};
@@ -96,8 +98,6 @@ impl<'t> Session<'t> {
 pub(super) struct Parameters<'c> {
     /// Without a target, the thread stays at home.
     pub(super) target: Option<Target<'c>>,
-    /// The caller's capabilities, for a pooled thread to adopt.
-    pub(super) allowance: Allowance,
     pub(super) inspect: Inspect,
     pub(super) audit: Option<&'c Audit>,
     /// The name of a pooled thread during the session.
@@ -110,33 +110,27 @@ pub(super) struct Parameters<'c> {
 /// the thread reads takes 0.1 µs.
 #[derive(Clone, Copy)]
 pub(super) enum Sent<'c> {
-    Plain { fd: BorrowedFd<'c>, ns: &'c NetNs, capabilities: u64 },
+    Plain { fd: BorrowedFd<'c>, ns: &'c NetNs },
     Other(&'c Parameters<'c>),
 }
 
 impl<'c> Sent<'c> {
     pub(super) fn new(parameters: &'c Parameters<'c>) -> Sent<'c> {
         match parameters {
-            Parameters {
-                target: Some(target),
-                allowance,
-                inspect: Inspect::Later,
-                audit: None,
-                name: None,
-                context: None,
-            } => match (target.of_network(), allowance.simple()) {
-                (Some((fd, ns)), Some(capabilities)) => Sent::Plain { fd, ns, capabilities },
-                _ => Sent::Other(parameters),
-            },
+            Parameters { target: Some(target), inspect: Inspect::Later, audit: None, name: None, context: None } => {
+                match target.of_network() {
+                    Some((fd, ns)) => Sent::Plain { fd, ns },
+                    None => Sent::Other(parameters),
+                }
+            }
             _ => Sent::Other(parameters),
         }
     }
 
     pub(super) fn parameters(self) -> Parameters<'c> {
         match self {
-            Sent::Plain { fd, ns, capabilities } => Parameters {
+            Sent::Plain { fd, ns } => Parameters {
                 target: Some(Target::from_network(fd, ns)),
-                allowance: Allowance::of_simple(capabilities),
                 inspect: Inspect::Later,
                 audit: None,
                 name: None,
@@ -177,8 +171,8 @@ pub(super) trait RunBody: Send {
     /// Runs it, if it has not run.
     fn run(&mut self, thread: &mut PinnedThread);
 
-    /// Runs a call on a leased thread. The body goes there and back.
-    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c>;
+    /// Runs a call on a leased thread. The body goes there and back. The caller's allowance is stored.
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: &Cell<Allowance>, call: PooledCall<'c>) -> PooledCall<'c>;
 }
 
 impl<F, R> RunBody for SyncBody<F, R>
@@ -194,7 +188,7 @@ where
         }
     }
 
-    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: &Cell<Allowance>, call: PooledCall<'c>) -> PooledCall<'c> {
         let (call, body) = call.run_with(lease, allowance, mem::replace(self, SyncBody::Given(None)));
         *self = body;
         call
@@ -207,7 +201,7 @@ impl<B: RunBody> RunBody for &mut B {
         (**self).run(thread);
     }
 
-    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: Allowance, call: PooledCall<'c>) -> PooledCall<'c> {
+    fn run_on<'c>(&mut self, lease: &mut Lease, allowance: &Cell<Allowance>, call: PooledCall<'c>) -> PooledCall<'c> {
         call.run_with(lease, allowance, &mut **self).0
     }
 }
@@ -241,25 +235,35 @@ struct PooledJob<'c, B: ?Sized> {
 }
 
 impl<'c> PooledCall<'c> {
-    fn run_with<B: RunBody>(self, lease: &mut Lease, allowance: Allowance, body: B) -> (PooledCall<'c>, B) {
+    fn run_with<B: RunBody>(self, lease: &mut Lease, allowance: &Cell<Allowance>, body: B) -> (PooledCall<'c>, B) {
         let PooledJob { call, body } = lease.run_job(allowance, PooledJob { call: self, body });
         (call, body)
     }
 }
 
-impl<B: RunBody> Job<PinnedThread> for PooledJob<'_, B> {
-    fn run(mut self, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>) -> Self {
-        run_pooled(&mut self, thread, assist_point);
+impl<B: RunBody> Job<PinnedThread, Allowance> for PooledJob<'_, B> {
+    fn run(
+        mut self,
+        thread: &mut PinnedThread,
+        allowance: &LateValue<'_, Allowance>,
+        assist_point: &AssistPoint<'_>,
+    ) -> Self {
+        run_pooled(&mut self, thread, allowance, assist_point);
         self
     }
 }
 
-fn run_pooled(job: &mut PooledJob<'_, dyn RunBody + '_>, thread: &mut PinnedThread, assist_point: &AssistPoint<'_>) {
+fn run_pooled(
+    job: &mut PooledJob<'_, dyn RunBody + '_>,
+    thread: &mut PinnedThread,
+    allowance: &LateValue<'_, Allowance>,
+    assist_point: &AssistPoint<'_>,
+) {
     let PooledJob { call, body } = job;
     let PooledCall::Given(sent) = call else { return };
     let parameters = sent.parameters();
     let made = catch(|| {
-        let entered = thread.admit(parameters.target, parameters.allowance)?;
+        let entered = thread.admit(parameters.target, || allowance.receive())?;
         Some(run_session(parameters, entered, Pool::of_process(), thread, body, Some(assist_point)))
     });
     *call = match made.transpose() {

@@ -175,7 +175,7 @@ impl Seat {
                     let left = lease_end.and_then(|lease_end| Some(EndedLease { lease: residence.take()?, lease_end }));
                     return (Ok(()), left);
                 }
-                Attempt::Unfit => {
+                Attempt::Unfit(_) => {
                     // Without the capability, no other thread could enter.
                     if Allowance::of_caller().may_administer() {
                         residence.take().into_iter().for_each(move_out);
@@ -203,7 +203,7 @@ fn move_in(ns: &NetNs) -> Result<Lease, (Error, Option<EndedLease>)> {
     let mut entered = Ok(());
     let lease = pool
         .run_admitted(Role::Bodies, allowance, |thread| {
-            let Some(admitted) = thread.admit(Some(ns.as_target()), allowance) else { return false };
+            let Some(admitted) = thread.admit(Some(ns.as_target()), || allowance) else { return false };
             entered = admitted.map_err(|error| (error, LeaseEnd::not_entered(&pool.roster, thread)));
             true
         })

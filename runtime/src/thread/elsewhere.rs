@@ -41,7 +41,7 @@ pub(crate) fn run_elsewhere<R: Send, J: FnOnce() -> R + Send>(place: Place, job:
     let (role, allowance) = (Role::for_bodies_in(&place), Allowance::of_caller());
     let (mut unrun, mut ended) = (Some((place, job)), None);
     let leased = pool.run_admitted(role, allowance, |thread| {
-        if thread.admit(None, allowance).is_none() {
+        if thread.admit(None, || allowance).is_none() {
             return false;
         }
         ended = if unrun.as_ref().is_none_or(|(place, _)| thread.enter_checked(place.as_target()).is_err()) {

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::allowance::Allowance;
 use super::pinned::PinnedThread;
 use super::rendezvous::{Caller, FIRST_LINE};
 use super::role::Role;
@@ -11,7 +12,7 @@ use super::role::Role;
 /// Leases pass it from one owner to the next. Dropping it tells the worker to exit.
 pub(super) struct WorkerHandle {
     pub(super) status: Arc<Status>,
-    pub(super) side: Caller<PinnedThread>,
+    pub(super) side: Caller<PinnedThread, Allowance>,
 }
 
 impl WorkerHandle {

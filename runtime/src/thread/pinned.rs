@@ -362,14 +362,20 @@ impl PinnedThread {
     /// Begins a call on a pooled thread: adopts the current privileges of the process, and enters the target, if there
     /// is one. The caller has checked that its descriptors are of the table that pooled threads have.
     ///
+    /// `allowance` is called after the thread has entered.
+    ///
     /// Returns `None` if the thread has permanently lost a privilege that the process has. It then exits, and the
     /// caller leases another thread.
-    pub(crate) fn admit(&mut self, target: Option<Target<'_>>, allowance: Allowance) -> Option<Result<(), Error>> {
+    pub(crate) fn admit(
+        &mut self,
+        target: Option<Target<'_>>,
+        allowance: impl FnOnce() -> Allowance,
+    ) -> Option<Result<(), Error>> {
         let enter =
             |thread: &mut PinnedThread| target.map_or(Ok(()), |target| thread.enter_with_mounts(target).map(drop));
         let entered = enter(self);
         self.owner_has_the_same = true;
-        let Some(callers) = allowance.capabilities() else { return Some(entered) };
+        let Some(callers) = allowance().capabilities() else { return Some(entered) };
         // An admitted thread has the privileges that were recorded. The C library may have changed those of another
         // thread.
         let inside = target.is_some() && entered.is_ok();

@@ -136,14 +136,13 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can adopt the allowance. `attempt` runs a job on the lease, which begins with the thread's
+    /// Leases a thread that can adopt the caller's allowance. `attempt` runs a job on the lease, which begins with the thread's
     /// admission, and says what became of it. After a job that did not run, there is an attempt on another thread.
     ///
     /// It is not generic, so that its code is not compiled again for each job.
     pub(crate) fn lease_admitted(
         &'static self,
         role: Role,
-        allowance: Allowance,
         attempt: &mut dyn FnMut(&mut Lease) -> Attempt,
     ) -> Result<Lease, Error> {
         let mut unfit = UnfitThreads::default();
@@ -153,7 +152,7 @@ impl Pool {
                 Attempt::Ran => return Ok(lease),
                 // The thread failed its inspection: lease another.
                 Attempt::Rejected => {}
-                Attempt::Unfit => {
+                Attempt::Unfit(allowance) => {
                     drop(lease);
                     unfit.count()?;
                     self.renew(allowance)?;
@@ -169,7 +168,7 @@ impl Pool {
         allowance: Allowance,
         mut closure: impl FnMut(&mut PinnedThread) -> bool + Send,
     ) -> Result<Lease, Error> {
-        self.lease_admitted(role, allowance, &mut |lease| lease.attempt(allowance, &mut closure))
+        self.lease_admitted(role, &mut |lease| lease.attempt(allowance, &mut closure))
     }
 
     /// Ensures that new workers can adopt the capabilities that the process has now: see [`Allowance`].
@@ -209,13 +208,13 @@ impl Pool {
 }
 
 /// What became of a job on a leased thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Attempt {
     Ran,
     /// The thread has failed an inspection since its last lease, and runs nothing more.
     Rejected,
-    /// The thread cannot adopt the allowance, or did not admit the job for another reason.
-    Unfit,
+    /// The thread cannot adopt this allowance, or did not admit the job for another reason.
+    Unfit(Allowance),
 }
 
 /// Counts the threads that were unfit for a call.
@@ -293,12 +292,22 @@ impl Lease {
     /// Runs a job on the worker, waits for it, and returns it. A job that is rejected comes back as it was: the worker
     /// failed an inspection since its last lease, and the caller leases another one.
     ///
+    /// The job receives the allowance that this thread has now, which is read while the worker begins the job, and
+    /// stored in `allowance`.
+    ///
     /// When the job has reached its [`AssistPoint`], this thread inspects the worker, unless this thread sleeps. The
     /// worker then has the capabilities of the allowance.
-    pub(crate) fn run_job<J: Job<PinnedThread> + Send>(&mut self, allowance: Allowance, job: J) -> J {
+    pub(crate) fn run_job<J>(&mut self, allowance: &Cell<Allowance>, job: J) -> J
+    where
+        J: Job<PinnedThread, Allowance> + Send,
+    {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return job };
-        let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
-        worker.side.run_job(job, inspect)
+        let mut read = || {
+            allowance.set(Allowance::of_caller());
+            allowance.get()
+        };
+        let inspect = Lease::inspection(roster, worker.status.role, || allowance.get(), found);
+        worker.side.run_job(job, &mut read, inspect)
     }
 
     /// As [`Lease::run_job`], for a closure and its result. A panic of the closure is resumed here.
@@ -308,7 +317,7 @@ impl Lease {
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(closure)) };
-        let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
+        let inspect = Lease::inspection(roster, worker.status.role, || allowance, found);
         worker.side.run(closure, inspect)
     }
 
@@ -320,7 +329,7 @@ impl Lease {
     ) -> Attempt {
         match self.run(allowance, |thread, _| closure(thread)) {
             Ok(true) => Attempt::Ran,
-            Ok(false) => Attempt::Unfit,
+            Ok(false) => Attempt::Unfit(allowance),
             Err(Rejected(_)) => Attempt::Rejected,
         }
     }
@@ -329,13 +338,13 @@ impl Lease {
     fn inspection<'l>(
         roster: &'static Roster,
         role: Role,
-        allowance: Allowance,
+        allowance: impl FnOnce() -> Allowance + 'l,
         found: &'l mut Result<(), Change>,
     ) -> impl FnOnce(u32) + 'l {
         let own_files = role.has_own_files();
         move |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
-                let capabilities = allowance.capabilities().unwrap_or(home.capabilities());
+                let capabilities = allowance().capabilities().unwrap_or(home.capabilities());
                 home.inspect_from_anywhere(thread, capabilities, own_files, None, OptionalCalls::of_current_thread())
             });
         }

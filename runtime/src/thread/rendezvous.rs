@@ -20,7 +20,8 @@
 //!
 //! The callee answers by storing `IDLE`: for a borrowed job when it has run or rejected it, for an owned one when it
 //! has taken it. A caller that spins while there is an offer can assist during the rest of the job: it claims the
-//! offer, and the callee then relies on the caller doing that work before [`Caller::run_job`] returns.
+//! offer, and the callee then relies on the caller doing that work before [`Caller::run_job`] returns. What the caller
+//! finds out while the callee begins the job is a [late value](super::late_value).
 //!
 //! The cells `manner`, `job`, `small` and `large` belong to the callee from `POSTED` until it answers, and to the caller
 //! otherwise. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
@@ -45,6 +46,7 @@ use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
+use super::late_value::{Late, LatePlace, LateValue, Turn};
 use super::spin_policy::{Asleep, SpinLimit, SpinPolicy, Wake};
 use crate::sync::{
     Arc, AtomicU32, Cpus, Futex, Hint, Instant, Ordering, UnsafeCell, confine, current_cpu, current_thread, release,
@@ -53,26 +55,26 @@ use crate::sync::{
 use crate::unwind::{AbortOnUnwind, catch};
 
 /// What the callee runs, with the `A` that it keeps.
-pub(crate) trait Job<A>: Sized {
+pub(crate) trait Job<A, L = ()>: Sized {
     /// Runs the job, and returns it with its result. It does not unwind.
-    fn run(self, argument: &mut A, assist_point: &AssistPoint<'_>) -> Self;
+    fn run(self, argument: &mut A, late: &LateValue<'_, L>, assist_point: &AssistPoint<'_>) -> Self;
 }
 
 /// A job in the place that both sides share.
-type JobInPlace<'j, A> = dyn RunInPlace<A> + Send + 'j;
+type JobInPlace<'j, A, L> = dyn RunInPlace<A, L> + Send + 'j;
 
-trait RunInPlace<A> {
-    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>);
+trait RunInPlace<A, L> {
+    fn run(&mut self, argument: &mut A, late: &LateValue<'_, L>, assist_point: &AssistPoint<'_>);
 }
 
-impl<A, J: Job<A>> RunInPlace<A> for ManuallyDrop<J> {
+impl<A, L, J: Job<A, L>> RunInPlace<A, L> for ManuallyDrop<J> {
     /// Writes to the place once, at the end: the caller looks at its cache line meanwhile.
-    fn run(&mut self, argument: &mut A, assist_point: &AssistPoint<'_>) {
+    fn run(&mut self, argument: &mut A, late: &LateValue<'_, L>, assist_point: &AssistPoint<'_>) {
         // Unwinding out of here would leave a job behind that was moved out.
         let no_unwinding = AbortOnUnwind;
         // SAFETY: nothing uses it again: it is overwritten below, and nothing unwinds before.
         let job = unsafe { ManuallyDrop::take(self) };
-        *self = ManuallyDrop::new(job.run(argument, assist_point));
+        *self = ManuallyDrop::new(job.run(argument, late, assist_point));
         mem::forget(no_unwinding);
     }
 }
@@ -83,11 +85,11 @@ enum ClosureJob<F, R> {
     Done(thread::Result<R>),
 }
 
-impl<A, F, R> Job<A> for ClosureJob<F, R>
+impl<A, L, F, R> Job<A, L> for ClosureJob<F, R>
 where
     F: FnOnce(&mut A, &AssistPoint<'_>) -> R,
 {
-    fn run(self, argument: &mut A, assist_point: &AssistPoint<'_>) -> Self {
+    fn run(self, argument: &mut A, _late: &LateValue<'_, L>, assist_point: &AssistPoint<'_>) -> Self {
         match self {
             ClosureJob::Given(closure) => ClosureJob::Done(catch(|| closure(argument, assist_point))),
             ClosureJob::Done(_) => self,
@@ -116,25 +118,26 @@ const NO_CPU: u32 = u32::MAX;
 
 /// What the two sides share, on cache lines of its own. (Some processors fetch two lines together.)
 #[repr(C, align(128))]
-struct Mailbox<A> {
+struct Mailbox<A, L> {
     state: Futex,
     manner: UnsafeCell<Manner>,
     /// Where a borrowed job is.
-    job: UnsafeCell<MaybeUninit<NonNull<JobInPlace<'static, A>>>>,
+    job: UnsafeCell<MaybeUninit<NonNull<JobInPlace<'static, A, L>>>>,
     /// The place of most borrowed jobs, and of owned ones. A hand-over of them takes one cache line, to here.
     small: UnsafeCell<Storage<40>>,
-    others: OtherLines,
+    others: OtherLines<L>,
 }
 
 /// The bytes of what small jobs touch. With `std`'s types that is one cache line.
 #[allow(dead_code)] // Not for the model check, whose types are larger.
-pub(crate) const FIRST_LINE: usize = mem::offset_of!(Mailbox<()>, others);
+pub(crate) const FIRST_LINE: usize = mem::offset_of!(Mailbox<(), ()>, others);
 
 /// The second cache line, and the next ones for larger jobs. A side that spins reads `offer` whenever it reads `state`,
 /// so that it fetches the two lines at once.
 #[repr(C, align(64))]
-struct OtherLines {
+struct OtherLines<L> {
     offer: AtomicU32,
+    late: LatePlace<L>,
     /// The processor that the callee sleeps or slept on. A hint.
     cpu: Hint,
     /// The thread id of a callee that may be woken on other processors than that, and zero of others.
@@ -165,6 +168,8 @@ struct Manner {
     is_confined: bool,
     /// It spins before it sleeps.
     spins: bool,
+    /// The turn of the request, or of the last one that has a late value.
+    turn: Turn,
 }
 
 /// How a callee that sleeps is woken, and how it waits after the request.
@@ -173,9 +178,9 @@ struct Wakes {
     spins: bool,
 }
 
-enum Request<A> {
+enum Request<A, L> {
     /// A job whose owner waits for the answer.
-    Borrowed(NonNull<JobInPlace<'static, A>>),
+    Borrowed(NonNull<JobInPlace<'static, A, L>>),
     /// A job whose owner does not wait.
     Owned(OwnedJob<A>),
 }
@@ -183,14 +188,20 @@ enum Request<A> {
 // SAFETY: the cells are used by one side at a time, as the module's documentation says, with an acquire of the word
 // that the other side released. What passes through them is `Send`: jobs and results by their types. The `A` never
 // passes.
-unsafe impl<A> Send for Mailbox<A> {}
+unsafe impl<A, L: Send> Send for Mailbox<A, L> {}
 // SAFETY: as above.
-unsafe impl<A> Sync for Mailbox<A> {}
+unsafe impl<A, L: Send> Sync for Mailbox<A, L> {}
 
-impl<A> Mailbox<A> {
+impl<A, L: Late> Mailbox<A, L> {
     /// The caller's side: the callee is to take `request`, which comes back if the callee is gone. Where the callee
     /// sleeps, `asleep` says how it is to wake.
-    fn post(&self, request: Request<A>, spins: bool, asleep: impl FnOnce() -> Wakes) -> Result<(), Request<A>> {
+    fn post(
+        &self,
+        request: Request<A, L>,
+        turn: Turn,
+        spins: bool,
+        asleep: impl FnOnce() -> Wakes,
+    ) -> Result<(), Request<A, L>> {
         let Mailbox { state, manner, job, small, .. } = self;
         let is_owned = match request {
             Request::Borrowed(borrowed) => {
@@ -206,13 +217,13 @@ impl<A> Mailbox<A> {
             }
         };
         // SAFETY: as above.
-        manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined: false, spins } });
+        manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined: false, spins, turn } });
         match state.compare_exchange(IDLE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return Ok(()),
             Err(CALLEE_SLEEPS) => {
                 let Wakes { is_confined, spins } = asleep();
                 // SAFETY: as above.
-                manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined, spins } });
+                manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined, spins, turn } });
             }
             Err(_) => {}
         }
@@ -232,7 +243,7 @@ impl<A> Mailbox<A> {
     /// # Safety
     ///
     /// A request was posted, and was not taken. The calling side is the callee; or the caller, if the callee is gone.
-    unsafe fn take(&self) -> Request<A> {
+    unsafe fn take(&self) -> Request<A, L> {
         let Mailbox { manner, job, small, .. } = self;
         // SAFETY: the cells are the calling side's, and were written before the post.
         if manner.with_mut(|manner| unsafe { (*manner).is_owned }) {
@@ -240,7 +251,7 @@ impl<A> Mailbox<A> {
             Request::Owned(small.with_mut(|small| unsafe { small.cast::<OwnedJob<A>>().read() }))
         } else {
             // SAFETY: as above.
-            Request::Borrowed(job.with_mut(|job| unsafe { job.cast::<NonNull<JobInPlace<'static, A>>>().read() }))
+            Request::Borrowed(job.with_mut(|job| unsafe { job.cast::<NonNull<JobInPlace<'static, A, L>>>().read() }))
         }
     }
 
@@ -254,19 +265,24 @@ impl<A> Mailbox<A> {
 }
 
 /// Makes a mailbox, and returns its two sides. `can_move` says whether the callee may be woken on any processor.
-pub(crate) fn mailbox<A>(limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
+pub(crate) fn mailbox<A, L: Late>(limit: SpinLimit, can_move: bool) -> (Caller<A, L>, Callee<A, L>) {
     mailbox_with(SpinPolicy::new(limit), limit, can_move)
 }
 
 /// As [`mailbox`], with a policy in some state.
-pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bool) -> (Caller<A>, Callee<A>) {
+pub(crate) fn mailbox_with<A, L: Late>(
+    policy: SpinPolicy,
+    limit: SpinLimit,
+    can_move: bool,
+) -> (Caller<A, L>, Callee<A, L>) {
     let shared = Arc::new(Mailbox {
         state: Futex::new(IDLE),
-        manner: UnsafeCell::new(Manner { is_owned: false, is_confined: false, spins: false }),
+        manner: UnsafeCell::new(Manner { is_owned: false, is_confined: false, spins: false, turn: Turn::NONE }),
         job: UnsafeCell::new(MaybeUninit::uninit()),
         small: UnsafeCell::new(Storage::uninit()),
         others: OtherLines {
             offer: AtomicU32::new(NONE),
+            late: LatePlace::new(),
             cpu: Hint::new(NO_CPU),
             thread: Hint::new(0),
             large: UnsafeCell::new(Storage::uninit()),
@@ -277,22 +293,22 @@ pub(crate) fn mailbox_with<A>(policy: SpinPolicy, limit: SpinLimit, can_move: bo
 }
 
 /// The side that posts jobs. Dropping it tells the callee that no more jobs will come.
-pub(crate) struct Caller<A> {
-    shared: Arc<Mailbox<A>>,
+pub(crate) struct Caller<A, L: Late = ()> {
+    shared: Arc<Mailbox<A, L>>,
     policy: Box<SpinPolicy>,
 }
 
 /// The callee did not run this closure, and never will.
 pub(crate) struct Rejected<F>(pub(crate) F);
 
-impl<A> Caller<A> {
+impl<A, L: Late> Caller<A, L> {
     /// As [`Caller::run_job`], for a closure and its result. A panic of the closure is resumed here.
     pub(crate) fn run<F, R>(&mut self, closure: F, assist: impl FnOnce(u32)) -> Result<R, Rejected<F>>
     where
         F: FnOnce(&mut A, &AssistPoint<'_>) -> R + Send,
         R: Send,
     {
-        match self.run_job(ClosureJob::Given(closure), assist) {
+        match self.run_in_place(ClosureJob::Given(closure), None, assist) {
             ClosureJob::Given(closure) => Err(Rejected(closure)),
             ClosureJob::Done(Ok(value)) => Ok(value),
             ClosureJob::Done(Err(payload)) => panic::resume_unwind(payload),
@@ -302,9 +318,26 @@ impl<A> Caller<A> {
     /// Runs `job` on the callee, and waits for it. The job moves to a place that both sides share, where it runs, and
     /// back. A job that the callee rejects comes back as it was.
     ///
+    /// `late` finds out the [`LateValue`] of the job. It is called once, after the job is posted if the callee spins.
+    ///
     /// `assist` is called at most once, while the job is past its [`AssistPoint`], with the thread id that the job
     /// offered. It need not be called at all.
-    pub(crate) fn run_job<J: Job<A> + Send>(&mut self, job: J, assist: impl FnOnce(u32)) -> J {
+    pub(crate) fn run_job<J: Job<A, L> + Send>(
+        &mut self,
+        job: J,
+        late: &mut dyn FnMut() -> L,
+        assist: impl FnOnce(u32),
+    ) -> J {
+        self.run_in_place(job, Some(late), assist)
+    }
+
+    /// As [`Caller::run_job`]. Only a [`ClosureJob`], which receives no late value, may be given none.
+    fn run_in_place<J: Job<A, L> + Send>(
+        &mut self,
+        job: J,
+        late: Option<&mut dyn FnMut() -> L>,
+        assist: impl FnOnce(u32),
+    ) -> J {
         let mut on_the_stack = MaybeUninit::<J>::uninit();
         let place: NonNull<ManuallyDrop<J>> = if const { Storage::<40>::fits::<J>() } {
             // SAFETY: the cell is the caller's: nothing is posted.
@@ -317,18 +350,23 @@ impl<A> Caller<A> {
         };
         // SAFETY: each place is large enough, and the caller's until it posts.
         unsafe { place.write(ManuallyDrop::new(job)) };
-        self.run_borrowed(place, assist);
+        self.run_borrowed(place, late, assist);
         // SAFETY: the place is the caller's again, and nothing reads it a second time.
         ManuallyDrop::into_inner(unsafe { place.read() })
     }
 
-    fn run_borrowed(&mut self, job: NonNull<JobInPlace<'_, A>>, assist: impl FnOnce(u32)) {
+    fn run_borrowed(
+        &mut self,
+        job: NonNull<JobInPlace<'_, A, L>>,
+        late: Option<&mut dyn FnMut() -> L>,
+        assist: impl FnOnce(u32),
+    ) {
         // Unwinding out of here would free what the callee still uses.
         let no_unwinding = AbortOnUnwind;
         // SAFETY: the cast forgets the borrow's lifetime and changes nothing else. The callee uses the job only until
         // it answers, and this function does not return before that.
-        let job = unsafe { mem::transmute::<NonNull<JobInPlace<'_, A>>, NonNull<JobInPlace<'static, A>>>(job) };
-        if let Ok(turns) = self.post_borrowed(Request::Borrowed(job)) {
+        let job = unsafe { mem::transmute::<NonNull<JobInPlace<'_, A, L>>, NonNull<JobInPlace<'static, A, L>>>(job) };
+        if let Ok(turns) = self.post_borrowed(Request::Borrowed(job), late) {
             self.await_answer(turns, assist);
         }
         self.policy.end(Instant::now);
@@ -337,12 +375,31 @@ impl<A> Caller<A> {
 
     /// Posts, and wakes the callee where the policy wants it. Returns for how many turns to spin, or the request if the
     /// callee is gone.
-    fn post_borrowed(&mut self, request: Request<A>) -> Result<u32, Request<A>> {
+    fn post_borrowed(
+        &mut self,
+        request: Request<A, L>,
+        mut late: Option<&mut dyn FnMut() -> L>,
+    ) -> Result<u32, Request<A, L>> {
         let Caller { shared, policy } = self;
-        let OtherLines { cpu, thread, .. } = &shared.others;
+        let OtherLines { late: place, cpu, thread, .. } = &shared.others;
+        // SAFETY: nothing is posted, so the cell is the caller's.
+        let last = shared.manner.with_mut(|manner| unsafe { (*manner).turn });
+        let turn = if late.is_some() { last.next() } else { last };
+        let mut send = || {
+            if let Some(late) = late.take() {
+                // SAFETY: this is the caller, and this job is the only one that is posted, or about to be. `late` is
+                // taken once, for each turn. A turn is without a value only if the callee is gone, and reads none.
+                unsafe { place.send(turn, late()) };
+            }
+        };
         let mut turns = None;
         let spins = policy.begin(Instant::now);
-        shared.post(request, spins, || {
+        if !spins {
+            send();
+        }
+        shared.post(request, turn, spins, || {
+            // The callee does not spin for it.
+            send();
             let (cpu, thread, callers) = (cpu.load(Ordering::Relaxed), thread.load(Ordering::Relaxed), current_cpu());
             let (wake, caller_spins, spins) = policy.asleep(Asleep { cpu, callers, can_move: thread != 0 });
             turns = Some(caller_spins);
@@ -354,6 +411,7 @@ impl<A> Caller<A> {
             };
             Wakes { is_confined, spins }
         })?;
+        send();
         Ok(turns.unwrap_or_else(|| policy.awake(|| cpu.load(Ordering::Relaxed) == current_cpu())))
     }
 
@@ -390,22 +448,25 @@ impl<A> Caller<A> {
     }
 
     /// Runs a job on the callee without waiting. The job gets this side back. It gets no `A` where it is rejected.
-    pub(crate) fn submit(self, job: impl FnOnce(Option<&mut A>, Caller<A>) + Send + 'static)
+    pub(crate) fn submit(self, job: impl FnOnce(Option<&mut A>, Caller<A, L>) + Send + 'static)
     where
         A: 'static,
+        L: 'static,
     {
         let shared = Arc::clone(&self.shared);
         // The calling thread goes on and needs its processor, so the callee may wake on any.
         let anywhere = Wakes { is_confined: false, spins: false };
         // From here on the caller's side is only in the job.
         let request = Request::Owned(Box::new(move |argument| job(argument, self)));
-        if let Err(Request::Owned(job)) = shared.post(request, false, || anywhere) {
+        // SAFETY: nothing is posted, so the cell is the caller's.
+        let turn = shared.manner.with_mut(|manner| unsafe { (*manner).turn });
+        if let Err(Request::Owned(job)) = shared.post(request, turn, false, || anywhere) {
             job(None);
         }
     }
 }
 
-impl<A> Drop for Caller<A> {
+impl<A, L: Late> Drop for Caller<A, L> {
     fn drop(&mut self) {
         if self.shared.state.swap(CLOSED, Ordering::AcqRel) == CALLEE_SLEEPS {
             self.shared.state.wake();
@@ -414,8 +475,8 @@ impl<A> Drop for Caller<A> {
 }
 
 /// The side that runs jobs. Dropping it rejects what comes later.
-pub(crate) struct Callee<A> {
-    shared: Arc<Mailbox<A>>,
+pub(crate) struct Callee<A, L: Late = ()> {
+    shared: Arc<Mailbox<A, L>>,
     limit: SpinLimit,
     /// Whether it has yet to tell the caller its thread id.
     introduces_itself: bool,
@@ -424,9 +485,9 @@ pub(crate) struct Callee<A> {
 }
 
 /// What a callee does next.
-pub(crate) enum Order<'c, A> {
+pub(crate) enum Order<'c, A, L: Late = ()> {
     /// A job, to be run or rejected.
-    Job(BorrowedJob<'c, A>),
+    Job(BorrowedJob<'c, A, L>),
     /// A submitted job, to be run or rejected.
     Submitted(SubmittedJob<A>),
     /// The caller is gone: nothing more will come.
@@ -435,22 +496,26 @@ pub(crate) enum Order<'c, A> {
     Timeout,
 }
 
-impl<A> Callee<A> {
+impl<A, L: Late> Callee<A, L> {
     /// Waits for the next order, for `timeout` or without end.
-    pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Order<'_, A> {
+    pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Order<'_, A, L> {
         match self.await_order(timeout) {
             POSTED | CALLER_SLEEPS => {
                 let shared = &*self.shared;
                 // SAFETY: the word says so.
                 let request = unsafe { shared.take() };
                 // SAFETY: as above.
-                let Manner { is_confined, spins, .. } = shared.manner.with_mut(|manner| unsafe { *manner });
+                let Manner { is_confined, spins, turn, .. } = shared.manner.with_mut(|manner| unsafe { *manner });
                 self.spins = spins;
                 if !spins {
                     shared.others.cpu.store(current_cpu(), Ordering::Relaxed);
                 }
                 let order = match request {
-                    Request::Borrowed(job) => Order::Job(BorrowedJob { shared, job }),
+                    Request::Borrowed(job) => {
+                        // SAFETY: the callee runs the job of this turn. It receives a value only if it expects one.
+                        let late = unsafe { LateValue::new(&shared.others.late, turn, self.limit) };
+                        Order::Job(BorrowedJob { shared, job, late })
+                    }
                     Request::Owned(job) => {
                         // The job has the caller's side, and may post again.
                         shared.answer(IDLE);
@@ -507,7 +572,7 @@ impl<A> Callee<A> {
     }
 }
 
-impl<A> Drop for Callee<A> {
+impl<A, L: Late> Drop for Callee<A, L> {
     fn drop(&mut self) {
         let Mailbox { state, .. } = &*self.shared;
         let mut seen = state.load(Ordering::Acquire);
@@ -528,18 +593,19 @@ impl<A> Drop for Callee<A> {
 }
 
 /// A job whose caller waits until it is run or rejected. Dropping it rejects it.
-pub(crate) struct BorrowedJob<'c, A> {
-    shared: &'c Mailbox<A>,
-    job: NonNull<JobInPlace<'static, A>>,
+pub(crate) struct BorrowedJob<'c, A, L: Late = ()> {
+    shared: &'c Mailbox<A, L>,
+    job: NonNull<JobInPlace<'static, A, L>>,
+    late: LateValue<'c, L>,
 }
 
-impl<A> BorrowedJob<'_, A> {
+impl<A, L: Late> BorrowedJob<'_, A, L> {
     /// Runs the job, then answers the caller. Returns whether the caller assisted.
     pub(crate) fn run(mut self, argument: &mut A) -> bool {
         let offer = &self.shared.others.offer;
         let assist_point = AssistPoint { offer, reached: Cell::new(false) };
         // SAFETY: the job's owner waits for the answer, so the job is alive; and only this thread uses it.
-        unsafe { self.job.as_mut() }.run(argument, &assist_point);
+        unsafe { self.job.as_mut() }.run(argument, &self.late, &assist_point);
         // This precedes the answer: afterwards the caller may post again, and must not find this offer.
         let assisted = assist_point.reached.get() && offer.swap(NONE, Ordering::AcqRel) == CLAIMED;
         // Dropping it answers.
@@ -548,7 +614,7 @@ impl<A> BorrowedJob<'_, A> {
     }
 }
 
-impl<A> Drop for BorrowedJob<'_, A> {
+impl<A, L: Late> Drop for BorrowedJob<'_, A, L> {
     fn drop(&mut self) {
         self.shared.answer(IDLE);
     }

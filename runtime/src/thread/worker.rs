@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
+use super::allowance::Allowance;
 use super::handle::{Status, WorkerHandle};
 use super::pinned::{LeaseState, PinnedThread};
 use super::rendezvous::{Callee, Order, mailbox};
@@ -34,7 +35,7 @@ pub(super) fn spawn(roster: &'static Roster, role: Role) -> Result<WorkerHandle,
 
 /// Runs jobs until the worker is told to exit, is idle for too long, or is no longer pristine. It returns when the
 /// processes that the worker has started have ended.
-fn run_loop(roster: &'static Roster, status: &Arc<Status>, mut side: Callee<PinnedThread>) {
+fn run_loop(roster: &'static Roster, status: &Arc<Status>, mut side: Callee<PinnedThread, Allowance>) {
     let Some(home) = roster.home() else { return };
     let mut thread = PinnedThread::pin_current(home);
     // Not read from the roster: callers write to it, which would cost a trip to another CPU.

@@ -112,6 +112,7 @@ fn a_filter_of_the_main_thread_is_not_given_to_bodies() {
 #[case::has_a_worker("has-a-worker")]
 #[case::has_a_worker_in_a_thread("has-a-worker-in-a-thread")]
 #[case::has_a_worker_and_gives_everything_up("has-a-worker-and-gives-everything-up")]
+#[case::changes_between_close_calls("changes-between-close-calls")]
 fn a_body_may_do_what_the_process_may_do_now(#[case] process: &str) {
     passes("daemon", &[process]);
 }

@@ -90,7 +90,7 @@ impl Maker {
             let _lease = lease;
             let mut may_go_on = Ok(());
             if let Some(thread) = thread {
-                if thread.admit(None, maker.allowance).is_some() {
+                if thread.admit(None, || maker.allowance).is_some() {
                     // Best effort: the name is diagnostic only.
                     let _ = sys::name_current_thread(c"in-netns-pool");
                     return maker.run();

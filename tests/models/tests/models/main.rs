@@ -18,6 +18,8 @@ mod poll_rendezvous;
 #[path = "../../../../runtime/src/netns/mounts/process_seat.rs"]
 mod process_seat;
 
+#[path = "../../../../runtime/src/thread/late_value.rs"]
+mod late_value;
 #[path = "../../../../runtime/src/thread/rendezvous.rs"]
 mod rendezvous;
 

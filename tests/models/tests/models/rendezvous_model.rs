@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::rendezvous::{AssistPoint, Callee, Caller, Order, Rejected, mailbox_with};
+use crate::late_value::LateValue;
+use crate::rendezvous::{AssistPoint, Callee, Caller, Job, Order, Rejected, mailbox_with};
 use crate::spin_policy::{SpinLimit, SpinPolicy};
 
 /// A callee that runs `jobs` jobs, sums the values that it receives, and then sees the end.
@@ -102,6 +103,74 @@ fn a_job_of_more_lines_moves_there_and_back() {
 #[test]
 fn a_job_that_stays_on_the_stack_is_run_there() {
     model(1, moves_there_and_back::<400>);
+}
+
+/// A job that adds its late value to the callee's sum.
+struct AddsLate;
+
+impl Job<u32, u32> for AddsLate {
+    fn run(self, sum: &mut u32, late: &LateValue<'_, u32>, _: &AssistPoint<'_>) -> Self {
+        *sum = *sum * 10 + late.receive();
+        self
+    }
+}
+
+/// A caller that sleeps at once; or that spins, with a limit, and sends late values after its jobs. The callee does not
+/// spin: a model of a thread that spins goes on when the value was sent.
+fn mailbox_for_late_values(limit: SpinLimit) -> (Caller<u32, u32>, Callee<u32, u32>) {
+    if limit.0 == 0 {
+        crate::rendezvous::mailbox(limit, true)
+    } else {
+        mailbox_with(SpinPolicy::apart(limit), SpinLimit(0), true)
+    }
+}
+
+fn sends_late_values(limit: SpinLimit) {
+    let (mut caller, mut side) = mailbox_for_late_values(limit);
+    let thread = loom::thread::spawn(move || {
+        let mut sum = 0;
+        while let Order::Job(job) = side.next(None) {
+            job.run(&mut sum);
+        }
+        sum
+    });
+    for value in 1..=2 {
+        caller.run_job(AddsLate, &mut || value, |_| ());
+    }
+    drop(caller);
+    assert_eq!(thread.join().unwrap(), 12);
+}
+
+#[test]
+fn each_job_receives_its_late_value_asleep() {
+    model(0, sends_late_values);
+}
+
+#[test]
+fn each_job_receives_its_late_value_spinning() {
+    model(1, sends_late_values);
+}
+
+#[test]
+fn a_late_value_of_a_rejected_job_is_not_received() {
+    model(1, |limit| {
+        let (mut caller, mut side) = mailbox_for_late_values(limit);
+        let thread = loom::thread::spawn(move || {
+            let mut sum = 0;
+            match side.next(None) {
+                Order::Job(job) => drop(job),
+                Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
+            }
+            match side.next(None) {
+                Order::Job(job) => drop(job.run(&mut sum)),
+                Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes next"),
+            }
+            sum
+        });
+        caller.run_job(AddsLate, &mut || 1, |_| ());
+        caller.run_job(AddsLate, &mut || 2, |_| ());
+        assert_eq!(thread.join().unwrap(), 2);
+    });
 }
 
 #[test]

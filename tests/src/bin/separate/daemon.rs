@@ -197,6 +197,17 @@ pub(crate) fn main() {
                 calls_are_refused(&ns);
             }
         }
+        // The pinned thread spins, and enters while the caller reads its capabilities.
+        "changes-between-close-calls" => {
+            for change in [caps::drop, caps::raise].into_iter().cycle().take(100) {
+                for _ in 0..200 {
+                    with_netns(&ns, || ()).expect("a call");
+                }
+                change(None, CapSet::Effective, Capability::CAP_NET_RAW).expect("capset");
+                assert_eq!(with_netns(&ns, mine).expect("a call"), mine());
+            }
+            calls_work(&ns);
+        }
         // A thread raises for itself a capability that the main thread has lowered.
         "raises-in-a-thread" => {
             caps::clear(None, CapSet::Effective).expect("capset");
