@@ -136,8 +136,9 @@ impl Pool {
         }
     }
 
-    /// Leases a thread that can adopt the caller's allowance. `attempt` runs a job on the lease, which begins with the thread's
-    /// admission, and says what became of it. After a job that did not run, there is an attempt on another thread.
+    /// Leases a thread that can adopt the caller's allowance. `attempt` runs a job on the lease, which begins with the
+    /// thread's admission, and says what became of it. After a job that did not run, there is an attempt on another
+    /// thread.
     ///
     /// It is not generic, so that its code is not compiled again for each job.
     pub(crate) fn lease_admitted(
