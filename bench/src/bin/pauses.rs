@@ -7,8 +7,8 @@
 //! cargo run --release --manifest-path bench/Cargo.toml --bin pauses -- each   # the same, each call timed by itself
 //! ```
 //!
-//! It takes root, and about a minute. Each cell is the median time of one call. `tight` divides the time of 2,000 calls,
-//! with what else the processors do meanwhile; `each` leaves that out, and includes a read of the clock.
+//! It takes root, and about a minute. Each cell is the median time of one call. `tight` divides the time of 2,000
+//! calls, with what else the processors do meanwhile; `each` leaves that out, and includes a read of the clock.
 
 use std::hint::spin_loop;
 use std::process::Command;

@@ -8,8 +8,8 @@
 //!         the last turn ─(callee has spun in vain)→ AWAITED ─(caller sends, and wakes it)→ this turn
 //! ```
 //!
-//! **Why:** it takes the caller 0.15 µs to find out its capabilities, and the callee 0.5 µs to enter the namespace. Both
-//! happen at once.
+//! **Why:** it takes the caller 0.15 µs to find out its capabilities, and the callee 0.5 µs to enter the namespace. So
+//! both happen at once.
 
 use super::spin_policy::SpinLimit;
 use crate::sync::{Futex, Ordering, UnsafeCell, spin_loop};

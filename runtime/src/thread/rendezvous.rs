@@ -23,8 +23,8 @@
 //! offer, and the callee then relies on the caller doing that work before [`Caller::run_job`] returns. What the caller
 //! finds out while the callee begins the job is a [late value](super::late_value).
 //!
-//! The cells `manner`, `job`, `small` and `large` belong to the callee from `POSTED` until it answers, and to the caller
-//! otherwise. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
+//! The cells `manner`, `job`, `small` and `large` belong to the callee from `POSTED` until it answers, and otherwise to
+//! the caller. A mailbox has one [`Caller`] and one [`Callee`], and each method takes `&mut self`, so each side is one
 //! thread at a time.
 //!
 //! **Why one word, and the job beside it:** each cache line that moves to another processor and back takes 0.1 to
