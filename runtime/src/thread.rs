@@ -13,8 +13,8 @@
 //! the [`roster`] lists; a [`handle`] hands work over by the [`rendezvous`] to the [`worker`]'s loop; the [`pinned`]
 //! thread enters and restores to [`home`], for views with its own [`files`], with the capabilities of its
 //! [`allowance`], a [`late_value`]; [`release`] ends the lease, with the thread's [`fate`], and waits for its [`exit`].
-//! [`detached`] runs hooks and wakers that must not run on the current thread, a `keeper` closes what is open in a table
-//! that it keeps, and what a call needs done `elsewhere` is done inside, by another pinned thread.
+//! [`detached`] runs hooks and wakers that must not run on the current thread, a `keeper` closes what is open in a
+//! table that it keeps, and what a call needs done `elsewhere` is done inside, by another pinned thread.
 
 mod allowance;
 mod bounding_set;
