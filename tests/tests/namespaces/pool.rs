@@ -369,9 +369,12 @@ fn a_future_that_is_dropped_loses_no_namespace() {
     use std::task::{Context, Waker};
     let _alone = alone();
     let made = Arc::new(AtomicUsize::new(0));
+    // None is given while it is locked.
+    let gate = Arc::new(Mutex::new(()));
     let prepare = {
-        let made = Arc::clone(&made);
+        let (made, gate) = (Arc::clone(&made), Arc::clone(&gate));
         move |_: &NetNs| {
+            drop(gate.lock());
             made.fetch_add(1, Ordering::SeqCst);
         }
     };
@@ -379,7 +382,9 @@ fn a_future_that_is_dropped_loses_no_namespace() {
     for round in 1..=5 {
         let mut context = Context::from_waker(Waker::noop());
         let mut waiting = Box::pin(pool.take_async());
+        let locked = gate.lock();
         assert!(waiting.as_mut().poll(&mut context).is_pending());
+        drop(locked);
         // Given, and not fetched.
         wait_until("it is given", || pool.stats().waiting == 0);
         drop(waiting);
