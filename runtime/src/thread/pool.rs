@@ -303,12 +303,8 @@ impl Lease {
         J: Job<PinnedThread, Allowance> + Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return job };
-        let mut read = || {
-            allowance.set(Allowance::of_caller());
-            allowance.get()
-        };
-        let inspect = Lease::inspection(roster, worker.status.role, || allowance.get(), found);
-        worker.side.run_job(job, &mut read, inspect)
+        let inspect = Lease::inspection(roster, worker.status.role, allowance, found);
+        worker.side.run_job(job, &mut Lease::reading(allowance), inspect)
     }
 
     /// As [`Lease::run_job`], for a closure and its result. A panic of the closure is resumed here.
@@ -318,7 +314,8 @@ impl Lease {
         R: Send,
     {
         let Lease { roster, worker: Some(worker), found, .. } = self else { return Err(Rejected(closure)) };
-        let inspect = Lease::inspection(roster, worker.status.role, || allowance, found);
+        let allowance = Cell::new(allowance);
+        let inspect = Lease::inspection(roster, worker.status.role, &allowance, found);
         worker.side.run(closure, inspect)
     }
 
@@ -335,17 +332,25 @@ impl Lease {
         }
     }
 
+    /// Reads the allowance of the calling thread, and stores it. Not generic, as [`Lease::inspection`].
+    fn reading(allowance: &Cell<Allowance>) -> impl FnMut() -> Allowance {
+        || {
+            allowance.set(Allowance::of_caller());
+            allowance.get()
+        }
+    }
+
     /// It is not generic, so that the code that waits for the worker is not compiled again for each body.
     fn inspection<'l>(
         roster: &'static Roster,
         role: Role,
-        allowance: impl FnOnce() -> Allowance + 'l,
+        allowance: &'l Cell<Allowance>,
         found: &'l mut Result<(), Change>,
     ) -> impl FnOnce(u32) + 'l {
         let own_files = role.has_own_files();
         move |thread| {
             *found = roster.home().map_or(Ok(()), |home| {
-                let capabilities = allowance().capabilities().unwrap_or(home.capabilities());
+                let capabilities = allowance.get().capabilities().unwrap_or(home.capabilities());
                 home.inspect_from_anywhere(thread, capabilities, own_files, None, OptionalCalls::of_current_thread())
             });
         }
