@@ -152,9 +152,10 @@ fn tight_here() {
 /// As [`tight_here`], with the times of single calls.
 fn each_here() {
     let contenders = Contenders::new();
+    let mut calls = contenders.calls();
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..9 {
-        for (call, times) in contenders.calls().iter_mut().zip(&mut times) {
+        for (call, times) in calls.iter_mut().zip(&mut times) {
             times.extend((0..2_000).map(|_| {
                 let start = Instant::now();
                 call();

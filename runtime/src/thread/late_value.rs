@@ -34,10 +34,10 @@ pub(crate) struct LatePlace<L> {
 pub(crate) struct Turn(bool);
 
 impl Turn {
-    /// The turn before the first job.
+    /// The turn before the first job, and of requests without a late value.
     pub(crate) const NONE: Turn = Turn(false);
 
-    pub(crate) fn next(self) -> Turn {
+    fn next(self) -> Turn {
         Turn(!self.0)
     }
 
@@ -51,12 +51,16 @@ impl<L: Late> LatePlace<L> {
         LatePlace { state: Futex::new(Turn::NONE.state()), value: UnsafeCell::new(L::default()) }
     }
 
+    /// The caller's side, while nothing is posted: the turn of the next value.
+    pub(crate) fn next_turn(&self) -> Turn {
+        Turn(self.state.load(Ordering::Relaxed) == Turn::NONE.state())
+    }
+
     /// The caller's side: sends the value of this turn.
     ///
     /// # Safety
     ///
-    /// The calling side is the caller, which has sent the values of all turns before, and not that of this one. The
-    /// callee has answered the jobs of the turns before.
+    /// The calling side is the caller. The turn is the next one, and the callee has answered all jobs of those before.
     pub(crate) unsafe fn send(&self, turn: Turn, value: L) {
         // SAFETY: the callee reads it after the swap below, and read the last one before it answered.
         self.value.with_mut(|place| unsafe { *place = value });

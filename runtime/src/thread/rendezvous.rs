@@ -124,7 +124,7 @@ struct Mailbox<A, L> {
     /// Where a borrowed job is.
     job: UnsafeCell<MaybeUninit<NonNull<JobInPlace<'static, A, L>>>>,
     /// The place of most borrowed jobs, and of owned ones. A hand-over of them takes one cache line, to here.
-    small: UnsafeCell<Storage<40>>,
+    small: UnsafeCell<Small>,
     others: OtherLines<L>,
 }
 
@@ -142,8 +142,14 @@ struct OtherLines<L> {
     cpu: Hint,
     /// The thread id of a callee that may be woken on other processors than that, and zero of others.
     thread: Hint,
-    large: UnsafeCell<Storage<176>>,
+    large: UnsafeCell<Large>,
 }
+
+/// What the first line has room for, beside the word.
+type Small = Storage<40>;
+
+/// Most jobs that are not small.
+type Large = Storage<176>;
 
 /// The place of a job of at most this many bytes.
 #[repr(align(8))]
@@ -159,22 +165,22 @@ impl<const BYTES: usize> Storage<BYTES> {
     }
 }
 
-/// What the request is, how the callee wakes, and how it waits after the request.
+/// What the request is, and how the callee takes it.
 #[derive(Clone, Copy)]
 struct Manner {
     /// The request is an owned job.
     is_owned: bool,
+    /// The turn of its late value, if it has one.
+    turn: Turn,
+    wakes: Wakes,
+}
+
+/// How the callee wakes, and how it waits after the request.
+#[derive(Clone, Copy)]
+struct Wakes {
     /// It is confined to some processors, and releases itself before it does anything else.
     is_confined: bool,
     /// It spins before it sleeps.
-    spins: bool,
-    /// The turn of the request, or of the last one that has a late value.
-    turn: Turn,
-}
-
-/// How a callee that sleeps is woken, and how it waits after the request.
-struct Wakes {
-    is_confined: bool,
     spins: bool,
 }
 
@@ -210,21 +216,20 @@ impl<A, L: Late> Mailbox<A, L> {
                 false
             }
             Request::Owned(owned) => {
-                const { assert!(Storage::<40>::fits::<OwnedJob<A>>()) };
+                const { assert!(Small::fits::<OwnedJob<A>>()) };
                 // SAFETY: as above, and the place is large enough.
                 small.with_mut(|small| unsafe { small.cast::<OwnedJob<A>>().write(owned) });
                 true
             }
         };
-        // SAFETY: as above.
-        manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined: false, spins, turn } });
+        let write = |wakes| {
+            // SAFETY: as above, until it is posted below.
+            manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, turn, wakes } });
+        };
+        write(Wakes { is_confined: false, spins });
         match state.compare_exchange(IDLE, POSTED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return Ok(()),
-            Err(CALLEE_SLEEPS) => {
-                let Wakes { is_confined, spins } = asleep();
-                // SAFETY: as above.
-                manner.with_mut(|manner| unsafe { *manner = Manner { is_owned, is_confined, spins, turn } });
-            }
+            Err(CALLEE_SLEEPS) => write(asleep()),
             Err(_) => {}
         }
         match state.swap(POSTED, Ordering::AcqRel) {
@@ -277,7 +282,11 @@ pub(crate) fn mailbox_with<A, L: Late>(
 ) -> (Caller<A, L>, Callee<A, L>) {
     let shared = Arc::new(Mailbox {
         state: Futex::new(IDLE),
-        manner: UnsafeCell::new(Manner { is_owned: false, is_confined: false, spins: false, turn: Turn::NONE }),
+        manner: UnsafeCell::new(Manner {
+            is_owned: false,
+            turn: Turn::NONE,
+            wakes: Wakes { is_confined: false, spins: false },
+        }),
         job: UnsafeCell::new(MaybeUninit::uninit()),
         small: UnsafeCell::new(Storage::uninit()),
         others: OtherLines {
@@ -339,10 +348,10 @@ impl<A, L: Late> Caller<A, L> {
         assist: impl FnOnce(u32),
     ) -> J {
         let mut on_the_stack = MaybeUninit::<J>::uninit();
-        let place: NonNull<ManuallyDrop<J>> = if const { Storage::<40>::fits::<J>() } {
+        let place: NonNull<ManuallyDrop<J>> = if const { Small::fits::<J>() } {
             // SAFETY: the cell is the caller's: nothing is posted.
             self.shared.small.with_mut(|small| NonNull::from(unsafe { &mut *small })).cast()
-        } else if const { Storage::<176>::fits::<J>() } {
+        } else if const { Large::fits::<J>() } {
             // SAFETY: as above.
             self.shared.others.large.with_mut(|large| NonNull::from(unsafe { &mut *large })).cast()
         } else {
@@ -382,13 +391,10 @@ impl<A, L: Late> Caller<A, L> {
     ) -> Result<u32, Request<A, L>> {
         let Caller { shared, policy } = self;
         let OtherLines { late: place, cpu, thread, .. } = &shared.others;
-        // SAFETY: nothing is posted, so the cell is the caller's.
-        let last = shared.manner.with_mut(|manner| unsafe { (*manner).turn });
-        let turn = if late.is_some() { last.next() } else { last };
+        let turn = if late.is_some() { place.next_turn() } else { Turn::NONE };
         let mut send = || {
             if let Some(late) = late.take() {
-                // SAFETY: this is the caller, and this job is the only one that is posted, or about to be. `late` is
-                // taken once, for each turn. A turn is without a value only if the callee is gone, and reads none.
+                // SAFETY: this is the caller. No other job is posted, and `late` is taken once.
                 unsafe { place.send(turn, late()) };
             }
         };
@@ -458,9 +464,7 @@ impl<A, L: Late> Caller<A, L> {
         let anywhere = Wakes { is_confined: false, spins: false };
         // From here on the caller's side is only in the job.
         let request = Request::Owned(Box::new(move |argument| job(argument, self)));
-        // SAFETY: nothing is posted, so the cell is the caller's.
-        let turn = shared.manner.with_mut(|manner| unsafe { (*manner).turn });
-        if let Err(Request::Owned(job)) = shared.post(request, turn, false, || anywhere) {
+        if let Err(Request::Owned(job)) = shared.post(request, Turn::NONE, false, || anywhere) {
             job(None);
         }
     }
@@ -505,7 +509,8 @@ impl<A, L: Late> Callee<A, L> {
                 // SAFETY: the word says so.
                 let request = unsafe { shared.take() };
                 // SAFETY: as above.
-                let Manner { is_confined, spins, turn, .. } = shared.manner.with_mut(|manner| unsafe { *manner });
+                let Manner { turn, wakes: Wakes { is_confined, spins }, .. } =
+                    shared.manner.with_mut(|manner| unsafe { *manner });
                 self.spins = spins;
                 if !spins {
                     shared.others.cpu.store(current_cpu(), Ordering::Relaxed);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::late_value::LateValue;
+use crate::late_value::{Late, LateValue};
 use crate::rendezvous::{AssistPoint, Callee, Caller, Job, Order, Rejected, mailbox_with};
 use crate::spin_policy::{SpinLimit, SpinPolicy};
 
 /// A callee that runs `jobs` jobs, sums the values that it receives, and then sees the end.
-fn callee(mut side: Callee<u32>, jobs: u32) -> u32 {
+fn callee<L: Late>(mut side: Callee<u32, L>, jobs: u32) -> u32 {
     let mut sum = 0;
     for _ in 0..jobs {
         match side.next(None) {
@@ -126,14 +126,8 @@ fn mailbox_for_late_values(limit: SpinLimit) -> (Caller<u32, u32>, Callee<u32, u
 }
 
 fn sends_late_values(limit: SpinLimit) {
-    let (mut caller, mut side) = mailbox_for_late_values(limit);
-    let thread = loom::thread::spawn(move || {
-        let mut sum = 0;
-        while let Order::Job(job) = side.next(None) {
-            job.run(&mut sum);
-        }
-        sum
-    });
+    let (mut caller, side) = mailbox_for_late_values(limit);
+    let thread = loom::thread::spawn(move || callee(side, 2));
     for value in 1..=2 {
         caller.run_job(AddsLate, &mut || value, |_| ());
     }
@@ -156,19 +150,16 @@ fn a_late_value_of_a_rejected_job_is_not_received() {
     model(1, |limit| {
         let (mut caller, mut side) = mailbox_for_late_values(limit);
         let thread = loom::thread::spawn(move || {
-            let mut sum = 0;
             match side.next(None) {
                 Order::Job(job) => drop(job),
                 Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes first"),
             }
-            match side.next(None) {
-                Order::Job(job) => drop(job.run(&mut sum)),
-                Order::Submitted(_) | Order::Disconnected | Order::Timeout => unreachable!("a job comes next"),
-            }
-            sum
+            callee(side, 1)
         });
-        caller.run_job(AddsLate, &mut || 1, |_| ());
-        caller.run_job(AddsLate, &mut || 2, |_| ());
+        for value in 1..=2 {
+            caller.run_job(AddsLate, &mut || value, |_| ());
+        }
+        drop(caller);
         assert_eq!(thread.join().unwrap(), 2);
     });
 }
