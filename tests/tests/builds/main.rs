@@ -5,3 +5,4 @@ mod abort;
 mod failing;
 mod features;
 mod layers;
+mod per_body;
