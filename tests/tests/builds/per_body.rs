@@ -76,8 +76,8 @@ macro_rules! bodies {
     ($ns:expr, $($body:literal)*) => { $(each_way::<$body>($ns).await;)* };
 }
 
-/// The path of a function of the library, without the types that it is compiled for, and without its closures. Both ways
-/// in which the compiler may form symbols give the same path.
+/// The path of a function of the library, without the types that it is compiled for, and without its closures. Both
+/// ways in which the compiler may form symbols give the same path.
 fn path(symbol: &str) -> Option<String> {
     let full = format!("{:#}", rustc_demangle::demangle(symbol));
     // These functions of the standard library have a closure of the library as their type.
