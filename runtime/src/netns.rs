@@ -29,6 +29,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind};
+use crate::sys::descriptor_table::TableBound;
 use crate::sys::{self, Kind, ProcTask};
 
 pub use names::Names;
@@ -65,49 +66,6 @@ struct Inner {
     /// Dropped after the descriptor is closed.
     #[allow(dead_code, reason = "its destructor is what it is for")]
     companion: Option<Box<dyn Companion>>,
-}
-
-/// The descriptor of a handle. Its number is another file in other tables than the one that it was opened in. So it is
-/// closed there: by another thread if that is the table of the process. Otherwise it stays open.
-struct TableBound {
-    /// `None` while it is dropped.
-    fd: Option<OwnedFd>,
-    id: NetNsId,
-    /// Whether the thread that made the handle has the table of descriptors that the threads of the process share, as
-    /// far as the kernel tells.
-    is_of_process_table: bool,
-}
-
-impl TableBound {
-    /// Whether the number is the namespace on the calling thread. No system call tells a thread that has the table of
-    /// the process, as a rule.
-    fn is_of_this_table(&self) -> bool {
-        let has_process_table = || sys::descriptor_table::is_shared() == Ok(true);
-        let identity = || self.fd.as_ref().map_or(Err(Errno::EBADF), sys::identity);
-        self.is_of_process_table && has_process_table() || identity() == Ok(self.id.device_and_inode())
-    }
-}
-
-impl Drop for TableBound {
-    fn drop(&mut self) {
-        if !self.is_of_this_table() {
-            match self.fd.take() {
-                Some(fd) if self.is_of_process_table => {
-                    sys::descriptor_table::close_in_that_of_process(fd, self.id.device_and_inode());
-                }
-                fd => fd.into_iter().for_each(sys::descriptor_table::forget),
-            }
-        }
-    }
-}
-
-impl AsFd for TableBound {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.fd {
-            Some(fd) => fd.as_fd(),
-            None => unreachable!("it is taken when it is dropped"),
-        }
-    }
 }
 
 /// A value that a handle and its clones keep, and whose destructor runs when the last of them is gone.
@@ -221,7 +179,8 @@ impl NetNs {
     /// The identity of the namespace.
     #[must_use]
     pub fn id(&self) -> NetNsId {
-        self.0.fd.id
+        let (device, inode) = self.0.fd.identity();
+        NetNsId { device, inode }
     }
 
     /// Whether the calling thread is in this namespace now. Needs no descriptor.
@@ -267,10 +226,7 @@ impl NetNs {
             CloneFlags::CLONE_NEWNET => {}
             other => return Err(not_a_netns(operation(), kind_of_namespace(other))),
         }
-        let (device, inode) = sys::identity(&fd).map_err(failed)?;
-        let id = NetNsId { device, inode };
-        let is_of_process_table = sys::descriptor_table::is_shared().unwrap_or(false);
-        let fd = TableBound { fd: Some(fd), id, is_of_process_table };
+        let fd = TableBound::new(fd).map_err(failed)?;
         Ok(NetNs(Arc::new(Inner { fd, companion: None })))
     }
 

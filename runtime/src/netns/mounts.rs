@@ -23,7 +23,7 @@ mod recipe;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, iter, os::unix::fs::MetadataExt};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -31,6 +31,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::netns::NetNs;
+use crate::sys::descriptor_table::TableBound;
 use crate::sys::{self, Kind};
 
 pub(crate) use etc::Files;
@@ -87,14 +88,12 @@ impl Surroundings {
 
 /// A mount namespace, the files that it must show, and the namespaces of other kinds that are entered with it.
 pub(crate) struct Mounts {
-    namespace: OwnedFd,
-    /// Device and inode of the namespace.
-    identity: (u64, u64),
+    namespace: TableBound,
     /// The root to have there, where that is not the root of the namespace.
-    root: Option<OwnedFd>,
+    root: Option<TableBound>,
     umask: Option<Mode>,
     /// Namespaces of other kinds.
-    others: Vec<(Kind, OwnedFd)>,
+    others: Vec<(Kind, TableBound)>,
     expected: Vec<Expected>,
 }
 
@@ -132,12 +131,16 @@ impl Mounts {
     /// view of a process that has a pid namespace of its own.
     #[cfg(feature = "tokio")]
     pub(crate) fn are_current(&self) -> bool {
-        sys::identity_of(&Kind::Mount.file_in(sys::ProcTask::Current.proc_path())) == Ok(self.identity)
+        sys::identity_of(&Kind::Mount.file_in(sys::ProcTask::Current.proc_path())) == Ok(self.namespace.identity())
     }
 
-    /// Whether the number of the descriptor is this mount namespace in the calling thread's table too.
-    pub(crate) fn is_of_this_table(&self) -> bool {
-        sys::identity(&self.namespace) == Ok(self.identity)
+    /// Whether namespaces of other kinds are entered too.
+    pub(crate) fn has_other_namespaces(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = &TableBound> {
+        iter::once(&self.namespace).chain(&self.root).chain(self.others.iter().map(|(_, namespace)| namespace))
     }
 }
 
@@ -149,6 +152,7 @@ pub(crate) struct EntryError {
 }
 
 /// What a path must lead to in a view.
+#[derive(PartialEq, Eq)]
 struct Expected {
     path: PathBuf,
     found: Option<Found>,
@@ -163,11 +167,14 @@ struct Found {
 }
 
 impl Expected {
-    /// Expects what is there now. A directory is expected not to change.
-    fn now(path: impl Into<PathBuf>) -> Expected {
-        let path = path.into();
-        let found = Found::at(&path);
-        Expected { path, found }
+    /// Expects what is there now. A directory is expected not to change. Where nothing is there, the first directory of
+    /// the path that is missing is expected to stay so: several paths share one, which is looked up once.
+    fn now(path: impl AsRef<Path>) -> Expected {
+        let path = path.as_ref();
+        let found = Found::at(path);
+        let missing = || path.ancestors().take_while(|path| Found::at(path).is_none()).last();
+        let path = if found.is_none() { missing().unwrap_or(path) } else { path };
+        Expected { path: path.to_owned(), found }
     }
 
     /// Expects the file of a descriptor.

@@ -13,6 +13,7 @@ use super::mounts::Mounts;
 use super::mounts::Surroundings;
 use crate::error::{Error, ErrorKind};
 use crate::sys;
+use crate::sys::descriptor_table::TableBound;
 
 /// Where a call runs its body. It is made from the namespace or view that the user gave.
 #[derive(Clone)]
@@ -121,12 +122,7 @@ impl<'n> Target<'n> {
     /// An error where the descriptors' numbers are other files on the calling thread. They are the namespace's where
     /// the thread shares its table of descriptors with the thread that opened them.
     pub(crate) fn check_table(self) -> Result<(), Error> {
-        let is_of_this_table = sys::identity(self.fd) == Ok(self.ns.id().device_and_inode())
-            && self
-                .surroundings
-                .and_then(|(surroundings, _)| surroundings.current())
-                .is_none_or(|mounts| mounts.is_of_this_table());
-        if is_of_this_table {
+        if self.descriptors_are(TableBound::is_of_this_table) {
             return Ok(());
         }
         let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
@@ -135,9 +131,14 @@ impl<'n> Target<'n> {
     }
 
     /// As [`Target::check_table`], on a thread with the table that the threads of the process share. It costs no system
-    /// call where such a thread has opened the descriptor.
+    /// call where such a thread has opened the descriptors.
     pub(crate) fn check_process_table(self) -> Result<(), Error> {
-        if self.surroundings.is_none() && self.ns.0.fd.is_of_process_table { Ok(()) } else { self.check_table() }
+        if self.descriptors_are(TableBound::is_of_process_table) { Ok(()) } else { self.check_table() }
+    }
+
+    fn descriptors_are(self, are: impl Fn(&TableBound) -> bool) -> bool {
+        let mounts = self.surroundings.and_then(|(surroundings, _)| surroundings.current());
+        are(&self.ns.0.fd) && mounts.is_none_or(|mounts| mounts.descriptors().all(are))
     }
 
     /// The namespace that it leads to.

@@ -2,7 +2,7 @@
 //! `CLONE_FILES`.
 
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -30,12 +30,61 @@ pub(crate) fn is_that_of_current_thread(close_elsewhere: CloseElsewhere) {
     OWNER.store(current_tid().as_raw(), Ordering::Relaxed);
 }
 
-/// Closes a file of the table of the process, which the calling thread does not have. Where no thread that has it is
-/// known, the file stays open.
-pub(crate) fn close_in_that_of_process(fd: OwnedFd, identity: (u64, u64)) {
-    match CLOSE_ELSEWHERE.get() {
-        Some(close) => close(fd, identity),
-        None => forget(fd),
+/// A descriptor of a handle, which may be given to a thread with another table. There its number is another file. So it
+/// is closed in the table that it was opened in: by another thread if that is the table of the process. Otherwise it
+/// stays open.
+pub(crate) struct TableBound {
+    /// `None` while it is dropped.
+    fd: Option<OwnedFd>,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Whether it was opened in the table that the threads of the process share, as far as the kernel tells.
+    is_of_process_table: bool,
+}
+
+impl TableBound {
+    /// To be called on a thread with the table that the descriptor was opened in.
+    pub(crate) fn new(fd: OwnedFd) -> nix::Result<TableBound> {
+        let identity = identity(&fd)?;
+        Ok(TableBound { fd: Some(fd), identity, is_of_process_table: is_shared().unwrap_or(false) })
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Whether it was opened in the table that the threads of the process share.
+    pub(crate) fn is_of_process_table(&self) -> bool {
+        self.is_of_process_table
+    }
+
+    /// Whether the number is this file on the calling thread.
+    pub(crate) fn is_of_this_table(&self) -> bool {
+        self.fd.as_ref().is_some_and(|fd| identity(fd) == Ok(self.identity))
+    }
+}
+
+impl AsFd for TableBound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("it is taken when it is dropped"),
+        }
+    }
+}
+
+impl Drop for TableBound {
+    fn drop(&mut self) {
+        // No system call tells a thread that has the table of the process, as a rule.
+        if self.is_of_process_table && is_shared() == Ok(true) || self.is_of_this_table() {
+            return;
+        }
+        match (self.fd.take(), CLOSE_ELSEWHERE.get()) {
+            (Some(fd), Some(close)) if self.is_of_process_table => close(fd, self.identity),
+            // No thread that has the table is known.
+            (fd, _) => fd.into_iter().for_each(forget),
+        }
     }
 }
 

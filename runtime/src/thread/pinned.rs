@@ -116,6 +116,8 @@ pub struct PinnedThread {
     baseline: Baseline,
     /// Whether the body of this lease was too short to have made a system call.
     untouched: bool,
+    /// Whether this lease has entered namespaces of other kinds than network and mount.
+    entered_other_kinds: bool,
     /// The time that user code took, where the body is a part of this crate and called some.
     user_code: Option<Duration>,
     /// Whether a body has used `io_uring`. This is never reset.
@@ -163,6 +165,7 @@ impl PinnedThread {
             calls,
             baseline: Baseline::of_current_thread(calls, keeps_files),
             untouched: false,
+            entered_other_kinds: false,
             user_code: None,
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
@@ -295,6 +298,7 @@ impl PinnedThread {
                 surroundings.renew(None, |recipe| self.make_mounts(recipe))?;
                 continue;
             };
+            self.entered_other_kinds |= mounts.has_other_namespaces();
             let entered = mounts
                 .enter(target.netns())
                 .and_then(|()| target.setns().map_err(|error| EntryError { error, has_moved: true }));
@@ -351,9 +355,9 @@ impl PinnedThread {
         let files = self.own_files.as_ref().map_or(Ok(()), OwnFiles::restore);
         let namespaces = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
-            // A body that made no system call has left no namespace but the network namespace that this crate entered.
+            // A body that made no system call has left no namespace but those that this crate entered.
+            None if self.untouched && !self.entered_other_kinds => self.home.restore_network(),
             None if self.own_files.is_some() => self.home.restore_of_view(),
-            None if self.untouched => self.home.restore_network(),
             None => self.home.restore(),
         };
         files.and(namespaces)
@@ -523,6 +527,7 @@ impl PinnedThread {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
         let restored = self.go_home();
         self.entered.clear();
+        self.entered_other_kinds = false;
         if let Err(error) = &restored {
             self.poison(error);
         }

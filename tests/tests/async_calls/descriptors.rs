@@ -18,6 +18,9 @@ use tokio::task;
 
 const ROUNDS: usize = 5;
 
+/// In some of these rounds, the last clone of a handle is the one that was given away.
+const GIVEN: usize = 50;
+
 fn leave() {
     unshare(CloneFlags::CLONE_FILES).unwrap();
 }
@@ -306,8 +309,44 @@ fn a_call_may_be_given_to_another_table_with_the_handle_that_it_borrows() {
     give_from_a_table_of_the_caller(begin, drop);
     give_to_another_table(begin, drop);
     let before = descriptors().len();
-    (0..ROUNDS).for_each(|_| give_to_another_table(begin, drop));
+    (0..GIVEN).for_each(|_| give_to_another_table(begin, drop));
     wait_until("the handles are closed", || descriptors().len() <= before);
     let polled = give_to_another_table(begin, block_on);
     is_of_another_table(polled.as_ref().map(drop));
+}
+
+#[test]
+fn a_view_may_be_given_to_another_table() {
+    let _alone = alone();
+    in_netns::init().unwrap();
+    let make = || NetNs::new().unwrap().view().unwrap();
+    let begin = || {
+        let view = make();
+        let mut call = Box::pin(async move { view.run_async(pending::<()>).await });
+        assert!((&mut call).now_or_never().is_none());
+        call
+    };
+    give_from_a_table_of_the_caller(make, drop);
+    give_to_another_table(begin, drop);
+    let before = descriptors().len();
+    (0..GIVEN).for_each(|_| {
+        give_to_another_table(make, drop);
+        give_to_another_table(begin, drop);
+    });
+    wait_until("the mounts are released", || descriptors().len() <= before);
+    is_of_another_table(give_to_another_table(make, |view| view.run(|| ())).as_ref().map(drop));
+}
+
+#[test]
+fn a_view_that_is_made_in_a_table_of_its_maker_is_not_entered_from_another() {
+    let _alone = alone();
+    let ns = NetNs::new().unwrap();
+    let make = || {
+        leave();
+        ns.view().unwrap()
+    };
+    let view = thread::scope(|scope| scope.spawn(make).join()).unwrap();
+    let entered = block_on(view.run_async(async || ()));
+    is_of_another_table(entered.as_ref().map(drop));
+    is_of_another_table(view.run(|| ()).as_ref().map(drop));
 }

@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use in_netns::{Call, ErrorKind, ThreadFate, View};
+use in_netns::{Call, ErrorKind, NetNs, ThreadFate, View};
 use in_netns_tests::{Scratch, alone, descriptors, in_directory, tid};
 use nix::mount::{MsFlags, mount};
 
@@ -122,6 +122,23 @@ fn it_shows_the_files_the_hostname_and_the_interfaces_of_the_process() {
     }
     assert_eq!((hostname(), interfaces(), KINDS.map(namespace)), at_home);
     assert!(!Path::new("/mnt/file").exists());
+}
+
+/// Also a body that makes no system call, after which the thread is not inspected. No body of a library that is not
+/// optimised is that short.
+#[test]
+fn a_short_body_leaves_all_namespaces_of_the_process() {
+    // A test beside it could use the thread.
+    let _alone = alone();
+    let container = Container::start("short");
+    let there = View::of_process(container.0.id()).unwrap();
+    let here = NetNs::current().unwrap().view().unwrap();
+    let at_home = KINDS.map(namespace);
+    for _ in 0..100 {
+        there.run(|| ()).unwrap();
+        let [_, now @ ..] = here.run(|| KINDS.map(namespace)).unwrap();
+        assert_eq!(now, at_home[1..]);
+    }
 }
 
 #[test]

@@ -340,7 +340,7 @@ fn places_to_cover(services: &str, expected: &mut Vec<Expected>) -> Vec<(&'stati
         let now = Expected::now(path);
         if now.found.as_ref().is_some_and(|found| found.is_directory() == (cover == Cover::Directory)) {
             places.push((path, cover));
-        } else {
+        } else if !expected.contains(&now) {
             expected.push(now);
         }
     }

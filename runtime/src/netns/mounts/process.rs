@@ -1,11 +1,12 @@
 //! The namespaces of a process, opened in its directory in `/proc`, which stays that process's if the id is reused.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{Mounts, name_services};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::netns::pidfd;
+use crate::sys::descriptor_table::TableBound;
 use crate::sys::{self, Kind, ProcTask};
 
 /// What `nsenter --target PID --net --mount --uts --ipc --cgroup` enters.
@@ -60,14 +61,15 @@ impl ProcessNamespaces {
         for (kind, namespace) in others {
             let home = sys::identity_of(&kind.file_in(ProcTask::Current.proc_path())).map_err(failed)?;
             // Entering a namespace that the thread is in already may be refused: a parent user namespace may own it.
-            if sys::identity(namespace.as_fd()).map_err(failed)? != home {
+            let namespace = TableBound::new(namespace).map_err(failed)?;
+            if namespace.identity() != home {
                 elsewhere.push((kind, namespace));
             }
         }
-        let identity = sys::identity(&mount).map_err(failed)?;
+        let namespace = TableBound::new(mount).map_err(failed)?;
         let umask = sys::files::umask_of_process().map_err(|errno| {
             Error::from_errno(format!("make a view of {net}: read the umask of the process"), errno)
         })?;
-        Ok(Mounts { namespace: mount, identity, root: None, umask, others: elsewhere, expected: Vec::new() })
+        Ok(Mounts { namespace, root: None, umask, others: elsewhere, expected: Vec::new() })
     }
 }

@@ -10,6 +10,7 @@ use super::{Expected, Files, Mounts, mount_step, step};
 use crate::error::{Error, ErrorKind};
 use crate::netns::NetNs;
 use crate::privileges::MAX_MNT;
+use crate::sys::descriptor_table::TableBound;
 use crate::sys::{self, Kind, ProcTask};
 
 /// What a view of a network namespace is made from, the first time and again.
@@ -31,17 +32,18 @@ impl Recipe {
         sys::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| step(net, "copy the mounts of this process (unshare)")(errno).explain_unshare(MAX_MNT))?;
         let namespace = Kind::Mount.open(ProcTask::Current).map_err(step(net, "open /proc/thread-self/ns/mnt"))?;
-        let identity = sys::identity(&namespace).map_err(step(net, "identify its mount namespace"))?;
         // This precedes every mount, so that none propagates.
         let root = sys::files::at_root_of_mounts(&namespace, sys::files::make_mounts_slaves).map_err(|errno| {
             step(net, "keep its mounts to itself (mount, MS_SLAVE)")(errno).explain_entering_mounts(namespace.as_fd())
         })?;
+        let namespace = TableBound::new(namespace).map_err(step(net, "identify its mount namespace"))?;
+        let root = root.map(TableBound::new).transpose().map_err(step(net, "identify its root"))?;
         let mut expected = self.files.mount(net)?;
         if self.sys {
             net.as_target().setns()?;
             expected.push(self.mount_sys()?);
         }
-        Ok(Mounts { namespace, identity, root, umask, others: Vec::new(), expected })
+        Ok(Mounts { namespace, root, umask, others: Vec::new(), expected })
     }
 
     /// Mounts the sysfs of the network namespace, which the thread is in, on `/sys`, with the mounts that were below
