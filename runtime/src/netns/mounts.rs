@@ -139,8 +139,10 @@ impl Mounts {
         !self.others.is_empty()
     }
 
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = &TableBound> {
-        iter::once(&self.namespace).chain(&self.root).chain(self.others.iter().map(|(_, namespace)| namespace))
+    /// Whether all descriptors are such.
+    pub(crate) fn descriptors_are(&self, such: impl FnMut(&TableBound) -> bool) -> bool {
+        let others = self.others.iter().map(|(_, namespace)| namespace);
+        iter::once(&self.namespace).chain(&self.root).chain(others).all(such)
     }
 }
 

@@ -122,7 +122,10 @@ impl<'n> Target<'n> {
     /// An error where the descriptors' numbers are other files on the calling thread. They are the namespace's where
     /// the thread shares its table of descriptors with the thread that opened them.
     pub(crate) fn check_table(self) -> Result<(), Error> {
-        if self.descriptors_are(TableBound::is_of_this_table) {
+        let mounts = self.surroundings.and_then(|(surroundings, _)| surroundings.current());
+        if self.ns.0.fd.is_of_this_table()
+            && mounts.is_none_or(|mounts| mounts.descriptors_are(TableBound::is_of_this_table))
+        {
             return Ok(());
         }
         let why = "it was opened by a thread with another table of file descriptors (unshare(2) with CLONE_FILES); \
@@ -132,13 +135,11 @@ impl<'n> Target<'n> {
 
     /// As [`Target::check_table`], on a thread with the table that the threads of the process share. It costs no system
     /// call where such a thread has opened the descriptors.
+    ///
+    /// Those of mounts are checked by the pinned thread that enters them: the caller does not read them, which would
+    /// cost both threads several trips to another CPU.
     pub(crate) fn check_process_table(self) -> Result<(), Error> {
-        if self.descriptors_are(TableBound::is_of_process_table) { Ok(()) } else { self.check_table() }
-    }
-
-    fn descriptors_are(self, are: impl Fn(&TableBound) -> bool) -> bool {
-        let mounts = self.surroundings.and_then(|(surroundings, _)| surroundings.current());
-        are(&self.ns.0.fd) && mounts.is_none_or(|mounts| mounts.descriptors().all(are))
+        if self.ns.0.fd.is_of_process_table() { Ok(()) } else { self.check_table() }
     }
 
     /// The namespace that it leads to.

@@ -68,7 +68,7 @@ impl OwnFiles {
     /// tell which root that is.
     ///
     /// **Why:** the process may call `chroot(2)` while the thread is idle. A view that is made by the thread afterwards
-    /// would show what is outside of the new root.
+    /// would show what is outside of the new root. A thread that enters mounts gets their root, whatever its own is.
     pub(super) fn follow(&mut self) -> Result<(), Error> {
         // As seen from the root of the mount namespace, which a thread with no other root has.
         let is_there = sys::files::path_of_root_of_task(&*self.sharer).is_ok_and(|seen| seen == Path::new("/"));

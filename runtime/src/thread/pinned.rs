@@ -65,6 +65,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{EntryError, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
+use crate::sys::descriptor_table::TableBound;
 use crate::sys::process_local::{ProcessMark, end_child_at_thread_exit};
 use crate::sys::{self, Capabilities, OptionalCalls, Tid};
 use crate::thread::allowance::{self, Allowance};
@@ -292,12 +293,15 @@ impl PinnedThread {
         /// A third try is needed only where the files are replaced all the time. On a busy machine, mounts take tens of
         /// milliseconds, so a few tries may all fail.
         const TRIES: u32 = 64;
-        self.take_own_files()?;
+        self.own_files()?;
         for _ in 0..TRIES {
             let Some(mounts) = surroundings.current() else {
                 surroundings.renew(None, |recipe| self.make_mounts(recipe))?;
                 continue;
             };
+            if !mounts.descriptors_are(TableBound::is_of_process_table) {
+                target.check_table()?;
+            }
             self.entered_other_kinds |= mounts.has_other_namespaces();
             let entered = mounts
                 .enter(target.netns())
@@ -323,7 +327,7 @@ impl PinnedThread {
 
     /// Makes the mounts of a view. The thread is at home, before and after.
     pub(crate) fn make_mounts(&mut self, recipe: &Recipe) -> Result<Mounts, Error> {
-        self.take_own_files()?;
+        self.own_files()?.follow()?;
         let made = recipe.make();
         self.go_home_or_poison()?;
         made
@@ -331,18 +335,17 @@ impl PinnedThread {
 
     /// Finds out what to enter for the view of a process. The thread is at home.
     pub(crate) fn mounts_of_process(&mut self, namespaces: ProcessNamespaces) -> Result<Mounts, Error> {
-        self.take_own_files()?;
+        self.own_files()?.follow()?;
         namespaces.into_mounts()
     }
 
-    /// Makes the thread stop sharing root, working directory and umask. If it has stopped before, it gets the root that
-    /// the process has now.
-    fn take_own_files(&mut self) -> Result<(), Error> {
-        if let Some(own) = &mut self.own_files {
-            return own.follow();
-        }
-        self.own_files = Some(OwnFiles::take(self.home.template())?);
-        Ok(())
+    /// Makes the thread stop sharing root, working directory and umask, if it has not stopped before.
+    fn own_files(&mut self) -> Result<&mut OwnFiles, Error> {
+        let own = match self.own_files.take() {
+            Some(own) => own,
+            None => OwnFiles::take(self.home.template())?,
+        };
+        Ok(self.own_files.insert(own))
     }
 
     /// Goes home, at the beginning of a lease or during it.
