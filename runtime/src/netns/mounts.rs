@@ -134,9 +134,9 @@ impl Mounts {
         sys::identity_of(&Kind::Mount.file_in(sys::ProcTask::Current.proc_path())) == Ok(self.namespace.identity())
     }
 
-    /// Whether namespaces of other kinds are entered too.
-    pub(crate) fn has_other_namespaces(&self) -> bool {
-        !self.others.is_empty()
+    /// The other kinds of namespaces that are entered too.
+    pub(crate) fn other_kinds(&self) -> CloneFlags {
+        self.others.iter().map(|(kind, _)| kind.flag()).collect()
     }
 
     /// Whether all descriptors are such.

@@ -62,6 +62,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
+
 use crate::error::{Error, ErrorKind};
 use crate::netns::mounts::{EntryError, Mounts, ProcessNamespaces, Recipe, Surroundings};
 use crate::netns::{NetNs, Target};
@@ -117,8 +119,8 @@ pub struct PinnedThread {
     baseline: Baseline,
     /// Whether the body of this lease was too short to have made a system call.
     untouched: bool,
-    /// Whether this lease has entered namespaces of other kinds than network and mount.
-    entered_other_kinds: bool,
+    /// The kinds of namespaces that this lease has entered, other than network and mount.
+    entered_kinds: CloneFlags,
     /// The time that user code took, where the body is a part of this crate and called some.
     user_code: Option<Duration>,
     /// Whether a body has used `io_uring`. This is never reset.
@@ -166,7 +168,7 @@ impl PinnedThread {
             calls,
             baseline: Baseline::of_current_thread(calls, keeps_files),
             untouched: false,
-            entered_other_kinds: false,
+            entered_kinds: CloneFlags::empty(),
             user_code: None,
             used_io_uring: false,
             id: id.as_raw().unsigned_abs(),
@@ -302,7 +304,7 @@ impl PinnedThread {
             if !mounts.descriptors_are(TableBound::is_of_process_table) {
                 target.check_table()?;
             }
-            self.entered_other_kinds |= mounts.has_other_namespaces();
+            self.entered_kinds |= mounts.other_kinds();
             let entered = mounts
                 .enter(target.netns())
                 .and_then(|()| target.setns().map_err(|error| EntryError { error, has_moved: true }));
@@ -359,7 +361,7 @@ impl PinnedThread {
         let namespaces = match &self.restore_path {
             Some(path) => self.home.restore_by(path),
             // A body that made no system call has left no namespace but those that this crate entered.
-            None if self.untouched && !self.entered_other_kinds => self.home.restore_network(),
+            None if self.untouched && self.entered_kinds.is_empty() => self.home.restore_network(),
             None if self.own_files.is_some() => self.home.restore_of_view(),
             None => self.home.restore(),
         };
@@ -530,7 +532,7 @@ impl PinnedThread {
         self.used_io_uring = !self.untouched && self.baseline.has_used_io_uring();
         let restored = self.go_home();
         self.entered.clear();
-        self.entered_other_kinds = false;
+        self.entered_kinds = CloneFlags::empty();
         if let Err(error) = &restored {
             self.poison(error);
         }
