@@ -242,9 +242,10 @@ fn view_that_is_made_anew(ns: &NetNs) {
                 assert_eq!(view.run(|| ()).expect_err("no such file").kind(), ErrorKind::NotFound);
             }
         });
-        for make in [libc_fork, raw_clone, libc_fork, raw_clone] {
+        // After a raw clone, a lock of the allocator might be held in the child.
+        for _ in 0..4 {
             thread::sleep(std::time::Duration::from_millis(20));
-            in_child(make, || {
+            in_child(libc_fork, || {
                 assert_eq!(view.run(|| ()).expect_err("no such file").kind(), ErrorKind::NotFound);
                 let other = View::builder(ns).hosts("").build().expect("another view");
                 assert_eq!(other.run(here).expect("a call"), key(ns.id()));
