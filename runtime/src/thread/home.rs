@@ -17,7 +17,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -516,12 +516,20 @@ impl Home {
     /// The mount namespace is one of them. Threads that share an `fs_struct` may be in different mount namespaces:
     /// `setns` on a process with `CLONE_NEWNS` and another flag changes the mount namespace and leaves the `fs_struct`
     /// shared (measured on Linux 6.18).
+    ///
+    /// `namespaces` is the directory of the thread's namespaces, where it keeps that open.
     pub(crate) fn inspect_from_within(
         &self,
         from_caller: Option<&FromCaller>,
         calls: OptionalCalls,
+        namespaces: Option<BorrowedFd<'_>>,
     ) -> Result<(), Change> {
-        let compare = |(kind, before): (Kind, Option<&Path>)| match is_in(kind, before) {
+        let is_still_in = |kind, before: Option<&Path>| {
+            let now = namespaces.map(|namespaces| sys::files::namespace_in(namespaces, kind));
+            // A body may have closed the directory.
+            if let (Some(Ok(now)), Some(before)) = (now, before) { Some(now == before) } else { is_in(kind, before) }
+        };
+        let compare = |(kind, before): (Kind, Option<&Path>)| match is_still_in(kind, before) {
             Some(true) => Ok(()),
             Some(false) if kind == Kind::Mount => Err(Change::MountNamespace),
             Some(false) => Err(Change::Namespace),

@@ -438,8 +438,8 @@ impl PinnedThread {
     /// Closes what the thread keeps open, in the table that it was opened in. A body may have left that table: then
     /// another thread closes it there, and the copy goes with the thread.
     pub(crate) fn close_files(&mut self) {
-        let files = (self.baseline.take_file(), self.own_files.take());
-        if let (None, None) = files {
+        let files = (self.baseline.take_files(), self.own_files.take());
+        if let ((None, None), None) = files {
             return;
         }
         if !self.has_left_table() {
@@ -607,7 +607,8 @@ impl PinnedThread {
             }
         };
         // The baseline is checked first: it shows whether the optional calls are still harmless.
-        let within = || self.home.inspect_from_within(self.from_caller.as_ref(), self.calls);
+        let namespaces = self.baseline.namespaces();
+        let within = || self.home.inspect_from_within(self.from_caller.as_ref(), self.calls, namespaces);
         let found = self.baseline.inspect(self.capabilities).and_then(|()| others()).and_then(|()| within());
         self.state = if found.is_ok() { LeaseState::Pristine } else { LeaseState::Exiting };
         found

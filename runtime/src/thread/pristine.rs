@@ -14,6 +14,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -147,20 +148,27 @@ pub(super) struct Baseline {
     /// Whether the kernel reports the use of `io_uring(7)`.
     tells_of_io_uring: bool,
     bounding_set: BoundingSet,
+    /// The directory of its namespaces in `/proc`. `None` where it is looked up for each reading.
+    namespaces: Option<Kept<OwnedFd>>,
     readings: Box<[(&'static Attribute, Reading)]>,
 }
 
 impl Baseline {
     /// Reads the state of the calling thread.
     ///
-    /// A thread that is inspected often `keeps_files`. It gives them back by [`Baseline::take_file`], because its body
+    /// A thread that is inspected often `keeps_files`. It gives them back by [`Baseline::take_files`], because its body
     /// may have a table of descriptors of its own at the end.
     pub(super) fn of_current_thread(calls: OptionalCalls, keeps_files: bool) -> Baseline {
         let readable = TABLE.iter().filter(|attribute| attribute.call.is_none_or(|call| calls.has(call)));
         let readings = readable.map(|attribute| (attribute, (attribute.read)()));
+        let filters = Filters::of_current_thread(keeps_files);
+        // Without a filter, other calls compare the namespaces.
+        let is_filtered = filters.file.is_some();
+        let namespaces = is_filtered.then(sys::files::open_directory_of_namespaces).and_then(Result::ok);
         Baseline {
             float_control: FloatControl::of_current(),
-            filters: Filters::of_current_thread(keeps_files),
+            filters,
+            namespaces: namespaces.map(Kept::new).and_then(Result::ok),
             // A new thread has used none. Another answer is that of a seccomp filter.
             tells_of_io_uring: calls.has(Optional::IoUringEnter) && readings::has_used_io_uring() == Ok(false),
             bounding_set: BoundingSet::of_current_thread(keeps_files),
@@ -187,9 +195,14 @@ impl Baseline {
         self.filters.compared.get() && readings::has_used_io_uring() == Ok(true)
     }
 
-    /// The file that is kept open, where there is one. Nothing is to be compared afterwards.
-    pub(super) fn take_file(&mut self) -> Option<Kept<File>> {
-        self.filters.file.take()
+    /// The files that are kept open, where there are some. Nothing is to be compared afterwards.
+    pub(super) fn take_files(&mut self) -> (Option<Kept<File>>, Option<Kept<OwnedFd>>) {
+        (self.filters.file.take(), self.namespaces.take())
+    }
+
+    /// The directory of the thread's namespaces, where it is kept open.
+    pub(super) fn namespaces(&self) -> Option<BorrowedFd<'_>> {
+        self.namespaces.as_ref().map(|directory| directory.as_fd())
     }
 
     /// Compares the calling thread, of which this is the baseline, and resets what can be reset. `capabilities` are

@@ -215,7 +215,7 @@ fn compare_with_first(home: &Home) -> Result<(), Error> {
     let mine = sys::capabilities_of(thread).unwrap_or_default();
     let compared = home
         .inspect_from_anywhere(thread.as_raw().unsigned_abs(), mine, false, None, calls)
-        .and_then(|()| home.inspect_from_within(None, calls));
+        .and_then(|()| home.inspect_from_within(None, calls, None));
     match compared {
         // Not every one can be compared without `kcmp(2)`, and not with a filter of the main thread.
         Ok(()) | Err(Change::Unknown) => {}

@@ -60,7 +60,8 @@ pub(crate) fn main() {
         Err(error) => assert!(matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied), "{error}"),
     }
 
-    for flags in [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS] {
+    let separately = [CloneFlags::CLONE_FS, CloneFlags::CLONE_FILES, CloneFlags::CLONE_NEWNS, CloneFlags::CLONE_NEWIPC];
+    for flags in separately {
         let outcome = Call::new(&ns).outcome(|| unshare(flags).expect("unshare")).expect("a call");
         assert!(matches!(outcome.thread, ThreadFate::Retired(RetireReason::Changed(_))), "{:?}", outcome.thread);
     }
