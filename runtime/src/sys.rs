@@ -466,6 +466,16 @@ pub(crate) fn namespace_of_task(task: &Path, kind: Kind) -> io::Result<PathBuf> 
     fs::read_link(kind.file_in(task))
 }
 
+/// The directory in `/proc` of the calling thread's namespaces, for [`namespace_in`].
+pub(crate) fn open_directory_of_namespaces() -> nix::Result<OwnedFd> {
+    files::open_for_lookup(&ProcTask::Current.proc_path().join("ns"))
+}
+
+/// As [`namespace_of`], given the directory of a task's namespaces. It takes half the time of a path from the root.
+pub(crate) fn namespace_in(namespaces: impl AsFd, kind: Kind) -> nix::Result<PathBuf> {
+    fcntl::readlinkat(namespaces.as_fd(), kind.file()).map(PathBuf::from)
+}
+
 /// The task whose files in `/proc` are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcTask {

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use nix::sys::stat::{self, Mode};
 use nix::sys::statvfs::{self, FsFlags};
 use nix::unistd;
 
-use super::{Kind, ProcTask, Tid, directory_of_thread, identity, mount_of, restarted, setns, unescaped_path};
+use super::{ProcTask, Tid, directory_of_thread, identity, mount_of, restarted, setns, unescaped_path};
 
 /// A descriptor for look-ups (`O_PATH`) of what a path leads to, links followed.
 pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
@@ -26,17 +26,6 @@ pub(crate) fn open_for_lookup(path: &Path) -> nix::Result<OwnedFd> {
 /// is mounted on `/proc` later, or the calling thread's root has changed.
 pub(crate) fn open_directory_of_thread(thread: Tid) -> nix::Result<OwnedFd> {
     open_for_lookup(&directory_of_thread(thread)?)
-}
-
-/// The directory in `/proc` of the calling thread's namespaces, for look-ups. To read a link in it takes half the time
-/// of a path from the root.
-pub(crate) fn open_directory_of_namespaces() -> nix::Result<OwnedFd> {
-    open_for_lookup(&ProcTask::Current.proc_path().join("ns"))
-}
-
-/// The namespace of a kind, given the directory of a task's namespaces.
-pub(crate) fn namespace_in(namespaces: BorrowedFd<'_>, kind: Kind) -> nix::Result<PathBuf> {
-    fcntl::readlinkat(namespaces, kind.file()).map(PathBuf::from)
 }
 
 /// The root of a thread, given its directory in `/proc`.

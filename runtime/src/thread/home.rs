@@ -525,7 +525,7 @@ impl Home {
         namespaces: Option<BorrowedFd<'_>>,
     ) -> Result<(), Change> {
         let is_still_in = |kind, before: Option<&Path>| {
-            let now = namespaces.map(|namespaces| sys::files::namespace_in(namespaces, kind));
+            let now = namespaces.map(|namespaces| sys::namespace_in(namespaces, kind));
             // A body may have closed the directory.
             if let (Some(Ok(now)), Some(before)) = (now, before) { Some(now == before) } else { is_in(kind, before) }
         };

@@ -164,7 +164,7 @@ impl Baseline {
         let filters = Filters::of_current_thread(keeps_files);
         // Without a filter, other calls compare the namespaces.
         let is_filtered = filters.file.is_some();
-        let namespaces = is_filtered.then(sys::files::open_directory_of_namespaces).and_then(Result::ok);
+        let namespaces = is_filtered.then(sys::open_directory_of_namespaces).and_then(Result::ok);
         Baseline {
             float_control: FloatControl::of_current(),
             filters,

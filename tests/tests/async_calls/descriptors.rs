@@ -191,6 +191,13 @@ fn give_from_a_table_of_the_caller<T: Send, R: Send>(
     thread::scope(|scope| scope.spawn(caller).join()).unwrap()
 }
 
+/// A call that was polled, and is pending.
+fn polled<F: Future>(call: F) -> Pin<Box<F>> {
+    let mut call = Box::pin(call);
+    assert!((&mut call).now_or_never().is_none());
+    call
+}
+
 /// A call that was polled, and is pending. Its body records where it is dropped.
 fn pending_call(dropped: &Mutex<Option<NetNsId>>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
     let ns = NetNs::new().unwrap();
@@ -198,9 +205,7 @@ fn pending_call(dropped: &Mutex<Option<NetNsId>>) -> Pin<Box<dyn Future<Output =
         scopeguard::defer! { *dropped.lock().unwrap() = Some(NetNs::current().unwrap().id()); }
         pending::<()>().await;
     };
-    let mut call = Box::pin(async move { with_netns_async(ns, body).await });
-    assert!((&mut call).now_or_never().is_none());
-    call
+    polled(async move { with_netns_async(ns, body).await })
 }
 
 #[track_caller]
@@ -302,9 +307,7 @@ fn a_call_may_be_given_to_another_table_with_the_handle_that_it_borrows() {
     in_netns::init().unwrap();
     let begin = || {
         let ns = NetNs::new().unwrap();
-        let mut call = Box::pin(async move { ns.run_async(pending::<()>).await });
-        assert!((&mut call).now_or_never().is_none());
-        call
+        polled(async move { ns.run_async(pending::<()>).await })
     };
     give_from_a_table_of_the_caller(begin, drop);
     give_to_another_table(begin, drop);
@@ -322,9 +325,7 @@ fn a_view_may_be_given_to_another_table() {
     let make = || NetNs::new().unwrap().view().unwrap();
     let begin = || {
         let view = make();
-        let mut call = Box::pin(async move { view.run_async(pending::<()>).await });
-        assert!((&mut call).now_or_never().is_none());
-        call
+        polled(async move { view.run_async(pending::<()>).await })
     };
     give_from_a_table_of_the_caller(make, drop);
     give_to_another_table(begin, drop);
